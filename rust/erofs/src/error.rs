@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What can go wrong while an image is read, in terms its user can act on.
+//!
+//! Made by every other file of this crate. The kernel module turns it into an errno and a line in
+//! the log, the tools print it.
+
+use core::fmt;
+
+/// Result of reading an image whose [`Metadata`](super::Metadata) fails with `E`.
+pub type Result<T, E> = core::result::Result<T, Error<E>>;
+
+/// Why an image, or a part of it, could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error<E> {
+    /// The bytes could not be had; they may be sound.
+    Io(E),
+    /// There is no EROFS superblock: the file is something else.
+    NotErofs,
+    /// The image contradicts the format.
+    Corrupt(Corrupt),
+    /// The image is sound, but uses a feature this crate does not read.
+    Unsupported(Feature),
+}
+
+/// A contradiction between an image and the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupt {
+    /// What is wrong, as a clause: "inode's size is negative".
+    pub what: &'static str,
+    /// Where: the offset in the image, in bytes, of the structure that is wrong (or that an
+    /// address points to, if it lies outside of the image).
+    pub at: u64,
+}
+
+/// A feature that an image uses and this crate does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// Name of the feature, as in "metabox".
+    pub name: &'static str,
+    /// The bits, or the value, that asked for it.
+    pub bits: u32,
+}
+
+impl<E> Error<E> {
+    /// An [`Error::Corrupt`].
+    pub(super) const fn corrupt(what: &'static str, at: u64) -> Self {
+        Error::Corrupt(Corrupt { what, at })
+    }
+
+    /// An [`Error::Unsupported`].
+    pub(super) const fn unsupported(name: &'static str, bits: u32) -> Self {
+        Error::Unsupported(Feature { name, bits })
+    }
+
+    /// The same error, with `f` applied to the error of the metadata's source.
+    pub fn map_io<F>(self, f: impl FnOnce(E) -> F) -> Error<F> {
+        match self {
+            Error::Io(error) => Error::Io(f(error)),
+            Error::NotErofs => Error::NotErofs,
+            Error::Corrupt(corrupt) => Error::Corrupt(corrupt),
+            Error::Unsupported(feature) => Error::Unsupported(feature),
+        }
+    }
+}
+
+impl<E> From<Corrupt> for Error<E> {
+    fn from(corrupt: Corrupt) -> Self {
+        Error::Corrupt(corrupt)
+    }
+}
+
+impl<E> From<Feature> for Error<E> {
+    fn from(feature: Feature) -> Self {
+        Error::Unsupported(feature)
+    }
+}
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at offset {}", self.what, self.at)
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:#x}) is not supported", self.name, self.bits)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io(error) => error.fmt(f),
+            Error::NotErofs => f.write_str("not an EROFS image: no superblock at offset 1024"),
+            Error::Corrupt(corrupt) => corrupt.fmt(f),
+            Error::Unsupported(feature) => feature.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for Corrupt {}
+
+impl core::error::Error for Feature {}
+
+impl<E: core::error::Error + 'static> core::error::Error for Error<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Error::Io(error) => error.source(),
+            _ => None,
+        }
+    }
+}

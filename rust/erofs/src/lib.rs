@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The EROFS on-disk format, read without trust.
+//!
+//! Everything of ferofs that reads an image goes through this crate: the kernel module (which
+//! compiles it as one of its own modules, by path), the builder, `ferofs check` and `ferofs dump`.
+//! It gets bytes through [`Metadata`], which its user implements, and answers with plain values that
+//! were checked. It does not allocate, does not panic whatever the bytes are, and every call does a
+//! bounded amount of work.
+//!
+//! Start with [`Superblock::read`], go on with [`Superblock::root`] and [`Superblock::inode`].
+//!
+//! Not read, and refused by name: compressed data, fragments, metadata in a metabox.
+
+#![cfg_attr(not(MODULE), no_std)]
+#![cfg_attr(MODULE, allow(dead_code, unused_imports))]
+#![forbid(unsafe_code)]
+
+#[cfg(all(test, not(MODULE)))]
+extern crate std;
+
+pub mod checksum;
+mod error;
+mod metadata;
+pub mod ondisk;
+
+pub use error::{Corrupt, Error, Feature, Result};
+pub use metadata::Metadata;
