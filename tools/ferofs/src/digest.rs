@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! sha256 of archives, computed beside other work.
+//!
+//! [`Hasher`] takes chunks that are read anyway; [`Background`] reads a whole file itself.
+
+use crate::text::Hex;
+use sha2::Digest as _;
+use sha2::Sha256;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread;
+
+/// A sha256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Digest(Sha256::digest(bytes).into())
+    }
+
+    /// The digest written as 64 hexadecimal digits, possibly after "sha256:".
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let mut digest = [0; 32];
+        if digits.len() != 64 || !digits.is_ascii() {
+            return None;
+        }
+        for (byte, pair) in digest.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).ok()?;
+            if pair.starts_with('+') {
+                return None;
+            }
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(Digest(digest))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Hex(&self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{self}")
+    }
+}
+
+/// Hashes chunks in a thread, in the order they are given.
+pub struct Hasher {
+    chunks: Option<mpsc::SyncSender<Arc<Vec<u8>>>>,
+    used: mpsc::Receiver<Arc<Vec<u8>>>,
+    thread: Option<thread::JoinHandle<Digest>>,
+}
+
+impl Hasher {
+    /// Starts the thread. It is a few chunks behind at most.
+    pub fn spawn() -> Self {
+        let (chunks, receiver) = mpsc::sync_channel::<Arc<Vec<u8>>>(4);
+        let (returned, used) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let mut sha = Sha256::new();
+            for chunk in receiver {
+                sha.update(chunk.as_slice());
+                // Nobody may be waiting for the buffer.
+                drop(returned.send(chunk));
+            }
+            Digest(sha.finalize().into())
+        });
+        Hasher {
+            chunks: Some(chunks),
+            used,
+            thread: Some(thread),
+        }
+    }
+
+    /// A buffer of `len` bytes, one that was hashed already if there is one.
+    pub fn buffer(&self, len: usize) -> Vec<u8> {
+        let used = self
+            .used
+            .try_iter()
+            .find_map(|chunk| Arc::try_unwrap(chunk).ok());
+        let mut buffer = used.unwrap_or_default();
+        buffer.resize(len, 0);
+        buffer
+    }
+
+    /// Hashes a chunk.
+    pub fn update(&self, chunk: &Arc<Vec<u8>>) {
+        if let Some(chunks) = &self.chunks {
+            // The thread ends only when this end is dropped.
+            drop(chunks.send(Arc::clone(chunk)));
+        }
+    }
+
+    /// Waits for the digest; there is one only the first time.
+    pub fn finish(&mut self) -> Option<Digest> {
+        self.chunks = None;
+        self.thread.take().and_then(|thread| thread.join().ok())
+    }
+}
+
+/// Reads and hashes a whole file in a thread; ends early when dropped.
+pub struct Background {
+    state: Arc<State>,
+    thread: Option<thread::JoinHandle<io::Result<Digest>>>,
+}
+
+#[derive(Default)]
+struct State {
+    done: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Background {
+    /// Starts hashing `file` from its beginning to its end.
+    pub fn spawn(file: File) -> Self {
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        let thread = thread::spawn(move || hash(&file, &shared));
+        Background {
+            state,
+            thread: Some(thread),
+        }
+    }
+
+    /// Bytes hashed so far.
+    pub fn done(&self) -> u64 {
+        self.state.done.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_none_or(thread::JoinHandle::is_finished)
+    }
+
+    /// Waits for the digest.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the file.
+    pub fn finish(mut self) -> io::Result<Digest> {
+        match self.thread.take().map(thread::JoinHandle::join) {
+            Some(Ok(result)) => result,
+            _ => Err(io::Error::other(
+                "the hashing thread ended without a result",
+            )),
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.state.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn hash(file: &File, state: &State) -> io::Result<Digest> {
+    let mut sha = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut pos: u64 = 0;
+    loop {
+        if state.stop.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        match file.read_at(&mut buffer, pos) {
+            Ok(0) => return Ok(Digest(sha.finalize().into())),
+            Ok(n) => {
+                sha.update(buffer.get(..n).unwrap_or_default());
+                pos = pos.saturating_add(n as u64);
+                state.done.store(pos, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_written_and_read() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Digest::of(b"").to_string(), empty);
+        assert_eq!(Digest::parse(empty), Some(Digest::of(b"")));
+        assert_eq!(
+            Digest::parse(&format!("sha256:{empty}")),
+            Some(Digest::of(b""))
+        );
+        let signs = "+1".repeat(32);
+        for bad in ["", "sha256:", &empty[1..], &empty.replace('e', "x"), &signs] {
+            assert_eq!(Digest::parse(bad), None);
+        }
+    }
+
+    #[test]
+    fn chunks_are_hashed_in_order_and_buffers_come_back() {
+        let mut hasher = Hasher::spawn();
+        let mut all = Vec::new();
+        for at in 0..20_u8 {
+            let mut buffer = hasher.buffer(1000);
+            buffer.fill(at);
+            all.extend_from_slice(&buffer);
+            hasher.update(&Arc::new(buffer));
+        }
+        assert_eq!(hasher.finish(), Some(Digest::of(&all)));
+        assert_eq!(hasher.finish(), None);
+    }
+}

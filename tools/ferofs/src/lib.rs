@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Builds, inspects and checks EROFS images that leave file data where it is: in plain tars.
+//!
+//! An image is made in three steps, each a module: [`tar`] reads an archive, [`tree`] holds the
+//! files it comes to, [`image`] writes them. The `ferofs` command is a thin layer over this crate.
+
+pub mod digest;
+pub mod tar;
+pub mod text;

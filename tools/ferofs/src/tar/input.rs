@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The bytes of an archive: from a file, jumping over data, or from a stream, hashing what passes.
+//!
+//! [`Reader`](super::Reader) asks for a few hundred bytes at positions that only grow.
+
+use crate::digest::Digest;
+use crate::digest::Hasher;
+use std::fs::File;
+use std::io;
+use std::io::ErrorKind;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// The bytes of an archive.
+pub trait Input {
+    /// The bytes at `pos`: `len` of them, or fewer at the end of the archive. `pos` must not be
+    /// below that of an earlier call.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    fn bytes(&mut self, pos: u64, len: usize) -> io::Result<&[u8]>;
+
+    /// The size of the archive, if it is known already: from the start for a file, at the end
+    /// for a stream.
+    fn size(&self) -> Option<u64>;
+
+    /// Reads what is left, as far as it has to be read, and says what it all came to.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    fn finish(&mut self) -> io::Result<Totals>;
+}
+
+/// What an archive came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Its size in bytes, with everything behind the end of the archive proper.
+    pub size: u64,
+    /// Its digest, if all of it was read.
+    pub digest: Option<Digest>,
+}
+
+/// Reads until the buffer is full or the input ends.
+fn read_full(
+    mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    buf: &mut [u8],
+) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match read(rest) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// An archive in a file. Only windows around the headers are read; how much at once follows the
+/// distance between them.
+pub struct FileInput {
+    file: File,
+    size: u64,
+    window: Vec<u8>,
+    start: u64,
+    filled: usize,
+    ask: usize,
+}
+
+impl FileInput {
+    const SMALLEST: usize = 1 << 10;
+    const LARGEST: usize = 256 << 10;
+
+    /// Reads from `file`, which has `size` bytes.
+    pub fn new(file: File, size: u64) -> Self {
+        FileInput {
+            file,
+            size,
+            window: Vec::new(),
+            start: 0,
+            filled: 0,
+            ask: 16 << 10,
+        }
+    }
+
+    fn fill(&mut self, pos: u64, len: usize) -> io::Result<()> {
+        let distance = pos.saturating_sub(self.start);
+        let last = self.filled as u64;
+        if distance <= last.saturating_mul(2) {
+            self.ask = (self.ask * 2).min(Self::LARGEST);
+        } else if distance > last.saturating_mul(4) {
+            self.ask = (self.ask / 2).max(Self::SMALLEST);
+        }
+        let left = usize::try_from(self.size.saturating_sub(pos)).unwrap_or(usize::MAX);
+        let want = self.ask.max(len).min(left);
+        if self.window.len() < want {
+            self.window.resize(want, 0);
+        }
+        self.start = pos;
+        self.filled = 0;
+        let file = &self.file;
+        let mut at = pos;
+        let read = |buf: &mut [u8]| {
+            let n = file.read_at(buf, at)?;
+            at = at.saturating_add(n as u64);
+            Ok(n)
+        };
+        self.filled = read_full(read, self.window.get_mut(..want).unwrap_or_default())?;
+        Ok(())
+    }
+}
+
+impl Input for FileInput {
+    fn bytes(&mut self, pos: u64, len: usize) -> io::Result<&[u8]> {
+        let held = |this: &Self| {
+            let at = usize::try_from(pos.checked_sub(this.start)?).ok()?;
+            (at.checked_add(len)? <= this.filled).then_some(at)
+        };
+        let at = match held(self) {
+            Some(at) => at,
+            None => {
+                self.fill(pos, len)?;
+                0
+            }
+        };
+        let end = at.saturating_add(len).min(self.filled);
+        Ok(self.window.get(at..end).unwrap_or_default())
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.size)
+    }
+
+    fn finish(&mut self) -> io::Result<Totals> {
+        Ok(Totals {
+            size: self.size,
+            digest: None,
+        })
+    }
+}
+
+/// An archive from a pipe or any other reader. All of it passes through, so it is hashed, in a
+/// thread of its own.
+pub struct StreamInput<R> {
+    reader: R,
+    hasher: Hasher,
+    /// The chunk read last, shared with the hasher, and its position.
+    chunk: Arc<Vec<u8>>,
+    chunk_start: u64,
+    /// Bytes gathered from several chunks when a request crosses their border.
+    gathered: Vec<u8>,
+    ended: bool,
+}
+
+impl<R: Read> StreamInput<R> {
+    const CHUNK: usize = 1 << 20;
+
+    /// Reads from `reader` up to its end.
+    pub fn new(reader: R) -> Self {
+        StreamInput {
+            reader,
+            hasher: Hasher::spawn(),
+            chunk: Arc::default(),
+            chunk_start: 0,
+            gathered: Vec::new(),
+            ended: false,
+        }
+    }
+
+    fn chunk_end(&self) -> u64 {
+        self.chunk_start.saturating_add(self.chunk.len() as u64)
+    }
+
+    /// Reads the next chunk; at the end it is empty.
+    fn advance(&mut self) -> io::Result<()> {
+        if self.ended {
+            return Ok(());
+        }
+        self.chunk_start = self.chunk_end();
+        self.chunk = Arc::default();
+        let mut buffer = self.hasher.buffer(Self::CHUNK);
+        let filled = read_full(|buf| self.reader.read(buf), &mut buffer)?;
+        self.ended = filled < buffer.len();
+        buffer.truncate(filled);
+        self.chunk = Arc::new(buffer);
+        self.hasher.update(&self.chunk);
+        Ok(())
+    }
+
+    /// The part of the chunk from `pos` on, at most `len` bytes.
+    fn part(&self, pos: u64, len: usize) -> &[u8] {
+        let at = pos
+            .checked_sub(self.chunk_start)
+            .and_then(|at| usize::try_from(at).ok());
+        let rest = at.and_then(|at| self.chunk.get(at..)).unwrap_or_default();
+        rest.get(..len).unwrap_or(rest)
+    }
+}
+
+impl<R: Read> Input for StreamInput<R> {
+    fn bytes(&mut self, pos: u64, len: usize) -> io::Result<&[u8]> {
+        while pos >= self.chunk_end() && !self.ended {
+            self.advance()?;
+        }
+        if self.part(pos, len).len() == len || self.ended {
+            return Ok(self.part(pos, len));
+        }
+        let mut gathered = std::mem::take(&mut self.gathered);
+        gathered.clear();
+        gathered.extend_from_slice(self.part(pos, len));
+        while gathered.len() < len && !self.ended {
+            self.advance()?;
+            let missing = len - gathered.len();
+            gathered.extend_from_slice(self.part(self.chunk_start, missing));
+        }
+        // The bytes given out may be asked for again, or some of those behind them.
+        let consumed = usize::try_from(self.chunk_start - pos).unwrap_or(usize::MAX);
+        if consumed > 0 {
+            let rest = self.chunk.as_slice();
+            let mut joined = gathered
+                .get(..consumed.min(gathered.len()))
+                .unwrap_or_default()
+                .to_vec();
+            joined.extend_from_slice(rest);
+            self.chunk_start = pos;
+            self.chunk = Arc::new(joined);
+        }
+        self.gathered = gathered;
+        Ok(self.part(pos, len))
+    }
+
+    fn size(&self) -> Option<u64> {
+        self.ended.then(|| self.chunk_end())
+    }
+
+    fn finish(&mut self) -> io::Result<Totals> {
+        while !self.ended {
+            self.advance()?;
+        }
+        let digest = self.hasher.finish();
+        Ok(Totals {
+            size: self.chunk_end(),
+            digest,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives a few bytes at a time, as pipes do.
+    struct Trickle(Vec<u8>, usize);
+
+    impl Read for Trickle {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let n = buf.len().min(self.1).min(self.0.len());
+            buf[..n].copy_from_slice(&self.0[..n]);
+            self.0.drain(..n);
+            Ok(n)
+        }
+    }
+
+    fn content(len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at / 7 % 251) as u8).collect()
+    }
+
+    fn check(input: &mut dyn Input, content: &[u8]) {
+        let len = content.len();
+        for (pos, ask) in [
+            (0, 512),
+            (0, 1024),
+            (512, 512),
+            (700, 100_000),
+            (StreamInput::<Trickle>::CHUNK - 100, 512),
+            (StreamInput::<Trickle>::CHUNK - 100, 300),
+            (StreamInput::<Trickle>::CHUNK + 5, 512),
+            (len - 100, 512),
+            (len, 512),
+            (len + 5, 512),
+        ] {
+            let expected = &content[pos.min(len)..(pos + ask).min(len)];
+            assert!(
+                input.bytes(pos as u64, ask).unwrap() == expected,
+                "{ask} bytes at {pos}"
+            );
+        }
+        assert_eq!(input.size(), Some(len as u64));
+    }
+
+    #[test]
+    fn a_stream_gives_what_is_asked_and_its_digest() {
+        let content = content((2 << 20) + 12_345);
+        let mut input = StreamInput::new(Trickle(content.clone(), 100_000));
+        check(&mut input, &content);
+        let totals = input.finish().unwrap();
+        assert_eq!(totals.size, content.len() as u64);
+        assert_eq!(totals.digest, Some(Digest::of(&content)));
+    }
+
+    #[test]
+    fn a_stream_is_read_to_its_end() {
+        let content = content(3 << 20);
+        let mut input = StreamInput::new(content.as_slice());
+        assert_eq!(input.bytes(0, 512).unwrap(), &content[..512]);
+        assert_eq!(input.size(), None);
+        let totals = input.finish().unwrap();
+        assert_eq!(
+            totals,
+            Totals {
+                size: 3 << 20,
+                digest: Some(Digest::of(&content))
+            }
+        );
+    }
+
+    #[test]
+    fn a_file_gives_what_is_asked() {
+        let content = content((2 << 20) + 12_345);
+        let path = std::env::temp_dir().join(format!("ferofs-input-{}", std::process::id()));
+        std::fs::write(&path, &content).unwrap();
+        let file = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        check(&mut FileInput::new(file, content.len() as u64), &content);
+    }
+}

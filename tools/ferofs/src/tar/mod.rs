@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Reading tar archives: what is in them and where its data lies.
+//!
+//! [`Reader`] goes through the entries of an archive from an [`Input`]: a file, whose data it
+//! jumps over, or a stream. It understands v7, ustar, GNU, PAX and star archives and reads them as
+//! GNU tar does; it decides nothing about where entries end up in a tree.
+//!
+//! The reader is our own because an index needs what the existing ones do not give together:
+//! where the data of each segment of a sparse file lies (`tar` 0.4 reads only GNU's own sparse
+//! format, without offsets), global PAX headers applied to what follows (neither `tar` 0.4 nor
+//! `tar-core` 0.1 does), times before 1970 and in nanoseconds (both have `u64` seconds), and
+//! errors with the offset they are at. `tar-core` needs a newer compiler than Debian 13 has, too.
+
+mod error;
+mod header;
+mod input;
+mod number;
+mod pax;
+mod reader;
+mod sparse;
+
+pub use error::Error;
+pub use input::FileInput;
+pub use input::Input;
+pub use input::StreamInput;
+pub use input::Totals;
+pub use reader::Reader;
+
+/// A moment: seconds since 1970, and nanoseconds after that second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time {
+    /// Seconds; negative before 1970.
+    pub sec: i64,
+    /// Nanoseconds, below 1,000,000,000.
+    pub nsec: u32,
+}
+
+/// A piece of a sparse file that has data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it is in the file.
+    pub start: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Where its data is in the archive.
+    pub pos: u64,
+}
+
+/// Where a file's data lies in the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// All of it from this offset on.
+    Contiguous(u64),
+    /// In these segments, sorted; between them are holes.
+    Sparse(Vec<Segment>),
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// A directory.
+    Directory,
+    /// A regular file of so many bytes.
+    File {
+        /// Its size.
+        size: u64,
+        /// Where its data is.
+        data: Data,
+    },
+    /// Another name of the file with this path.
+    HardLink(&'a [u8]),
+    /// A symbolic link with this target.
+    Symlink(&'a [u8]),
+    /// A character device: major and minor number.
+    CharDevice(u32, u32),
+    /// A block device: major and minor number.
+    BlockDevice(u32, u32),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+/// An entry of an archive.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// Where the first of its headers is.
+    pub offset: u64,
+    /// Its path as the archive has it.
+    pub path: &'a [u8],
+    /// What it is.
+    pub kind: Kind<'a>,
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time.
+    pub mtime: Time,
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! PAX extended headers: the records, and what they say about an entry.
+//!
+//! Called by `reader` with the data of an 'x' or 'g' header. A record with an empty value takes
+//! back what a global header or the ustar header says, so "said to be nothing" and "not said"
+//! are different here.
+
+use super::Time;
+use super::number;
+use super::sparse::PaxMap;
+
+/// What one set of records says; `None` where it says nothing, `Some(None)` where it takes back.
+#[derive(Default, Clone)]
+pub struct Attributes {
+    pub path: Option<Option<Vec<u8>>>,
+    pub link: Option<Option<Vec<u8>>>,
+    pub size: Option<Option<u64>>,
+    pub uid: Option<Option<u32>>,
+    pub gid: Option<Option<u32>>,
+    pub mtime: Option<Option<Time>>,
+    pub major: Option<Option<u32>>,
+    pub minor: Option<Option<u32>>,
+    /// star's name for the type, the only way to say "socket".
+    pub file_type: Option<Option<Vec<u8>>>,
+    /// Extended attributes, names as the kernel has them.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub sparse: PaxMap,
+}
+
+/// What is wrong with a record, and where it starts in the data.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadRecord {
+    pub at: usize,
+    pub problem: String,
+}
+
+impl Attributes {
+    /// Forgets everything, keeping allocations.
+    pub fn clear(&mut self) {
+        let mut xattrs = std::mem::take(&mut self.xattrs);
+        xattrs.clear();
+        *self = Attributes {
+            xattrs,
+            ..Attributes::default()
+        };
+    }
+
+    /// Takes in the records of one extended header; later ones win.
+    pub fn apply(&mut self, data: &[u8]) -> Result<(), BadRecord> {
+        for record in Records::new(data) {
+            let Record { at, key, value } = record?;
+            self.set(key, value)
+                .map_err(|problem| BadRecord { at, problem })?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let bad = |what: &str| {
+            format!(
+                "{} is {}, expected {what}",
+                key.escape_ascii(),
+                crate::text::Quoted(value)
+            )
+        };
+        let id = || {
+            parsed(value, |text| {
+                number::unsigned(text).and_then(|id| u32::try_from(id).ok())
+            })
+            .map_err(|()| bad("a number of 32 bits"))
+        };
+        let bytes = || (!value.is_empty()).then(|| value.to_vec());
+        match key {
+            b"path" => self.path = Some(bytes()),
+            b"linkpath" => self.link = Some(bytes()),
+            b"size" => {
+                self.size =
+                    Some(parsed(value, number::unsigned).map_err(|()| bad("a number of bytes"))?);
+            }
+            b"uid" => self.uid = Some(id()?),
+            b"gid" => self.gid = Some(id()?),
+            b"mtime" => {
+                self.mtime = Some(
+                    parsed(value, number::time).map_err(|()| bad("a decimal number of seconds"))?,
+                );
+            }
+            b"SCHILY.devmajor" => self.major = Some(id()?),
+            b"SCHILY.devminor" => self.minor = Some(id()?),
+            b"SCHILY.filetype" => self.file_type = Some(bytes()),
+            _ => {
+                if let Some(keyword) = key.strip_prefix(b"GNU.sparse.") {
+                    self.sparse.set(keyword, value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Parses a value unless it is empty, which takes back what was said before.
+fn parsed<T>(value: &[u8], parse: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>, ()> {
+    if value.is_empty() {
+        Ok(None)
+    } else {
+        parse(value).map(Some).ok_or(())
+    }
+}
+
+/// One record: "LENGTH KEY=VALUE\n", the length being that of all of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Record<'a> {
+    at: usize,
+    key: &'a [u8],
+    value: &'a [u8],
+}
+
+/// Goes through the records of an extended header; ends after the first bad one.
+struct Records<'a> {
+    data: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Records<'a> {
+    fn new(data: &'a [u8]) -> Self {
+        Records { data, at: 0 }
+    }
+
+    fn record(rest: &'a [u8]) -> Option<(usize, &'a [u8], &'a [u8])> {
+        let blank = rest.iter().position(|byte| *byte == b' ')?;
+        let length = usize::try_from(number::unsigned(rest.get(..blank)?)?).ok()?;
+        let (end, body) = rest.get(blank + 1..length)?.split_last()?;
+        let equals = body.iter().position(|byte| *byte == b'=')?;
+        let (key, value) = body.split_at_checked(equals)?;
+        (*end == b'\n' && !key.is_empty())
+            .then(|| (length, key, value.get(1..).unwrap_or_default()))
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, BadRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.data.get(self.at..)?;
+        // Some writers pad the data with NULs.
+        if rest.iter().all(|byte| *byte == 0) {
+            return None;
+        }
+        let at = self.at;
+        let Some((length, key, value)) = Self::record(rest) else {
+            self.at = self.data.len();
+            let problem = "expected a PAX record: \"LENGTH KEY=VALUE\" and a newline".to_string();
+            return Some(Err(BadRecord { at, problem }));
+        };
+        self.at += length;
+        Some(Ok(Record { at, key, value }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_and_their_lengths() {
+        let data = b"18 path=some/name\n6 a=\xff\n12 b=c=d\n e\n";
+        let records: Vec<_> = Records::new(data).map(Result::unwrap).collect();
+        let expected: [(usize, &[u8], &[u8]); 3] = [
+            (0, b"path", b"some/name"),
+            (18, b"a", b"\xff"),
+            (24, b"b", b"c=d\n e"),
+        ];
+        for (record, (at, key, value)) in records.iter().zip(expected) {
+            assert_eq!(*record, Record { at, key, value });
+        }
+        assert_eq!(records.len(), 3);
+    }
+
+    #[test]
+    fn bad_records_are_errors() {
+        let cases: [&[u8]; 8] = [
+            b"5 a=b\n",
+            b"7 a=b\n",
+            b"x a=b\n",
+            b"6 ab\n\n",
+            b"6 =bc\n",
+            b"99999999999999999999 a=b\n",
+            b"0 a=b\n",
+            b"nothing",
+        ];
+        for data in cases {
+            let mut records = Records::new(data);
+            assert!(records.next().unwrap().is_err(), "{}", data.escape_ascii());
+            assert!(records.next().is_none());
+        }
+        assert!(Records::new(b"\0\0\0").next().is_none());
+    }
+
+    #[test]
+    fn attributes_are_set_taken_back_and_checked() {
+        let mut attributes = Attributes::default();
+        attributes.apply(b"15 mtime=-1.25\n10 uid=70\n").unwrap();
+        assert_eq!(
+            attributes.mtime,
+            Some(Some(Time {
+                sec: -2,
+                nsec: 750_000_000
+            }))
+        );
+        assert_eq!(attributes.uid, Some(Some(70)));
+        attributes.apply(b"8 uid=\n\n").unwrap_err();
+        attributes.apply(b"7 uid=\n").unwrap();
+        assert_eq!(attributes.uid, Some(None));
+        let error = attributes.apply(b"17 gid=99999999999\n").unwrap_err();
+        assert_eq!(error.at, 0);
+        let error = attributes.apply(b"19 gid=99999999999\n").unwrap_err();
+        assert!(error.problem.contains("gid"), "{}", error.problem);
+    }
+}

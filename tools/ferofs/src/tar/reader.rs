@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Goes through the entries of an archive.
+//!
+//! Where dialects leave a choice, the answer is GNU tar's: the first zero block ends the archive,
+//! a regular file whose name ends in a slash is a directory, unknown types are regular files.
+
+use super::Data;
+use super::Entry;
+use super::Error;
+use super::Input;
+use super::Kind;
+use super::Time;
+use super::Totals;
+use super::header::BLOCK;
+use super::header::BadField;
+use super::header::Checksum;
+use super::header::Header;
+use super::header::until_nul;
+use super::pax::Attributes;
+use super::sparse;
+use crate::text::Quoted;
+
+/// Extended headers with more data than this are refused, not read.
+const MAX_EXTENDED: u64 = 16 << 20;
+
+/// Goes through the entries of an archive.
+pub struct Reader<I> {
+    input: I,
+    /// Where the next header is.
+    pos: u64,
+    ended: bool,
+    /// Records of global headers; they apply to all that follows.
+    global: Attributes,
+    /// Records of the extended header in front of the current entry.
+    local: Attributes,
+    path: Vec<u8>,
+    link: Vec<u8>,
+    notes: Vec<String>,
+}
+
+/// What the extended headers in front of an entry said besides PAX records.
+#[derive(Default)]
+struct Extended {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+}
+
+/// Adds where the header is to what is wrong with a field of it.
+fn bad_field(header: u64, field: &BadField) -> Error {
+    let BadField { name, at, bytes } = field;
+    let problem = format!(
+        "{name} is {}, expected an octal or base-256 number",
+        Quoted(bytes)
+    );
+    Error::invalid(header.saturating_add(*at as u64), problem)
+}
+
+impl<I: Input> Reader<I> {
+    /// Reads an archive from its beginning.
+    pub fn new(input: I) -> Self {
+        Reader {
+            input,
+            pos: 0,
+            ended: false,
+            global: Attributes::default(),
+            local: Attributes::default(),
+            path: Vec::new(),
+            link: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// How far in the archive the reader is.
+    pub fn position(&self) -> u64 {
+        self.pos
+    }
+
+    /// What was skipped or read in a way its author may not have meant, since the last call.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Reads what is left of the input and says what it all came to.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    pub fn finish(&mut self) -> Result<Totals, Error> {
+        self.input
+            .finish()
+            .map_err(|error| Error::io(self.pos, error))
+    }
+
+    fn note(&mut self, at: u64, what: &str) {
+        self.notes.push(format!("at offset {at}: {what}"));
+    }
+
+    /// The header at the reader's position; `None` at the end of the archive.
+    fn header(&mut self) -> Result<Option<Header>, Error> {
+        let pos = self.pos;
+        let bytes = self
+            .input
+            .bytes(pos, BLOCK)
+            .map_err(|error| Error::io(pos, error))?;
+        let block: Result<[u8; BLOCK], _> = bytes.try_into();
+        let found = bytes.len();
+        let Ok(block) = block else {
+            if found > 0 {
+                let problem = format!("a header of {found} bytes, expected {BLOCK}");
+                return Err(Error::invalid(pos, problem));
+            }
+            return Ok(None);
+        };
+        let header = Header::new(block);
+        match header.checksum() {
+            Checksum::Right => Ok(Some(header)),
+            Checksum::Empty => Ok(None),
+            Checksum::Wrong { found, expected } => {
+                let found = match found {
+                    Some(found) => format!("the header's checksum is {found:o}"),
+                    None => "the header's checksum is no number".to_string(),
+                };
+                let hint = if pos == 0 {
+                    ": is this a tar archive?"
+                } else {
+                    ""
+                };
+                let problem = format!("{found}, expected {expected:o} (octal){hint}");
+                Err(Error::invalid(pos.saturating_add(148), problem))
+            }
+        }
+    }
+
+    /// Moves behind `size` bytes of data at `data`, which must be there with their padding.
+    fn skip(&mut self, data: u64, size: u64) -> Result<(), Error> {
+        let padded = size.checked_next_multiple_of(BLOCK as u64);
+        let end = padded.and_then(|padded| data.checked_add(padded));
+        let Some(end) = end.filter(|end| i64::try_from(*end).is_ok()) else {
+            let problem = format!("{size} bytes of data, more than any archive can have");
+            return Err(Error::invalid(data, problem));
+        };
+        if self.input.size().is_some_and(|all| end > all) {
+            return Err(self.truncated(data, size));
+        }
+        self.pos = end;
+        Ok(())
+    }
+
+    fn truncated(&self, data: u64, size: u64) -> Error {
+        let all = self.input.size().unwrap_or(data);
+        let left = all.saturating_sub(data);
+        let problem = if left >= size {
+            format!("the archive ends at {all}, in the padding of the entry's {size} bytes")
+        } else {
+            format!("the archive ends after {left} of the entry's {size} bytes of data")
+        };
+        Error::invalid(data, problem)
+    }
+
+    /// The data of an extended header, whose own header is at the reader's position; the reader
+    /// moves behind it.
+    fn extended(&mut self, header: &Header) -> Result<Vec<u8>, Error> {
+        let at = self.pos;
+        let size = header.size().map_err(|field| bad_field(at, &field))?;
+        if size > MAX_EXTENDED {
+            let problem =
+                format!("an extended header of {size} bytes, at most {MAX_EXTENDED} are read");
+            return Err(Error::invalid(at, problem));
+        }
+        let data = at.saturating_add(BLOCK as u64);
+        let len = usize::try_from(size).unwrap_or(usize::MAX);
+        let bytes = self
+            .input
+            .bytes(data, len)
+            .map_err(|error| Error::io(data, error))?;
+        let bytes = bytes.to_vec();
+        if bytes.len() < len {
+            return Err(self.truncated(data, size));
+        }
+        self.skip(data, size)?;
+        Ok(bytes)
+    }
+
+    fn records(&mut self, header: &Header, global: bool) -> Result<(), Error> {
+        let data = self.pos.saturating_add(BLOCK as u64);
+        let bytes = self.extended(header)?;
+        let attributes = if global {
+            &mut self.global
+        } else {
+            &mut self.local
+        };
+        attributes
+            .apply(&bytes)
+            .map_err(|bad| Error::invalid(data.saturating_add(bad.at as u64), bad.problem))
+    }
+
+    /// The next entry; `None` at the end of the archive.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading, and everything that is no tar archive. After an error there are no
+    /// more entries.
+    pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        self.ended = true;
+        let offset = self.pos;
+        let mut extended = Extended::default();
+        self.local.clear();
+        let header = loop {
+            let at = self.pos;
+            let Some(header) = self.header()? else {
+                if at != offset {
+                    let problem = "the archive ends after an extended header, expected its entry";
+                    return Err(Error::invalid(at, problem));
+                }
+                return Ok(None);
+            };
+            match header.kind() {
+                b'x' | b'X' => self.records(&header, false)?,
+                b'g' => self.records(&header, true)?,
+                b'L' => extended.path = Some(until_nul(&self.extended(&header)?).to_vec()),
+                b'K' => extended.link = Some(until_nul(&self.extended(&header)?).to_vec()),
+                b'V' | b'A' | b'E' | b'I' => self.skip_foreign(&header)?,
+                b'M' => {
+                    let problem = "the archive continues a file of an earlier volume; \
+                                   join the volumes first";
+                    return Err(Error::invalid(at, problem).of(header.name()));
+                }
+                _ => break header,
+            }
+        };
+        self.names(&header, extended);
+        let (offset, kind, rest) = self
+            .body(offset, &header)
+            .map_err(|error| error.of(&self.path))?;
+        self.ended = false;
+        let (mode, uid, gid, mtime) = rest;
+        let kind = match kind {
+            Body::Plain(kind) => kind,
+            Body::HardLink => Kind::HardLink(&self.link),
+            Body::Symlink => Kind::Symlink(&self.link),
+        };
+        Ok(Some(Entry {
+            offset,
+            path: &self.path,
+            kind,
+            mode,
+            uid,
+            gid,
+            mtime,
+        }))
+    }
+
+    /// Skips a header that is about something a tree does not have.
+    fn skip_foreign(&mut self, header: &Header) -> Result<(), Error> {
+        let at = self.pos;
+        let what = match header.kind() {
+            b'V' => format!("volume label {} skipped", Quoted(header.name())),
+            b'A' => "Solaris ACLs skipped".to_string(),
+            kind => format!("header of type {:?} skipped", char::from(kind)),
+        };
+        let size = header.size().map_err(|field| bad_field(at, &field))?;
+        self.note(at, &what);
+        self.skip(at.saturating_add(BLOCK as u64), size)
+    }
+
+    /// Puts together path and link: PAX records before GNU's long names before the header.
+    fn names(&mut self, header: &Header, extended: Extended) {
+        let said = |local: &Option<Option<Vec<u8>>>, global: &Option<Option<Vec<u8>>>| match local {
+            Some(said) => said.clone(),
+            None => global.clone().flatten(),
+        };
+        let path = self.local.sparse.name.take();
+        let path = path
+            .or_else(|| said(&self.local.path, &self.global.path))
+            .or(extended.path);
+        match path {
+            Some(path) => self.path = path,
+            None => {
+                self.path.clear();
+                if !header.prefix().is_empty() {
+                    self.path.extend_from_slice(header.prefix());
+                    self.path.push(b'/');
+                }
+                self.path.extend_from_slice(header.name());
+            }
+        }
+        match said(&self.local.link, &self.global.link).or(extended.link) {
+            Some(link) => self.link = link,
+            None => {
+                self.link.clear();
+                self.link.extend_from_slice(header.link());
+            }
+        }
+    }
+
+    /// Reads what the header at the reader's position says, and moves behind the entry.
+    #[allow(clippy::type_complexity)]
+    fn body(
+        &mut self,
+        offset: u64,
+        header: &Header,
+    ) -> Result<(u64, Body, (u16, u32, u32, Time)), Error> {
+        let at = self.pos;
+        let bad = |field: BadField| bad_field(at, &field);
+        // A record replaces the field; a field that is replaced may be anything.
+        macro_rules! said {
+            ($name:ident, $field:expr) => {
+                match self.local.$name.or(self.global.$name).flatten() {
+                    Some(value) => value,
+                    None => $field.map_err(bad)?,
+                }
+            };
+        }
+        let uid = said!(uid, header.uid());
+        let gid = said!(gid, header.gid());
+        let mtime = said!(mtime, header.mtime().map(|sec| Time { sec, nsec: 0 }));
+        let mode = header.mode().map_err(bad)?;
+        let size = said!(size, header.size());
+        let data = at.saturating_add(BLOCK as u64);
+        let directory_name = self.path.ends_with(b"/");
+        let file_type = match &self.local.file_type {
+            Some(said) => said.as_deref(),
+            None => self.global.file_type.as_ref().and_then(Option::as_deref),
+        };
+        let socket = file_type == Some(b"socket");
+        let body = match header.kind() {
+            b'1' => {
+                self.hard_link(data, size)?;
+                Body::HardLink
+            }
+            b'2' => {
+                self.skip(data, 0)?;
+                Body::Symlink
+            }
+            kind @ (b'3' | b'4') => {
+                let ustar = header.is_ustar();
+                let major = said!(major, if ustar { header.major() } else { Ok(0) });
+                let minor = said!(minor, if ustar { header.minor() } else { Ok(0) });
+                self.skip(data, 0)?;
+                Body::Plain(match kind {
+                    b'3' => Kind::CharDevice(major, minor),
+                    _ => Kind::BlockDevice(major, minor),
+                })
+            }
+            b'5' => {
+                self.skip(data, 0)?;
+                Body::Plain(Kind::Directory)
+            }
+            b'6' => {
+                self.skip(data, 0)?;
+                Body::Plain(if socket { Kind::Socket } else { Kind::Fifo })
+            }
+            // A directory of an incremental GNU archive; its data lists the names in it.
+            b'D' => {
+                self.skip(data, size)?;
+                Body::Plain(Kind::Directory)
+            }
+            b'S' => Body::Plain(self.gnu_sparse(header, data, size)?),
+            kind => {
+                if !matches!(kind, b'0' | 0 | b'7' | b's') {
+                    let what = format!("type {:?} of {}", char::from(kind), Quoted(&self.path));
+                    self.note(at, &format!("unknown {what}, read as a regular file"));
+                }
+                if socket && size == 0 {
+                    self.skip(data, 0)?;
+                    Body::Plain(Kind::Socket)
+                } else if directory_name {
+                    self.skip(data, size)?;
+                    Body::Plain(Kind::Directory)
+                } else if self.local.sparse.is_sparse() {
+                    Body::Plain(self.pax_sparse(data, size)?)
+                } else {
+                    self.skip(data, size)?;
+                    Body::Plain(Kind::File {
+                        size,
+                        data: Data::Contiguous(data),
+                    })
+                }
+            }
+        };
+        Ok((offset, body, (mode, uid, gid, mtime)))
+    }
+
+    /// Moves behind a hard link. Some writers give it the size of its target without the data,
+    /// others give it the data as well: then what follows is no header.
+    fn hard_link(&mut self, data: u64, size: u64) -> Result<(), Error> {
+        self.skip(data, 0)?;
+        if size > 0 && self.header().is_err() {
+            self.skip(data, size)?;
+        }
+        Ok(())
+    }
+
+    fn gnu_sparse(
+        &mut self,
+        header: &Header,
+        data: u64,
+        stored: u64,
+    ) -> Result<Kind<'static>, Error> {
+        let at = self.pos;
+        let size = sparse::gnu_size(header.bytes())
+            .ok_or_else(|| Error::invalid(at.saturating_add(483), "realsize is no octal number"))?;
+        let mut numbers = Vec::new();
+        let mut more = sparse::gnu_map(header.bytes(), true, &mut numbers)
+            .map_err(|problem| Error::invalid(at, problem))?;
+        let mut data = data;
+        while more {
+            let bytes = self
+                .input
+                .bytes(data, BLOCK)
+                .map_err(|error| Error::io(data, error))?;
+            let Ok(block) = <&[u8; BLOCK]>::try_from(bytes) else {
+                return Err(Error::invalid(data, "the archive ends within a sparse map"));
+            };
+            more = sparse::gnu_map(block, false, &mut numbers)
+                .map_err(|problem| Error::invalid(data, problem))?;
+            data = data.saturating_add(BLOCK as u64);
+        }
+        self.sparse_file(&numbers, data, size, stored)
+    }
+
+    fn pax_sparse(&mut self, data: u64, stored: u64) -> Result<Kind<'static>, Error> {
+        let map = std::mem::take(&mut self.local.sparse);
+        let Some(size) = map.size else {
+            return Err(Error::invalid(
+                self.pos,
+                "a sparse file without GNU.sparse.size or realsize",
+            ));
+        };
+        if !map.is_in_data() {
+            let numbers = map.numbers.unwrap_or_default();
+            return self.sparse_file(&numbers, data, size, stored);
+        }
+        let mut map = sparse::MapInData::default();
+        let mut pos = data;
+        loop {
+            let used = pos.saturating_sub(data);
+            if used >= stored {
+                return Err(Error::invalid(
+                    pos,
+                    "the data ends within the sparse map before it",
+                ));
+            }
+            let bytes = self
+                .input
+                .bytes(pos, BLOCK)
+                .map_err(|error| Error::io(pos, error))?;
+            if bytes.len() < BLOCK {
+                return Err(Error::invalid(pos, "the archive ends within a sparse map"));
+            }
+            let complete = map
+                .push(bytes)
+                .map_err(|problem| Error::invalid(pos, problem))?;
+            pos = pos.saturating_add(BLOCK as u64);
+            if complete {
+                break;
+            }
+        }
+        let stored = stored.saturating_sub(pos.saturating_sub(data));
+        self.sparse_file(&map.into_numbers(), pos, size, stored)
+    }
+
+    fn sparse_file(
+        &mut self,
+        numbers: &[u64],
+        data: u64,
+        size: u64,
+        stored: u64,
+    ) -> Result<Kind<'static>, Error> {
+        let segments = sparse::segments(numbers, data, size, stored)
+            .map_err(|problem| Error::invalid(self.pos, problem))?;
+        self.skip(data, stored)?;
+        Ok(Kind::File {
+            size,
+            data: Data::Sparse(segments),
+        })
+    }
+}
+
+/// What an entry is, before its link is borrowed.
+enum Body {
+    Plain(Kind<'static>),
+    HardLink,
+    Symlink,
+}
