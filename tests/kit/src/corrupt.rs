@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `corrupt`: a table of single, named mistakes in an image, and what a program must see of each.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+
+use crate::image::Dirent;
+use crate::image::Image;
+use crate::image::LAYOUT_FIELD;
+use crate::image::Node;
+use crate::image::inode;
+use crate::image::layout;
+use crate::image::superblock;
+
+/// Writes a copy of an image with one named mistake, or lists the mistakes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Print the names.
+    #[arg(long)]
+    list: bool,
+    #[arg(required_unless_present = "list")]
+    image: Option<PathBuf>,
+    #[arg(required_unless_present = "list")]
+    out: Option<PathBuf>,
+    #[arg(required_unless_present = "list")]
+    name: Option<String>,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let (Some(image), Some(out), Some(name)) = (&args.image, &args.out, &args.name) else {
+        for case in CASES {
+            println!("{}", case.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let bytes = std::fs::read(image).with_context(|| image.display().to_string())?;
+    let Some(case) = CASES.iter().find(|case| case.name == name) else {
+        bail!("{name}: no such mistake; see --list");
+    };
+    let Some((spoiled, path)) = case.apply(&Image::new(bytes)) else {
+        bail!("{}: has nothing that {name} could spoil", image.display());
+    };
+    std::fs::write(out, spoiled.bytes).with_context(|| out.display().to_string())?;
+    println!("{}", String::from_utf8_lossy(&path));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where a mistake shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Probe {
+    /// mount(2) fails.
+    Mount,
+    /// lstat(2) of the path fails.
+    Stat,
+    /// Listing the path fails.
+    List,
+    /// Reading the path fails.
+    Read,
+    /// readlink(2) of the path fails.
+    ReadLink,
+}
+
+/// One mistake.
+pub struct Case {
+    pub name: &'static str,
+    pub probe: Probe,
+    /// The errors that are right.
+    pub errors: &'static [&'static str],
+    spoil: fn(&mut Image, &[Node]) -> Option<Vec<u8>>,
+}
+
+impl Case {
+    /// The spoiled image, and the path to probe; `None` if the image has nothing of the kind.
+    pub fn apply(&self, image: &Image) -> Option<(Image, Vec<u8>)> {
+        let mut spoiled = image.clone();
+        let path = (self.spoil)(&mut spoiled, &image.nodes())?;
+        (spoiled.bytes != image.bytes).then_some((spoiled, path))
+    }
+}
+
+const BAD: &[&str] = &["EUCLEAN"];
+/// A page that cannot be filled may be reported to the reader as an I/O error.
+const BAD_READ: &[&str] = &["EUCLEAN", "EIO"];
+const UNSUPPORTED: &[&str] = &["EOPNOTSUPP"];
+
+macro_rules! cases {
+    ($($name:literal $probe:ident $errors:ident $spoil:expr;)*) => {
+        /// All mistakes. The superblock's checksum is right unless the case says otherwise.
+        pub const CASES: &[Case] =
+            &[$(Case { name: $name, probe: Probe::$probe, errors: $errors, spoil: $spoil }),*];
+    };
+}
+
+/// Sets a superblock field.
+fn sb(image: &mut Image, field: usize, size: usize, value: u64) -> Option<Vec<u8>> {
+    image.put_sb(field, size, value);
+    image.repair_checksum();
+    root()
+}
+
+fn root() -> Option<Vec<u8>> {
+    Some(b".".to_vec())
+}
+
+/// The first inode but the root that is as wanted.
+fn find(nodes: &[Node], wanted: impl Fn(&Node) -> bool) -> Option<&Node> {
+    nodes
+        .iter()
+        .filter(|node| node.path != b".")
+        .find(|node| wanted(node))
+}
+
+/// Sets a field of a node's inode.
+fn set(image: &mut Image, node: &Node, field: usize, size: usize, value: u64) -> Option<Vec<u8>> {
+    image.put(node.pos + field, size, value);
+    Some(node.path.clone())
+}
+
+fn any_file(nodes: &[Node]) -> Option<&Node> {
+    find(nodes, Node::is_file)
+}
+
+fn inline_file(nodes: &[Node]) -> Option<&Node> {
+    find(nodes, |node| {
+        node.is_file() && node.layout == layout::INLINE && node.size > 0
+    })
+}
+
+fn chunk_file(nodes: &[Node], entry: usize) -> Option<&Node> {
+    find(nodes, |node| {
+        node.is_file() && node.chunks.is_some_and(|(_, _, size)| size == entry)
+    })
+}
+
+/// A directory below the root with more than `.` and `..`, and its first entries.
+fn directory(nodes: &[Node]) -> Option<(&Node, &Dirent, &Dirent)> {
+    let node = find(nodes, |node| node.is_dir() && node.dirents.len() > 3)?;
+    Some((node, node.dirents.first()?, node.dirents.get(1)?))
+}
+
+/// The path of a child of that directory, which a lookup finds only through the spoiled block.
+fn child(image: &Image, node: &Node) -> Option<Vec<u8>> {
+    let dirent = node
+        .dirents
+        .iter()
+        .find(|dirent| !matches!(image.name(dirent), b"." | b".."))?;
+    Some([&node.path[..], b"/", image.name(dirent)].concat())
+}
+
+cases! {
+    "empty-image" Mount BAD |image, _| { image.bytes.clear(); root() };
+    "image-ends-before-superblock" Mount BAD |image, _| { image.bytes.truncate(1024); root() };
+    "image-ends-in-superblock" Mount BAD |image, _| { image.bytes.truncate(1100); root() };
+    "magic" Mount BAD |image, _| sb(image, superblock::MAGIC, 4, 0);
+    "checksum" Mount BAD |image, _| {
+        if image.sb(superblock::COMPAT, 4) & 1 == 0 {
+            return None;
+        }
+        let sum = image.sb(superblock::CHECKSUM, 4);
+        image.put_sb(superblock::CHECKSUM, 4, sum ^ 1);
+        root()
+    };
+    "block-bits-8" Mount BAD |image, _| sb(image, superblock::BLOCK_BITS, 1, 8);
+    "block-bits-13" Mount BAD |image, _| sb(image, superblock::BLOCK_BITS, 1, 13);
+    "block-bits-255" Mount BAD |image, _| sb(image, superblock::BLOCK_BITS, 1, 255);
+    "unknown-incompat-feature" Mount UNSUPPORTED |image, _| {
+        let old = image.sb(superblock::INCOMPAT, 4);
+        sb(image, superblock::INCOMPAT, 4, old | 0x4000_0000)
+    };
+    "extslots-255" Mount BAD |image, _| sb(image, superblock::EXTSLOTS, 1, 255);
+    "directory-block-bits" Mount BAD |image, _| sb(image, superblock::DIR_BLOCK_BITS, 1, 1);
+    "root-outside-image" Mount BAD |image, _| sb(image, superblock::META_BLOCK, 4, 0x00ff_ffff);
+    "root-is-a-file" Mount BAD |image, nodes| {
+        let nid = any_file(nodes).filter(|node| node.nid <= 0xffff)?.nid;
+        sb(image, superblock::ROOT_NID, 2, nid)
+    };
+    "root-without-type" Mount BAD |image, nodes| set(image, nodes.first()?, inode::MODE, 2, 0o755);
+    "device-table-outside-image" Mount BAD |image, _| {
+        image.device_slots().first()?;
+        sb(image, superblock::DEVICE_SLOT, 2, 0xffff)
+    };
+    "inode-format-unknown-bit" Stat BAD |image, nodes| {
+        let node = any_file(nodes)?;
+        let format = image.get(node.pos, 2);
+        set(image, node, inode::FORMAT, 2, format | 0x4000)
+    };
+    "inode-layout-7" Stat BAD |image, nodes| {
+        let node = any_file(nodes)?;
+        let format = image.get(node.pos, 2);
+        set(image, node, inode::FORMAT, 2, format | 0xe)
+    };
+    "inode-without-type" Stat BAD |image, nodes| set(image, any_file(nodes)?, inode::MODE, 2, 0o644);
+    "inode-of-all-types" Stat BAD |image, nodes| set(image, any_file(nodes)?, inode::MODE, 2, 0xffff);
+    "inode-size-negative" Stat BAD |image, nodes| {
+        let node = find(nodes, |node| node.is_file() && node.extended)?;
+        set(image, node, inode::SIZE, 8, 1 << 63)
+    };
+    "inode-outside-image" Stat BAD |image, nodes| {
+        let (node, ..) = directory(nodes)?;
+        let dirent = node.dirents.iter().find(|dirent| !matches!(image.name(dirent), b"." | b".."))?;
+        image.put(dirent.pos, 8, 1 << 40);
+        child(image, node)
+    };
+    "inode-number-overflows" Stat BAD |image, nodes| {
+        let (node, ..) = directory(nodes)?;
+        let dirent = node.dirents.iter().find(|dirent| !matches!(image.name(dirent), b"." | b".."))?;
+        image.put(dirent.pos, 8, (1 << 60) + 5);
+        child(image, node)
+    };
+    "inline-data-leaves-block" Stat BAD |image, nodes| {
+        let node = inline_file(nodes)?;
+        let size = image.block_size() as u64 - 1;
+        set(image, node, inode::SIZE, 4, size)
+    };
+    "xattr-area-leaves-block" Stat BAD |image, nodes| {
+        set(image, inline_file(nodes)?, inode::XATTR_COUNT, 2, 0xffff)
+    };
+    "chunk-format-unknown-bit" Stat BAD |image, nodes| {
+        let node = find(nodes, |node| node.is_file() && node.chunks.is_some())?;
+        let format = image.get(node.pos + LAYOUT_FIELD, 2);
+        set(image, node, LAYOUT_FIELD, 2, format | 0x8000)
+    };
+    "chunk-device-unknown" Read BAD_READ |image, nodes| {
+        let node = chunk_file(nodes, 8)?;
+        image.put(node.chunks?.0 + 2, 2, 99);
+        Some(node.path.clone())
+    };
+    "chunk-behind-device" Read BAD_READ |image, nodes| {
+        let node = chunk_file(nodes, 8)?;
+        image.put(node.chunks?.0 + 4, 4, 0xffff_fff0);
+        Some(node.path.clone())
+    };
+    "chunk-map-behind-image" Read BAD_READ |image, nodes| {
+        let node = chunk_file(nodes, 4)?;
+        image.put(node.chunks?.0, 4, 0xffff_fff0);
+        Some(node.path.clone())
+    };
+    "plain-data-behind-image" Read BAD_READ |image, nodes| {
+        let node = find(nodes, |node| node.is_file() && node.layout == layout::PLAIN && node.size > 0)?;
+        set(image, node, LAYOUT_FIELD, 4, 0x0fff_fff0)
+    };
+    "symlink-too-long" ReadLink BAD |image, nodes| {
+        let node = find(nodes, |node| node.is_symlink() && node.layout == layout::PLAIN)?;
+        set(image, node, inode::SIZE, 4, 0x10_0000)
+    };
+    "symlink-with-nul" ReadLink BAD |image, nodes| {
+        let node = find(nodes, |node| node.is_symlink() && node.layout == layout::INLINE && node.size > 4)?;
+        let target = image.behind(node);
+        image.put(target + 2, 1, 0);
+        Some(node.path.clone())
+    };
+    "directory-first-name-at-0" List BAD |image, nodes| {
+        let (node, first, _) = directory(nodes)?;
+        image.put(first.pos + 8, 2, 0);
+        Some(node.path.clone())
+    };
+    "directory-first-name-uneven" List BAD |image, nodes| {
+        let (node, first, _) = directory(nodes)?;
+        let old = image.get(first.pos + 8, 2);
+        image.put(first.pos + 8, 2, old + 1);
+        Some(node.path.clone())
+    };
+    "directory-first-name-behind-block" List BAD |image, nodes| {
+        let (node, first, _) = directory(nodes)?;
+        image.put(first.pos + 8, 2, 0xfff0);
+        Some(node.path.clone())
+    };
+    "directory-first-name-behind-block-lookup" Stat BAD |image, nodes| {
+        let (node, first, _) = directory(nodes)?;
+        let path = child(image, node)?;
+        image.put(first.pos + 8, 2, 0xfff0);
+        Some(path)
+    };
+    "directory-names-go-back" List BAD |image, nodes| {
+        let (node, first, second) = directory(nodes)?;
+        let old = image.get(first.pos + 8, 2);
+        image.put(second.pos + 8, 2, old - 1);
+        Some(node.path.clone())
+    };
+    "directory-name-behind-block" List BAD |image, nodes| {
+        let (node, _, second) = directory(nodes)?;
+        image.put(second.pos + 8, 2, 0xffff);
+        Some(node.path.clone())
+    };
+    "directory-name-empty" List BAD |image, nodes| {
+        let (node, first, second) = directory(nodes)?;
+        let old = image.get(first.pos + 8, 2);
+        image.put(second.pos + 8, 2, old);
+        Some(node.path.clone())
+    };
+    "directory-outside-image" List BAD |image, nodes| {
+        let node = find(nodes, |node| node.is_dir() && node.layout == layout::PLAIN)?;
+        set(image, node, LAYOUT_FIELD, 4, 0x0fff_fff0)
+    };
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `fuzz-mounts`: mounts one mutated image after the other and does with each what programs do.
+//!
+//! A worker process does the work and says which seed it is at; the parent kills it when a seed takes too
+//! long, which is reported as a hang, and goes on with the next. What the kernel itself has to say about
+//! an image is for the caller to look for in its log.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitCode;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context;
+use anyhow::Result;
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use crate::errno;
+use crate::exercise::Exercise;
+use crate::mount;
+use crate::mutate::Base;
+
+/// Mounts and exercises mutated images; fails if one hangs or kills the process.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    job: Job,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// How many seeds.
+    #[arg(long, default_value_t = 1_000)]
+    count: u64,
+    /// How long one image may take, in seconds.
+    #[arg(long, default_value_t = 60)]
+    limit: u64,
+}
+
+/// The part of `fuzz-mounts` that may die.
+#[derive(clap::Args)]
+pub struct WorkerArgs {
+    #[command(flatten)]
+    job: Job,
+    #[arg(long)]
+    first: u64,
+    #[arg(long)]
+    end: u64,
+}
+
+#[derive(clap::Args, Clone)]
+struct Job {
+    /// Sound images; the blob of `x.erofs`, if it needs one, is `x.blob`.
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    /// The file system's type.
+    #[arg(long, short, default_value = "ferofs")]
+    r#type: String,
+    /// A directory, best on tmpfs, for the mutated images and the mount point.
+    #[arg(long)]
+    work: PathBuf,
+    /// Most entries to visit in one image.
+    #[arg(long, default_value_t = 300)]
+    entries: u32,
+    /// Most bytes to read from one image.
+    #[arg(long, default_value_t = 512 << 10)]
+    bytes: u64,
+}
+
+impl Job {
+    fn mount_point(&self) -> PathBuf {
+        self.work.join("mnt")
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    results: BTreeMap<String, u64>,
+    entries: u64,
+    failures: Vec<String>,
+    slowest: (Duration, u64),
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let mount_point = args.job.mount_point();
+    std::fs::create_dir_all(&mount_point).with_context(|| mount_point.display().to_string())?;
+    let mut tally = Tally::default();
+    let end = args.first + args.count;
+    let mut next = args.first;
+    let started = Instant::now();
+    while next < end {
+        next = supervise(args, next, end, &mut tally)?;
+        // A killed worker leaves its image mounted.
+        while rustix::mount::unmount(&mount_point, UnmountFlags::DETACH).is_ok() {}
+    }
+    for failure in &tally.failures {
+        println!("{failure}");
+    }
+    let results: Vec<String> = tally
+        .results
+        .iter()
+        .map(|(result, count)| format!("{result}={count}"))
+        .collect();
+    println!(
+        "{} images in {:.0} s: {}; {} entries visited; slowest seed {} ({:.1} s); {} failures",
+        args.count,
+        started.elapsed().as_secs_f64(),
+        results.join(" "),
+        tally.entries,
+        tally.slowest.1,
+        tally.slowest.0.as_secs_f64(),
+        tally.failures.len()
+    );
+    // A run in which nothing could be mounted, or everything, has not tested what it is meant to test.
+    let mounted = tally.results.get("mounted").copied().unwrap_or(0);
+    let suspicious = args.count >= 100 && (mounted == 0 || mounted == args.count);
+    if suspicious {
+        println!("expected some images to be mounted and some refused");
+    }
+    Ok(if tally.failures.is_empty() && !suspicious {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs a worker until it is done or dead; returns the seed to go on with.
+fn supervise(args: &Args, first: u64, end: u64, tally: &mut Tally) -> Result<u64> {
+    let mut worker = spawn(&args.job, first, end)?;
+    let output = worker
+        .stdout
+        .take()
+        .context("the worker has no standard output")?;
+    let (sender, lines) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(output)
+            .lines()
+            .map_while(std::io::Result::ok)
+        {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let mut current = first;
+    let mut since = Instant::now();
+    loop {
+        match lines.recv_timeout(Duration::from_secs(args.limit)) {
+            Ok(line) => {
+                let mut words = line.split(' ');
+                match (words.next(), words.next(), words.next()) {
+                    (Some("seed"), Some(seed), None) => {
+                        current = seed.parse().context("worker's line")?;
+                        since = Instant::now();
+                    }
+                    (Some("done"), Some(result), Some(entries)) => {
+                        *tally.results.entry(result.to_owned()).or_default() += 1;
+                        tally.entries += entries.parse::<u64>().context("worker's line")?;
+                        tally.slowest = tally.slowest.max((since.elapsed(), current));
+                    }
+                    _ => tally.failures.push(format!("seed {current}: {line}")),
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                tally
+                    .failures
+                    .push(format!("seed {current}: no end after {} s", args.limit));
+                stop(&mut worker, current)?;
+                break;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let status = worker.wait().context("wait for the worker")?;
+    let _ = reader.join();
+    if status.success() {
+        return Ok(end);
+    }
+    tally
+        .failures
+        .push(format!("seed {current}: the worker ended with {status}"));
+    Ok(current + 1)
+}
+
+fn spawn(job: &Job, first: u64, end: u64) -> Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("fuzz-worker").args(&job.images);
+    command
+        .args(["--type", &job.r#type])
+        .arg("--work")
+        .arg(&job.work);
+    command.args([
+        "--entries",
+        &job.entries.to_string(),
+        "--bytes",
+        &job.bytes.to_string(),
+    ]);
+    command.args(["--first", &first.to_string(), "--end", &end.to_string()]);
+    command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start the worker")
+}
+
+/// Kills the worker; one that survives SIGKILL is stuck in the kernel, and nothing can go on.
+fn stop(worker: &mut Child, seed: u64) -> Result<()> {
+    worker.kill().context("kill the worker")?;
+    for _ in 0..200 {
+        if worker.try_wait().context("wait for the worker")?.is_some() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    anyhow::bail!("seed {seed}: the worker hangs in the kernel and cannot be killed")
+}
+
+pub fn run_worker(args: &WorkerArgs) -> Result<ExitCode> {
+    let mut bases = Vec::new();
+    for path in &args.job.images {
+        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let blob = path.with_extension("blob");
+        bases.push((Base::new(bytes), blob.exists().then_some(blob)));
+    }
+    let mut out = std::io::stdout().lock();
+    for seed in args.first..args.end {
+        let (base, blob) = &bases[(seed % bases.len() as u64) as usize];
+        writeln!(out, "seed {seed}")?;
+        let (result, entries) = one(&args.job, seed, base, blob.as_deref())?;
+        writeln!(out, "done {result} {entries}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn one(job: &Job, seed: u64, base: &Base, blob: Option<&Path>) -> Result<(String, u32)> {
+    let image = job.work.join("image");
+    let mount_point = job.mount_point();
+    std::fs::write(&image, base.mutated(seed)).with_context(|| image.display().to_string())?;
+    let options = blob.map_or_else(String::new, |blob| format!("device={}", blob.display()));
+    match mount::classic(&job.r#type, &image, &mount_point, &options) {
+        Ok(()) => {}
+        Err(Errno::NODEV) => anyhow::bail!("the kernel knows no file system {}", job.r#type),
+        Err(error) => return Ok((errno::name(error), 0)),
+    }
+    let entries = Exercise::new(seed, job.entries, job.bytes).run(&mount_point);
+    unmount(&mount_point)?;
+    Ok(("mounted".to_owned(), entries))
+}
+
+fn unmount(mount_point: &Path) -> Result<()> {
+    for _ in 0..50 {
+        match rustix::mount::unmount(mount_point, UnmountFlags::empty()) {
+            Ok(()) => return Ok(()),
+            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) => anyhow::bail!("unmount: {}", errno::name(error)),
+        }
+    }
+    anyhow::bail!("unmount: still busy after a second")
+}

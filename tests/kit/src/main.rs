@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `ferofs-testkit`: everything the tests need that is not ferofs itself.
+//!
+//! The scripts below `tests/` call it, on the host and inside the virtual machine. It knows nothing of
+//! ferofs' own code: where it takes an image apart it does so by the published format, so that a mistake
+//! in `rust/erofs/` cannot hide itself here.
+
+mod content;
+mod corrupt;
+mod corruptions;
+mod dircheck;
+mod errno;
+mod escape;
+mod exercise;
+mod fuzz;
+mod gen_tar;
+mod image;
+mod kmsg;
+mod manifest;
+mod manifest_diff;
+mod mount;
+mod mutate;
+mod random;
+mod readcheck;
+mod tar_writer;
+mod walk;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Tools for testing ferofs.
+#[derive(Parser)]
+#[command(name = "ferofs-testkit", version)]
+enum Command {
+    Manifest(manifest::Args),
+    ManifestDiff(manifest_diff::Args),
+    GenTar(gen_tar::Args),
+    Mutate(mutate::Args),
+    Corrupt(corrupt::Args),
+    Corruptions(corruptions::Args),
+    Mount(mount::Args),
+    FuzzMounts(fuzz::Args),
+    #[command(hide = true)]
+    FuzzWorker(fuzz::WorkerArgs),
+    Readcheck(readcheck::Args),
+    Dircheck(dircheck::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::Manifest(args) => manifest::run(&args),
+        Command::ManifestDiff(args) => manifest_diff::run(&args),
+        Command::GenTar(args) => gen_tar::run(&args),
+        Command::Mutate(args) => mutate::run(&args),
+        Command::Corrupt(args) => corrupt::run(&args),
+        Command::Corruptions(args) => corruptions::run(&args),
+        Command::Mount(args) => mount::run(&args),
+        Command::FuzzMounts(args) => fuzz::run(&args),
+        Command::FuzzWorker(args) => fuzz::run_worker(&args),
+        Command::Readcheck(args) => readcheck::run(&args),
+        Command::Dircheck(args) => dircheck::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ferofs-testkit: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
