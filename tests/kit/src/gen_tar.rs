@@ -25,12 +25,10 @@ const SIZES: &[u64] = &[
 ];
 
 /// What the archive holds.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Everything below except `wide` and `big`, PAX.
+    /// Everything below except `wide` and `big`.
     All,
-    /// The same, GNU.
-    AllGnu,
     /// A realistic tree of `--files` files.
     Tree,
     /// Regular files of critical sizes.
@@ -47,16 +45,34 @@ enum Kind {
     Big,
 }
 
+/// What one archive is put together from.
+#[derive(Clone)]
+struct Kinds(Vec<Kind>);
+
+impl Kinds {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.split(',')
+            .map(|kind| Kind::from_str(kind, false))
+            .collect::<Result<_, _>>()
+            .map(Kinds)
+    }
+}
+
 /// Writes a test archive.
 #[derive(clap::Args)]
 pub struct Args {
-    kind: Kind,
+    /// Kinds, separated by commas: all, or of tree, sizes, names, special, times, wide, big.
+    #[arg(value_parser = Kinds::parse)]
+    kinds: Kinds,
     /// Where to write it.
     out: PathBuf,
     /// Which of the archives of this kind.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many files (`tree`: 2,000 unless given, `all`: 200, `wide`: 100,000).
+    /// GNU headers instead of PAX ones.
+    #[arg(long)]
+    gnu: bool,
+    /// How many files (`tree`: 200 unless given, `wide`: 100,000).
     #[arg(long)]
     files: Option<u64>,
     /// The size of the file of `big`.
@@ -66,11 +82,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let file = File::create(&args.out).with_context(|| args.out.display().to_string())?;
-    let dialect = if matches!(args.kind, Kind::AllGnu) {
-        Dialect::Gnu
-    } else {
-        Dialect::Pax
-    };
+    let dialect = if args.gnu { Dialect::Gnu } else { Dialect::Pax };
     let writer = TarWriter::new(BufWriter::with_capacity(1 << 20, file), dialect);
     let archive = Archive {
         tar: writer,
@@ -90,24 +102,36 @@ struct Archive<W: Write> {
 impl<W: Write> Archive<W> {
     fn write(mut self, args: &Args) -> io::Result<()> {
         self.tar.add(&Member::dir("."))?;
-        match args.kind {
-            Kind::All | Kind::AllGnu => {
-                self.sizes()?;
-                self.names()?;
-                self.special()?;
-                self.times()?;
-                self.tree(args.files.unwrap_or(200))?;
+        for kind in &args.kinds.0 {
+            let kinds: &[Kind] = match kind {
+                Kind::All => &[
+                    Kind::Sizes,
+                    Kind::Names,
+                    Kind::Special,
+                    Kind::Times,
+                    Kind::Tree,
+                ],
+                one => std::slice::from_ref(one),
+            };
+            for kind in kinds {
+                self.kind(*kind, args)?;
             }
-            Kind::Tree => self.tree(args.files.unwrap_or(2_000))?,
-            Kind::Sizes => self.sizes()?,
-            Kind::Names => self.names()?,
-            Kind::Special => self.special()?,
-            Kind::Times => self.times()?,
-            Kind::Wide => self.wide(args.files.unwrap_or(100_000))?,
-            Kind::Big => self.big(args.size)?,
         }
         self.tar.finish()?;
         Ok(())
+    }
+
+    fn kind(&mut self, kind: Kind, args: &Args) -> io::Result<()> {
+        match kind {
+            Kind::All => Ok(()),
+            Kind::Tree => self.tree(args.files.unwrap_or(200)),
+            Kind::Sizes => self.sizes(),
+            Kind::Names => self.names(),
+            Kind::Special => self.special(),
+            Kind::Times => self.times(),
+            Kind::Wide => self.wide(args.files.unwrap_or(100_000)),
+            Kind::Big => self.big(args.size),
+        }
     }
 
     fn file(&mut self, member: &Member, size: u64) -> io::Result<()> {

@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let b = read(&args.b)?;
     let found = differences(&parse(&a, &args.ignore), &parse(&b, &args.ignore));
     for line in found.iter().take(args.limit) {
-        println!("{line}");
+        println!("{}", shortened(line));
     }
     if found.len() > args.limit {
         println!("... and {} more", found.len() - args.limit);
@@ -83,6 +83,14 @@ fn differences(a: &BTreeMap<&str, Fields<'_>>, b: &BTreeMap<&str, Fields<'_>>) -
         }
     }
     found
+}
+
+/// A deep path must not bury what is said of it.
+fn shortened(line: &str) -> String {
+    if line.len() <= 400 || !line.is_ascii() {
+        return line.to_owned();
+    }
+    format!("{} ... {}", &line[..150], &line[line.len() - 240..])
 }
 
 fn changed(a: &Fields<'_>, b: &Fields<'_>) -> String {

@@ -133,25 +133,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn pairs(args: &Args) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
-    for entry in walk::tree(&args.dir)? {
-        // A few hundred open files are enough, and stay below the usual limit.
-        if entry.metadata.is_file() && entry.metadata.len() > 0 && pairs.len() < 200 {
-            let below = entry.path.strip_prefix(&args.dir).unwrap_or(Path::new(""));
-            let reference = if below.as_os_str().is_empty() {
-                args.reference.clone()
-            } else {
-                args.reference.join(below)
-            };
-            let file = File::open(&entry.path).with_context(|| entry.path.display().to_string())?;
-            let reference =
-                File::open(&reference).with_context(|| reference.display().to_string())?;
-            pairs.push(Pair {
-                path: entry.path,
-                file,
-                reference,
-                size: entry.metadata.len(),
-            });
-        }
+    let mut entries = walk::tree(&args.dir)?;
+    entries.retain(|entry| entry.metadata.is_file() && entry.metadata.len() > 0);
+    // A few hundred open files stay below the usual limit; the largest have the most to read wrong.
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.metadata.len()));
+    for entry in entries.into_iter().take(200) {
+        let below = entry.path.strip_prefix(&args.dir).unwrap_or(Path::new(""));
+        let reference = if below.as_os_str().is_empty() {
+            args.reference.clone()
+        } else {
+            args.reference.join(below)
+        };
+        let file = File::open(&entry.path).with_context(|| entry.path.display().to_string())?;
+        let reference = File::open(&reference).with_context(|| reference.display().to_string())?;
+        pairs.push(Pair {
+            path: entry.path,
+            file,
+            reference,
+            size: entry.metadata.len(),
+        });
     }
     Ok(pairs)
 }
