@@ -20,9 +20,21 @@
 extern crate std;
 
 pub mod checksum;
+mod device;
+mod directory;
 mod error;
+mod extent;
+mod inode;
 mod metadata;
 pub mod ondisk;
+mod superblock;
+mod symlink;
+mod xattr;
 
+pub use device::DeviceSlot;
+pub use directory::{DirEntry, Dirent};
 pub use error::{Corrupt, Error, Feature, Result};
+pub use extent::{Extent, Source};
+pub use inode::{FileKind, Inode, Layout};
 pub use metadata::Metadata;
+pub use superblock::{superblock_checksum, superblock_checksum_size, Superblock};

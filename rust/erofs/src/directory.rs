@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Directories: finding one name, and listing them all.
+//!
+//! A directory is a sequence of blocks. Each starts with fixed-size entries, whose names follow; all
+//! names are sorted by their bytes over all blocks, so that a name is found by two binary searches.
+
+use super::error::{Corrupt, Error, Result};
+use super::extent::Source;
+use super::inode::{tail_offset, FileKind, Inode, Layout};
+use super::metadata::Metadata;
+use super::ondisk;
+use super::superblock::{until_nul, Superblock};
+use core::cmp::Ordering;
+use core::ops::Range;
+use zerocopy::FromBytes;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dirent {
+    /// The inode.
+    pub nid: u64,
+    /// What kind of file the entry says it is: one of [`ondisk::file_type`].
+    pub file_type: u8,
+}
+
+/// An entry of a directory as [`Inode::read_dir`] gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirEntry<'a> {
+    /// Name: 1 to 255 bytes without NUL or slash.
+    pub name: &'a [u8],
+    /// The inode.
+    pub nid: u64,
+    /// What kind of file the entry says it is: one of [`ondisk::file_type`].
+    pub file_type: u8,
+    /// Position of this entry, from which [`Inode::read_dir`] gives it again.
+    pub pos: u64,
+    /// Position of the next entry.
+    pub next: u64,
+}
+
+/// A block of a directory, without copying it.
+///
+/// # Invariants
+///
+/// There is at least one entry.
+struct Block<'a> {
+    /// The block, up to the end of the directory.
+    data: &'a [u8],
+    entries: &'a [ondisk::DirectoryEntry],
+    /// Its position in the image.
+    at: u64,
+}
+
+impl<'a> Block<'a> {
+    fn new(data: &'a [u8], at: u64) -> core::result::Result<Self, Corrupt> {
+        const ENTRY: usize = size_of::<ondisk::DirectoryEntry>();
+        let corrupt = |what| Corrupt { what, at };
+        let first = ondisk::DirectoryEntry::ref_from_prefix(data)
+            .map_err(|_| corrupt("directory block is too short for an entry"))?
+            .0;
+        // The first name starts where the entries end.
+        let end = usize::from(first.nameoff.get());
+        if end == 0 || end % ENTRY != 0 || end >= data.len() {
+            return Err(corrupt(
+                "directory block's first name starts at a wrong place",
+            ));
+        }
+        let entries = <[ondisk::DirectoryEntry]>::ref_from_prefix_with_elems(data, end / ENTRY)
+            .map_err(|_| corrupt("directory block's first name starts at a wrong place"))?
+            .0;
+        // INVARIANT: `end` is a positive multiple of an entry's size.
+        Ok(Self { data, entries, at })
+    }
+
+    fn corrupt(&self, index: usize, what: &'static str) -> Corrupt {
+        let offset = (index as u64).wrapping_mul(ondisk::DIRECTORY_ENTRY_SIZE);
+        Corrupt {
+            what,
+            at: self.at.wrapping_add(offset),
+        }
+    }
+
+    /// Entry `index`, and where in the block its name is. The name has a valid length and lies
+    /// behind the entries.
+    fn entry(
+        &self,
+        index: usize,
+    ) -> core::result::Result<(&'a ondisk::DirectoryEntry, Range<usize>), Corrupt> {
+        let corrupt = |what| Err(self.corrupt(index, what));
+        let Some(entry) = self.entries.get(index) else {
+            return corrupt("directory block has fewer entries");
+        };
+        let start = usize::from(entry.nameoff.get());
+        if start < size_of_val(self.entries) || start >= self.data.len() {
+            return corrupt("directory entry's name starts outside of its block's names");
+        }
+        let end = match self.entries.get(index.wrapping_add(1)) {
+            Some(next) => usize::from(next.nameoff.get()),
+            // NULs may follow the last name.
+            None => {
+                let rest = self.data.get(start..).unwrap_or_default();
+                // One more than the longest name is enough to see that it is too long.
+                let rest = rest.get(..ondisk::NAME_MAX.wrapping_add(1)).unwrap_or(rest);
+                start.wrapping_add(until_nul(rest).len())
+            }
+        };
+        if end > self.data.len() {
+            return corrupt("directory entry's name ends beyond its block");
+        }
+        match end.checked_sub(start) {
+            Some(1..=ondisk::NAME_MAX) => Ok((entry, start..end)),
+            Some(0) => corrupt("directory entry's name is empty"),
+            Some(_) => corrupt("directory entry's name is longer than 255 bytes"),
+            None => corrupt("directory entry's name ends before it starts"),
+        }
+    }
+
+    fn name(&self, range: Range<usize>) -> &'a [u8] {
+        self.data.get(range).unwrap_or_default()
+    }
+
+    /// Compares the name of entry `index` with `name`.
+    fn compare(&self, index: usize, name: &[u8]) -> core::result::Result<Ordering, Corrupt> {
+        let (_, range) = self.entry(index)?;
+        Ok(self.name(range).cmp(name))
+    }
+
+    /// What entry `index` stands for.
+    fn dirent(&self, index: usize) -> core::result::Result<Dirent, Corrupt> {
+        let (entry, _) = self.entry(index)?;
+        if entry.file_type > ondisk::file_type::SYMLINK {
+            return Err(self.corrupt(index, "directory entry's file type is invalid"));
+        }
+        Ok(Dirent {
+            nid: entry.nid.get(),
+            file_type: entry.file_type,
+        })
+    }
+
+    /// Finds `name`, which is greater than the first entry's.
+    fn find(&self, name: &[u8]) -> core::result::Result<Option<Dirent>, Corrupt> {
+        let mut low = 1;
+        let mut high = self.entries.len();
+        while low < high {
+            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
+            match self.compare(middle, name)? {
+                Ordering::Less => low = middle.wrapping_add(1),
+                Ordering::Equal => return self.dirent(middle).map(Some),
+                Ordering::Greater => high = middle,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Bytes that hold a directory block at their start.
+struct Loaded<B> {
+    bytes: B,
+    len: usize,
+    at: u64,
+}
+
+impl<B: core::ops::Deref<Target = [u8]>> Loaded<B> {
+    fn block(&self) -> core::result::Result<Block<'_>, Corrupt> {
+        match self.bytes.get(..self.len) {
+            Some(data) => Block::new(data, self.at),
+            None => Err(Corrupt {
+                what: "directory block is cut off by the end of the image",
+                at: self.at,
+            }),
+        }
+    }
+}
+
+impl Inode {
+    /// Finds `name` in this directory. `None` if it is not there, or this is no directory. Entries
+    /// `.` and `..` are found if they are stored, as `..` always is.
+    ///
+    /// Takes one look at the metadata for directories of one block, else about the logarithm of
+    /// their number.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`] if an entry on the way is wrong.
+    /// - [`Error::Io`] if the metadata cannot be read.
+    pub fn lookup<M: Metadata>(
+        &self,
+        sb: &Superblock,
+        meta: &M,
+        name: &[u8],
+    ) -> Result<Option<Dirent>, M::Error> {
+        if self.kind() != FileKind::Directory || !is_name(name) {
+            return Ok(None);
+        }
+        // The last block whose first name is less than the name, if it is anywhere.
+        let mut candidate = None;
+        let mut low = 0;
+        let mut high = self.directory_blocks(sb);
+        while low < high {
+            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
+            let offset = middle.wrapping_shl(u32::from(sb.block_bits()));
+            let loaded = self.directory_block(sb, meta, offset)?;
+            let block = loaded.block()?;
+            match block.compare(0, name)? {
+                Ordering::Less => {
+                    low = middle.wrapping_add(1);
+                    candidate = Some(loaded);
+                }
+                Ordering::Equal => return Ok(Some(block.dirent(0)?)),
+                Ordering::Greater => high = middle,
+            }
+        }
+        match candidate {
+            Some(loaded) => Ok(loaded.block()?.find(name)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Lists this directory from position `pos` on: 0, or a position of a [`DirEntry`], or what
+    /// this function returned. Calls `emit` for one entry after the other until it returns false.
+    ///
+    /// Positions are those of the C driver: an entry's offset in the directory; an omitted `.` comes
+    /// last, at the directory's size.
+    ///
+    /// Returns the position to go on from: that of the entry that `emit` refused, or one from which
+    /// nothing follows. When there is an error, go on (or not) from [`DirEntry::next`] of the last
+    /// entry given.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`] if a block or an entry is wrong, or names are not sorted.
+    /// - [`Error::Io`] if the metadata cannot be read.
+    pub fn read_dir<M: Metadata>(
+        &self,
+        sb: &Superblock,
+        meta: &M,
+        pos: u64,
+        emit: &mut dyn FnMut(&DirEntry<'_>) -> bool,
+    ) -> Result<u64, M::Error> {
+        const ENTRY: u64 = ondisk::DIRECTORY_ENTRY_SIZE;
+        if self.kind() != FileKind::Directory {
+            return Ok(pos);
+        }
+        let mut pos = pos;
+        // The block before, and its last name.
+        let mut previous: Option<(Loaded<M::Bytes<'_>>, Range<usize>)> = None;
+        while pos < self.size() {
+            let offset = pos & !sb.block_mask();
+            let loaded = self.directory_block(sb, meta, offset)?;
+            // The end of the directory fits an i64.
+            let end = offset.wrapping_add(loaded.len as u64);
+            let block = loaded.block()?;
+            let mut before = match &previous {
+                Some((loaded, name)) => loaded.bytes.get(name.clone()),
+                None => None,
+            };
+            let mut last = 0..0;
+            // Positions within an entry mean the next one.
+            let first = pos.wrapping_sub(offset).div_ceil(ENTRY) as usize;
+            for index in first..block.entries.len() {
+                let dirent = block.dirent(index)?;
+                let (_, range) = block.entry(index)?;
+                let name = block.name(range.clone());
+                if !is_name(name) {
+                    let what = "directory entry's name holds a NUL or a slash";
+                    return Err(block.corrupt(index, what).into());
+                }
+                if before.is_some_and(|before| before >= name) {
+                    let what = "directory entry's name is not greater than the one before";
+                    return Err(block.corrupt(index, what).into());
+                }
+                if self.dot_omitted() && name == b"." {
+                    let what = "directory has the entry '.' that it claims to omit";
+                    return Err(block.corrupt(index, what).into());
+                }
+                let own = offset.wrapping_add((index as u64).wrapping_mul(ENTRY));
+                let is_last = index.wrapping_add(1) >= block.entries.len();
+                let next = if is_last {
+                    end
+                } else {
+                    own.wrapping_add(ENTRY)
+                };
+                if !emit(&DirEntry {
+                    name,
+                    nid: dirent.nid,
+                    file_type: dirent.file_type,
+                    pos: own,
+                    next,
+                }) {
+                    return Ok(own);
+                }
+                before = Some(name);
+                last = range;
+            }
+            pos = end;
+            previous = (!last.is_empty()).then_some((loaded, last));
+        }
+        if self.dot_omitted() && pos == self.size() {
+            // The size fits an i64.
+            let next = pos.wrapping_add(1);
+            if emit(&DirEntry {
+                name: b".",
+                nid: self.nid(),
+                file_type: ondisk::file_type::DIRECTORY,
+                pos,
+                next,
+            }) {
+                pos = next;
+            }
+        }
+        Ok(pos)
+    }
+
+    /// Number of blocks of this directory.
+    fn directory_blocks(&self, sb: &Superblock) -> u64 {
+        // The size fits an i64.
+        self.size()
+            .wrapping_add(sb.block_mask())
+            .wrapping_shr(u32::from(sb.block_bits()))
+    }
+
+    /// Gets the block at `offset` of this directory: a multiple of the block size, less than the
+    /// directory's size.
+    fn directory_block<'m, M: Metadata>(
+        &self,
+        sb: &Superblock,
+        meta: &'m M,
+        offset: u64,
+    ) -> Result<Loaded<M::Bytes<'m>>, M::Error> {
+        let at = match self.layout() {
+            // The blocks end within the image.
+            Layout::Plain { start } => start.wrapping_add(offset),
+            Layout::Inline { start, tail } => {
+                if offset < tail_offset(sb, self.size()) {
+                    start.wrapping_add(offset)
+                } else {
+                    tail
+                }
+            }
+            Layout::Hole => return Err(Error::corrupt("directory is a hole", self.pos())),
+            Layout::Chunks { .. } => match self.extent(sb, meta, offset)?.skip_to(offset).source {
+                Source::Device { id: 0, pos } | Source::Metadata { pos } => pos,
+                Source::Hole => {
+                    return Err(Error::corrupt("directory has a hole", self.pos()));
+                }
+                Source::Device { .. } => {
+                    return Err(Error::corrupt(
+                        "directory is not in the image itself",
+                        self.pos(),
+                    ));
+                }
+            },
+        };
+        let rest = self.size().wrapping_sub(offset);
+        Ok(Loaded {
+            bytes: meta.bytes(at).map_err(Error::Io)?,
+            len: rest.min(u64::from(sb.block_size())) as usize,
+            at,
+        })
+    }
+}
+
+/// Whether `name` can be that of a directory entry.
+fn is_name(name: &[u8]) -> bool {
+    (1..=ondisk::NAME_MAX).contains(&name.len())
+        && !name.iter().any(|&byte| matches!(byte, 0 | b'/'))
+}
