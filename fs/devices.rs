@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The files of a mount: the image and its blobs. Opens them, and finds the file that an address of
+//! the image means.
+//!
+//! An image names blobs by device slots. With `device=` options the slots are the given files, in
+//! order. Without, the blobs lie behind the image in the same file, at the addresses that the slots
+//! say ("flat").
+
+use crate::erofs;
+use crate::erofs::Metadata as _;
+use crate::metadata::Metadata;
+use crate::options::DeviceOption;
+use crate::vfs::backing::BackingFile;
+use crate::vfs::context::Context;
+use crate::vfs::super_block::MAX_STACK_DEPTH;
+use kernel::prelude::*;
+use kernel::seq_file::SeqFile;
+use kernel::seq_print;
+use kernel::str::CStr;
+
+/// The image and the blobs of a mount.
+pub(crate) struct Devices {
+    image: BackingFile,
+    blobs: KVec<Blob>,
+}
+
+/// One device slot.
+struct Blob {
+    /// The blob, or none if it lies behind the image.
+    file: Option<BackingFile>,
+    /// Where the blob begins in the image's flat addresses, in bytes; 0 if it has no such address.
+    flat_start: u64,
+    /// Its length in bytes, as the image says.
+    len: u64,
+}
+
+impl Devices {
+    /// The files for an image's device slots.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the devices given are not as many as the image has slots, or none was given and
+    /// the blobs are not in the image; those of [`open`]. What is wrong is told through `context`.
+    pub(crate) fn new(
+        context: &Context<'_>,
+        name: &CStr,
+        format: &erofs::Superblock,
+        metadata: &Metadata,
+        image: BackingFile,
+        options: KVec<DeviceOption>,
+        depth: &mut u32,
+    ) -> Result<Self> {
+        let slots = format.device_count();
+        let flat = options.is_empty();
+        if !flat && options.len() != usize::from(slots) {
+            context.error(fmt!(
+                "{}: the image has {} device slots, but {} devices were given",
+                name,
+                slots,
+                options.len(),
+            ));
+            return Err(EINVAL);
+        }
+        let mut blobs = KVec::with_capacity(slots.into(), GFP_KERNEL)?;
+        let mut options = options.into_iter();
+        for index in 0..slots {
+            let slot = format
+                .device(metadata, index)
+                .map_err(|error| crate::report::at_mount(context, name, &error))?;
+            let block = u64::from(format.block_size());
+            let blob = Blob {
+                file: match options.next() {
+                    Some(device) => Some(open(context, device, depth)?),
+                    None => None,
+                },
+                flat_start: slot.uniaddr.saturating_mul(block),
+                len: slot.blocks.saturating_mul(block),
+            };
+            if flat && (blob.flat_start == 0 || blob.flat_start >= metadata.size()) {
+                context.error(fmt!(
+                    "{}: the image has {} device slots, and the data of slot {} is not in the image: \
+                     give each slot its file with device=",
+                    name,
+                    slots,
+                    index,
+                ));
+                return Err(EINVAL);
+            }
+            if let Some(file) = &blob.file {
+                if file.size().saturating_add(block) <= blob.len {
+                    pr_warn!(
+                        "{}: device {} has {} bytes, the image expects {}\n",
+                        name,
+                        index,
+                        file.size(),
+                        blob.len,
+                    );
+                }
+            }
+            blobs.push(blob, GFP_KERNEL)?;
+        }
+        Ok(Self { image, blobs })
+    }
+
+    /// The file and position that byte `pos` of device `id` means, and how many of the `len` bytes
+    /// from there on lie together. None if there is no such device.
+    pub(crate) fn locate(&self, id: u16, pos: u64, len: u64) -> Option<(&BackingFile, u64, u64)> {
+        if let Some(index) = usize::from(id).checked_sub(1) {
+            let blob = self.blobs.get(index)?;
+            return match &blob.file {
+                Some(file) => Some((file, pos, len)),
+                None => Some((&self.image, blob.flat_start.checked_add(pos)?, len)),
+            };
+        }
+        // A flat address may mean a blob that was given as a file of its own.
+        for blob in &self.blobs {
+            let (Some(file), Some(offset)) = (&blob.file, pos.checked_sub(blob.flat_start)) else {
+                continue;
+            };
+            if blob.flat_start != 0 && offset < blob.len {
+                return Some((file, offset, len.min(blob.len.saturating_sub(offset))));
+            }
+        }
+        Some((&self.image, pos, len))
+    }
+
+    /// The blocks of all blobs, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.blobs
+            .iter()
+            .fold(0, |sum: u64, blob| sum.saturating_add(blob.len))
+    }
+
+    /// Writes a `device=` for each blob that has a file.
+    pub(crate) fn show(&self, seq: &SeqFile) {
+        for file in self.blobs.iter().filter_map(|blob| blob.file.as_ref()) {
+            seq_print!(seq, ",device=");
+            file.show_path(seq);
+        }
+    }
+}
+
+/// Opens one `device=`, and says so if that fails.
+fn open(context: &Context<'_>, device: DeviceOption, depth: &mut u32) -> Result<BackingFile> {
+    match device {
+        DeviceOption::Path(path) => {
+            let file = open_path(context, &path)?;
+            admit(context, &path, &file, depth)?;
+            Ok(file)
+        }
+        DeviceOption::File(file) => {
+            admit(context, c"device", &file, depth)?;
+            Ok(file)
+        }
+    }
+}
+
+/// Opens a path, and says so if that fails.
+///
+/// # Errors
+///
+/// Those of [`BackingFile::open`].
+pub(crate) fn open_path(context: &Context<'_>, path: &CStr) -> Result<BackingFile> {
+    BackingFile::open(path).inspect_err(|error| {
+        if *error == EINVAL || *error == EISDIR {
+            context.error(fmt!(
+                "{}: neither a regular file nor a block device that can be read",
+                path,
+            ));
+        } else {
+            context.error(fmt!("{}: cannot be opened: {:?}", path, error));
+        }
+    })
+}
+
+/// Checks that a file may be the base of a mount, and accounts for the filesystems below it.
+///
+/// Reading from ferofs reads from the file's filesystem in the same call, and so on down, which must
+/// have an end. So no file may lie on another mount of this kind, and a file on a stacked filesystem
+/// makes ferofs a stacked filesystem, too. A mount over an ordinary filesystem counts as depth 0, so
+/// that two layers of overlayfs fit on top.
+///
+/// # Errors
+///
+/// `EINVAL` if the file lies too deep.
+pub(crate) fn admit(
+    context: &Context<'_>,
+    name: &CStr,
+    file: &BackingFile,
+    depth: &mut u32,
+) -> Result {
+    for fs_name in [c"ferofs", c"erofs"] {
+        if file.is_on_deviceless(fs_name) {
+            context.error(fmt!(
+                "{}: lies on a {} mount that is itself backed by a file; such mounts cannot be nested",
+                name,
+                fs_name,
+            ));
+            return Err(EINVAL);
+        }
+    }
+    let below = file.stack_depth();
+    if below > 0 {
+        let needed = below.saturating_add(1);
+        if needed > MAX_STACK_DEPTH {
+            context.error(fmt!(
+                "{}: lies on a filesystem that is stacked {} deep already",
+                name,
+                below,
+            ));
+            return Err(EINVAL);
+        }
+        *depth = needed.max(*depth);
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Directories: lookup and listing.
+
+use crate::inode;
+use crate::vfs::dentry::LookupDentry;
+use crate::vfs::dentry::Spliced;
+use crate::vfs::dir::Directory;
+use crate::vfs::dir::Emitter;
+use crate::vfs::inode::Inode;
+use crate::Ferofs;
+use kernel::prelude::*;
+
+/// How many entries are handed out between looks at whether the task is being killed.
+const ENTRIES_BETWEEN_CHECKS: u32 = 1024;
+
+/// What a directory of an image does.
+pub(crate) struct Dir;
+
+impl Directory for Dir {
+    type FileSystem = Ferofs;
+
+    fn lookup(dir: &Inode<Ferofs>, dentry: LookupDentry<'_, Ferofs>) -> Result<Spliced> {
+        let sb = dir.super_block();
+        let volume = sb.data();
+        let name = dentry.name();
+        if name.len() > crate::erofs::ondisk::NAME_MAX {
+            return Err(ENAMETOOLONG);
+        }
+        let found = dir
+            .data()
+            .lookup(volume.format(), volume.metadata(), name)
+            .map_err(|error| volume.report(error))?;
+        let inode = match found {
+            Some(entry) => Some(inode::get(sb, entry.nid)?),
+            None => None,
+        };
+        Ok(dentry.splice(inode))
+    }
+
+    fn iterate(dir: &Inode<Ferofs>, emitter: &mut Emitter<'_>) -> Result {
+        let volume = dir.super_block().data();
+        loop {
+            let mut left = ENTRIES_BETWEEN_CHECKS;
+            let mut full = false;
+            let start = emitter.position();
+            let end = dir
+                .data()
+                .read_dir(volume.format(), volume.metadata(), start, &mut |entry| {
+                    if left == 0 {
+                        return false;
+                    }
+                    left = left.wrapping_sub(1);
+                    emitter.set_position(entry.pos);
+                    full = !emitter.emit(entry.name, entry.nid, entry.file_type);
+                    !full
+                })
+                .map_err(|error| volume.report(error))?;
+            emitter.set_position(end);
+            if full || left != 0 {
+                return Ok(());
+            }
+            if emitter.interrupted() {
+                return Err(EINTR);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! ferofs: a read-only filesystem that mounts EROFS images from ordinary files, with file data left
+//! in other files, such as the uncompressed tars of container layers.
+//!
+//! This is the root of the module's crate. What a mount is stands in [`options`] and [`volume`],
+//! what is in it in [`inode`], [`dir`] and [`file`]. The format is read by [`erofs`], which cargo
+//! tests in userspace; the VFS is reached through [`vfs`], where all `unsafe` code is.
+
+// Public items of the crate that cargo builds from it are public to this crate alone.
+#[allow(unreachable_pub)]
+#[path = "../rust/erofs/src/lib.rs"]
+mod erofs;
+#[path = "../rust/vfs/mod.rs"]
+mod vfs;
+
+mod devices;
+mod dir;
+mod file;
+mod inode;
+mod metadata;
+mod options;
+mod report;
+mod volume;
+
+use crate::options::Options;
+use crate::vfs::context::Context;
+use crate::vfs::context::Mountable;
+use crate::vfs::context::Parameter;
+use crate::vfs::context::Value;
+use crate::vfs::fs_type::FileSystem;
+use crate::vfs::fs_type::KernelMount;
+use crate::vfs::fs_type::Registration;
+use crate::vfs::inode::Inode;
+use crate::vfs::range::RangeFs;
+use crate::vfs::super_block::NewSuperBlock;
+use crate::vfs::super_block::Statfs;
+use crate::vfs::super_block::SuperBlock;
+use crate::volume::Volume;
+use kernel::prelude::*;
+use kernel::seq_file::SeqFile;
+use kernel::str::CStr;
+use kernel::sync::aref::ARef;
+
+module! {
+    type: Module,
+    name: "ferofs",
+    authors: ["The ferofs authors"],
+    description: "Read-only EROFS-compatible filesystem over ordinary files",
+    license: "GPL",
+    alias: ["fs-ferofs"],
+}
+
+/// The loaded module: while it lives, `mount -t ferofs` works.
+struct Module {
+    _registration: Registration<Ferofs>,
+}
+
+impl kernel::Module for Module {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        let ranges = KernelMount::new(module, ())?;
+        Ok(Self {
+            _registration: Registration::new(module, ranges)?,
+        })
+    }
+}
+
+/// The filesystem type.
+pub(crate) struct Ferofs;
+
+impl FileSystem for Ferofs {
+    const NAME: &'static CStr = c"ferofs";
+    /// Where the caches of metadata live, shared by all mounts of an image.
+    type Shared = KernelMount<RangeFs>;
+    type Super = Volume;
+    /// The nid.
+    type Key = u64;
+    type Inode = erofs::Inode;
+}
+
+impl Mountable for Ferofs {
+    type Options = Options;
+    const PARAMETERS: &'static [Parameter] = options::PARAMETERS;
+
+    fn parse(
+        options: &mut Options,
+        context: &Context<'_>,
+        id: u8,
+        value: Value<'_>,
+    ) -> Result {
+        options.parse(context, id, value)
+    }
+
+    fn fill_super(
+        sb: &mut NewSuperBlock<'_, Self>,
+        context: &Context<'_>,
+        options: Options,
+    ) -> Result<Volume> {
+        Volume::open(sb, context, options)
+    }
+
+    fn root(sb: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>> {
+        let nid = sb.data().format().root_nid();
+        let root = inode::get(sb, nid)?;
+        if root.data().kind() != erofs::FileKind::Directory {
+            return Err(sb.data().report(erofs::Error::Corrupt(erofs::Corrupt {
+                what: "root inode is not a directory",
+                at: root.data().pos(),
+            })));
+        }
+        Ok(root)
+    }
+
+    fn reconfigure(_sb: &SuperBlock<Self>, context: &Context<'_>, options: Options) -> Result {
+        options.check_remount(context)
+    }
+
+    fn statfs(sb: &SuperBlock<Self>) -> Result<Statfs> {
+        Ok(sb.data().statfs())
+    }
+
+    fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
+        sb.data().devices().show(seq);
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Regular files: where their bytes lie.
+
+use crate::erofs;
+use crate::erofs::Metadata as _;
+use crate::vfs::extent::Extent;
+use crate::vfs::extent::Extents;
+use crate::vfs::extent::Source;
+use crate::vfs::folio::FolioBytes;
+use crate::vfs::inode::Inode;
+use crate::Ferofs;
+use kernel::prelude::*;
+
+/// The data of an image's regular files.
+pub(crate) struct Data;
+
+impl Extents for Data {
+    type FileSystem = Ferofs;
+    type Bytes<'a> = FolioBytes;
+
+    fn extent(inode: &Inode<Ferofs>, pos: u64) -> Result<Extent<'_, FolioBytes>> {
+        let volume = inode.super_block().data();
+        let found = inode
+            .data()
+            .extent(volume.format(), volume.metadata(), pos)
+            .map_err(|error| volume.report(error))?;
+        let skip = pos.checked_sub(found.start).ok_or(EIO)?;
+        let len = found.len.checked_sub(skip).ok_or(EIO)?;
+        match found.source {
+            erofs::Source::Hole => Ok(Extent {
+                len,
+                source: Source::Hole,
+            }),
+            erofs::Source::Metadata { pos } => {
+                let pos = pos.checked_add(skip).ok_or(EUCLEAN)?;
+                let bytes = volume
+                    .metadata()
+                    .bytes(pos)
+                    .map_err(|error| volume.report(erofs::Error::Io(error)))?;
+                Ok(Extent {
+                    len: len.min(bytes.len() as u64),
+                    source: Source::Memory(bytes),
+                })
+            }
+            erofs::Source::Device { id, pos } => {
+                let located = pos
+                    .checked_add(skip)
+                    .and_then(|pos| volume.devices().locate(id, pos, len));
+                let (file, pos, len) = located.ok_or_else(|| {
+                    volume.report(erofs::Error::Corrupt(erofs::Corrupt {
+                        what: "inode's data is on a device that the image does not have",
+                        at: inode.data().pos(),
+                    }))
+                })?;
+                Ok(Extent {
+                    len,
+                    source: Source::File(file, pos),
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A mounted image: the data of a superblock.
+
+use crate::devices;
+use crate::devices::Devices;
+use crate::erofs;
+use crate::metadata::Metadata;
+use crate::options::Options;
+use crate::report;
+use crate::vfs::context::Context;
+use crate::vfs::range::RangeCache;
+use crate::vfs::super_block::NewSuperBlock;
+use crate::vfs::super_block::Statfs;
+use crate::Ferofs;
+use kernel::page::PAGE_SHIFT;
+use kernel::prelude::*;
+use kernel::str::CString;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
+
+/// The number that statfs gives as the type, that of every EROFS.
+const MAGIC: u32 = erofs::ondisk::SUPER_MAGIC;
+
+/// A mounted image.
+pub(crate) struct Volume {
+    /// The source, for messages.
+    name: CString,
+    format: erofs::Superblock,
+    metadata: Metadata,
+    devices: Devices,
+    /// Whether something wrong was logged for this mount.
+    reported: Atomic<i32>,
+}
+
+impl Volume {
+    /// Opens the image and its blobs, and reads the superblock.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening files, and of [`report::errno`]; told through `context`.
+    pub(crate) fn open(
+        sb: &mut NewSuperBlock<'_, Ferofs>,
+        context: &Context<'_>,
+        options: Options,
+    ) -> Result<Self> {
+        let Some(name) = context.source() else {
+            context.error(fmt!("no source was given"));
+            return Err(EINVAL);
+        };
+        let image = match options.image {
+            Some(image) => image,
+            None => devices::open_path(context, name)?,
+        };
+        let mut depth = 0;
+        devices::admit(context, name, &image, &mut depth)?;
+
+        let cache = RangeCache::get(sb.shared(), &image, 0, image.size())?;
+        let metadata = Metadata::new(cache);
+        let format = erofs::Superblock::read(&metadata, PAGE_SHIFT as u8)
+            .map_err(|error| report::at_mount(context, name, &error))?;
+        let devices = Devices::new(
+            context,
+            name,
+            &format,
+            &metadata,
+            image,
+            options.devices,
+            &mut depth,
+        )?;
+
+        sb.set_read_only();
+        sb.set_magic(MAGIC);
+        sb.set_block_bits(format.block_bits())?;
+        sb.set_uuid(&format.uuid());
+        sb.set_stack_depth(depth);
+        Ok(Self {
+            name: CString::try_from(name)?,
+            format,
+            metadata,
+            devices,
+            reported: Atomic::new(0),
+        })
+    }
+
+    /// The image's superblock.
+    pub(crate) fn format(&self) -> &erofs::Superblock {
+        &self.format
+    }
+
+    /// The image's bytes.
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The image's and blobs' files.
+    pub(crate) fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// The errno for an error; the first of a mount is logged.
+    pub(crate) fn report(&self, error: erofs::Error<Error>) -> Error {
+        let errno = report::errno(&error);
+        let quiet = errno == EINTR || errno == ENOMEM || errno == ERESTARTSYS || errno == EAGAIN;
+        if !quiet && self.reported.xchg(1, Relaxed) == 0 {
+            match error {
+                erofs::Error::Io(error) => {
+                    pr_err!("{}: metadata cannot be read: {:?}\n", &*self.name, error);
+                }
+                erofs::Error::NotErofs => {}
+                erofs::Error::Corrupt(corrupt) => pr_err!("{}: {}\n", &*self.name, corrupt),
+                erofs::Error::Unsupported(feature) => pr_err!("{}: {}\n", &*self.name, feature),
+            }
+        }
+        errno
+    }
+
+    /// What statfs(2) tells, as the C driver does.
+    pub(crate) fn statfs(&self) -> Statfs {
+        let uuid = self.format.uuid();
+        let fsid = uuid
+            .chunks_exact(8)
+            .filter_map(|half| half.try_into().ok())
+            .fold(0, |sum, half| sum ^ u64::from_le_bytes(half));
+        let devices = self.devices.bytes() >> self.format.block_bits().min(63);
+        Statfs {
+            block_size: self.format.block_size(),
+            blocks: self.format.blocks().saturating_add(devices),
+            files: u64::MAX,
+            files_free: u64::MAX.wrapping_sub(self.format.inodes()),
+            name_max: erofs::ondisk::NAME_MAX as u32,
+            fsid,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Input of this module's bindgen run: C types and functions that kernel::bindings lacks or keeps
+ * opaque, and the wrappers in ../helpers. Which of them are taken stands in bindgen_parameters.
+ * Used by Kbuild alone; the result is included by ../vfs/bindings.rs.
+ */
+#include <linux/filelock.h>
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/fs_parser.h>
+#include <linux/mount.h>
+#include <linux/pagemap.h>
+#include <linux/pseudo_fs.h>
+#include <linux/statfs.h>
+#include "../helpers/vfs.h"
+
+/* bindgen does not evaluate these by itself. */
+const unsigned int VFS_CONST_FMODE_READ = (__force unsigned int)FMODE_READ;
+const unsigned int VFS_CONST_FMODE_CAN_READ = (__force unsigned int)FMODE_CAN_READ;
+const unsigned int VFS_CONST_FMODE_CAN_ODIRECT = (__force unsigned int)FMODE_CAN_ODIRECT;
+const unsigned long VFS_CONST_SB_RDONLY = SB_RDONLY;
+const unsigned long VFS_CONST_SB_NOATIME = SB_NOATIME;
+const unsigned long VFS_CONST_SLAB_FLAGS =
+	(__force unsigned long)(SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT);
+const long long VFS_CONST_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs.
+ * Nothing else is in C.
+ */
+#include <linux/bvec.h>
+#include <linux/cred.h>
+#include <linux/fs_dirent.h>
+#include <linux/highmem.h>
+#include <linux/ioprio.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include "vfs.h"
+
+void vfs_helper_logfc(struct fs_context *fc, char level, const char *message)
+{
+	if (fc->log.log)
+		logfc(fc->log.log, fc->log.prefix, level, "%s", message);
+}
+
+char *vfs_helper_kstrdup(const char *s)
+{
+	return kstrdup(s, GFP_KERNEL);
+}
+
+char *vfs_helper_kmemdup_nul(const char *s, size_t len)
+{
+	return kmemdup_nul(s, len, GFP_KERNEL);
+}
+
+struct inode *vfs_helper_alloc_inode(struct super_block *sb, struct kmem_cache *cache)
+{
+	return alloc_inode_sb(sb, cache, GFP_KERNEL);
+}
+
+bool vfs_helper_inode_is_new(struct inode *inode)
+{
+	return inode_state_read_once(inode) & I_NEW;
+}
+
+void vfs_helper_i_uid_write(struct inode *inode, uid_t uid)
+{
+	i_uid_write(inode, uid);
+}
+
+void vfs_helper_i_gid_write(struct inode *inode, gid_t gid)
+{
+	i_gid_write(inode, gid);
+}
+
+loff_t vfs_helper_i_size_read(const struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+void vfs_helper_inode_set_times(struct inode *inode, time64_t sec, long nsec)
+{
+	inode_set_atime(inode, sec, nsec);
+	inode_set_mtime(inode, sec, nsec);
+	inode_set_ctime(inode, sec, nsec);
+}
+
+dev_t vfs_helper_new_decode_dev(u32 dev)
+{
+	return new_decode_dev(dev);
+}
+
+void vfs_helper_inode_set_cached_link(struct inode *inode, char *link, int len)
+{
+	inode_set_cached_link(inode, link, len);
+}
+
+void vfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len)
+{
+	super_set_uuid(sb, uuid, len);
+}
+
+void vfs_helper_mapping_set_large_folios(struct address_space *mapping)
+{
+	mapping_set_large_folios(mapping);
+}
+
+struct folio *vfs_helper_filemap_get_folio(struct address_space *mapping, pgoff_t index)
+{
+	return filemap_get_folio(mapping, index);
+}
+
+struct folio *vfs_helper_read_mapping_folio(struct address_space *mapping, pgoff_t index)
+{
+	return read_mapping_folio(mapping, index, NULL);
+}
+
+void vfs_helper_readahead_around(struct address_space *mapping, struct file_ra_state *ra,
+				 pgoff_t index, unsigned long nr_pages)
+{
+	page_cache_sync_readahead(mapping, ra, NULL, index, nr_pages);
+}
+
+struct folio *vfs_helper_readahead_folio(struct readahead_control *rac)
+{
+	return readahead_folio(rac);
+}
+
+struct inode *vfs_helper_folio_inode(struct folio *folio)
+{
+	return folio_inode(folio);
+}
+
+size_t vfs_helper_folio_size(const struct folio *folio)
+{
+	return folio_size(folio);
+}
+
+loff_t vfs_helper_folio_pos(const struct folio *folio)
+{
+	return folio_pos(folio);
+}
+
+void *vfs_helper_folio_address(const struct folio *folio)
+{
+	return folio_address(folio);
+}
+
+bool vfs_helper_folio_test_uptodate(const struct folio *folio)
+{
+	return folio_test_uptodate(folio);
+}
+
+void vfs_helper_folio_put(struct folio *folio)
+{
+	folio_put(folio);
+}
+
+void vfs_helper_folio_zero_range(struct folio *folio, size_t start, size_t len)
+{
+	folio_zero_range(folio, start, len);
+}
+
+void vfs_helper_memcpy_to_folio(struct folio *folio, size_t offset, const char *from, size_t len)
+{
+	memcpy_to_folio(folio, offset, from, len);
+}
+
+void vfs_helper_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, size_t offset)
+{
+	bvec_set_folio(bv, folio, len, offset);
+}
+
+const struct cred *vfs_helper_override_creds(const struct cred *cred)
+{
+	return override_creds(cred);
+}
+
+void vfs_helper_revert_creds(const struct cred *cred)
+{
+	revert_creds(cred);
+}
+
+int vfs_helper_get_current_ioprio(void)
+{
+	return get_current_ioprio();
+}
+
+bool vfs_helper_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+void vfs_helper_cond_resched(void)
+{
+	cond_resched();
+}
+
+bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
+			 unsigned int type)
+{
+	return dir_emit(ctx, name, len, ino, type);
+}
+
+unsigned char vfs_helper_fs_ftype_to_dtype(unsigned int ftype)
+{
+	return fs_ftype_to_dtype(ftype);
+}
+
+bool vfs_helper_is_err(const void *ptr)
+{
+	return IS_ERR(ptr);
+}

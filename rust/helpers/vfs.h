@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs.
+ * Nothing else is in C.
+ */
+#ifndef FEROFS_HELPERS_VFS_H
+#define FEROFS_HELPERS_VFS_H
+
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/pagemap.h>
+
+void vfs_helper_logfc(struct fs_context *fc, char level, const char *message);
+char *vfs_helper_kstrdup(const char *s);
+char *vfs_helper_kmemdup_nul(const char *s, size_t len);
+
+struct inode *vfs_helper_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
+bool vfs_helper_inode_is_new(struct inode *inode);
+void vfs_helper_i_uid_write(struct inode *inode, uid_t uid);
+void vfs_helper_i_gid_write(struct inode *inode, gid_t gid);
+loff_t vfs_helper_i_size_read(const struct inode *inode);
+void vfs_helper_inode_set_times(struct inode *inode, time64_t sec, long nsec);
+dev_t vfs_helper_new_decode_dev(u32 dev);
+void vfs_helper_inode_set_cached_link(struct inode *inode, char *link, int len);
+void vfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len);
+
+void vfs_helper_mapping_set_large_folios(struct address_space *mapping);
+struct folio *vfs_helper_filemap_get_folio(struct address_space *mapping, pgoff_t index);
+struct folio *vfs_helper_read_mapping_folio(struct address_space *mapping, pgoff_t index);
+void vfs_helper_readahead_around(struct address_space *mapping, struct file_ra_state *ra,
+				 pgoff_t index, unsigned long nr_pages);
+struct folio *vfs_helper_readahead_folio(struct readahead_control *rac);
+
+struct inode *vfs_helper_folio_inode(struct folio *folio);
+size_t vfs_helper_folio_size(const struct folio *folio);
+loff_t vfs_helper_folio_pos(const struct folio *folio);
+void *vfs_helper_folio_address(const struct folio *folio);
+bool vfs_helper_folio_test_uptodate(const struct folio *folio);
+void vfs_helper_folio_put(struct folio *folio);
+void vfs_helper_folio_zero_range(struct folio *folio, size_t start, size_t len);
+void vfs_helper_memcpy_to_folio(struct folio *folio, size_t offset, const char *from, size_t len);
+void vfs_helper_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, size_t offset);
+
+const struct cred *vfs_helper_override_creds(const struct cred *cred);
+void vfs_helper_revert_creds(const struct cred *cred);
+int vfs_helper_get_current_ioprio(void);
+bool vfs_helper_fatal_signal_pending(void);
+void vfs_helper_cond_resched(void);
+
+bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
+			 unsigned int type);
+unsigned char vfs_helper_fs_ftype_to_dtype(unsigned int ftype);
+
+bool vfs_helper_is_err(const void *ptr);
+
+#endif

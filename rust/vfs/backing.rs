@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Files that a filesystem reads its own contents from: images and blobs, on other filesystems or
+//! on block devices.
+//!
+//! Reads go through `vfs_iocb_iter_read()` with the credentials of who opened the file, so that
+//! security modules, fs-verity and fanotify's permission events of the file's own filesystem work
+//! as for any reader.
+
+use super::bindings;
+use core::mem::MaybeUninit;
+use core::ptr;
+use kernel::bindings::iov_iter;
+use kernel::fs::File;
+use kernel::prelude::*;
+use kernel::str::CStr;
+use kernel::sync::aref::ARef;
+
+/// A file that is open for reading, with read_iter().
+///
+/// # Invariants
+///
+/// The file is a regular file or a block device, and was opened for reading.
+#[derive(Clone)]
+pub(crate) struct BackingFile(ARef<File>);
+
+impl BackingFile {
+    /// Opens `path` for the current task.
+    ///
+    /// # Errors
+    ///
+    /// Those of open(2), and of [`Self::from_file`].
+    pub(crate) fn open(path: &CStr) -> Result<Self> {
+        // SAFETY: The path is a C string.
+        let file = super::from_err_ptr(unsafe {
+            bindings::filp_open(
+                path.as_char_ptr(),
+                (bindings::O_RDONLY | bindings::O_LARGEFILE) as i32,
+                0,
+            )
+        })?;
+        // SAFETY: `filp_open` returned a reference, and no one seeks this file.
+        Self::from_file(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast())) })
+    }
+
+    /// Takes a file that is open already.
+    ///
+    /// # Errors
+    ///
+    /// `EISDIR` for a directory, `EINVAL` for anything but a regular file or a block device,
+    /// `EBADF` for a file that is not open for reading.
+    pub(crate) fn from_file(file: ARef<File>) -> Result<Self> {
+        let ptr = file.as_ptr();
+        // SAFETY: The file is referenced; its inode, mode and operations are constant.
+        let (kind, mode, has_read_iter) = unsafe {
+            (
+                u32::from((*(*ptr).f_inode).i_mode) & bindings::S_IFMT,
+                (*ptr).f_mode,
+                (*(*ptr).f_op).read_iter.is_some(),
+            )
+        };
+        match kind {
+            bindings::S_IFREG | bindings::S_IFBLK => {}
+            bindings::S_IFDIR => return Err(EISDIR),
+            _ => return Err(EINVAL),
+        }
+        if mode & bindings::VFS_CONST_FMODE_READ == 0 {
+            return Err(EBADF);
+        }
+        if mode & bindings::VFS_CONST_FMODE_CAN_READ == 0 || !has_read_iter {
+            return Err(EINVAL);
+        }
+        // INVARIANT: Checked above.
+        Ok(Self(file))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::file {
+        self.0.as_ptr()
+    }
+
+    fn inode(&self) -> *mut bindings::inode {
+        // The mapping's host is the file's own inode, and for a block device that of the device.
+        // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
+        unsafe { (*(*self.as_ptr()).f_mapping).host }
+    }
+
+    /// What tells this file's contents from those of other files, while it is open.
+    pub(crate) fn identity(&self) -> usize {
+        self.inode() as usize
+    }
+
+    /// The size in bytes as it is now.
+    pub(crate) fn size(&self) -> u64 {
+        // SAFETY: The inode lives as long as the file is referenced.
+        unsafe { bindings::vfs_helper_i_size_read(self.inode()) }.unsigned_abs()
+    }
+
+    /// How many filesystems are stacked at the file's place.
+    pub(crate) fn stack_depth(&self) -> u32 {
+        // SAFETY: The superblock lives as long as the file is referenced; the depth is constant.
+        unsafe { (*(*self.inode()).i_sb).s_stack_depth }.unsigned_abs()
+    }
+
+    /// Whether the file lies on a filesystem of this type that is not on a block device.
+    pub(crate) fn is_on_deviceless(&self, fs_name: &CStr) -> bool {
+        // SAFETY: The superblock and its type live as long as the file is referenced.
+        unsafe {
+            let sb = (*self.inode()).i_sb;
+            let name = CStr::from_char_ptr((*(*sb).s_type).name);
+            (*sb).s_bdev.is_null() && name == fs_name
+        }
+    }
+
+    /// Writes the file's path, as the reader of `seq` sees it, with what separates mount options
+    /// escaped.
+    pub(crate) fn show_path(&self, seq: &kernel::seq_file::SeqFile) {
+        // SAFETY: `SeqFile` is transparent over `struct seq_file`, which is the caller's alone
+        // during the call. If the path cannot be shown nothing is written.
+        unsafe {
+            bindings::seq_file_path(
+                ptr::from_ref(seq).cast_mut().cast(),
+                self.as_ptr(),
+                c" \t\n\\,#".as_char_ptr(),
+            );
+        }
+    }
+
+    /// Reads `len` bytes at `pos` into the pages of `segments`, all of them or none that count.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the file ends before, and what the file's filesystem returns.
+    pub(super) fn read_exact(&self, segments: &[bindings::bio_vec], len: usize, pos: u64) -> Result {
+        let mut iter = MaybeUninit::<iov_iter>::uninit();
+        // SAFETY: The segments are valid, and hold `len` bytes.
+        unsafe {
+            bindings::iov_iter_bvec(
+                iter.as_mut_ptr(),
+                bindings::ITER_DEST,
+                segments.as_ptr(),
+                segments.len(),
+                len,
+            );
+        }
+        let mut done = 0usize;
+        while done < len {
+            let at = pos.checked_add(done as u64).ok_or(EIO)?;
+            // SAFETY: The iterator was initialised above and is used by this call alone.
+            let read = unsafe { self.read_iter(iter.as_mut_ptr(), at) }?;
+            if read == 0 {
+                return Err(EIO);
+            }
+            done = done.checked_add(read).ok_or(EIO)?;
+        }
+        Ok(())
+    }
+
+    /// Reads at `pos` into `iter`, and waits for it.
+    ///
+    /// # Safety
+    ///
+    /// `iter` must be a valid iterator over memory to be written to.
+    unsafe fn read_iter(&self, iter: *mut iov_iter, pos: u64) -> Result<usize> {
+        let mut kiocb = bindings::kiocb {
+            ki_filp: self.as_ptr(),
+            ki_pos: i64::try_from(pos).map_err(|_| EIO)?,
+            // SAFETY: Looks at the current task.
+            ki_ioprio: unsafe { bindings::vfs_helper_get_current_ioprio() } as u16,
+            ..Default::default()
+        };
+        let _as_opener = Credentials::of(self);
+        // SAFETY: The file is open for reading, the control block is for it and has no completion,
+        // so that the call returns when it is done; the iterator is valid.
+        let read = unsafe { bindings::vfs_iocb_iter_read(self.as_ptr(), &mut kiocb, iter) };
+        usize::try_from(read).map_err(|_| Error::from_errno(read as i32))
+    }
+}
+
+/// While it lives, the current task acts with the credentials of a file's opener.
+///
+/// # Invariants
+///
+/// `previous` is what the task's credentials were.
+pub(super) struct Credentials<'a> {
+    previous: *const bindings::cred,
+    _file: &'a BackingFile,
+}
+
+impl<'a> Credentials<'a> {
+    pub(super) fn of(file: &'a BackingFile) -> Self {
+        // SAFETY: A file's credentials are valid as long as it is referenced, which is longer than
+        // they are in use here.
+        let previous = unsafe { bindings::vfs_helper_override_creds((*file.as_ptr()).f_cred) };
+        // INVARIANT: That is what it returns.
+        Self {
+            previous,
+            _file: file,
+        }
+    }
+}
+
+impl Drop for Credentials<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; guards are dropped in the reverse order of their making.
+        unsafe { bindings::vfs_helper_revert_creds(self.previous) };
+    }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Where the bytes of a file lie: the one question that the data path asks a filesystem.
+//!
+//! [`super::page_cache`] and [`super::file`] ask it, and move the bytes.
+
+use super::backing::BackingFile;
+use super::fs_type::FileSystem;
+use super::inode::Inode;
+use core::ops::Deref;
+use kernel::error::Result;
+
+/// Bytes of a file that lie together.
+pub(crate) struct Extent<'a, B> {
+    /// How many, from the position that was asked for on. Not zero; it may reach past the end of the
+    /// file.
+    pub(crate) len: u64,
+    /// Where the first of them is.
+    pub(crate) source: Source<'a, B>,
+}
+
+/// Where an extent begins.
+pub(crate) enum Source<'a, B> {
+    /// Nowhere: it reads as zeros.
+    Hole,
+    /// In memory: at least as many bytes as the extent is long.
+    Memory(B),
+    /// In a file, at this byte.
+    File(&'a BackingFile, u64),
+}
+
+/// What maps a file's bytes to where they lie.
+pub(crate) trait Extents {
+    /// The filesystem whose files these are.
+    type FileSystem: FileSystem;
+
+    /// Bytes in memory, for as long as this value lives.
+    type Bytes<'a>: Deref<Target = [u8]>;
+
+    /// The extent of the byte at `pos`, which is less than the file's size.
+    fn extent(
+        inode: &Inode<Self::FileSystem>,
+        pos: u64,
+    ) -> Result<Extent<'_, Self::Bytes<'_>>>;
+}

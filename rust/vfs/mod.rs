@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Safe types over the C VFS and page cache: what the kernel crate lacks for a read-only file
+//! system, one file a C object. `fs/` is written against these types and needs no `unsafe`.
+//!
+//! Nothing here knows an on-disk format. A filesystem says what it is ([`fs_type`]), how a mount
+//! is set up ([`context`], [`super_block`]), what its inodes are ([`inode`]), what is in its
+//! directories ([`dir`], [`dentry`]) and where the bytes of its files lie ([`extent`]). The rest is
+//! done here: pages are filled and reads are served from backing files ([`backing`], [`folio`],
+//! [`page_cache`]), and a range of a backing file can have a page cache of its own ([`range`]).
+//!
+//! Types that stand for a C object carry its state in their name: a [`super_block::NewSuperBlock`]
+//! has no data yet, an [`inode::NewInode`] fails itself when it is dropped before it was
+//! initialised, and a [`dentry::LookupDentry`] is used up by being spliced.
+
+mod bindings;
+
+pub(crate) mod backing;
+pub(crate) mod context;
+pub(crate) mod dentry;
+pub(crate) mod dir;
+pub(crate) mod extent;
+pub(crate) mod file;
+pub(crate) mod folio;
+pub(crate) mod fs_type;
+pub(crate) mod inode;
+pub(crate) mod page_cache;
+pub(crate) mod range;
+pub(crate) mod super_block;
+
+use kernel::error::{to_result, Result};
+
+/// Turns a pointer that may be an `ERR_PTR` into a result.
+fn from_err_ptr<T>(ptr: *mut T) -> Result<*mut T> {
+    // SAFETY: `IS_ERR` and a cast look at the pointer's value only.
+    if unsafe { bindings::vfs_helper_is_err(ptr.cast()) } {
+        // The value of an error pointer is a negative errno, which fits.
+        to_result(ptr as isize as core::ffi::c_int)?;
+    }
+    Ok(ptr)
+}

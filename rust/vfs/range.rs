@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Page caches for ranges of backing files, in a filesystem internal to the module.
+//!
+//! A [`RangeCache`] is found by (file, offset, length), so all who ask for the same range of the
+//! same file share one cache, whatever mount they belong to. It goes when its last user does.
+
+use super::backing::BackingFile;
+use super::bindings;
+use super::extent::Extent;
+use super::extent::Extents;
+use super::extent::Source;
+use super::folio::FolioBytes;
+use super::folio::FolioRef;
+use super::fs_type::FileSystem;
+use super::fs_type::KernelMount;
+use super::inode::Inode;
+use super::inode::Lookup;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use kernel::page::PAGE_SHIFT;
+use kernel::prelude::*;
+use kernel::str::CStr;
+use kernel::sync::aref::ARef;
+
+/// The internal filesystem that the caches live in. A module that uses them mounts it once.
+pub(crate) struct RangeFs;
+
+/// Which range of which file.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) struct RangeKey {
+    file: usize,
+    start: u64,
+    len: u64,
+}
+
+/// What a cache is filled from.
+pub(crate) struct RangeData {
+    file: BackingFile,
+    start: u64,
+    len: u64,
+}
+
+impl FileSystem for RangeFs {
+    const NAME: &'static CStr = c"ferofs_range";
+    type Shared = ();
+    type Super = ();
+    type Key = RangeKey;
+    type Inode = RangeData;
+}
+
+impl Extents for RangeFs {
+    type FileSystem = Self;
+    type Bytes<'a> = &'a [u8];
+
+    fn extent(inode: &Inode<Self>, pos: u64) -> Result<Extent<'_, &[u8]>> {
+        let data = inode.data();
+        Ok(Extent {
+            len: data.len.checked_sub(pos).ok_or(EIO)?,
+            source: Source::File(&data.file, data.start.checked_add(pos).ok_or(EIO)?),
+        })
+    }
+}
+
+/// The page cache of a range of a file.
+pub(crate) struct RangeCache(ARef<Inode<RangeFs>>);
+
+impl RangeCache {
+    /// The cache for the `len` bytes at `start` of `file`, shared with all who have it in use.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and `EOVERFLOW` for a length that no file can have.
+    pub(crate) fn get(
+        mount: &KernelMount<RangeFs>,
+        file: &BackingFile,
+        start: u64,
+        len: u64,
+    ) -> Result<Self> {
+        let key = RangeKey {
+            // The cache holds the file open, so no other file can get its identity meanwhile.
+            file: file.identity(),
+            start,
+            len,
+        };
+        // Spread over the hash: ranges of one file differ in their start, files in their identity.
+        let hash = (key.file as u64 >> 6) ^ start.rotate_left(32) ^ len;
+        let inode = match mount.super_block().inode(hash, key)? {
+            Lookup::Cached(inode) => inode,
+            Lookup::New(new) => {
+                let data = RangeData {
+                    file: file.clone(),
+                    start,
+                    len,
+                };
+                new.init_cache::<RangeFs>(len, data)?
+            }
+        };
+        Ok(Self(inode))
+    }
+
+    /// The length of the range in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.0.data().len
+    }
+
+    /// The bytes from `pos` on: to the end of the page at least, or to the end of the range. None
+    /// at or past the end.
+    ///
+    /// # Errors
+    ///
+    /// What reading the file returns.
+    pub(crate) fn bytes(&self, pos: u64) -> Result<FolioBytes> {
+        let len = self.len();
+        if pos >= len {
+            return Ok(FolioBytes::empty());
+        }
+        let folio = self.folio(pos >> PAGE_SHIFT)?;
+        // SAFETY: The mapping was set to use no high memory. Nothing writes to it: it has no write
+        // operations, and its inode cannot be opened.
+        unsafe { FolioBytes::new(folio, pos, len) }
+    }
+
+    /// The folio with the page `index`, read if it is not cached.
+    fn folio(&self, index: u64) -> Result<FolioRef> {
+        let mapping = self.0.mapping();
+        let index = index as usize;
+        // SAFETY: The mapping is that of a referenced inode.
+        let found = unsafe { bindings::vfs_helper_filemap_get_folio(mapping, index) };
+        if let Ok(folio) = super::from_err_ptr(found) {
+            // SAFETY: A folio was found, and referenced.
+            if unsafe { bindings::vfs_helper_folio_test_uptodate(folio) } {
+                // SAFETY: It is up to date, and the reference passes on.
+                return Ok(unsafe { FolioRef::from_raw(NonNull::new_unchecked(folio)) });
+            }
+            // SAFETY: The reference is given up.
+            unsafe { bindings::vfs_helper_folio_put(folio) };
+        } else {
+            self.readahead(index);
+        }
+        // SAFETY: As above. It waits until the folio is up to date or has failed.
+        let folio =
+            super::from_err_ptr(unsafe { bindings::vfs_helper_read_mapping_folio(mapping, index) })?;
+        // SAFETY: It is up to date, and the reference passes on.
+        Ok(unsafe { FolioRef::from_raw(NonNull::new_unchecked(folio)) })
+    }
+
+    /// Reads pages from `index` on, as many as the device's readahead setting says.
+    fn readahead(&self, index: usize) {
+        let mapping = self.0.mapping();
+        let mut state = MaybeUninit::<bindings::file_ra_state>::zeroed();
+        // SAFETY: The mapping is that of a referenced inode; the state is this call's own.
+        unsafe {
+            bindings::file_ra_state_init(state.as_mut_ptr(), mapping);
+            let pages = (*state.as_ptr()).ra_pages;
+            bindings::vfs_helper_readahead_around(
+                mapping,
+                state.as_mut_ptr(),
+                index,
+                pages as usize,
+            );
+        }
+    }
+}
