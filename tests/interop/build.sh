@@ -1,0 +1,59 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# Images by `ferofs build`: fsck.erofs accepts them, and through ferofs and through the C driver they are
+# what GNU tar extracts.
+
+. "$FEROFS_TESTS/lib.sh"
+
+# compare NAME TAR [manifest-diff's arguments]
+compare() {
+    name=$1
+    tar=$2
+    shift 2
+    if ! ferofs build -o index.erofs "$tar" >output 2>&1; then
+        fail "$name: ferofs build" output
+        return
+    fi
+    unpack "$tar" extracted
+    ferofs-testkit manifest extracted >tar.manifest
+    check "$name: fsck.erofs accepts it" fsck.erofs --device="$tar" index.erofs
+    check "$name: ferofs check accepts it" ferofs check index.erofs --device "$tar"
+    if mounted index.erofs under-test --option "device=$tar" >output 2>&1; then
+        ferofs-testkit manifest under-test >f.manifest
+        ferofs-testkit manifest --exact --no-content under-test >f.exact
+        same "$name: as GNU tar extracts it" tar.manifest f.manifest "$@"
+        check "$name: unmounts" umount under-test
+    else
+        fail "$name: mounts" output
+    fi
+    if mounted -t erofs "$(padded index.erofs)" reference --option "device=$tar" >output 2>&1; then
+        ferofs-testkit manifest reference >c.manifest
+        ferofs-testkit manifest --exact --no-content reference >c.exact
+        same "$name: the C driver reads what GNU tar extracts" tar.manifest c.manifest "$@"
+        same "$name: stat as the C driver gives it" c.exact f.exact
+        umount reference
+    else
+        fail "$name: the C driver mounts it" output
+    fi
+    rm -rf extracted index.erofs*
+}
+
+ferofs-testkit gen-tar all pax.tar --files 60
+compare "PAX archive" "$WORK/pax.tar"
+ferofs-testkit gen-tar all gnu.tar --gnu --files 60
+compare "GNU archive" "$WORK/gnu.tar"
+
+mkdir -p real/a real/b && cp -a /etc/. real/a 2>/dev/null && ln real/a/passwd real/b/passwd
+tar -C real --numeric-owner -cf real.tar .
+compare "an archive by GNU tar" "$WORK/real.tar"
+
+ferofs build -o one.erofs pax.tar
+ferofs build -o two.erofs pax.tar
+check "the same archive gives the same bytes" cmp one.erofs two.erofs
+ferofs build -o three.erofs - <pax.tar
+check "from standard input the tree is the same" sh -c '
+    ferofs dump --tree one.erofs >one.tree && ferofs dump --tree three.erofs >three.tree &&
+    [ -s one.tree ] && cmp one.tree three.tree'
+
+finish

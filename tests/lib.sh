@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# shellcheck shell=sh
+#
+# What the test scripts share. A script begins with `. "$FEROFS_TESTS/lib.sh"` and ends with `finish`.
+#
+# It expects to be root on a machine where `ferofs-testkit` is on PATH. FS is the file system under test;
+# FS=erofs runs the same comparisons with the C driver in its place, which shows that a test judges by
+# what is right and not by what ferofs does. Results are TAP lines: `ok - NAME`, `not ok - NAME`.
+
+FS=${FS:-ferofs}
+# The C driver wants its backing files on a disk file system: WORK must not be tmpfs.
+SHARED=${FEROFS_WORK:-/var/tmp}/ferofs-tests
+SCRIPT=$(basename "$0" .sh)
+WORK=$SHARED/$SCRIPT
+FAILED=0
+COUNT=0
+
+export FS
+umount -R "$WORK"/* 2>/dev/null
+rm -rf "$WORK"
+mkdir -p "$WORK" && cd "$WORK" || exit 1
+
+if [ "$FS" = ferofs ] && ! grep -qw ferofs /proc/filesystems; then
+    if [ -n "${FEROFS_KO:-}" ]; then insmod "$FEROFS_KO"; else modprobe ferofs; fi || exit 1
+fi
+grep -qw erofs /proc/filesystems || modprobe erofs || exit 1
+
+# pass NAME, fail NAME [FILE-WITH-DETAILS]: report one result.
+pass() {
+    COUNT=$((COUNT + 1))
+    echo "ok - $SCRIPT: $1"
+}
+
+fail() {
+    COUNT=$((COUNT + 1))
+    FAILED=$((FAILED + 1))
+    echo "not ok - $SCRIPT: $1"
+    if [ -n "${2:-}" ]; then tail -n 20 "$2" | cut -c 1-400 | sed 's/^/#   /'; fi
+}
+
+# check NAME COMMAND...: passes if the command succeeds.
+check() {
+    check_name=$1
+    shift
+    if "$@" >"$WORK/output" 2>&1; then
+        pass "$check_name"
+    else
+        echo "status $? of: $*" >>"$WORK/output"
+        fail "$check_name" "$WORK/output"
+    fi
+}
+
+# refuses NAME TEXT COMMAND...: passes if the command fails and its output has TEXT (a basic regular
+# expression) in it.
+refuses() {
+    refuses_name=$1
+    refuses_text=$2
+    shift 2
+    if "$@" >"$WORK/output" 2>&1; then
+        echo "expected failure with '$refuses_text', but it succeeded: $*" >>"$WORK/output"
+        fail "$refuses_name" "$WORK/output"
+    elif grep -q "$refuses_text" "$WORK/output"; then
+        pass "$refuses_name"
+    else
+        echo "expected '$refuses_text' from: $*" >>"$WORK/output"
+        fail "$refuses_name" "$WORK/output"
+    fi
+}
+
+# Every script ends with this.
+finish() {
+    cd / || exit 1
+    umount -R "$WORK"/* 2>/dev/null
+    [ "$COUNT" -gt 0 ] || { echo "not ok - $SCRIPT: expected at least one result"; exit 1; }
+    echo "# $SCRIPT: $COUNT results, $FAILED failed"
+    [ "$FAILED" -eq 0 ]
+    exit
+}
+
+# mounted [-t TYPE] IMAGE DIR [mount's arguments]: mounts by file descriptors, without loop devices.
+mounted() {
+    mounted_type=$FS
+    if [ "$1" = -t ]; then mounted_type=$2 && shift 2; fi
+    mounted_image=$1
+    mounted_dir=$2
+    shift 2
+    mkdir -p "$mounted_dir"
+    ferofs-testkit mount --type "$mounted_type" "$@" "$mounted_image" "$mounted_dir"
+}
+
+# padded IMAGE: prints the name of a copy that ends on a page, for the C driver of Linux 7.3.
+padded() {
+    cp "$1" "$1.padded" && truncate -s %4096 "$1.padded" && echo "$1.padded"
+}
+
+# log_mark; log_since: the kernel's messages that came after the mark.
+log_mark() {
+    LOG_MARK="ferofs-tests mark $$ $(date +%s%N)"
+    echo "$LOG_MARK" >/dev/kmsg
+}
+
+log_since() {
+    dmesg | sed "1,/$LOG_MARK/d"
+}
+
+# logged NAME TEXT: passes if the kernel's log since the mark has a line of FS with TEXT in it.
+logged() {
+    log_since >"$WORK/log"
+    if grep "$FS" "$WORK/log" | grep -q "$2"; then
+        pass "$1"
+    else
+        echo "expected a line of $FS with '$2' in the kernel's log" >>"$WORK/log"
+        fail "$1" "$WORK/log"
+    fi
+}
+
+# unpack TAR DIR: as GNU tar extracts it.
+unpack() {
+    mkdir -p "$2" && tar --numeric-owner --warning=no-timestamp --delay-directory-restore -xpf "$1" -C "$2"
+}
+
+# same NAME MANIFEST-A MANIFEST-B [manifest-diff's arguments]
+same() {
+    same_name=$1
+    shift
+    check "$same_name" ferofs-testkit manifest-diff "$@"
+}
+
+# sample: makes, once for all scripts, $SHARED/sample.tar, its extraction sample/ and sample.manifest.
+# Times before 1970 with fractions, which mkfs.erofs gets wrong, are not in it: times.tar has them.
+sample() {
+    [ -e "$SHARED/sample.manifest" ] && return
+    ferofs-testkit gen-tar sizes,names,special,tree "$SHARED/sample.tar" --files 60 &&
+        unpack "$SHARED/sample.tar" "$SHARED/sample" &&
+        ferofs-testkit manifest "$SHARED/sample" >"$SHARED/sample.part" &&
+        mv "$SHARED/sample.part" "$SHARED/sample.manifest" || exit 1
+}
