@@ -4,7 +4,7 @@
 //! find and open them.
 
 use super::error::{Error, Result};
-use super::metadata::{read_struct, Metadata};
+use super::metadata::{Cursor, Metadata};
 use super::ondisk;
 use super::superblock::{until_nul, Superblock, POSITION_MAX};
 
@@ -41,7 +41,8 @@ impl Superblock {
         if index >= self.device_count() {
             return Err(Error::corrupt("device table is too short", at));
         }
-        let disk: ondisk::DeviceSlot = read_struct(meta, at, "device slot is cut off")?;
+        let disk: ondisk::DeviceSlot =
+            Cursor::new(meta).read_struct(at, "device slot is cut off")?;
         let mut slot = DeviceSlot {
             tag: disk.tag,
             blocks: u64::from(disk.blocks_lo.get()),

@@ -6,7 +6,7 @@
 //! directories, attributes) starts from a sound one.
 
 use super::error::{Error, Result};
-use super::metadata::{read_struct, Metadata};
+use super::metadata::{Cursor, Metadata};
 use super::ondisk;
 use super::ondisk::{chunk, format, layout, mode};
 use super::superblock::{Superblock, NSEC_PER_SEC, POSITION_MAX};
@@ -162,11 +162,12 @@ impl Superblock {
         if pos >= meta.size() || pos > POSITION_MAX {
             return Err(Error::corrupt("inode lies beyond the image", pos));
         }
+        let mut cursor = Cursor::new(meta);
         let Decoded {
             fields,
             address_mask,
             size: inode_size,
-        } = self.read_inode(meta, pos)?;
+        } = self.read_inode(&mut cursor, pos)?;
         let corrupt = |what| Err(Error::corrupt(what, pos));
 
         let format = fields.i_format.get();
@@ -187,7 +188,7 @@ impl Superblock {
 
         // `pos` is within the image; the sizes added are at most 64 and 12 + 4 * 65534.
         let body_pos = pos.wrapping_add(inode_size);
-        let xattrs = self.xattr_body(meta, body_pos, fields.i_xattr_icount.get())?;
+        let xattrs = self.xattr_body(&mut cursor, body_pos, fields.i_xattr_icount.get())?;
         let data_pos = body_pos.wrapping_add(u64::from(xattrs.size()));
         if data_pos > meta.size() {
             return corrupt("inode's attributes end beyond the image");
@@ -261,10 +262,14 @@ impl Superblock {
     }
 
     /// Reads an inode of either size.
-    fn read_inode<M: Metadata>(&self, meta: &M, pos: u64) -> Result<Decoded, M::Error> {
+    fn read_inode<M: Metadata>(
+        &self,
+        cursor: &mut Cursor<'_, M>,
+        pos: u64,
+    ) -> Result<Decoded, M::Error> {
         const CUT_OFF: &str = "inode is cut off by the end of the image";
-        let bytes = meta.bytes(pos).map_err(Error::Io)?;
-        let Ok((compact, _)) = ondisk::InodeCompact::ref_from_prefix(&bytes) else {
+        let bytes = cursor.bytes(pos)?;
+        let Ok((compact, _)) = ondisk::InodeCompact::ref_from_prefix(bytes) else {
             // Inodes start at multiples of the size of a compact one: none spans two blocks.
             return Err(Error::corrupt(CUT_OFF, pos));
         };
@@ -274,9 +279,9 @@ impl Superblock {
             return Err(Error::unsupported("inode format", bits));
         }
         if format & format::EXTENDED != 0 {
-            let fields = match ondisk::InodeExtended::read_from_prefix(&bytes) {
+            let fields = match ondisk::InodeExtended::read_from_prefix(bytes) {
                 Ok((fields, _)) => fields,
-                Err(_) => read_struct(meta, pos, CUT_OFF)?,
+                Err(_) => cursor.read_struct(pos, CUT_OFF)?,
             };
             return Ok(Decoded {
                 fields,

@@ -38,3 +38,4 @@ pub use extent::{Extent, Source};
 pub use inode::{FileKind, Inode, Layout};
 pub use metadata::Metadata;
 pub use superblock::{superblock_checksum, superblock_checksum_size, Superblock};
+pub use xattr::{split_xattr_name, xattr_entry_size, xattr_filter_bit, xattr_prefix, Xattr};

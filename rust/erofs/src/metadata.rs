@@ -62,39 +62,93 @@ pub(super) fn copy(to: &mut [u8], from: &[u8]) -> usize {
         .count()
 }
 
-/// Fills `buf` with the image's bytes from `pos` on, over as many blocks as it takes. An image that
-/// ends before is [`Error::Corrupt`], and `what` says what was cut off.
-pub(super) fn read_bytes<M: Metadata>(
-    meta: &M,
-    pos: u64,
-    buf: &mut [u8],
-    what: &'static str,
-) -> Result<(), M::Error> {
-    let mut at = pos;
-    let mut rest = buf;
-    while !rest.is_empty() {
-        let bytes = meta.bytes(at).map_err(Error::Io)?;
-        let copied = copy(rest, &bytes);
-        rest = rest.get_mut(copied..).unwrap_or_default();
-        at = match at.checked_add(copied as u64) {
-            Some(next) if copied > 0 => next,
-            _ => return Err(Error::corrupt(what, pos)),
-        };
-    }
-    Ok(())
+/// A view of the image's bytes that keeps hold of those it gave last, so that reading on within a
+/// block asks [`Metadata`] only once.
+pub(super) struct Cursor<'m, M: Metadata> {
+    meta: &'m M,
+    held: Option<(u64, M::Bytes<'m>)>,
 }
 
-/// Reads a structure, which may lie in two blocks. An image that ends before is
-/// [`Error::Corrupt`], and `what` says what was cut off.
-pub(super) fn read_struct<T: FromBytes + IntoBytes, M: Metadata>(
-    meta: &M,
-    pos: u64,
-    what: &'static str,
-) -> Result<T, M::Error> {
-    if let Ok((value, _)) = T::read_from_prefix(&meta.bytes(pos).map_err(Error::Io)?) {
-        return Ok(value);
+impl<'m, M: Metadata> Cursor<'m, M> {
+    pub(super) fn new(meta: &'m M) -> Self {
+        Self { meta, held: None }
     }
-    let mut value = T::new_zeroed();
-    read_bytes(meta, pos, value.as_mut_bytes(), what)?;
-    Ok(value)
+
+    /// The bytes from `pos` on; none at the end of the image.
+    pub(super) fn bytes(&mut self, pos: u64) -> Result<&[u8], M::Error> {
+        let held = self.held.as_ref().is_some_and(|(start, bytes)| {
+            pos.checked_sub(*start)
+                .is_some_and(|offset| offset < bytes.len() as u64)
+        });
+        if !held {
+            // Let go of the old bytes first: two blocks at a time are more than a user may have.
+            self.held = None;
+            self.held = Some((pos, self.meta.bytes(pos).map_err(Error::Io)?));
+        }
+        Ok(match &self.held {
+            Some((start, bytes)) => bytes
+                .get(pos.wrapping_sub(*start) as usize..)
+                .unwrap_or_default(),
+            None => &[],
+        })
+    }
+
+    /// Gives the bytes from `pos` on, `len` of them, to `take`, block by block, until it returns
+    /// false. Returns whether it never did. An image that ends before is [`Error::Corrupt`], and
+    /// `what` says what was cut off.
+    pub(super) fn pieces(
+        &mut self,
+        pos: u64,
+        len: usize,
+        what: &'static str,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<bool, M::Error> {
+        let mut at = pos;
+        let mut left = len;
+        while left > 0 {
+            let bytes = self.bytes(at)?;
+            let piece = bytes.get(..left).unwrap_or(bytes);
+            if !take(piece) {
+                return Ok(false);
+            }
+            left = left.wrapping_sub(piece.len());
+            at = match at.checked_add(piece.len() as u64) {
+                Some(next) if !piece.is_empty() => next,
+                _ => return Err(Error::corrupt(what, pos)),
+            };
+        }
+        Ok(true)
+    }
+
+    /// Fills `buf` with the bytes from `pos` on. An image that ends before is [`Error::Corrupt`],
+    /// and `what` says what was cut off.
+    pub(super) fn read(
+        &mut self,
+        pos: u64,
+        buf: &mut [u8],
+        what: &'static str,
+    ) -> Result<(), M::Error> {
+        let mut filled = 0usize;
+        self.pieces(pos, buf.len(), what, |piece| {
+            let rest = buf.get_mut(filled..).unwrap_or_default();
+            filled = filled.wrapping_add(copy(rest, piece));
+            true
+        })?;
+        Ok(())
+    }
+
+    /// Reads a structure, which may lie in two blocks. An image that ends before is
+    /// [`Error::Corrupt`], and `what` says what was cut off.
+    pub(super) fn read_struct<T: FromBytes + IntoBytes>(
+        &mut self,
+        pos: u64,
+        what: &'static str,
+    ) -> Result<T, M::Error> {
+        if let Ok((value, _)) = T::read_from_prefix(self.bytes(pos)?) {
+            return Ok(value);
+        }
+        let mut value = T::new_zeroed();
+        self.read(pos, value.as_mut_bytes(), what)?;
+        Ok(value)
+    }
 }

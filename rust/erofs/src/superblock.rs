@@ -5,7 +5,7 @@
 use super::checksum;
 use super::error::{Corrupt, Error, Result};
 use super::inode::{FileKind, Inode};
-use super::metadata::{read_struct, Metadata};
+use super::metadata::{Cursor, Metadata};
 use super::ondisk;
 use super::ondisk::{compat, incompat};
 
@@ -59,7 +59,8 @@ impl Superblock {
         if meta.size() < at.saturating_add(size_of::<ondisk::Superblock>() as u64) {
             return Err(Error::NotErofs);
         }
-        let disk: ondisk::Superblock = read_struct(meta, at, "superblock is cut off")?;
+        let disk: ondisk::Superblock =
+            Cursor::new(meta).read_struct(at, "superblock is cut off")?;
         if disk.magic.get() != ondisk::SUPER_MAGIC {
             return Err(Error::NotErofs);
         }
