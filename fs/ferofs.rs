@@ -58,7 +58,7 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        let ranges = KernelMount::new(module, ())?;
+        let ranges = KernelMount::new(())?;
         Ok(Self {
             _registration: Registration::new(module, ranges)?,
         })

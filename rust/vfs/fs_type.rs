@@ -59,15 +59,16 @@ unsafe impl<T: FileSystem> Send for FsType<T> {}
 unsafe impl<T: FileSystem> Sync for FsType<T> {}
 
 impl<T: FileSystem> FsType<T> {
+    /// `owner` is the module that stays loaded while there are superblocks of the type.
     fn new(
-        module: &'static ThisModule,
+        owner: *mut bindings::module,
         fs_flags: i32,
         init_fs_context: unsafe extern "C" fn(*mut bindings::raw_fs_context) -> i32,
         shared: T::Shared,
     ) -> Result<KBox<Self>> {
         let mut fs_type = bindings::file_system_type::default();
         fs_type.name = T::NAME.as_char_ptr();
-        fs_type.owner = module.as_ptr();
+        fs_type.owner = owner;
         fs_type.fs_flags = fs_flags;
         fs_type.init_fs_context = Some(init_fs_context);
         fs_type.kill_sb = Some(super_block::kill_sb::<T>);
@@ -147,7 +148,7 @@ impl<T: Mountable> Registration<T> {
     /// `EBUSY` if a filesystem of that name exists, `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule, shared: T::Shared) -> Result<Self> {
         let fs_type = FsType::<T>::new(
-            module,
+            module.as_ptr(),
             bindings::FS_ALLOW_IDMAP as i32,
             super::context::init_fs_context::<T>,
             shared,
@@ -184,13 +185,14 @@ unsafe impl<T: FileSystem> Send for KernelMount<T> {}
 unsafe impl<T: FileSystem> Sync for KernelMount<T> {}
 
 impl<T: FileSystem<Super = ()>> KernelMount<T> {
-    /// Mounts `T` for `module`.
+    /// Mounts `T`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, and what setting up the superblock's readahead can return.
-    pub(crate) fn new(module: &'static ThisModule, shared: T::Shared) -> Result<Self> {
-        let fs_type = FsType::<T>::new(module, 0, init_pseudo_context::<T>, shared)?;
+    pub(crate) fn new(shared: T::Shared) -> Result<Self> {
+        // Without an owner: the module takes the mount down when it goes, so it must be free to go.
+        let fs_type = FsType::<T>::new(ptr::null_mut(), 0, init_pseudo_context::<T>, shared)?;
         // SAFETY: The type is initialised and outlives the mount, which is dropped before it.
         let mount = super::from_err_ptr(unsafe { bindings::kern_mount(fs_type.as_ptr()) })?;
         let this = Self {
