@@ -14,6 +14,7 @@ use crate::options::DeviceOption;
 use crate::vfs::backing::BackingFile;
 use crate::vfs::context::Context;
 use crate::vfs::super_block::MAX_STACK_DEPTH;
+use crate::vfs::vec;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
@@ -62,7 +63,7 @@ impl Devices {
             ));
             return Err(EINVAL);
         }
-        let mut blobs = KVec::with_capacity(slots.into(), GFP_KERNEL)?;
+        let mut blobs = KVec::new();
         let mut options = options.into_iter();
         for index in 0..slots {
             let slot = format
@@ -98,7 +99,7 @@ impl Devices {
                     );
                 }
             }
-            blobs.push(blob, GFP_KERNEL)?;
+            vec::push(&mut blobs, blob)?;
         }
         Ok(Self { image, blobs })
     }

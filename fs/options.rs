@@ -6,6 +6,7 @@ use crate::vfs::backing::BackingFile;
 use crate::vfs::context::Context;
 use crate::vfs::context::Parameter;
 use crate::vfs::context::Value;
+use crate::vfs::vec;
 use kernel::prelude::*;
 use kernel::str::CString;
 
@@ -67,7 +68,7 @@ impl Options {
                 self.add(context, DeviceOption::File(file))?;
             }
             (DEVICE, Value::String(path)) => {
-                if path.to_bytes().is_empty() {
+                if path.is_empty() {
                     context.error(fmt!("device= wants a path"));
                     return Err(EINVAL);
                 }
@@ -83,7 +84,7 @@ impl Options {
             context.error(fmt!("more than {} devices", DEVICES_MAX));
             return Err(EINVAL);
         }
-        Ok(self.devices.push(device, GFP_KERNEL)?)
+        vec::push(&mut self.devices, device)
     }
 
     /// Whether a remount may have these options. Image and blobs cannot be changed; mount(8) passes

@@ -106,7 +106,7 @@ impl BackingFile {
         // SAFETY: The superblock and its type live as long as the file is referenced.
         unsafe {
             let sb = (*self.inode()).i_sb;
-            let name = CStr::from_char_ptr((*(*sb).s_type).name);
+            let name = super::c_str((*(*sb).s_type).name);
             (*sb).s_bdev.is_null() && name == fs_name
         }
     }

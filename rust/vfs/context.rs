@@ -141,7 +141,7 @@ impl Context<'_> {
         // SAFETY: By the type invariants; a source is a C string of the context's.
         unsafe {
             let source = self.fc.as_ref().source;
-            (!source.is_null()).then(|| CStr::from_char_ptr(source))
+            (!source.is_null()).then(|| super::c_str(source))
         }
     }
 
@@ -268,7 +268,7 @@ impl<T: Mountable> Operations<T> {
             let id = id as u8;
 
             // SAFETY: The key is a C string.
-            let is_source = unsafe { CStr::from_char_ptr(param.key) } == c"source";
+            let is_source = unsafe { super::c_str(param.key) } == c"source";
             if is_source && context.source().is_some() {
                 context.error(fmt!("more than one source was given"));
                 return Err(EINVAL);
@@ -288,7 +288,7 @@ impl<T: Mountable> Operations<T> {
                 }
                 bindings::fs_value_type_fs_value_is_string => {
                     // SAFETY: The value is a C string, which is the parameter's.
-                    let string = unsafe { CStr::from_char_ptr(param.__bindgen_anon_1.string) };
+                    let string = unsafe { super::c_str(param.__bindgen_anon_1.string) };
                     T::parse(options, &context, id, Value::String(string))?;
                     if is_source {
                         // SAFETY: As above; the context takes the string over.

@@ -27,8 +27,10 @@ pub(crate) mod inode;
 pub(crate) mod page_cache;
 pub(crate) mod range;
 pub(crate) mod super_block;
+pub(crate) mod vec;
 
 use kernel::error::{to_result, Result};
+use kernel::str::CStr;
 
 /// Turns a pointer that may be an `ERR_PTR` into a result.
 fn from_err_ptr<T>(ptr: *mut T) -> Result<*mut T> {
@@ -38,4 +40,18 @@ fn from_err_ptr<T>(ptr: *mut T) -> Result<*mut T> {
         to_result(ptr as isize as core::ffi::c_int)?;
     }
     Ok(ptr)
+}
+
+/// The C string at `ptr`.
+///
+/// # Safety
+///
+/// `ptr` must be a valid C string, and stay so unchanged for `'a`.
+unsafe fn c_str<'a>(ptr: *const kernel::ffi::c_char) -> &'a CStr {
+    // SAFETY: By the safety requirements there are that many bytes, and a NUL behind them.
+    unsafe {
+        let len = bindings::strlen(ptr);
+        let bytes = core::slice::from_raw_parts(ptr, len.wrapping_add(1));
+        CStr::from_bytes_with_nul_unchecked(bytes)
+    }
 }
