@@ -5,7 +5,7 @@
 
 use super::error::{Corrupt, Error, Result};
 use super::inode::{entry_size, tail_offset, Inode, Layout, ADDRESS_48BIT};
-use super::metadata::{copy, Metadata};
+use super::metadata::{Cursor, Metadata};
 use super::ondisk;
 use super::superblock::{Superblock, POSITION_MAX};
 use zerocopy::byteorder::little_endian::U32;
@@ -164,48 +164,39 @@ impl Inode {
         }
     }
 
-    /// Fills `buf` with the file's bytes from `offset` on, and returns how many there were before
-    /// its end. The data must be in the image itself, as that of directories and symbolic links is.
-    pub(super) fn read_here<M: Metadata>(
+    /// Gives the file's bytes from `offset` on, `len` of them, to `take`, piece by piece, until it
+    /// returns false. Returns whether it never did. The data must be in the image itself, as that of
+    /// symbolic links is; if it is not, or ends before, that is [`Error::Corrupt`].
+    pub(super) fn pieces<M: Metadata>(
         &self,
         sb: &Superblock,
-        meta: &M,
+        cursor: &mut Cursor<'_, M>,
         offset: u64,
-        buf: &mut [u8],
-    ) -> Result<usize, M::Error> {
-        let mut filled = 0usize;
-        while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let offset = offset.saturating_add(filled as u64);
-            let extent = self.extent(sb, meta, offset)?.skip_to(offset);
-            let wanted = usize::try_from(extent.len)
-                .unwrap_or(usize::MAX)
-                .min(rest.len());
-            let rest = rest.get_mut(..wanted).unwrap_or_default();
-            let copied = match extent.source {
-                Source::Hole => {
-                    rest.fill(0);
-                    rest.len()
-                }
+        len: usize,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<bool, M::Error> {
+        let mut offset = offset;
+        let mut left = len;
+        while left > 0 {
+            let extent = self.extent(sb, cursor.meta(), offset)?.skip_to(offset);
+            let len = usize::try_from(extent.len).unwrap_or(usize::MAX).min(left);
+            let what = match extent.source {
                 Source::Metadata { pos } | Source::Device { id: 0, pos } => {
-                    let copied = copy(rest, &meta.bytes(pos).map_err(Error::Io)?);
-                    if copied == 0 && wanted > 0 {
-                        return Err(Error::corrupt("inode's data lies beyond the image", pos));
+                    if !cursor.pieces(pos, len, "data ends beyond the image", &mut take)? {
+                        return Ok(false);
                     }
-                    copied
+                    // Within the extent, and so within the file.
+                    offset = offset.wrapping_add(len as u64);
+                    left = left.wrapping_sub(len);
+                    continue;
                 }
-                Source::Device { .. } => {
-                    return Err(Error::corrupt(
-                        "inode's data is not in the image itself",
-                        self.pos(),
-                    ));
-                }
+                Source::Device { .. } => "inode's data is not in the image itself",
+                Source::Hole if extent.len > 0 => "inode's data has a hole",
+                Source::Hole => "inode's data is too short",
             };
-            if copied == 0 {
-                break;
-            }
-            filled = filled.saturating_add(copied);
+            return Err(Error::corrupt(what, self.pos()));
         }
-        Ok(filled)
+        Ok(true)
     }
 }
 

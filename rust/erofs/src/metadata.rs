@@ -6,6 +6,7 @@
 
 use super::error::{Error, Result};
 use core::convert::Infallible;
+use core::mem;
 use core::ops::Deref;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -53,15 +54,6 @@ impl Metadata for &[u8] {
     }
 }
 
-/// Copies as much of `from` as fits to the start of `to`, and returns how much that was.
-#[inline]
-pub(super) fn copy(to: &mut [u8], from: &[u8]) -> usize {
-    to.iter_mut()
-        .zip(from)
-        .map(|(to, from)| *to = *from)
-        .count()
-}
-
 /// A view of the image's bytes that keeps hold of those it gave last, so that reading on within a
 /// block asks [`Metadata`] only once.
 pub(super) struct Cursor<'m, M: Metadata> {
@@ -72,6 +64,11 @@ pub(super) struct Cursor<'m, M: Metadata> {
 impl<'m, M: Metadata> Cursor<'m, M> {
     pub(super) fn new(meta: &'m M) -> Self {
         Self { meta, held: None }
+    }
+
+    /// What the bytes come from.
+    pub(super) fn meta(&self) -> &'m M {
+        self.meta
     }
 
     /// The bytes from `pos` on; none at the end of the image.
@@ -128,12 +125,9 @@ impl<'m, M: Metadata> Cursor<'m, M> {
         buf: &mut [u8],
         what: &'static str,
     ) -> Result<(), M::Error> {
-        let mut filled = 0usize;
-        self.pieces(pos, buf.len(), what, |piece| {
-            let rest = buf.get_mut(filled..).unwrap_or_default();
-            filled = filled.wrapping_add(copy(rest, piece));
-            true
-        })?;
+        let len = buf.len();
+        let mut fill = Fill::new(buf);
+        self.pieces(pos, len, what, |piece| fill.with(piece))?;
         Ok(())
     }
 
@@ -150,5 +144,29 @@ impl<'m, M: Metadata> Cursor<'m, M> {
         let mut value = T::new_zeroed();
         self.read(pos, value.as_mut_bytes(), what)?;
         Ok(value)
+    }
+}
+
+/// Fills a buffer piece by piece.
+pub(super) struct Fill<'b> {
+    rest: &'b mut [u8],
+}
+
+impl<'b> Fill<'b> {
+    pub(super) fn new(buf: &'b mut [u8]) -> Self {
+        Self { rest: buf }
+    }
+
+    /// Copies `piece`, or as much of it as fits, behind the pieces before. Returns true, so that
+    /// it can be what pieces are given to.
+    #[inline]
+    pub(super) fn with(&mut self, piece: &[u8]) -> bool {
+        for (to, from) in self.rest.iter_mut().zip(piece) {
+            *to = *from;
+        }
+        self.rest = mem::take(&mut self.rest)
+            .get_mut(piece.len()..)
+            .unwrap_or_default();
+        true
     }
 }

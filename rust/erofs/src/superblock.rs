@@ -3,7 +3,7 @@
 //! The superblock: decoded and checked once at mount, then carried along by every other call.
 
 use super::checksum;
-use super::error::{Corrupt, Error, Result};
+use super::error::{Error, Result};
 use super::inode::{FileKind, Inode};
 use super::metadata::{Cursor, Metadata};
 use super::ondisk;
@@ -79,17 +79,17 @@ impl Superblock {
             verify_checksum(meta, &disk)?;
         }
         refuse_features(&disk)?;
-        Ok(Self::decode_checked(&disk, meta.size(), max_block_bits)?)
+        Self::decode_checked(&disk, meta.size(), max_block_bits)
     }
 
     /// What follows once it is known that these bytes are a superblock, and of which features.
-    fn decode_checked(
+    fn decode_checked<E>(
         disk: &ondisk::Superblock,
         image_size: u64,
         max_block_bits: u8,
-    ) -> core::result::Result<Self, Corrupt> {
+    ) -> Result<Self, E> {
         let at = ondisk::SUPER_OFFSET;
-        let corrupt = |what| Err(Corrupt { what, at });
+        let corrupt = |what| Err(Error::corrupt(what, at));
         let block_size = 1u64.wrapping_shl(u32::from(disk.blkszbits));
         let compat = disk.feature_compat.get();
         let incompat = disk.feature_incompat.get();

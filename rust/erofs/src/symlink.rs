@@ -4,7 +4,7 @@
 
 use super::error::{Error, Result};
 use super::inode::{FileKind, Inode};
-use super::metadata::Metadata;
+use super::metadata::{Cursor, Fill, Metadata};
 use super::superblock::Superblock;
 
 impl Inode {
@@ -13,7 +13,7 @@ impl Inode {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if the target holds a NUL, or is beyond the image or outside of it.
+    /// - [`Error::Corrupt`] if the target holds a NUL, or is not in the image.
     /// - [`Error::Io`] if the metadata cannot be read.
     pub fn read_link<M: Metadata>(
         &self,
@@ -24,8 +24,13 @@ impl Inode {
         if self.kind() != FileKind::Symlink {
             return Ok(0);
         }
-        let len = self.read_here(sb, meta, 0, buf)?;
-        if buf.iter().take(len).any(|&byte| byte == 0) {
+        // At most 4095.
+        let len = buf.len().min(self.size() as usize);
+        let mut fill = Fill::new(buf);
+        let no_nul = self.pieces(sb, &mut Cursor::new(meta), 0, len, |piece| {
+            fill.with(piece) && !piece.contains(&0)
+        })?;
+        if !no_nul {
             return Err(Error::corrupt(
                 "symbolic link's target holds a NUL",
                 self.pos(),

@@ -11,12 +11,11 @@
 use super::checksum;
 use super::error::{Error, Result};
 use super::inode::Inode;
-use super::metadata::{Cursor, Metadata};
+use super::metadata::{Cursor, Fill, Metadata};
 use super::ondisk;
 use super::ondisk::xattr_index;
 use super::superblock::Superblock;
 use zerocopy::byteorder::little_endian::U32;
-use zerocopy::IntoBytes;
 
 /// An attribute as [`Inode::list_xattrs`] gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,6 +313,17 @@ impl Inode {
     }
 }
 
+/// Whether `rest` starts with `piece`; if so, it goes on behind it.
+fn skip(rest: &mut &[u8], piece: &[u8]) -> bool {
+    match rest.strip_prefix(piece) {
+        Some(behind) => {
+            *rest = behind;
+            true
+        }
+        None => false,
+    }
+}
+
 /// Whether `name` behind the well-known prefix of `index` is the name of `entry`, which `cursor`
 /// reads.
 fn is_named<M: Metadata>(
@@ -338,13 +348,7 @@ fn is_named<M: Metadata>(
     }
     // The end of the name is at hand, a long prefix must be looked for.
     let same_end = cursor.pieces(entry.name_pos, name_len, NAME_CUT_OFF, |piece| {
-        match rest.strip_prefix(piece) {
-            Some(behind) => {
-                rest = behind;
-                true
-            }
-            None => false,
-        }
+        skip(&mut rest, piece)
     })?;
     match prefix {
         Some(number) if same_end => sb.is_xattr_prefix(meta, number, entry.pos, index, infix),
@@ -354,29 +358,41 @@ fn is_named<M: Metadata>(
 
 /// Where long prefixes are.
 enum PrefixSpace {
+    /// In the image, at offsets of its own.
     Image,
+    /// In this inode.
     Packed(Inode),
 }
 
 impl PrefixSpace {
-    /// Fills `buf` from `offset` on.
+    /// Gives the bytes from `offset` on, `len` of them, to `take`, piece by piece, until it returns
+    /// false. Returns whether it never did.
+    fn pieces<M: Metadata>(
+        &self,
+        sb: &Superblock,
+        cursor: &mut Cursor<'_, M>,
+        offset: u64,
+        len: usize,
+        take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<bool, M::Error> {
+        match self {
+            Self::Image => cursor.pieces(offset, len, "attribute name prefix is cut off", take),
+            Self::Packed(inode) => inode.pieces(sb, cursor, offset, len, take),
+        }
+    }
+
+    /// Fills `buf` with the bytes from `offset` on.
     fn read<M: Metadata>(
         &self,
         sb: &Superblock,
-        meta: &M,
+        cursor: &mut Cursor<'_, M>,
         offset: u64,
         buf: &mut [u8],
     ) -> Result<(), M::Error> {
-        const CUT_OFF: &str = "attribute name prefixes are cut off";
-        match self {
-            Self::Image => Cursor::new(meta).read(offset, buf, CUT_OFF),
-            Self::Packed(inode) => {
-                if inode.read_here(sb, meta, offset, buf)? < buf.len() {
-                    return Err(Error::corrupt(CUT_OFF, inode.pos()));
-                }
-                Ok(())
-            }
-        }
+        let len = buf.len();
+        let mut fill = Fill::new(buf);
+        self.pieces(sb, cursor, offset, len, |piece| fill.with(piece))?;
+        Ok(())
     }
 }
 
@@ -452,14 +468,19 @@ impl Superblock {
         entry_pos: u64,
         infix: &mut Name,
     ) -> Result<(u8, usize), M::Error> {
-        let prefix = self.find_xattr_prefix(meta, number, entry_pos)?;
+        let mut cursor = Cursor::new(meta);
+        let prefix = self.find_xattr_prefix(&mut cursor, number, entry_pos)?;
         let infix = infix.get_mut(..prefix.infix_len).unwrap_or_default();
-        prefix.space.read(self, meta, prefix.infix_offset, infix)?;
+        prefix
+            .space
+            .read(self, &mut cursor, prefix.infix_offset, infix)?;
         Ok((prefix.base_index, prefix.infix_len))
     }
 
     /// Whether long prefix `number`, to which the attribute at `entry_pos` refers, is that of
     /// `index` with `infix`.
+    // Rare, and not to take its callers' stack.
+    #[inline(never)]
     fn is_xattr_prefix<M: Metadata>(
         &self,
         meta: &M,
@@ -468,21 +489,28 @@ impl Superblock {
         index: u8,
         infix: &[u8],
     ) -> Result<bool, M::Error> {
-        let prefix = self.find_xattr_prefix(meta, number, entry_pos)?;
+        let mut cursor = Cursor::new(meta);
+        let prefix = self.find_xattr_prefix(&mut cursor, number, entry_pos)?;
         if prefix.base_index != index || prefix.infix_len != infix.len() {
             return Ok(false);
         }
-        let mut buf: Name = [0; ondisk::NAME_MAX];
-        let buf = buf.get_mut(..prefix.infix_len).unwrap_or_default();
-        prefix.space.read(self, meta, prefix.infix_offset, buf)?;
-        Ok(buf == infix)
+        let mut rest = infix;
+        prefix.space.pieces(
+            self,
+            &mut cursor,
+            prefix.infix_offset,
+            prefix.infix_len,
+            |piece| skip(&mut rest, piece),
+        )
     }
 
     /// Finds a long prefix: they are of different lengths and without an index, so from the first
     /// one on. The attribute at `entry_pos` refers to it.
+    // Rare, and not to take its callers' stack.
+    #[inline(never)]
     fn find_xattr_prefix<M: Metadata>(
         &self,
-        meta: &M,
+        cursor: &mut Cursor<'_, M>,
         number: u8,
         entry_pos: u64,
     ) -> Result<LongPrefix, M::Error> {
@@ -492,7 +520,7 @@ impl Superblock {
         }
         let space = match self.packed_nid() {
             Some(nid) if self.compat() & ondisk::compat::PLAIN_XATTR_PFX == 0 => {
-                PrefixSpace::Packed(self.inode(meta, nid)?)
+                PrefixSpace::Packed(self.inode(cursor.meta(), nid)?)
             }
             _ => PrefixSpace::Image,
         };
@@ -500,7 +528,7 @@ impl Superblock {
         let mut before = number;
         loop {
             let mut bytes = [0; size_of::<ondisk::XattrLongPrefix>()];
-            space.read(self, meta, offset, &mut bytes)?;
+            space.read(self, cursor, offset, &mut bytes)?;
             let [low, high, base_index] = bytes;
             let length = u16::from_le_bytes([low, high]);
             // The length includes the index.
@@ -509,7 +537,7 @@ impl Superblock {
                 let what = "attribute name prefix has a wrong length";
                 return Err(Error::corrupt(what, entry_pos));
             };
-            let infix_offset = offset.wrapping_add(bytes.as_bytes().len() as u64);
+            let infix_offset = offset.wrapping_add(bytes.len() as u64);
             let Some(next) = before.checked_sub(1) else {
                 return Ok(LongPrefix {
                     base_index,
