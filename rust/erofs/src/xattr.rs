@@ -402,7 +402,6 @@ struct LongPrefix {
     infix_len: usize,
     /// Where the infix is in its space.
     infix_offset: u64,
-    space: PrefixSpace,
 }
 
 impl Superblock {
@@ -468,12 +467,11 @@ impl Superblock {
         entry_pos: u64,
         infix: &mut Name,
     ) -> Result<(u8, usize), M::Error> {
+        let space = self.xattr_prefix_space(meta)?;
         let mut cursor = Cursor::new(meta);
-        let prefix = self.find_xattr_prefix(&mut cursor, number, entry_pos)?;
+        let prefix = self.find_xattr_prefix(&space, &mut cursor, number, entry_pos)?;
         let infix = infix.get_mut(..prefix.infix_len).unwrap_or_default();
-        prefix
-            .space
-            .read(self, &mut cursor, prefix.infix_offset, infix)?;
+        space.read(self, &mut cursor, prefix.infix_offset, infix)?;
         Ok((prefix.base_index, prefix.infix_len))
     }
 
@@ -489,13 +487,14 @@ impl Superblock {
         index: u8,
         infix: &[u8],
     ) -> Result<bool, M::Error> {
+        let space = self.xattr_prefix_space(meta)?;
         let mut cursor = Cursor::new(meta);
-        let prefix = self.find_xattr_prefix(&mut cursor, number, entry_pos)?;
+        let prefix = self.find_xattr_prefix(&space, &mut cursor, number, entry_pos)?;
         if prefix.base_index != index || prefix.infix_len != infix.len() {
             return Ok(false);
         }
         let mut rest = infix;
-        prefix.space.pieces(
+        space.pieces(
             self,
             &mut cursor,
             prefix.infix_offset,
@@ -504,12 +503,25 @@ impl Superblock {
         )
     }
 
+    /// Where the long prefixes of this image are.
+    // Rare, and not to take its callers' stack.
+    #[inline(never)]
+    fn xattr_prefix_space<M: Metadata>(&self, meta: &M) -> Result<PrefixSpace, M::Error> {
+        Ok(match self.packed_nid() {
+            Some(nid) if self.compat() & ondisk::compat::PLAIN_XATTR_PFX == 0 => {
+                PrefixSpace::Packed(self.inode(meta, nid)?)
+            }
+            _ => PrefixSpace::Image,
+        })
+    }
+
     /// Finds a long prefix: they are of different lengths and without an index, so from the first
     /// one on. The attribute at `entry_pos` refers to it.
     // Rare, and not to take its callers' stack.
     #[inline(never)]
     fn find_xattr_prefix<M: Metadata>(
         &self,
+        space: &PrefixSpace,
         cursor: &mut Cursor<'_, M>,
         number: u8,
         entry_pos: u64,
@@ -518,12 +530,6 @@ impl Superblock {
             let what = "attribute's name prefix does not exist";
             return Err(Error::corrupt(what, entry_pos));
         }
-        let space = match self.packed_nid() {
-            Some(nid) if self.compat() & ondisk::compat::PLAIN_XATTR_PFX == 0 => {
-                PrefixSpace::Packed(self.inode(cursor.meta(), nid)?)
-            }
-            _ => PrefixSpace::Image,
-        };
         let mut offset = self.xattr_prefix_pos();
         let mut before = number;
         loop {
@@ -543,7 +549,6 @@ impl Superblock {
                     base_index,
                     infix_len,
                     infix_offset,
-                    space,
                 });
             };
             before = next;
