@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 /// A sha256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,7 +116,8 @@ impl Hasher {
 /// Reads and hashes a whole file in a thread; ends early when dropped.
 pub struct Background {
     state: Arc<State>,
-    thread: Option<thread::JoinHandle<io::Result<Digest>>>,
+    result: mpsc::Receiver<io::Result<Digest>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -129,36 +131,36 @@ impl Background {
     pub fn spawn(file: File) -> Self {
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
-        let thread = thread::spawn(move || hash(&file, &shared));
+        let (sender, result) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            // Nobody may be waiting any more.
+            drop(sender.send(hash(&file, &shared)));
+        });
         Background {
             state,
+            result,
             thread: Some(thread),
         }
     }
 
-    /// Bytes hashed so far.
-    pub fn done(&self) -> u64 {
-        self.state.done.load(Ordering::Relaxed)
-    }
-
-    /// Whether it has ended.
-    pub fn is_finished(&self) -> bool {
-        self.thread
-            .as_ref()
-            .is_none_or(thread::JoinHandle::is_finished)
-    }
-
-    /// Waits for the digest.
+    /// Waits for the digest; `progress` is told now and then how many bytes are done.
     ///
     /// # Errors
     ///
     /// Those of reading the file.
-    pub fn finish(mut self) -> io::Result<Digest> {
-        match self.thread.take().map(thread::JoinHandle::join) {
-            Some(Ok(result)) => result,
-            _ => Err(io::Error::other(
-                "the hashing thread ended without a result",
-            )),
+    pub fn wait(self, mut progress: impl FnMut(u64)) -> io::Result<Digest> {
+        loop {
+            match self.result.recv_timeout(Duration::from_millis(100)) {
+                Ok(result) => return result,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    progress(self.state.done.load(Ordering::Relaxed));
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(io::Error::other(
+                        "the hashing thread ended without a result",
+                    ));
+                }
+            }
         }
     }
 }

@@ -5,6 +5,11 @@
 //! An image is made in three steps, each a module: [`tar`] reads an archive, [`tree`] holds the
 //! files it comes to, [`image`] writes them. The `ferofs` command is a thin layer over this crate.
 
+pub mod build;
 pub mod digest;
+pub mod error;
+pub mod image;
+pub mod output;
 pub mod tar;
 pub mod text;
+pub mod tree;

@@ -30,6 +30,8 @@ pub struct Reader<I> {
     /// Where the next header is.
     pos: u64,
     ended: bool,
+    /// Position and size of the data that was skipped last.
+    skipped: (u64, u64),
     /// Records of global headers; they apply to all that follows.
     global: Attributes,
     /// Records of the extended header in front of the current entry.
@@ -63,6 +65,7 @@ impl<I: Input> Reader<I> {
             input,
             pos: 0,
             ended: false,
+            skipped: (0, 0),
             global: Attributes::default(),
             local: Attributes::default(),
             path: Vec::new(),
@@ -110,6 +113,10 @@ impl<I: Input> Reader<I> {
                 let problem = format!("a header of {found} bytes, expected {BLOCK}");
                 return Err(Error::invalid(pos, problem));
             }
+            if self.input.size().is_some_and(|all| pos > all) {
+                let (data, size) = self.skipped;
+                return Err(self.truncated(data, size).of(&self.path));
+            }
             return Ok(None);
         };
         let header = Header::new(block);
@@ -143,6 +150,7 @@ impl<I: Input> Reader<I> {
         if self.input.size().is_some_and(|all| end > all) {
             return Err(self.truncated(data, size));
         }
+        self.skipped = (data, size);
         self.pos = end;
         Ok(())
     }

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The subcommands, and what they share: messages and output.
+
+pub mod build;
+pub mod check;
+pub mod dump;
+mod progress;
+
+use ferofs::error::Error;
+use ferofs::error::Result;
+use std::io;
+use std::io::BufWriter;
+use std::io::ErrorKind;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Turns a command's result into a message and an exit code.
+pub fn run(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
+            // Whoever read the output has seen enough.
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes a message to stderr, which may be closed.
+pub fn complain(message: &str) {
+    drop(writeln!(io::stderr(), "ferofs: {message}"));
+}
+
+/// Lets `write` write to stdout.
+///
+/// # Errors
+///
+/// When stdout cannot be written to; that of a pipe that was closed is not worth a message.
+pub fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    write(&mut out)
+        .and_then(|()| out.flush())
+        .map_err(Error::io("write to", Path::new("standard output")))
+}

@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Writes an image front to back, everything where `plan` put it.
+//!
+//! What passes is hashed, so that the UUID can follow from the content. The first bytes are held
+//! back and written last: the superblock's checksum covers what comes right behind it.
+
+use super::Error;
+use super::Options;
+use super::Summary;
+use super::directory;
+use super::plan::Body;
+use super::plan::Listed;
+use super::plan::Plan;
+use super::plan::Shape;
+use super::plan::encode_device;
+use super::plan::listed;
+use crate::tar::Segment;
+use crate::tree::Children;
+use crate::tree::Content;
+use crate::tree::Data;
+use crate::tree::InodeId;
+use crate::tree::NameId;
+use crate::tree::Tree;
+use erofs_format::ondisk;
+use erofs_format::ondisk::ChunkIndex;
+use erofs_format::ondisk::DeviceSlot;
+use erofs_format::ondisk::InodeCompact;
+use erofs_format::ondisk::InodeExtended;
+use erofs_format::ondisk::Superblock;
+use erofs_format::superblock_checksum;
+use erofs_format::superblock_checksum_size;
+use sha2::Digest as _;
+use sha2::Sha256;
+use std::io;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::io::Write;
+use zerocopy::FromZeros;
+use zerocopy::IntoBytes;
+
+/// Images end on a whole page of this size: not every driver takes a partial one.
+const PAGE: u64 = 4096;
+
+/// Writes the image that `plan` describes.
+pub fn emit<W: Write + Seek>(
+    tree: &Tree,
+    children: &Children,
+    options: &Options,
+    plan: &Plan,
+    mut out: W,
+) -> Result<Summary, Error> {
+    let start = out.stream_position()?;
+    let mut emitter = Emitter {
+        tree,
+        children,
+        plan,
+        out: Sink::new(out),
+        inode_number: 0,
+        data: 0,
+    };
+    emitter
+        .out
+        .zeros_to(ondisk::SUPER_OFFSET + size_of::<Superblock>() as u64)?;
+    emitter.device_table(options)?;
+    emitter.everything()?;
+    let size = plan.end.next_multiple_of(PAGE.max(plan.block));
+    emitter.out.zeros_to(size)?;
+    let inodes = u64::from(emitter.inode_number);
+    let data = emitter.data;
+    let Sink {
+        mut out,
+        head,
+        hash,
+        buffer,
+        ..
+    } = emitter.out;
+    out.write_all(&buffer)?;
+    let uuid = options.uuid.unwrap_or_else(|| derived_uuid(hash));
+    let superblock = superblock(tree, options, plan, size, uuid);
+    let head = finish_head(head, superblock, options.block_bits);
+    out.seek(SeekFrom::Start(start))?;
+    out.write_all(&head)?;
+    out.seek(SeekFrom::Start(start.saturating_add(size)))?;
+    Ok(Summary {
+        size,
+        inodes,
+        uuid,
+        data,
+    })
+}
+
+/// Bytes on their way out.
+struct Sink<W> {
+    out: W,
+    pos: u64,
+    /// The first page, to be changed and written at the end.
+    head: Vec<u8>,
+    buffer: Vec<u8>,
+    hash: Sha256,
+}
+
+impl<W: Write> Sink<W> {
+    const BUFFER: usize = 1 << 20;
+
+    fn new(out: W) -> Self {
+        let buffer = Vec::with_capacity(Self::BUFFER);
+        Sink {
+            out,
+            pos: 0,
+            head: Vec::new(),
+            buffer,
+            hash: Sha256::new(),
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        self.pos += bytes.len() as u64;
+        if self.buffer.len() >= Self::BUFFER || self.head.is_empty() && self.pos >= PAGE {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.head.is_empty() {
+            let head = self.buffer.get(..PAGE as usize).unwrap_or(&self.buffer);
+            self.head = head.to_vec();
+        }
+        self.hash.update(&self.buffer);
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn zeros_to(&mut self, pos: u64) -> io::Result<()> {
+        while self.pos < pos {
+            let len = (pos - self.pos).min(PAGE) as usize;
+            self.put([0; PAGE as usize].get(..len).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+struct Emitter<'a, W> {
+    tree: &'a Tree,
+    children: &'a Children,
+    plan: &'a Plan,
+    out: Sink<W>,
+    inode_number: u32,
+    data: u64,
+}
+
+impl<W: Write> Emitter<'_, W> {
+    fn device_table(&mut self, options: &Options) -> Result<(), Error> {
+        // In one file with the image, the blobs follow it one after the other.
+        let mut address =
+            self.plan.end.next_multiple_of(PAGE.max(self.plan.block)) / self.plan.block;
+        for device in &options.devices {
+            let blocks = device.size.div_ceil(self.plan.block);
+            let mut slot = DeviceSlot::new_zeroed();
+            if let Some(digest) = device.digest {
+                for (to, from) in slot.tag.iter_mut().zip(digest.to_string().bytes()) {
+                    *to = from;
+                }
+            }
+            slot.blocks_lo = low(blocks).into();
+            slot.blocks_hi = high(blocks)?.into();
+            slot.uniaddr_lo = low(address).into();
+            slot.uniaddr_hi = high(address)?.into();
+            self.out.put(slot.as_bytes())?;
+            address = address.saturating_add(blocks);
+        }
+        Ok(())
+    }
+
+    /// All inodes and directories, in the steps that `plan` took.
+    fn everything(&mut self) -> Result<(), Error> {
+        self.inode(NameId::ROOT)?;
+        let plan = self.plan;
+        for directory in &plan.walk {
+            self.blocks(*directory)?;
+            let mut long_links = Vec::new();
+            for name in self.children.of(*directory).iter().copied() {
+                // What lies behind is written already: another link to it came first.
+                if plan.position(self.tree.inode_of(name)) < self.out.pos {
+                    continue;
+                }
+                let shape = self.inode(name)?;
+                if !self.tree.is_directory(name) && matches!(shape.body, Body::Blocks(_)) {
+                    long_links.push(name);
+                }
+            }
+            for name in long_links {
+                self.blocks(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a directory or symbolic link has to say.
+    fn payload(&self, name: NameId) -> Vec<u8> {
+        let inode = self.tree.inode_of(name);
+        match self.tree.inode(inode).content {
+            Content::Symlink(target) => self.tree.text(target).to_vec(),
+            Content::Directory => {
+                let parent = self.tree.inode_of(self.tree.parent(name));
+                let entries = listed(self.tree, self.children, name).map(|entry| {
+                    let id = match entry {
+                        Listed::Itself => inode,
+                        Listed::Parent => parent,
+                        Listed::Child(name) => self.tree.inode_of(name),
+                    };
+                    directory::Entry {
+                        name: entry.text(self.tree),
+                        nid: self.plan.nid(id),
+                        file_type: kind(&self.tree.inode(id).content).1,
+                    }
+                });
+                directory::bytes(entries, self.plan.block as usize)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The blocks of a directory or a long link target.
+    fn blocks(&mut self, name: NameId) -> Result<(), Error> {
+        let len = match self.plan.shape(self.tree, self.children, name)?.body {
+            Body::Blocks(len) => len,
+            Body::Inline { blocks, .. } => blocks,
+            Body::Empty | Body::Chunks { .. } => 0,
+        };
+        if len > 0 {
+            self.out
+                .zeros_to(self.plan.first_block(self.tree.inode_of(name)) * self.plan.block)?;
+            let payload = self.payload(name);
+            self.out
+                .put(payload.get(..len as usize).unwrap_or(&payload))?;
+            self.out
+                .zeros_to(self.out.pos.next_multiple_of(self.plan.block))?;
+        }
+        Ok(())
+    }
+
+    /// An inode with what lies directly behind it.
+    fn inode(&mut self, name: NameId) -> Result<Shape, Error> {
+        let id = self.tree.inode_of(name);
+        let shape = self.plan.shape(self.tree, self.children, name)?;
+        self.out.zeros_to(self.plan.position(id))?;
+        self.inode_header(name, id, shape)?;
+        match (shape.body, &self.tree.inode(id).content) {
+            (Body::Chunks { bits, count }, Content::File { blob, data, size }) => {
+                self.data = self.data.saturating_add(*size);
+                // Device 0 is the image itself.
+                let device = blob
+                    .checked_add(1)
+                    .ok_or_else(|| Error::file(self.tree, name, "its data is in too many blobs"))?;
+                self.chunks(device, data, bits, count)?;
+            }
+            (Body::Inline { blocks, .. }, _) => {
+                let payload = self.payload(name);
+                self.out
+                    .put(payload.get(blocks as usize..).unwrap_or_default())?;
+            }
+            _ => {}
+        }
+        Ok(shape)
+    }
+
+    fn inode_header(&mut self, name: NameId, id: InodeId, shape: Shape) -> Result<(), Error> {
+        let inode = self.tree.inode(id);
+        let attributes = inode.attributes;
+        let layout = match shape.body {
+            Body::Chunks { .. } => ondisk::layout::CHUNK_BASED,
+            Body::Inline { .. } => ondisk::layout::FLAT_INLINE,
+            Body::Empty | Body::Blocks(_) => ondisk::layout::FLAT_PLAIN,
+        };
+        let format = layout << ondisk::format::LAYOUT_SHIFT;
+        let value = match (shape.body, &inode.content) {
+            (Body::Chunks { bits, .. }, _) => {
+                let wide = if self.plan.wide {
+                    ondisk::chunk::ADDRESS_48BIT
+                } else {
+                    0
+                };
+                bits | u32::from(ondisk::chunk::INDEXES | wide)
+            }
+            (_, Content::CharDevice(major, minor) | Content::BlockDevice(major, minor)) => {
+                encode_device(*major, *minor)
+            }
+            _ => low(self.plan.first_block(id)),
+        };
+        let mode = kind(&inode.content).0 | attributes.mode;
+        let size = self.plan.file_size(self.tree, self.children, name);
+        let links = self.plan.links(id);
+        self.inode_number = self.inode_number.saturating_add(1);
+        if shape.extended {
+            let mtime = self.plan.mtime(inode);
+            let on_disk = InodeExtended {
+                i_format: (format | ondisk::format::EXTENDED).into(),
+                i_xattr_icount: 0.into(),
+                i_mode: mode.into(),
+                i_nb: 0.into(),
+                i_size: size.into(),
+                i_u: value.into(),
+                i_ino: self.inode_number.into(),
+                i_uid: attributes.uid.into(),
+                i_gid: attributes.gid.into(),
+                i_mtime: (mtime.sec as u64).into(),
+                i_mtime_nsec: mtime.nsec.into(),
+                i_nlink: links.into(),
+                i_reserved2: [0; 16],
+            };
+            self.out.put(on_disk.as_bytes())?;
+        } else {
+            // `plan` made it extended unless all of these fit.
+            let on_disk = InodeCompact {
+                i_format: format.into(),
+                i_xattr_icount: 0.into(),
+                i_mode: mode.into(),
+                i_nb: (links as u16).into(),
+                i_size: low(size).into(),
+                i_mtime: 0.into(),
+                i_u: value.into(),
+                i_ino: self.inode_number.into(),
+                i_uid: (attributes.uid as u16).into(),
+                i_gid: (attributes.gid as u16).into(),
+                i_reserved: 0.into(),
+            };
+            self.out.put(on_disk.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn chunks(&mut self, device: u16, data: &Data, bits: u32, count: u64) -> Result<(), Error> {
+        let chunk = self.plan.block << bits;
+        let hole = ChunkIndex {
+            startblk_hi: u16::MAX.into(),
+            device_id: 0.into(),
+            startblk_lo: ondisk::NULL_ADDRESS.into(),
+        };
+        let at = |pos: u64| -> Result<ChunkIndex, Error> {
+            let block = pos / self.plan.block;
+            Ok(ChunkIndex {
+                startblk_hi: high(block)?.into(),
+                device_id: device.into(),
+                startblk_lo: low(block).into(),
+            })
+        };
+        match data {
+            Data::Contiguous(pos) => {
+                for nr in 0..count {
+                    let index = at(pos.saturating_add(nr * chunk))?;
+                    self.out.put(index.as_bytes())?;
+                }
+            }
+            Data::Sparse(segments) => {
+                let mut segments = segments.iter().peekable();
+                for nr in 0..count {
+                    let offset = nr * chunk;
+                    let is_over = |segment: &&Segment| segment.start + segment.len <= offset;
+                    while segments.next_if(is_over).is_some() {}
+                    let index = match segments.peek() {
+                        Some(segment) if segment.start <= offset => {
+                            at(segment.pos + (offset - segment.start))?
+                        }
+                        _ => hole,
+                    };
+                    self.out.put(index.as_bytes())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// File type bits of the mode, and the type as directories have it.
+fn kind(content: &Content) -> (u16, u8) {
+    use ondisk::file_type;
+    use ondisk::mode;
+    match content {
+        Content::Directory => (mode::DIRECTORY, file_type::DIRECTORY),
+        Content::Symlink(_) => (mode::SYMLINK, file_type::SYMLINK),
+        Content::CharDevice(..) => (mode::CHARACTER_DEVICE, file_type::CHARACTER_DEVICE),
+        Content::BlockDevice(..) => (mode::BLOCK_DEVICE, file_type::BLOCK_DEVICE),
+        Content::Fifo => (mode::FIFO, file_type::FIFO),
+        Content::Socket => (mode::SOCKET, file_type::SOCKET),
+        Content::File { .. } | Content::Unresolved => (mode::REGULAR, file_type::REGULAR),
+    }
+}
+
+fn low(number: u64) -> u32 {
+    (number & u64::from(u32::MAX)) as u32
+}
+
+fn high(number: u64) -> Result<u16, Error> {
+    u16::try_from(number >> 32)
+        .map_err(|_| Error::Image(format!("block {number} cannot be addressed with 48 bits")))
+}
+
+/// A UUID (of version 8, "vendor specific") made from what the image has in it.
+fn derived_uuid(hash: Sha256) -> [u8; 16] {
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut uuid = [0; 16];
+    for (to, from) in uuid.iter_mut().zip(digest) {
+        *to = from;
+    }
+    uuid[6] = uuid[6] & 0x0f | 0x80;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
+}
+
+fn superblock(
+    tree: &Tree,
+    options: &Options,
+    plan: &Plan,
+    size: u64,
+    uuid: [u8; 16],
+) -> Superblock {
+    let root = plan.nid(tree.inode_of(NameId::ROOT));
+    let blocks = size / plan.block;
+    let mut incompat = ondisk::incompat::CHUNKED_FILE;
+    if !options.devices.is_empty() {
+        incompat |= ondisk::incompat::DEVICE_TABLE;
+    }
+    let mut superblock = Superblock::new_zeroed();
+    superblock.magic = ondisk::SUPER_MAGIC.into();
+    superblock.feature_compat = (ondisk::compat::SB_CHKSUM | ondisk::compat::MTIME).into();
+    superblock.blkszbits = options.block_bits;
+    // `plan` made it wide unless this fits.
+    superblock.rootnid_2b = (root as u16).into();
+    superblock.inos = plan.inodes.into();
+    superblock.epoch = (plan.epoch.sec as u64).into();
+    superblock.fixed_nsec = plan.epoch.nsec.into();
+    superblock.blocks_lo = low(blocks).into();
+    superblock.uuid = uuid;
+    superblock.volume_name = options.label;
+    superblock.extra_devices = (options.devices.len() as u16).into();
+    let table = ondisk::SUPER_OFFSET + size_of::<Superblock>() as u64;
+    superblock.devt_slotoff = ((table / ondisk::DEVICE_SLOT_SIZE) as u16).into();
+    if plan.wide {
+        incompat |= ondisk::incompat::LAYOUT_48BIT;
+        superblock.rootnid_8b = root.into();
+        superblock.rootnid_2b = ((blocks >> 32) as u16).into();
+    }
+    superblock.feature_incompat = incompat.into();
+    superblock
+}
+
+/// Puts the superblock into the first bytes of the image, with the checksum of its block.
+fn finish_head(mut head: Vec<u8>, mut superblock: Superblock, block_bits: u8) -> Vec<u8> {
+    let start = ondisk::SUPER_OFFSET as usize;
+    let end = start + superblock_checksum_size(block_bits) as usize;
+    let mut put = |superblock: &Superblock| {
+        if let Some(bytes) = head.get_mut(start..start + size_of::<Superblock>()) {
+            bytes.copy_from_slice(superblock.as_bytes());
+        }
+        superblock_checksum(head.get(start..end).unwrap_or_default())
+    };
+    superblock.checksum = put(&superblock).into();
+    put(&superblock);
+    head
+}

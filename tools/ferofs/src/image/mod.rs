@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Writes a tree as an EROFS image: an index, whose file data lies in blobs beside it.
+//!
+//! [`plan`] decides where everything goes, [`emit`] writes it front to back. The order is that in
+//! which a tree is walked: what is in a directory lies together, sorted by name, its directories'
+//! contents behind it one after the other, so that `find -ls` reads the image once, forwards.
+//!
+//! The same tree and options always give the same bytes.
+
+mod directory;
+mod emit;
+mod plan;
+
+use crate::digest::Digest;
+use crate::tar::Time;
+use crate::tree::NameId;
+use crate::tree::Tree;
+use std::fmt;
+use std::io;
+use std::io::Seek;
+use std::io::Write;
+
+pub use plan::encode_device;
+
+/// A blob that files of an image have their data in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its digest, if it is known; it becomes the tag of the blob's device slot.
+    pub digest: Option<Digest>,
+}
+
+/// What an image is to be like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Block size as a power of two: 9 for data in tars.
+    pub block_bits: u8,
+    /// The blobs, in the order of their numbers.
+    pub devices: Vec<Device>,
+    /// UUID; derived from the image's content if there is none.
+    pub uuid: Option<[u8; 16]>,
+    /// Label, padded with NULs.
+    pub label: [u8; 16],
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            block_bits: 9,
+            devices: Vec::new(),
+            uuid: None,
+            label: [0; 16],
+        }
+    }
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Size of the image in bytes.
+    pub size: u64,
+    /// Inodes in it.
+    pub inodes: u64,
+    /// Its UUID.
+    pub uuid: [u8; 16],
+    /// Bytes of file data that it gives access to, holes included.
+    pub data: u64,
+}
+
+/// Why an image cannot be written.
+#[derive(Debug)]
+pub enum Error {
+    /// Writing failed.
+    Io(io::Error),
+    /// A file does not fit the format.
+    File {
+        /// Its path in the tree.
+        path: Vec<u8>,
+        /// What does not fit.
+        problem: String,
+    },
+    /// The tree as a whole does not fit the format.
+    Image(String),
+}
+
+impl Error {
+    fn file(tree: &Tree, name: NameId, problem: impl Into<String>) -> Self {
+        Error::File {
+            path: tree.path(name),
+            problem: problem.into(),
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Error::Io(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io(error) => write!(f, "{error}"),
+            Error::File { path, problem } => {
+                write!(f, "{}: {problem}", crate::text::Quoted(path))
+            }
+            Error::Image(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Writes `tree` to `out`, from where it stands on; its start is written once more at the end.
+///
+/// # Errors
+///
+/// When writing fails, or something in the tree does not fit the format.
+pub fn write<W: Write + Seek>(tree: &Tree, options: &Options, out: W) -> Result<Summary, Error> {
+    let children = tree.children();
+    let epoch = most_common_time(tree);
+    let plan = plan::Plan::new(tree, &children, options, epoch)?;
+    emit::emit(tree, &children, options, &plan, out)
+}
+
+/// The time that most inodes have: those can be compact, as the superblock has it for all of them.
+/// Times before 1970 do not count, since not every reader takes the superblock's as signed.
+fn most_common_time(tree: &Tree) -> Time {
+    let mut times: Vec<Time> = tree.times().filter(|time| time.sec >= 0).collect();
+    times.sort_unstable();
+    let longest = times.chunk_by(|a, b| a == b).max_by_key(|run| run.len());
+    longest
+        .and_then(<[Time]>::first)
+        .copied()
+        .unwrap_or_default()
+}

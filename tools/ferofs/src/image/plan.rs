@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Decides where everything in an image goes, before a byte is written.
+//!
+//! The superblock and the device table come first, then the root's inode, then for every directory
+//! in the order of a walk: its blocks, the inodes in it, and the blocks of link targets too long to
+//! be behind their inodes. `emit` goes through the same steps and relies on every address here.
+
+use super::Error;
+use super::Options;
+use super::directory::Filler;
+use crate::tar::Segment;
+use crate::tar::Time;
+use crate::tree::Children;
+use crate::tree::Content;
+use crate::tree::Data;
+use crate::tree::Inode;
+use crate::tree::InodeId;
+use crate::tree::NameId;
+use crate::tree::Tree;
+use erofs_format::ondisk;
+use std::collections::HashMap;
+
+/// Largest chunk size relative to the block size that the format has room for.
+const MAX_CHUNK_BITS: u32 = 31;
+/// A file whose chunk indexes would take more than this is refused: its holes are too many.
+const MAX_INDEX_BYTES: u64 = 4 << 30;
+
+/// Where everything goes.
+pub struct Plan {
+    /// Block size in bytes.
+    pub block: u64,
+    /// The time that compact inodes have.
+    pub epoch: Time,
+    /// Whether block addresses need more than 32 bits.
+    pub wide: bool,
+    /// Position of every inode in bytes; zero for those without a name.
+    positions: Vec<u64>,
+    /// Number of links of every inode.
+    links: Vec<u32>,
+    /// Position of the blocks of inodes that have some.
+    blocks: HashMap<u32, u64>,
+    /// All directories in the order of the walk.
+    pub walk: Vec<NameId>,
+    /// Inodes with a name.
+    pub inodes: u64,
+    /// Where the metadata ends.
+    pub end: u64,
+}
+
+/// How an inode is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Whether it is an extended inode.
+    pub extended: bool,
+    /// What follows it.
+    pub body: Body,
+}
+
+/// What follows an inode, or belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// So many chunk indexes, of chunks with so many bits more than a block.
+    Chunks {
+        /// Size of a chunk relative to a block, as a power of two.
+        bits: u32,
+        /// Number of indexes.
+        count: u64,
+    },
+    /// So many bytes in whole blocks elsewhere, and as many in the inode's own block.
+    Inline {
+        /// Bytes in blocks elsewhere.
+        blocks: u64,
+        /// Bytes behind the inode.
+        tail: u64,
+    },
+    /// So many bytes in blocks elsewhere, the last one padded.
+    Blocks(u64),
+}
+
+impl Shape {
+    /// Bytes of the inode itself.
+    pub fn inode_size(self) -> u64 {
+        if self.extended { 64 } else { 32 }
+    }
+
+    /// Bytes of the inode with all that lies directly behind it.
+    pub fn size(self) -> u64 {
+        let behind = match self.body {
+            Body::Chunks { count, .. } => count * 8,
+            Body::Inline { tail, .. } => tail,
+            Body::Empty | Body::Blocks(_) => 0,
+        };
+        self.inode_size() + behind
+    }
+}
+
+/// A device number as inodes have it.
+pub fn encode_device(major: u32, minor: u32) -> u32 {
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+}
+
+impl Plan {
+    /// Plans an image of `tree`.
+    pub fn new(
+        tree: &Tree,
+        children: &Children,
+        options: &Options,
+        epoch: Time,
+    ) -> Result<Self, Error> {
+        if options.devices.len() >= usize::from(u16::MAX) {
+            let count = options.devices.len();
+            return Err(Error::Image(format!(
+                "{count} blobs, expected fewer than {}",
+                u16::MAX
+            )));
+        }
+        let mut plan = Plan {
+            block: 1 << options.block_bits,
+            epoch,
+            wide: needs_wide_addresses(options),
+            positions: vec![0; tree.inode_count()],
+            links: vec![0; tree.inode_count()],
+            blocks: HashMap::new(),
+            walk: Vec::new(),
+            inodes: 0,
+            end: ondisk::SUPER_OFFSET
+                + size_of::<ondisk::Superblock>() as u64
+                + options.devices.len() as u64 * ondisk::DEVICE_SLOT_SIZE,
+        };
+        plan.count(tree, children);
+        plan.place(tree, children)?;
+        // Behind thousands of device slots the root's number needs the wide layout, too.
+        plan.wide |= plan.nid(tree.inode_of(NameId::ROOT)) > u64::from(u16::MAX);
+        Ok(plan)
+    }
+
+    /// Walks the tree, counting links.
+    fn count(&mut self, tree: &Tree, children: &Children) {
+        let mut left = vec![NameId::ROOT];
+        self.links[tree.inode_of(NameId::ROOT).index()] = 2;
+        while let Some(directory) = left.pop() {
+            self.walk.push(directory);
+            let first = left.len();
+            for name in children.of(directory).iter().copied() {
+                let inode = tree.inode_of(name);
+                let links = &mut self.links[inode.index()];
+                if tree.is_directory(name) {
+                    *links = 2;
+                    self.links[tree.inode_of(directory).index()] += 1;
+                    left.push(name);
+                } else {
+                    *links = links.saturating_add(1);
+                }
+            }
+            if let Some(new) = left.get_mut(first..) {
+                new.reverse();
+            }
+        }
+    }
+
+    /// Gives everything its position.
+    fn place(&mut self, tree: &Tree, children: &Children) -> Result<(), Error> {
+        self.place_inode(tree, children, NameId::ROOT)?;
+        let walk = std::mem::take(&mut self.walk);
+        for directory in &walk {
+            let inode = tree.inode_of(*directory);
+            self.place_blocks(tree, children, *directory, inode)?;
+            let mut long_links = Vec::new();
+            for name in children.of(*directory).iter().copied() {
+                let inode = tree.inode_of(name);
+                if self.positions[inode.index()] != 0 {
+                    continue;
+                }
+                let shape = self.place_inode(tree, children, name)?;
+                if !tree.is_directory(name) && matches!(shape.body, Body::Blocks(_)) {
+                    long_links.push(name);
+                }
+            }
+            for name in long_links {
+                self.place_blocks(tree, children, name, tree.inode_of(name))?;
+            }
+        }
+        self.walk = walk;
+        Ok(())
+    }
+
+    fn place_inode(
+        &mut self,
+        tree: &Tree,
+        children: &Children,
+        name: NameId,
+    ) -> Result<Shape, Error> {
+        let inode = tree.inode_of(name);
+        let shape = self.shape(tree, children, name)?;
+        let mut position = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
+        if matches!(shape.body, Body::Inline { .. }) {
+            // The tail must not cross into another block, so nothing does.
+            let used = position % self.block;
+            if used + shape.size() > self.block {
+                position += self.block - used;
+            }
+        }
+        self.positions[inode.index()] = position;
+        self.end = position + shape.size();
+        self.inodes += 1;
+        Ok(shape)
+    }
+
+    fn place_blocks(
+        &mut self,
+        tree: &Tree,
+        children: &Children,
+        name: NameId,
+        inode: InodeId,
+    ) -> Result<(), Error> {
+        let len = match self.shape(tree, children, name)?.body {
+            Body::Blocks(len) => len.next_multiple_of(self.block),
+            Body::Inline { blocks, .. } => blocks,
+            Body::Empty | Body::Chunks { .. } => 0,
+        };
+        if len > 0 {
+            let start = self.end.next_multiple_of(self.block);
+            self.blocks.insert(inode.index() as u32, start);
+            self.end = start + len;
+            if self.end / self.block > u64::from(u32::MAX) {
+                return Err(Error::Image(
+                    "more metadata than the format can address".to_string(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Position of an inode in bytes.
+    pub fn position(&self, inode: InodeId) -> u64 {
+        self.positions
+            .get(inode.index())
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Number by which directories refer to an inode.
+    pub fn nid(&self, inode: InodeId) -> u64 {
+        self.position(inode) / ondisk::INODE_SLOT_SIZE
+    }
+
+    /// Number of links of an inode.
+    pub fn links(&self, inode: InodeId) -> u32 {
+        self.links.get(inode.index()).copied().unwrap_or_default()
+    }
+
+    /// First block of what an inode has in blocks.
+    pub fn first_block(&self, inode: InodeId) -> u64 {
+        let start = self.blocks.get(&(inode.index() as u32)).copied();
+        start.unwrap_or_default() / self.block
+    }
+
+    /// The modification time of an inode; that of all compact ones if nobody said another.
+    pub fn mtime(&self, inode: &Inode) -> Time {
+        inode.attributes.mtime.unwrap_or(self.epoch)
+    }
+
+    /// Size of a directory in bytes.
+    pub fn directory_size(&self, tree: &Tree, children: &Children, directory: NameId) -> u64 {
+        let mut filler = Filler::new(self.block as usize);
+        for entry in listed(tree, children, directory) {
+            filler.push(entry.text(tree));
+        }
+        filler.size()
+    }
+
+    /// Size of a file as `stat` gives it.
+    pub fn file_size(&self, tree: &Tree, children: &Children, name: NameId) -> u64 {
+        match &tree.inode(tree.inode_of(name)).content {
+            Content::Directory => self.directory_size(tree, children, name),
+            Content::File { size, .. } => *size,
+            Content::Symlink(target) => tree.text(*target).len() as u64,
+            _ => 0,
+        }
+    }
+
+    /// How an inode is stored.
+    pub fn shape(&self, tree: &Tree, children: &Children, name: NameId) -> Result<Shape, Error> {
+        let id = tree.inode_of(name);
+        let inode = tree.inode(id);
+        let size = self.file_size(tree, children, name);
+        let attributes = &inode.attributes;
+        let extended = self.mtime(inode) != self.epoch
+            || attributes.uid > u32::from(u16::MAX)
+            || attributes.gid > u32::from(u16::MAX)
+            || self.links(id) > u32::from(u16::MAX)
+            || size > u64::from(u32::MAX);
+        let mut shape = Shape {
+            extended,
+            body: Body::Empty,
+        };
+        shape.body = match &inode.content {
+            Content::File { size: 0, .. } => Body::Empty,
+            Content::File { data, .. } => self.chunks(tree, name, size, data)?,
+            Content::Directory | Content::Symlink(_) => {
+                let tail = size % self.block;
+                // Symbolic links are all in one place: readers do not expect otherwise.
+                let split = inode.content == Content::Directory || size < self.block;
+                if tail > 0 && split && shape.inode_size() + tail <= self.block {
+                    Body::Inline {
+                        blocks: size - tail,
+                        tail,
+                    }
+                } else {
+                    Body::Blocks(size)
+                }
+            }
+            _ => Body::Empty,
+        };
+        Ok(shape)
+    }
+
+    /// The chunks of a file: one if its data is contiguous and not of terabytes.
+    fn chunks(&self, tree: &Tree, name: NameId, size: u64, data: &Data) -> Result<Body, Error> {
+        let blocks = size.div_ceil(self.block);
+        let whole = blocks
+            .checked_next_power_of_two()
+            .map_or(63, u64::trailing_zeros);
+        let bits = match data {
+            Data::Contiguous(_) => whole,
+            Data::Sparse(segments) => self.sparse_chunk_bits(size, segments).min(whole),
+        };
+        if let Data::Sparse(segments) = data {
+            let stray = |segment: &&Segment| {
+                segment.start % self.block != 0 || segment.pos % self.block != 0
+            };
+            if let Some(segment) = segments.iter().find(stray) {
+                let Segment { start, pos, .. } = segment;
+                return Err(Error::file(
+                    tree,
+                    name,
+                    format!(
+                        "a segment of this sparse file is at {start}, its data at {pos}, expected \
+                     multiples of {}",
+                        self.block
+                    ),
+                ));
+            }
+        }
+        let bits = bits.min(MAX_CHUNK_BITS);
+        let count = size.div_ceil(self.block << bits);
+        if count > MAX_INDEX_BYTES / 8 {
+            return Err(Error::file(
+                tree,
+                name,
+                format!(
+                    "{size} bytes with so many holes need {count} chunks, at most {} are possible",
+                    MAX_INDEX_BYTES / 8
+                ),
+            ));
+        }
+        Ok(Body::Chunks { bits, count })
+    }
+
+    /// The largest chunks of which none has both data and a hole, or data of two segments.
+    fn sparse_chunk_bits(&self, size: u64, segments: &[Segment]) -> u32 {
+        let mut all = 0;
+        for segment in segments {
+            let end = segment.start.saturating_add(segment.len);
+            all |= segment.start / self.block;
+            if end < size {
+                // Data that ends within a block is padded with zeros there.
+                all |= end.div_ceil(self.block);
+            }
+        }
+        all.trailing_zeros()
+    }
+}
+
+/// Whether a blob has blocks that 32 bits cannot address.
+fn needs_wide_addresses(options: &Options) -> bool {
+    let limit = u64::from(u32::MAX) << options.block_bits;
+    options.devices.iter().any(|device| device.size >= limit)
+}
+
+/// A name in a directory, or one of the two that every directory has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// `.`
+    Itself,
+    /// `..`
+    Parent,
+    /// Any other.
+    Child(NameId),
+}
+
+impl Listed {
+    /// The name's bytes.
+    pub fn text(self, tree: &Tree) -> &[u8] {
+        match self {
+            Listed::Itself => b".",
+            Listed::Parent => b"..",
+            Listed::Child(name) => tree.name_text(name),
+        }
+    }
+}
+
+/// Everything that a directory lists, sorted: `.` and `..` need not be the first.
+pub fn listed<'a>(
+    tree: &'a Tree,
+    children: &'a Children,
+    directory: NameId,
+) -> impl Iterator<Item = Listed> + 'a {
+    let names = children.of(directory);
+    let before = |dots: &[u8]| names.partition_point(|name| tree.name_text(*name) < dots);
+    let (first, rest) = names.split_at(before(b"."));
+    let (second, third) = rest.split_at(before(b"..") - first.len());
+    let listed = |names: &'a [NameId]| names.iter().map(|name| Listed::Child(*name));
+    listed(first)
+        .chain([Listed::Itself])
+        .chain(listed(second))
+        .chain([Listed::Parent])
+        .chain(listed(third))
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Files that appear whole or not at all.
+//!
+//! An [`Output`] is written under another name in the directory it belongs in, and gets its own
+//! only when it is complete and on disk. Failing that it is removed: when it is dropped, and by
+//! [`remove_all`], which the command calls on SIGINT and SIGTERM.
+
+use crate::error::Error;
+use crate::error::Result;
+use std::fs;
+use std::fs::File;
+use std::fs::Metadata;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+/// Everything that is being written, to be removed on a signal.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A file being written.
+pub struct Output {
+    file: File,
+    temporary: PathBuf,
+    target: PathBuf,
+    finished: bool,
+}
+
+impl Output {
+    /// Starts writing what is to be at `target`. `inputs` are files that it is made from, which it
+    /// must not replace.
+    ///
+    /// # Errors
+    ///
+    /// When the target is one of the inputs, or is there and no regular file, or nothing can be
+    /// created beside it.
+    pub fn create(target: &Path, inputs: &[(&Path, &Metadata)]) -> Result<Self> {
+        let mut target = target.to_path_buf();
+        match fs::metadata(&target) {
+            Ok(found) => {
+                check_target(&target, &found, inputs)?;
+                // A link to the old file stays a link, to the new one.
+                target = fs::canonicalize(&target).map_err(Error::io("resolve", &target))?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("create", &target)(error)),
+        }
+        let directory = directory_of(&target);
+        let mut attempt = 0_u32;
+        let (file, temporary) = loop {
+            let name = format!(".ferofs-{}-{attempt}.tmp", std::process::id());
+            let temporary = directory.join(name);
+            let mut options = OpenOptions::new();
+            match options
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&temporary)
+            {
+                Ok(file) => break (file, temporary),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 1000 => {
+                    attempt += 1;
+                }
+                Err(error) => return Err(Error::io("create a file beside", &target)(error)),
+            }
+        };
+        UNFINISHED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(temporary.clone());
+        Ok(Output {
+            file,
+            temporary,
+            target,
+            finished: false,
+        })
+    }
+
+    /// The file to write to.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Puts the file in its place, once it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written out or renamed; it is removed then.
+    pub fn finish(mut self) -> Result<()> {
+        self.file
+            .sync_all()
+            .map_err(Error::io("write", &self.target))?;
+        fs::rename(&self.temporary, &self.target).map_err(Error::io("create", &self.target))?;
+        self.finished = true;
+        let directory = directory_of(&self.target);
+        let synced = File::open(&directory).and_then(|directory| directory.sync_all());
+        // The file is whole and in place; not every filesystem can write out a directory.
+        drop(synced);
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        unfinished.retain(|path| *path != self.temporary);
+        if !self.finished {
+            drop(fs::remove_file(&self.temporary));
+        }
+    }
+}
+
+/// Removes everything that is unfinished. The process must end after this.
+pub fn remove_all() {
+    let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    for path in unfinished.drain(..) {
+        drop(fs::remove_file(path));
+    }
+}
+
+fn directory_of(target: &Path) -> PathBuf {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn check_target(target: &Path, found: &Metadata, inputs: &[(&Path, &Metadata)]) -> Result<()> {
+    for (path, input) in inputs {
+        if (input.dev(), input.ino()) == (found.dev(), found.ino()) {
+            let (target, path) = (target.display(), path.display());
+            return Err(Error::Request(format!(
+                "{target} is the input {path}: it would be overwritten"
+            )));
+        }
+    }
+    if found.is_file() {
+        return Ok(());
+    }
+    let kind = match found.file_type() {
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_block_device() => "a block device",
+        kind if kind.is_char_device() => "a character device",
+        kind if kind.is_fifo() => "a named pipe",
+        _ => "a socket",
+    };
+    let target = target.display();
+    Err(Error::Request(format!(
+        "{target} is {kind}, expected a regular file or nothing"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("ferofs-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Directory(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+            let mut names: Vec<_> = fs::read_dir(&self.0)
+                .unwrap()
+                .map(|entry| name(entry.unwrap()))
+                .collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn appears_whole_or_not_at_all() {
+        let directory = Directory::new("output");
+        let target = directory.0.join("image");
+        let output = Output::create(&target, &[]).unwrap();
+        output.file().write_all(b"half").unwrap();
+        drop(output);
+        assert!(directory.names().is_empty());
+        fs::write(&target, b"old").unwrap();
+        let link = directory.0.join("link");
+        std::os::unix::fs::symlink("image", &link).unwrap();
+        let output = Output::create(&link, &[]).unwrap();
+        output.file().write_all(b"new").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        output.finish().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(directory.names(), ["image", "link"]);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn replaces_no_input_and_nothing_but_files() {
+        let directory = Directory::new("target");
+        let input = directory.0.join("input");
+        fs::write(&input, b"tar").unwrap();
+        let metadata = fs::metadata(&input).unwrap();
+        let link = directory.0.join("link");
+        fs::hard_link(&input, &link).unwrap();
+        for target in [&input, &link] {
+            let error = Output::create(target, &[(&input, &metadata)])
+                .err()
+                .unwrap();
+            assert!(error.to_string().contains("is the input"), "{error}");
+        }
+        let error = Output::create(&directory.0, &[]).err().unwrap();
+        assert!(error.to_string().contains("is a directory"), "{error}");
+        let error = Output::create(&directory.0.join("no/image"), &[])
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("image"), "{error}");
+    }
+}

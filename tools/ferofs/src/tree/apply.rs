@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Fills a tree from the entries of an archive, in their order, as a container runtime does when
+//! it extracts them into an empty root directory.
+//!
+//! - The last of several entries with one path wins. A directory that is there already keeps what
+//!   is in it and takes the new entry's attributes; anything else is replaced, with all below it.
+//! - Parents that are missing are made, with mode 0755 and the owner of the directory they are in.
+//!   A file where a directory is needed is replaced by one.
+//! - A symbolic link on the way is followed inside the root; no entry ends up outside.
+//! - A hard link refers to the file that has the target's path at that moment, or, if there is
+//!   none yet, at the end of the archive.
+
+use super::Attributes;
+use super::Content;
+use super::Data;
+use super::Full;
+use super::Inode;
+use super::InodeId;
+use super::NAME_MAX;
+use super::NameId;
+use super::Text;
+use super::Tree;
+use super::path;
+use crate::tar;
+use crate::tar::Entry;
+use crate::tar::Error;
+use crate::tar::Kind;
+use crate::text::Quoted;
+use std::collections::HashMap;
+
+/// Symbolic links followed on the way to one entry; the kernel's limit.
+const MAX_LINKS: u32 = 40;
+/// Longest target of a symbolic link.
+const SYMLINK_MAX: usize = 4095;
+/// Largest device numbers that an inode can hold.
+const MAX_MAJOR: u32 = (1 << 12) - 1;
+const MAX_MINOR: u32 = (1 << 20) - 1;
+
+/// Applies one archive to a tree.
+pub struct Applier<'t> {
+    tree: &'t mut Tree,
+    blob: u16,
+    /// The directory that the last entry was in, by its path in the archive.
+    last: Option<(Vec<u8>, NameId)>,
+    unresolved: Vec<Unresolved>,
+}
+
+/// A hard link to something that has not been seen yet.
+struct Unresolved {
+    inode: InodeId,
+    offset: u64,
+    path: Vec<u8>,
+    target: Vec<u8>,
+}
+
+/// Why an entry cannot be applied.
+enum Refusal {
+    Full,
+    Problem(String),
+}
+
+impl From<Full> for Refusal {
+    fn from(_: Full) -> Self {
+        Refusal::Full
+    }
+}
+
+fn refuse<T>(problem: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::Problem(problem.into()))
+}
+
+impl Refusal {
+    fn at(self, offset: u64, entry: &[u8]) -> Error {
+        let problem = match self {
+            Refusal::Full => Full.to_string(),
+            Refusal::Problem(problem) => problem,
+        };
+        Error::invalid(offset, problem).of(entry)
+    }
+}
+
+impl<'t> Applier<'t> {
+    /// Applies entries to `tree`; file data is in blob number `blob`.
+    pub fn new(tree: &'t mut Tree, blob: u16) -> Self {
+        Applier {
+            tree,
+            blob,
+            last: None,
+            unresolved: Vec::new(),
+        }
+    }
+
+    /// Applies one entry.
+    ///
+    /// # Errors
+    ///
+    /// When the entry cannot be in any tree. The tree is of no use then.
+    pub fn apply(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
+        self.apply_inner(entry)
+            .map_err(|refusal| refusal.at(entry.offset, entry.path))
+    }
+
+    fn apply_inner(&mut self, entry: &Entry<'_>) -> Result<(), Refusal> {
+        if entry.path.is_empty() {
+            return refuse("its path is empty");
+        }
+        if entry.path.contains(&0) {
+            return refuse("its path has a NUL in it");
+        }
+        let attributes = Attributes {
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: Some(entry.mtime),
+        };
+        let Some((directory, name)) = self.place(entry.path)? else {
+            if entry.kind != Kind::Directory {
+                return refuse("its path is the root directory, but it is none");
+            }
+            let root = self.tree.inode_of(NameId::ROOT);
+            self.tree.inode_mut(root).attributes = attributes;
+            return Ok(());
+        };
+        let content = match &entry.kind {
+            Kind::Directory => {
+                self.directory(directory, name, attributes)?;
+                return Ok(());
+            }
+            Kind::HardLink(target) => return self.hard_link(entry, directory, name, target),
+            Kind::File { size, data } => {
+                let data = match data {
+                    tar::Data::Contiguous(pos) => Data::Contiguous(*pos),
+                    tar::Data::Sparse(segments) => Data::Sparse(segments.as_slice().into()),
+                };
+                Content::File {
+                    blob: self.blob,
+                    size: *size,
+                    data,
+                }
+            }
+            Kind::Symlink(target) => Content::Symlink(self.symlink(target)?),
+            Kind::CharDevice(major, minor) => {
+                check_device(*major, *minor)?;
+                Content::CharDevice(*major, *minor)
+            }
+            Kind::BlockDevice(major, minor) => {
+                check_device(*major, *minor)?;
+                Content::BlockDevice(*major, *minor)
+            }
+            Kind::Fifo => Content::Fifo,
+            Kind::Socket => Content::Socket,
+        };
+        let inode = self.tree.add_inode(Inode {
+            attributes,
+            content,
+        })?;
+        self.put(directory, name, inode)
+    }
+
+    fn symlink(&mut self, target: &[u8]) -> Result<Text, Refusal> {
+        if target.is_empty() {
+            return refuse("a symbolic link without a target");
+        }
+        if target.contains(&0) {
+            return refuse("a symbolic link with a NUL in its target");
+        }
+        if target.len() > SYMLINK_MAX {
+            let len = target.len();
+            return refuse(format!(
+                "the link's target has {len} bytes, expected at most {SYMLINK_MAX}"
+            ));
+        }
+        Ok(self.tree.keep(target)?)
+    }
+
+    /// The directory an entry belongs in, which is made if need be, and its name there; `None` for
+    /// the root itself.
+    fn place<'p>(&mut self, path: &'p [u8]) -> Result<Option<(NameId, &'p [u8])>, Refusal> {
+        // Entries of one directory mostly follow each other.
+        let plain = path::split_plain(path);
+        if let (Some((directory, name)), Some((last, id))) = (plain, &self.last) {
+            if directory == last {
+                check_name(name)?;
+                return Ok(Some((*id, name)));
+            }
+        }
+        let parts = path::parts(path);
+        let Some((name, parents)) = parts.split_last() else {
+            return Ok(None);
+        };
+        check_name(name)?;
+        let mut links = 0;
+        let mut at = NameId::ROOT;
+        for part in parents {
+            at = self.enter(at, part, &mut links)?;
+        }
+        // Without `..` the text before the last slash names the same directory every time.
+        let plain = plain.filter(|_| !path.windows(2).any(|pair| pair == b".."));
+        self.last = plain.map(|(directory, _)| (directory.to_vec(), at));
+        Ok(Some((at, name)))
+    }
+
+    /// Goes from a directory to one in it, which is made if it is not there.
+    fn enter(&mut self, at: NameId, part: &[u8], links: &mut u32) -> Result<NameId, Refusal> {
+        if let Some(found) = self.tree.lookup(at, part) {
+            match self.tree.inode(self.tree.inode_of(found)).content {
+                Content::Directory => return Ok(found),
+                Content::Symlink(target) => return self.follow(at, target, links),
+                _ => self.remove(found),
+            }
+        }
+        check_name(part)?;
+        let owner = self.tree.inode(self.tree.inode_of(at)).attributes;
+        let attributes = Attributes {
+            mode: 0o755,
+            mtime: None,
+            ..owner
+        };
+        let inode = self.tree.add_inode(Inode {
+            attributes,
+            content: Content::Directory,
+        })?;
+        Ok(self.tree.add_name(at, part, inode)?)
+    }
+
+    /// Follows a symbolic link found in `at` to a directory inside the root.
+    fn follow(&mut self, at: NameId, target: Text, links: &mut u32) -> Result<NameId, Refusal> {
+        *links += 1;
+        if *links > MAX_LINKS {
+            return refuse(format!(
+                "more than {MAX_LINKS} symbolic links on the way to it"
+            ));
+        }
+        let target = self.tree.text(target).to_vec();
+        let mut at = if target.starts_with(b"/") {
+            NameId::ROOT
+        } else {
+            at
+        };
+        for part in target.split(|byte| *byte == b'/') {
+            at = match part {
+                b"" | b"." => at,
+                b".." => self.tree.parent(at),
+                part => self.enter(at, part, links)?,
+            };
+        }
+        Ok(at)
+    }
+
+    /// Finds what has a path, without making anything. A symbolic link at the end is not followed.
+    fn find(&self, path: &[u8]) -> Option<NameId> {
+        let parts = path::parts(path);
+        let mut links = 0;
+        let mut at = NameId::ROOT;
+        let (name, parents) = parts.split_last()?;
+        for part in parents {
+            at = self.find_directory(at, part, &mut links)?;
+        }
+        self.tree.lookup(at, name)
+    }
+
+    fn find_directory(&self, at: NameId, part: &[u8], links: &mut u32) -> Option<NameId> {
+        let found = self.tree.lookup(at, part)?;
+        let target = match self.tree.inode(self.tree.inode_of(found)).content {
+            Content::Directory => return Some(found),
+            Content::Symlink(target) => self.tree.text(target),
+            _ => return None,
+        };
+        *links += 1;
+        if *links > MAX_LINKS {
+            return None;
+        }
+        let mut at = if target.starts_with(b"/") {
+            NameId::ROOT
+        } else {
+            at
+        };
+        for part in target.split(|byte| *byte == b'/') {
+            at = match part {
+                b"" | b"." => at,
+                b".." => self.tree.parent(at),
+                part => self.find_directory(at, part, links)?,
+            };
+        }
+        Some(at)
+    }
+
+    fn remove(&mut self, name: NameId) {
+        self.tree.remove_name(name);
+        // The remembered directory may be below it, or behind a link that is gone.
+        self.last = None;
+    }
+
+    fn directory(
+        &mut self,
+        directory: NameId,
+        name: &[u8],
+        attributes: Attributes,
+    ) -> Result<(), Refusal> {
+        if let Some(found) = self.tree.lookup(directory, name) {
+            if self.tree.is_directory(found) {
+                let inode = self.tree.inode_of(found);
+                self.tree.inode_mut(inode).attributes = attributes;
+                return Ok(());
+            }
+            self.remove(found);
+        }
+        let inode = self.tree.add_inode(Inode {
+            attributes,
+            content: Content::Directory,
+        })?;
+        self.tree.add_name(directory, name, inode)?;
+        Ok(())
+    }
+
+    /// Gives a name to something that is no directory, in place of what had it.
+    fn put(&mut self, directory: NameId, name: &[u8], inode: InodeId) -> Result<(), Refusal> {
+        if let Some(found) = self.tree.lookup(directory, name) {
+            let content = &self.tree.inode(self.tree.inode_of(found)).content;
+            if !matches!(content, Content::Directory | Content::Symlink(_)) {
+                self.tree.set_inode(found, inode);
+                return Ok(());
+            }
+            self.remove(found);
+        }
+        self.tree.add_name(directory, name, inode)?;
+        Ok(())
+    }
+
+    fn hard_link(
+        &mut self,
+        entry: &Entry<'_>,
+        directory: NameId,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<(), Refusal> {
+        if target.is_empty() {
+            return refuse("a hard link without a target");
+        }
+        let own = self.tree.lookup(directory, name);
+        let inode = match self.find(target) {
+            // A link to itself changes nothing.
+            Some(found) if own == Some(found) => return Ok(()),
+            Some(found) if self.tree.is_directory(found) => {
+                return refuse(format!("a hard link to the directory {}", Quoted(target)));
+            }
+            Some(found) => self.tree.inode_of(found),
+            None => {
+                let attributes = Attributes {
+                    mode: 0,
+                    uid: 0,
+                    gid: 0,
+                    mtime: None,
+                };
+                let content = Content::Unresolved;
+                let inode = self.tree.add_inode(Inode {
+                    attributes,
+                    content,
+                })?;
+                self.unresolved.push(Unresolved {
+                    inode,
+                    offset: entry.offset,
+                    path: entry.path.to_vec(),
+                    target: target.to_vec(),
+                });
+                inode
+            }
+        };
+        self.put(directory, name, inode)
+    }
+
+    /// Ends the archive: hard links to what came later find it now.
+    ///
+    /// # Errors
+    ///
+    /// When a hard link's target is not in the archive.
+    pub fn finish(self) -> Result<(), Error> {
+        let mut found: HashMap<InodeId, InodeId> = HashMap::new();
+        for link in &self.unresolved {
+            let missing = |what: &str| {
+                let problem = format!("a hard link to {}, which {what}", Quoted(&link.target));
+                Error::invalid(link.offset, problem).of(&link.path)
+            };
+            let target = self
+                .find(&link.target)
+                .ok_or_else(|| missing("is not in the archive"))?;
+            if self.tree.is_directory(target) {
+                return Err(missing("is a directory"));
+            }
+            let mut inode = self.tree.inode_of(target);
+            // It may be a link to something later itself, but not in a circle.
+            while let Some(next) = found.get(&inode) {
+                inode = *next;
+            }
+            if inode == link.inode {
+                return Err(missing("leads back to itself"));
+            }
+            found.insert(link.inode, inode);
+        }
+        if !found.is_empty() {
+            for name in &mut self.tree.names {
+                while let Some(inode) = found.get(&name.inode) {
+                    name.inode = *inode;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_name(name: &[u8]) -> Result<(), Refusal> {
+    if name.len() > NAME_MAX {
+        let len = name.len();
+        return refuse(format!(
+            "a name of {len} bytes in its path, expected at most {NAME_MAX}"
+        ));
+    }
+    Ok(())
+}
+
+fn check_device(major: u32, minor: u32) -> Result<(), Refusal> {
+    if major > MAX_MAJOR || minor > MAX_MINOR {
+        return refuse(format!(
+            "device number {major}:{minor}, expected at most {MAX_MAJOR}:{MAX_MINOR}"
+        ));
+    }
+    Ok(())
+}

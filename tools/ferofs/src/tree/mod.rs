@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! A tree of files in memory, as small as it can be: an image of a million files is built from
+//! one of these.
+//!
+//! Names and inodes are separate, as on disk, so that hard links are nothing special. Everything
+//! lies in a few vectors and refers to the rest by number; a name is found through one hash table
+//! for all directories. [`apply`] fills a tree from archives, [`image`](crate::image) writes it.
+
+pub mod apply;
+mod path;
+
+use crate::tar::Segment;
+use crate::tar::Time;
+use hashbrown::DefaultHashBuilder;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+/// Longest name in a directory.
+pub const NAME_MAX: usize = 255;
+
+/// Number of a name in a [`Tree`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NameId(u32);
+
+/// Number of an inode in a [`Tree`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InodeId(u32);
+
+impl NameId {
+    /// The root directory's.
+    pub const ROOT: NameId = NameId(0);
+}
+
+impl InodeId {
+    /// The number as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Bytes kept in the tree: names and link targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text {
+    start: u32,
+    len: u16,
+}
+
+/// What every file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time; `None` for a directory that no archive described.
+    pub mtime: Option<Time>,
+}
+
+/// Where a file's data lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// All of it in a blob, from an offset on.
+    Contiguous(u64),
+    /// In segments of a blob; between them are holes.
+    Sparse(Box<[Segment]>),
+}
+
+/// What a file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A directory; what is in it refers to it, not the other way round.
+    Directory,
+    /// A regular file.
+    File {
+        /// Number of the blob that has its data.
+        blob: u16,
+        /// Size with holes.
+        size: u64,
+        /// Where in the blob.
+        data: Data,
+    },
+    /// A symbolic link.
+    Symlink(Text),
+    /// A character device: major and minor number.
+    CharDevice(u32, u32),
+    /// A block device: major and minor number.
+    BlockDevice(u32, u32),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A hard link whose target has not been seen yet; in no tree that is finished.
+    Unresolved,
+}
+
+/// An inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inode {
+    /// What every file has.
+    pub attributes: Attributes,
+    /// What it is.
+    pub content: Content,
+}
+
+/// A name in a directory.
+struct Name {
+    /// The directory's name.
+    parent: NameId,
+    text: Text,
+    inode: InodeId,
+}
+
+/// More than a tree can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl std::fmt::Display for Full {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("more than 4 billion files, or 4 GiB of names")
+    }
+}
+
+/// A tree of files.
+pub struct Tree {
+    texts: Vec<u8>,
+    names: Vec<Name>,
+    inodes: Vec<Inode>,
+    /// Numbers of names, found by directory and text.
+    table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tree {
+    /// A tree with nothing but a root directory that nobody described.
+    pub fn new() -> Self {
+        let attributes = Attributes {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: None,
+        };
+        let root = Name {
+            parent: NameId::ROOT,
+            text: Text { start: 0, len: 0 },
+            inode: InodeId(0),
+        };
+        Tree {
+            texts: Vec::new(),
+            names: vec![root],
+            inodes: vec![Inode {
+                attributes,
+                content: Content::Directory,
+            }],
+            table: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    /// How many inodes there are, those that no name refers to any more among them.
+    pub fn inode_count(&self) -> usize {
+        self.inodes.len()
+    }
+
+    fn name(&self, id: NameId) -> &Name {
+        // Numbers are made by this tree only, and names are never taken away.
+        &self.names[id.0 as usize]
+    }
+
+    /// The inode with this number.
+    pub fn inode(&self, id: InodeId) -> &Inode {
+        &self.inodes[id.index()]
+    }
+
+    /// The inode with this number, to be changed.
+    pub fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
+        &mut self.inodes[id.index()]
+    }
+
+    /// The inode a name refers to.
+    pub fn inode_of(&self, name: NameId) -> InodeId {
+        self.name(name).inode
+    }
+
+    /// The directory a name is in; the root is in itself.
+    pub fn parent(&self, name: NameId) -> NameId {
+        self.name(name).parent
+    }
+
+    /// The bytes of a name.
+    pub fn name_text(&self, name: NameId) -> &[u8] {
+        self.text(self.name(name).text)
+    }
+
+    /// Bytes kept in the tree.
+    pub fn text(&self, text: Text) -> &[u8] {
+        let start = text.start as usize;
+        self.texts
+            .get(start..start + usize::from(text.len))
+            .unwrap_or_default()
+    }
+
+    /// The path of a name, from the root on, starting with a slash.
+    pub fn path(&self, name: NameId) -> Vec<u8> {
+        let mut parts = Vec::new();
+        let mut at = name;
+        while at != NameId::ROOT {
+            parts.push(at);
+            at = self.parent(at);
+        }
+        let mut path = Vec::new();
+        for part in parts.into_iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(self.name_text(part));
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        path
+    }
+
+    /// Whether a name refers to a directory.
+    pub fn is_directory(&self, name: NameId) -> bool {
+        self.inode(self.inode_of(name)).content == Content::Directory
+    }
+
+    fn hash(&self, directory: NameId, name: &[u8]) -> u64 {
+        self.hasher.hash_one((directory.0, name))
+    }
+
+    /// Finds a name in a directory.
+    pub fn lookup(&self, directory: NameId, name: &[u8]) -> Option<NameId> {
+        let matches = |id: &u32| {
+            let id = NameId(*id);
+            self.name(id).parent == directory && self.name_text(id) == name
+        };
+        self.table
+            .find(self.hash(directory, name), matches)
+            .map(|id| NameId(*id))
+    }
+
+    /// Keeps bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the tree is full, or the bytes are more than 65,535.
+    pub fn keep(&mut self, bytes: &[u8]) -> Result<Text, Full> {
+        let start = u32::try_from(self.texts.len()).map_err(|_| Full)?;
+        let len = u16::try_from(bytes.len()).map_err(|_| Full)?;
+        self.texts.extend_from_slice(bytes);
+        Ok(Text { start, len })
+    }
+
+    /// Adds an inode that has no name yet.
+    ///
+    /// # Errors
+    ///
+    /// When the tree is full.
+    pub fn add_inode(&mut self, inode: Inode) -> Result<InodeId, Full> {
+        let id = u32::try_from(self.inodes.len()).map_err(|_| Full)?;
+        self.inodes.push(inode);
+        Ok(InodeId(id))
+    }
+
+    /// Adds a name that is not in the directory yet.
+    ///
+    /// # Errors
+    ///
+    /// When the tree is full.
+    pub fn add_name(
+        &mut self,
+        directory: NameId,
+        name: &[u8],
+        inode: InodeId,
+    ) -> Result<NameId, Full> {
+        let id = u32::try_from(self.names.len())
+            .ok()
+            .filter(|id| *id < u32::MAX)
+            .ok_or(Full)?;
+        let text = self.keep(name)?;
+        self.names.push(Name {
+            parent: directory,
+            text,
+            inode,
+        });
+        let hash = self.hash(directory, name);
+        let Tree {
+            table,
+            names,
+            texts,
+            hasher,
+            ..
+        } = self;
+        table.insert_unique(hash, id, |other| {
+            let name = &names[*other as usize];
+            let start = name.text.start as usize;
+            let text = texts
+                .get(start..start + usize::from(name.text.len))
+                .unwrap_or_default();
+            hasher.hash_one((name.parent.0, text))
+        });
+        Ok(NameId(id))
+    }
+
+    /// Takes a name out of its directory, and with it everything below.
+    pub fn remove_name(&mut self, name: NameId) {
+        let hash = self.hash(self.parent(name), self.name_text(name));
+        if let Ok(entry) = self.table.find_entry(hash, |id| *id == name.0) {
+            entry.remove();
+        }
+    }
+
+    /// Lets a name that is no directory refer to another inode.
+    pub fn set_inode(&mut self, name: NameId, inode: InodeId) {
+        self.names[name.0 as usize].inode = inode;
+    }
+
+    /// The modification times of all inodes that have one.
+    pub fn times(&self) -> impl Iterator<Item = Time> + '_ {
+        self.inodes
+            .iter()
+            .filter_map(|inode| inode.attributes.mtime)
+    }
+
+    /// The names of every directory, sorted.
+    pub fn children(&self) -> Children {
+        let mut alive = vec![false; self.names.len()];
+        for id in &self.table {
+            alive[*id as usize] = true;
+        }
+        let alive_names = || {
+            self.names
+                .iter()
+                .zip(&alive)
+                .enumerate()
+                .filter(|(_, (_, alive))| **alive)
+        };
+        // Where the names of each directory start; one more at the end.
+        let mut starts = vec![0_u32; self.names.len() + 1];
+        for (_, (name, _)) in alive_names() {
+            starts[name.parent.0 as usize + 1] += 1;
+        }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        // Filled in the order of creation: archives are often sorted already.
+        let mut next = starts.clone();
+        let mut names = vec![NameId::ROOT; self.table.len()];
+        for (id, (name, _)) in alive_names() {
+            let slot = &mut next[name.parent.0 as usize];
+            names[*slot as usize] = NameId(id as u32);
+            *slot += 1;
+        }
+        let mut rest = names.as_mut_slice();
+        for range in starts.windows(2) {
+            let (children, others) = rest.split_at_mut((range[1] - range[0]) as usize);
+            children.sort_unstable_by(|a, b| self.name_text(*a).cmp(self.name_text(*b)));
+            rest = others;
+        }
+        Children { starts, names }
+    }
+}
+
+/// The names of every directory of a tree, sorted by their bytes.
+pub struct Children {
+    starts: Vec<u32>,
+    names: Vec<NameId>,
+}
+
+impl Children {
+    /// The names in a directory.
+    pub fn of(&self, directory: NameId) -> &[NameId] {
+        let at = directory.0 as usize;
+        let range = self.starts[at] as usize..self.starts[at + 1] as usize;
+        self.names.get(range).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> Inode {
+        let attributes = Attributes {
+            mode: 0o644,
+            uid: 1,
+            gid: 2,
+            mtime: None,
+        };
+        let data = Data::Contiguous(512);
+        Inode {
+            attributes,
+            content: Content::File {
+                blob: 0,
+                size: 3,
+                data,
+            },
+        }
+    }
+
+    #[test]
+    fn names_are_found_sorted_and_removed() {
+        let mut tree = Tree::new();
+        for name in ["b", "a", "-", "ab", "\u{fc}"] {
+            let inode = tree.add_inode(file()).unwrap();
+            tree.add_name(NameId::ROOT, name.as_bytes(), inode).unwrap();
+        }
+        let a = tree.lookup(NameId::ROOT, b"a").unwrap();
+        assert_eq!(tree.path(a), b"/a");
+        assert_eq!(tree.lookup(a, b"a"), None);
+        let b = tree.lookup(NameId::ROOT, b"b").unwrap();
+        tree.remove_name(b);
+        assert_eq!(tree.lookup(NameId::ROOT, b"b"), None);
+        let children = tree.children();
+        let names: Vec<_> = children
+            .of(NameId::ROOT)
+            .iter()
+            .map(|name| tree.name_text(*name))
+            .collect();
+        assert_eq!(names, [b"-".as_slice(), b"a", b"ab", "\u{fc}".as_bytes()]);
+        assert!(children.of(a).is_empty());
+    }
+
+    #[test]
+    fn an_entry_stays_small() {
+        assert!(size_of::<Name>() <= 16);
+        assert!(size_of::<Inode>() <= 80, "{}", size_of::<Inode>());
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Paths as archives have them, made harmless.
+//!
+//! A path is taken apart by its bytes alone, before any symbolic link is looked at: empty parts
+//! and `.` say nothing, `..` takes back the part before it and never leads above the root.
+
+/// The parts of a path that name something.
+pub fn parts(path: &[u8]) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts
+}
+
+/// Splits a path in its plainest form, `DIR/NAME` or `NAME` without anything for [`parts`] to
+/// remove, into directory and name.
+pub fn split_plain(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (path.get(..slash)?, path.get(slash + 1..)?),
+        None => (b"".as_slice(), path),
+    };
+    (!matches!(name, b"" | b"." | b"..")).then_some((directory, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_never_lead_out() {
+        let cases: [(&str, &[&str]); 9] = [
+            ("a/b", &["a", "b"]),
+            ("/a//b/", &["a", "b"]),
+            ("./a/./b", &["a", "b"]),
+            ("../../a", &["a"]),
+            ("a/../../b", &["b"]),
+            ("a/b/..", &["a"]),
+            ("..", &[]),
+            ("/", &[]),
+            ("...", &["..."]),
+        ];
+        for (path, expected) in cases {
+            let expected: Vec<_> = expected.iter().map(|part| part.as_bytes()).collect();
+            assert_eq!(parts(path.as_bytes()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn plain_paths_are_split() {
+        let cases: [(&str, Option<(&str, &str)>); 7] = [
+            ("a", Some(("", "a"))),
+            ("a/b/c", Some(("a/b", "c"))),
+            ("./a/", Some((".", "a"))),
+            ("/a", Some(("", "a"))),
+            ("a/..", None),
+            ("a//", None),
+            (".", None),
+        ];
+        for (path, expected) in cases {
+            let expected = expected.map(|(dir, name)| (dir.as_bytes(), name.as_bytes()));
+            assert_eq!(split_plain(path.as_bytes()), expected, "{path}");
+        }
+    }
+}
