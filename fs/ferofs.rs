@@ -29,10 +29,9 @@ use crate::vfs::context::Mountable;
 use crate::vfs::context::Parameter;
 use crate::vfs::context::Value;
 use crate::vfs::fs_type::FileSystem;
-use crate::vfs::fs_type::KernelMount;
 use crate::vfs::fs_type::Registration;
 use crate::vfs::inode::Inode;
-use crate::vfs::range::RangeFs;
+use crate::vfs::range::RangeMount;
 use crate::vfs::super_block::NewSuperBlock;
 use crate::vfs::super_block::Statfs;
 use crate::vfs::super_block::SuperBlock;
@@ -58,7 +57,7 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        let ranges = KernelMount::new(())?;
+        let ranges = RangeMount::new(())?;
         Ok(Self {
             _registration: Registration::new(module, ranges)?,
         })
@@ -70,8 +69,8 @@ pub(crate) struct Ferofs;
 
 impl FileSystem for Ferofs {
     const NAME: &'static CStr = c"ferofs";
-    /// Where the caches of metadata live, shared by all mounts of an image.
-    type Shared = KernelMount<RangeFs>;
+    /// Where the caches live that mounts of one image, and files of one blob, share.
+    type Shared = RangeMount;
     type Super = Volume;
     /// The nid.
     type Key = u64;

@@ -4,11 +4,14 @@
 
 use crate::erofs;
 use crate::erofs::Metadata as _;
+use crate::metadata::Cached;
 use crate::vfs::extent::Extent;
 use crate::vfs::extent::Extents;
 use crate::vfs::extent::Source;
+use crate::vfs::file::Files;
 use crate::vfs::folio::FolioBytes;
 use crate::vfs::inode::Inode;
+use crate::vfs::range::RangeMount;
 use crate::Ferofs;
 use kernel::prelude::*;
 
@@ -19,12 +22,19 @@ impl Extents for Data {
     type FileSystem = Ferofs;
     type Bytes<'a> = FolioBytes;
 
-    fn extent(inode: &Inode<Ferofs>, pos: u64) -> Result<Extent<'_, FolioBytes>> {
+    fn extent(
+        inode: &Inode<Ferofs>,
+        pos: u64,
+        nowait: bool,
+    ) -> Result<Extent<'_, FolioBytes>> {
         let volume = inode.super_block().data();
-        let found = inode
-            .data()
-            .extent(volume.format(), volume.metadata(), pos)
-            .map_err(|error| volume.report(error))?;
+        let (format, metadata) = (volume.format(), volume.metadata());
+        let found = if nowait {
+            inode.data().extent(format, &Cached(metadata), pos)
+        } else {
+            inode.data().extent(format, metadata, pos)
+        }
+        .map_err(|error| volume.report(error))?;
         let skip = pos.checked_sub(found.start).ok_or(EIO)?;
         let len = found.len.checked_sub(skip).ok_or(EIO)?;
         match found.source {
@@ -34,10 +44,12 @@ impl Extents for Data {
             }),
             erofs::Source::Metadata { pos } => {
                 let pos = pos.checked_add(skip).ok_or(EUCLEAN)?;
-                let bytes = volume
-                    .metadata()
-                    .bytes(pos)
-                    .map_err(|error| volume.report(erofs::Error::Io(error)))?;
+                let bytes = if nowait {
+                    Cached(metadata).bytes(pos)
+                } else {
+                    metadata.bytes(pos)
+                }
+                .map_err(|error| volume.report(erofs::Error::Io(error)))?;
                 Ok(Extent {
                     len: len.min(bytes.len() as u64),
                     source: Source::Memory(bytes),
@@ -59,5 +71,11 @@ impl Extents for Data {
                 })
             }
         }
+    }
+}
+
+impl Files for Data {
+    fn ranges(inode: &Inode<Ferofs>) -> &RangeMount {
+        inode.shared()
     }
 }

@@ -30,3 +30,23 @@ impl erofs::Metadata for Metadata {
         self.0.len()
     }
 }
+
+/// An image's bytes as far as they are cached, for those who cannot wait.
+pub(crate) struct Cached<'a>(pub(crate) &'a Metadata);
+
+impl erofs::Metadata for Cached<'_> {
+    type Error = Error;
+    type Bytes<'a>
+        = FolioBytes
+    where
+        Self: 'a;
+
+    /// `EAGAIN` if they are not cached.
+    fn bytes(&self, pos: u64) -> Result<FolioBytes, Error> {
+        self.0 .0.cached_bytes(pos)
+    }
+
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+}

@@ -4,6 +4,7 @@
  * opaque, and the wrappers in ../helpers. Which of them are taken stands in bindgen_parameters.
  * Used by Kbuild alone; the result is included by ../vfs/bindings.rs.
  */
+#include <linux/backing-file.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
@@ -11,6 +12,7 @@
 #include <linux/mount.h>
 #include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
+#include <linux/splice.h>
 #include <linux/statfs.h>
 #include "../helpers/vfs.h"
 
@@ -18,6 +20,9 @@
 const unsigned int VFS_CONST_FMODE_READ = (__force unsigned int)FMODE_READ;
 const unsigned int VFS_CONST_FMODE_CAN_READ = (__force unsigned int)FMODE_CAN_READ;
 const unsigned int VFS_CONST_FMODE_CAN_ODIRECT = (__force unsigned int)FMODE_CAN_ODIRECT;
+const unsigned int VFS_CONST_FMODE_NOWAIT = (__force unsigned int)FMODE_NOWAIT;
+const int VFS_CONST_IOCB_NOWAIT = IOCB_NOWAIT;
+const int VFS_CONST_IOCB_DONTCACHE = IOCB_DONTCACHE;
 const unsigned long VFS_CONST_SB_RDONLY = SB_RDONLY;
 const unsigned long VFS_CONST_SB_NOATIME = SB_NOATIME;
 const unsigned long VFS_CONST_SLAB_FLAGS =

@@ -9,7 +9,9 @@
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
 #include <linux/sched/signal.h>
+#include <linux/security.h>
 #include <linux/slab.h>
+#include <linux/uio.h>
 #include "vfs.h"
 
 void vfs_helper_logfc(struct fs_context *fc, char level, const char *message)
@@ -180,6 +182,32 @@ bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64
 unsigned char vfs_helper_fs_ftype_to_dtype(unsigned int ftype)
 {
 	return fs_ftype_to_dtype(ftype);
+}
+
+size_t vfs_helper_iov_iter_count(const struct iov_iter *iter)
+{
+	return iov_iter_count(iter);
+}
+
+void vfs_helper_iov_iter_truncate(struct iov_iter *iter, u64 count)
+{
+	iov_iter_truncate(iter, count);
+}
+
+void vfs_helper_iov_iter_reexpand(struct iov_iter *iter, size_t count)
+{
+	iov_iter_reexpand(iter, count);
+}
+
+size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter)
+{
+	return copy_to_iter(addr, bytes, iter);
+}
+
+int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
+					  struct file *user)
+{
+	return security_mmap_backing_file(vma, backing, user);
 }
 
 bool vfs_helper_is_err(const void *ptr)

@@ -8,7 +8,9 @@
 
 #include <linux/fs.h>
 #include <linux/fs_context.h>
+#include <linux/mm_types.h>
 #include <linux/pagemap.h>
+#include <linux/uio.h>
 
 void vfs_helper_logfc(struct fs_context *fc, char level, const char *message);
 char *vfs_helper_kstrdup(const char *s);
@@ -51,6 +53,12 @@ bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64
 			 unsigned int type);
 unsigned char vfs_helper_fs_ftype_to_dtype(unsigned int ftype);
 
+size_t vfs_helper_iov_iter_count(const struct iov_iter *iter);
+void vfs_helper_iov_iter_truncate(struct iov_iter *iter, u64 count);
+void vfs_helper_iov_iter_reexpand(struct iov_iter *iter, size_t count);
+size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter);
+int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
+					  struct file *user);
 bool vfs_helper_is_err(const void *ptr);
 
 #endif

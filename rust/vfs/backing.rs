@@ -78,6 +78,12 @@ impl BackingFile {
         self.0.as_ptr()
     }
 
+    /// Whether the file's filesystem does direct I/O.
+    pub(super) fn can_read_directly(&self) -> bool {
+        // SAFETY: The file is referenced; its mode does not change after it was opened.
+        unsafe { (*self.as_ptr()).f_mode & bindings::VFS_CONST_FMODE_CAN_ODIRECT != 0 }
+    }
+
     fn inode(&self) -> *mut bindings::inode {
         // The mapping's host is the file's own inode, and for a block device that of the device.
         // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
@@ -127,6 +133,10 @@ impl BackingFile {
 
     /// Reads `len` bytes at `pos` into the pages of `segments`, all of them or none that count.
     ///
+    /// The pages are a cache of their own, so the file's should not keep the bytes, too. What it has
+    /// is copied, the rest is read directly, past it. Where that cannot be done it is read through
+    /// the file's cache, which is asked to let go of it.
+    ///
     /// # Errors
     ///
     /// `EIO` if the file ends before, and what the file's filesystem returns.
@@ -143,16 +153,34 @@ impl BackingFile {
             );
         }
         let mut done = 0usize;
-        while done < len {
-            let at = pos.checked_add(done as u64).ok_or(EIO)?;
-            // SAFETY: The iterator was initialised above and is used by this call alone.
-            let read = unsafe { self.read_iter(iter.as_mut_ptr(), at) }?;
-            if read == 0 {
-                return Err(EIO);
+        for way in [Way::Cached, Way::Direct, Way::NotKept] {
+            if !self.supports(way) {
+                continue;
             }
-            done = done.checked_add(read).ok_or(EIO)?;
+            while done < len {
+                let at = pos.checked_add(done as u64).ok_or(EIO)?;
+                // SAFETY: The iterator was initialised above and is used by this call alone. It
+                // stands behind what was read, whatever the call returns.
+                match unsafe { self.read_iter(iter.as_mut_ptr(), at, way) } {
+                    Ok(0) if way == Way::NotKept => return Err(EIO),
+                    Ok(0) => break,
+                    Ok(read) => done = done.checked_add(read).ok_or(EIO)?,
+                    Err(error) if way == Way::NotKept => return Err(error),
+                    Err(_) => break,
+                }
+            }
         }
         Ok(())
+    }
+
+    fn supports(&self, way: Way) -> bool {
+        // SAFETY: The file is referenced; its mode does not change after it was opened.
+        let mode = unsafe { (*self.as_ptr()).f_mode };
+        match way {
+            Way::Cached => mode & bindings::VFS_CONST_FMODE_NOWAIT != 0,
+            Way::Direct => mode & bindings::VFS_CONST_FMODE_CAN_ODIRECT != 0,
+            Way::NotKept => true,
+        }
     }
 
     /// Reads at `pos` into `iter`, and waits for it.
@@ -160,10 +188,15 @@ impl BackingFile {
     /// # Safety
     ///
     /// `iter` must be a valid iterator over memory to be written to.
-    unsafe fn read_iter(&self, iter: *mut iov_iter, pos: u64) -> Result<usize> {
+    unsafe fn read_iter(&self, iter: *mut iov_iter, pos: u64, way: Way) -> Result<usize> {
         let mut kiocb = bindings::kiocb {
             ki_filp: self.as_ptr(),
             ki_pos: i64::try_from(pos).map_err(|_| EIO)?,
+            ki_flags: match way {
+                Way::Cached => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_NOIO as i32,
+                Way::Direct => bindings::IOCB_DIRECT as i32,
+                Way::NotKept => bindings::VFS_CONST_IOCB_DONTCACHE,
+            },
             // SAFETY: Looks at the current task.
             ki_ioprio: unsafe { bindings::vfs_helper_get_current_ioprio() } as u16,
             ..Default::default()
@@ -174,6 +207,17 @@ impl BackingFile {
         let read = unsafe { bindings::vfs_iocb_iter_read(self.as_ptr(), &mut kiocb, iter) };
         usize::try_from(read).map_err(|_| Error::from_errno(read as i32))
     }
+}
+
+/// How bytes are read that are to be cached elsewhere, in the order in which it is tried.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// From the file's cache, as far as they are there.
+    Cached,
+    /// Past the file's cache.
+    Direct,
+    /// Through the file's cache, which drops them afterwards if it can.
+    NotKept,
 }
 
 /// While it lives, the current task acts with the credentials of a file's opener.

@@ -2,7 +2,7 @@
 
 //! Where the bytes of a file lie: the one question that the data path asks a filesystem.
 //!
-//! [`super::page_cache`] and [`super::file`] ask it, and move the bytes.
+//! [`super::page_cache`] and [`super::read`] ask it, and move the bytes.
 
 use super::backing::BackingFile;
 use super::fs_type::FileSystem;
@@ -38,8 +38,13 @@ pub(crate) trait Extents {
     type Bytes<'a>: Deref<Target = [u8]>;
 
     /// The extent of the byte at `pos`, which is less than the file's size.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if that is not known without waiting and `nowait` is set; else what is wrong.
     fn extent(
         inode: &Inode<Self::FileSystem>,
         pos: u64,
+        nowait: bool,
     ) -> Result<Extent<'_, Self::Bytes<'_>>>;
 }

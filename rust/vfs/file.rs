@@ -1,12 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `struct file_operations` of regular files: reading and mapping.
+//! `struct file_operations` of regular files: opening, reading and mapping.
+//!
+//! Reads go to the backing file ([`super::read`]). Mappings need pages that begin where the file
+//! does: a file that is one extent of one backing file is mapped through the cache of that range,
+//! which all who refer to the same bytes share ([`super::range`]); any other has pages of its own
+//! ([`super::page_cache`]).
 
 use super::bindings;
 use super::extent::Extents;
+use super::extent::Source;
+use super::inode::Inode;
+use super::opener::Opener;
 use super::page_cache;
+use super::range::RangeCache;
+use super::range::RangeMount;
+use super::read;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
+use kernel::error::from_result;
+use kernel::prelude::*;
+
+/// Extents of files that users open.
+pub(crate) trait Files: Extents {
+    /// Where the caches for ranges of the files' backing files are.
+    fn ranges(inode: &Inode<Self::FileSystem>) -> &RangeMount;
+}
 
 /// The operations of regular files of `T`; made by [`operations`].
 pub(crate) struct Operations<T> {
@@ -16,7 +35,7 @@ pub(crate) struct Operations<T> {
 }
 
 /// The operations of regular files whose extents `E` knows.
-pub(crate) const fn operations<E: Extents>() -> Operations<E::FileSystem> {
+pub(crate) const fn operations<E: Files>() -> Operations<E::FileSystem> {
     Operations {
         file: Table::<E>::FILE,
         mapping: page_cache::Operations::<E>::TABLE,
@@ -24,17 +43,107 @@ pub(crate) const fn operations<E: Extents>() -> Operations<E::FileSystem> {
     }
 }
 
-struct Table<E: Extents>(PhantomData<E>);
+struct Table<E: Files>(PhantomData<E>);
 
-impl<E: Extents> Table<E> {
+impl<E: Files> Table<E> {
     const FILE: &'static bindings::file_operations = &bindings::file_operations {
+        open: Some(Self::open),
+        release: Some(Self::release),
         llseek: Some(bindings::generic_file_llseek),
-        read_iter: Some(bindings::generic_file_read_iter),
-        mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        read_iter: Some(Self::read_iter),
+        splice_read: Some(Self::splice_read),
+        mmap: Some(Self::mmap),
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
-        splice_read: Some(bindings::filemap_splice_read),
         setlease: Some(bindings::generic_setlease),
         // SAFETY: The other members may be zero: no owner, no flags, no functions.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for a regular file of `E::FileSystem` that is being opened.
+    unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> i32 {
+        // SAFETY: The VFS passes a file that no one else uses yet.
+        unsafe {
+            (*file).f_mode |=
+                bindings::VFS_CONST_FMODE_NOWAIT | bindings::VFS_CONST_FMODE_CAN_ODIRECT;
+            bindings::generic_file_open(inode, file)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for a file that was opened with [`Self::open`] and has no users left.
+    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> i32 {
+        // SAFETY: By the safety requirements.
+        unsafe { Opener::from_raw(file) }.release();
+        0
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for an open file of `E::FileSystem`.
+    unsafe extern "C" fn read_iter(
+        iocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: The file is open, and its inode stays while it is.
+        let inode = unsafe { Inode::<E::FileSystem>::from_raw((*(*iocb).ki_filp).f_inode) };
+        // SAFETY: That is what the VFS passes.
+        from_result(|| Ok(unsafe { read::read_iter::<E>(inode, iocb, iter) }? as isize))
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for an open file of `E::FileSystem`.
+    unsafe extern "C" fn splice_read(
+        file: *mut bindings::file,
+        pos: *mut bindings::loff_t,
+        pipe: *mut bindings::pipe_inode_info,
+        len: usize,
+        flags: u32,
+    ) -> isize {
+        // SAFETY: The file is open, and its inode stays while it is.
+        let inode = unsafe { Inode::<E::FileSystem>::from_raw((*file).f_inode) };
+        from_result(|| {
+            // SAFETY: That is what the VFS passes.
+            Ok(unsafe { read::splice_read::<E>(inode, file, pos, pipe, len, flags) }? as isize)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for an open file of `E::FileSystem` and an area to map it to.
+    unsafe extern "C" fn mmap(
+        file: *mut bindings::file,
+        area: *mut bindings::vm_area_struct,
+    ) -> i32 {
+        // SAFETY: The file is open, and its inode stays while it is.
+        let inode = unsafe { Inode::<E::FileSystem>::from_raw((*file).f_inode) };
+        from_result(|| match Self::range(inode)? {
+            // SAFETY: That is what the VFS passes.
+            Some(range) => unsafe { range.map(E::ranges(inode), file, area) },
+            // SAFETY: As above.
+            None => Ok(unsafe { bindings::generic_file_readonly_mmap(file, area) }),
+        })
+    }
+
+    /// The cache of the range that is the whole file, if it is one.
+    fn range(inode: &Inode<E::FileSystem>) -> Result<Option<RangeCache>> {
+        let size = inode.size();
+        if size == 0 {
+            return Ok(None);
+        }
+        if let Some(range) = inode.range().as_ref() {
+            return Ok(Some(range.clone()));
+        }
+        let extent = E::extent(inode, 0, false)?;
+        let (Source::File(backing, from), true) = (extent.source, extent.len >= size) else {
+            return Ok(None);
+        };
+        let range = RangeCache::get(E::ranges(inode), backing, from, size)?;
+        // If another mapping was faster it found the same cache.
+        inode.range().populate(range.clone());
+        Ok(Some(range))
+    }
 }

@@ -207,6 +207,10 @@ impl<T: FileSystem<Super = ()>> KernelMount<T> {
         Ok(this)
     }
 
+    pub(super) fn as_ptr(&self) -> *mut bindings::vfsmount {
+        self.mount.as_ptr()
+    }
+
     /// The mount's superblock.
     pub(crate) fn super_block(&self) -> &SuperBlock<T> {
         // SAFETY: By the type invariants the mount and its superblock live as long as `self`, and

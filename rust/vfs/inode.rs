@@ -12,6 +12,7 @@ use super::file;
 use super::fs_type::FileSystem;
 use super::fs_type::FsType;
 use super::page_cache;
+use super::range::RangeCache;
 use super::super_block::SuperBlock;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -23,13 +24,14 @@ use kernel::ffi::c_char;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::aref::AlwaysRefCounted;
+use kernel::sync::SetOnce;
 use kernel::types::Opaque;
 
 /// An inode whose data is set.
 ///
 /// # Invariants
 ///
-/// It is the `inode` of a [`Slot<T>`] whose `data` is `Some`, and stays so while it is referenced.
+/// It is the `inode` of a [`Slot<T>`] whose `contents` are `Some`, and stays so while it is referenced.
 #[repr(transparent)]
 pub(crate) struct Inode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
 
@@ -72,8 +74,23 @@ impl<T: FileSystem> Inode<T> {
 
     /// The filesystem's data of this inode.
     pub(crate) fn data(&self) -> &T::Inode {
-        // SAFETY: By the type invariants the data is set, and not written to while referenced.
-        unsafe { (*self.slot().data.get()).as_ref().unwrap_unchecked() }
+        &self.contents().data
+    }
+
+    /// The cache of the range that the file is, once it was mapped.
+    pub(super) fn range(&self) -> &SetOnce<RangeCache> {
+        &self.contents().range
+    }
+
+    /// What all superblocks of the type share.
+    pub(crate) fn shared(&self) -> &T::Shared {
+        // SAFETY: The inode's superblock is one of `T`.
+        unsafe { &FsType::<T>::of(self.super_block().as_ptr()).shared }
+    }
+
+    fn contents(&self) -> &Contents<T> {
+        // SAFETY: By the type invariants they are set, and not written to while referenced.
+        unsafe { (*self.slot().contents.get()).as_ref().unwrap_unchecked() }
     }
 
     /// The superblock it belongs to.
@@ -120,8 +137,8 @@ pub(crate) enum Lookup<T: FileSystem> {
 ///
 /// # Invariants
 ///
-/// `inode` is the inode of a [`Slot<T>`], hashed, locked as new, referenced once by `self`; its data
-/// is `None`.
+/// `inode` is the inode of a [`Slot<T>`], hashed, locked as new, referenced once by `self`; its
+/// contents are `None`.
 pub(crate) struct NewInode<T: FileSystem> {
     inode: NonNull<bindings::inode>,
     _p: PhantomData<T>,
@@ -272,6 +289,7 @@ impl<T: FileSystem> NewInode<T> {
     pub(super) fn init_cache<E: Extents<FileSystem = T>>(
         self,
         size: u64,
+        file: &'static bindings::file_operations,
         data: T::Inode,
     ) -> Result<ARef<Inode<T>>> {
         let size = i64::try_from(size).map_err(|_| EOVERFLOW)?;
@@ -280,6 +298,7 @@ impl<T: FileSystem> NewInode<T> {
         unsafe {
             (*ptr).i_mode = (bindings::S_IFREG | 0o400) as bindings::umode_t;
             (*ptr).i_size = size;
+            (*ptr).__bindgen_anon_3.i_fop = file;
             (*ptr).i_data.a_ops = page_cache::Operations::<E>::TABLE;
             bindings::vfs_helper_mapping_set_large_folios(&raw mut (*ptr).i_data);
             // Readers get at the bytes by the folio's address.
@@ -291,8 +310,13 @@ impl<T: FileSystem> NewInode<T> {
     fn finish(self, data: T::Inode) -> ARef<Inode<T>> {
         let this = ManuallyDrop::new(self);
         let ptr = this.inode.as_ptr();
-        // SAFETY: By the type invariants no one else uses the slot, and its data is `None`.
-        unsafe { *(*ptr.cast::<Slot<T>>()).data.get() = Some(data) };
+        // SAFETY: By the type invariants no one else uses the slot, and its contents are `None`.
+        unsafe {
+            *(*ptr.cast::<Slot<T>>()).contents.get() = Some(Contents {
+                data,
+                range: SetOnce::new(),
+            });
+        }
         // SAFETY: The inode is locked as new, by this thread.
         unsafe { bindings::unlock_new_inode(ptr) };
         // INVARIANT: The data is set.
@@ -383,14 +407,20 @@ impl<T: FileSystem> Wanted<T> {
 /// # Invariants
 ///
 /// - `key` is set when the inode is hashed.
-/// - `data` is written only while the inode is new, and when it is evicted; nobody has a reference
-///   to it then.
+/// - `contents` are written only while the inode is new, and when it is evicted; nobody has a
+///   reference to them then.
 #[repr(C)]
 pub(super) struct Slot<T: FileSystem> {
     // First, so that a pointer to it is a pointer to the whole.
     inode: Opaque<bindings::inode>,
     key: MaybeUninit<T::Key>,
-    data: UnsafeCell<Option<T::Inode>>,
+    contents: UnsafeCell<Option<Contents<T>>>,
+}
+
+/// What an inode holds from its initialisation to its eviction.
+struct Contents<T: FileSystem> {
+    data: T::Inode,
+    range: SetOnce<RangeCache>,
 }
 
 impl<T: FileSystem> Slot<T> {
@@ -416,7 +446,7 @@ impl<T: FileSystem> Slot<T> {
         let inode = unsafe { bindings::vfs_helper_alloc_inode(sb, cache.as_ptr()) };
         if !inode.is_null() {
             // SAFETY: The memory is that of a slot, and new.
-            unsafe { (&raw mut (*inode.cast::<Self>()).data).write(UnsafeCell::new(None)) };
+            unsafe { (&raw mut (*inode.cast::<Self>()).contents).write(UnsafeCell::new(None)) };
         }
         inode
     }
@@ -434,7 +464,7 @@ impl<T: FileSystem> Slot<T> {
             bindings::clear_inode(inode);
         }
         // SAFETY: By the safety requirements it is a slot, and no one has a reference any more.
-        drop(unsafe { (*(*inode.cast::<Self>()).data.get()).take() });
+        drop(unsafe { (*(*inode.cast::<Self>()).contents.get()).take() });
     }
 
     /// Frees the memory, a grace period after eviction.

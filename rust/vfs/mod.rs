@@ -6,8 +6,9 @@
 //! Nothing here knows an on-disk format. A filesystem says what it is ([`fs_type`]), how a mount
 //! is set up ([`context`], [`super_block`]), what its inodes are ([`inode`]), what is in its
 //! directories ([`dir`], [`dentry`]) and where the bytes of its files lie ([`extent`]). The rest is
-//! done here: pages are filled and reads are served from backing files ([`backing`], [`folio`],
-//! [`page_cache`]), and a range of a backing file can have a page cache of its own ([`range`]).
+//! done here: reads are served from backing files ([`backing`], [`read`]), pages for mappings are
+//! filled ([`folio`], [`page_cache`]), and a range of a backing file can have a page cache that all
+//! who use it share ([`range`]).
 //!
 //! Types that stand for a C object carry its state in their name: a [`super_block::NewSuperBlock`]
 //! has no data yet, an [`inode::NewInode`] fails itself when it is dropped before it was
@@ -24,8 +25,10 @@ pub(crate) mod file;
 pub(crate) mod folio;
 pub(crate) mod fs_type;
 pub(crate) mod inode;
-pub(crate) mod page_cache;
+mod opener;
+mod page_cache;
 pub(crate) mod range;
+mod read;
 pub(crate) mod super_block;
 pub(crate) mod vec;
 

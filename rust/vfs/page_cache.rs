@@ -29,7 +29,7 @@ fn fill<E: Extents>(inode: &Inode<E::FileSystem>, batch: &mut FolioBatch) -> Res
         if pos >= size {
             return batch.zero(pos, wanted);
         }
-        let extent = E::extent(inode, pos)?;
+        let extent = E::extent(inode, pos, false)?;
         let len = extent.len.min(wanted).min(size.saturating_sub(pos));
         if len == 0 {
             return Err(EIO);

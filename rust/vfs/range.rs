@@ -15,6 +15,7 @@ use super::folio::FolioRef;
 use super::fs_type::FileSystem;
 use super::fs_type::KernelMount;
 use super::inode::Inode;
+use super::inode::IntoRaw;
 use super::inode::Lookup;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -23,7 +24,7 @@ use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::aref::ARef;
 
-/// The internal filesystem that the caches live in. A module that uses them mounts it once.
+/// The internal filesystem that the caches live in.
 pub(crate) struct RangeFs;
 
 /// Which range of which file.
@@ -53,7 +54,7 @@ impl Extents for RangeFs {
     type FileSystem = Self;
     type Bytes<'a> = &'a [u8];
 
-    fn extent(inode: &Inode<Self>, pos: u64) -> Result<Extent<'_, &[u8]>> {
+    fn extent(inode: &Inode<Self>, pos: u64, _nowait: bool) -> Result<Extent<'_, &[u8]>> {
         let data = inode.data();
         Ok(Extent {
             len: data.len.checked_sub(pos).ok_or(EIO)?,
@@ -62,7 +63,11 @@ impl Extents for RangeFs {
     }
 }
 
+/// Where the caches live. A module that uses them mounts it once.
+pub(crate) type RangeMount = KernelMount<RangeFs>;
+
 /// The page cache of a range of a file.
+#[derive(Clone)]
 pub(crate) struct RangeCache(ARef<Inode<RangeFs>>);
 
 impl RangeCache {
@@ -72,7 +77,7 @@ impl RangeCache {
     ///
     /// `ENOMEM`, and `EOVERFLOW` for a length that no file can have.
     pub(crate) fn get(
-        mount: &KernelMount<RangeFs>,
+        mount: &RangeMount,
         file: &BackingFile,
         start: u64,
         len: u64,
@@ -93,7 +98,7 @@ impl RangeCache {
                     start,
                     len,
                 };
-                new.init_cache::<RangeFs>(len, data)?
+                new.init_cache::<RangeFs>(len, FILE, data)?
             }
         };
         Ok(Self(inode))
@@ -102,6 +107,21 @@ impl RangeCache {
     /// The length of the range in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.0.data().len
+    }
+
+    /// The bytes from `pos` on if they are cached, as [`Self::bytes`].
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if they are not.
+    pub(crate) fn cached_bytes(&self, pos: u64) -> Result<FolioBytes> {
+        let len = self.len();
+        if pos >= len {
+            return Ok(FolioBytes::empty());
+        }
+        let folio = self.cached_folio((pos >> PAGE_SHIFT) as usize).ok_or(EAGAIN)?;
+        // SAFETY: As in `bytes`.
+        unsafe { FolioBytes::new(folio.ok_or(EAGAIN)?, pos, len) }
     }
 
     /// The bytes from `pos` on: to the end of the page at least, or to the end of the range. None
@@ -115,32 +135,39 @@ impl RangeCache {
         if pos >= len {
             return Ok(FolioBytes::empty());
         }
-        let folio = self.folio(pos >> PAGE_SHIFT)?;
+        let folio = self.folio((pos >> PAGE_SHIFT) as usize)?;
         // SAFETY: The mapping was set to use no high memory. Nothing writes to it: it has no write
         // operations, and its inode cannot be opened.
         unsafe { FolioBytes::new(folio, pos, len) }
     }
 
-    /// The folio with the page `index`, read if it is not cached.
-    fn folio(&self, index: u64) -> Result<FolioRef> {
-        let mapping = self.0.mapping();
-        let index = index as usize;
+    /// The folio with the page `index`, if it is cached; none in it if it is not up to date.
+    fn cached_folio(&self, index: usize) -> Option<Option<FolioRef>> {
         // SAFETY: The mapping is that of a referenced inode.
-        let found = unsafe { bindings::vfs_helper_filemap_get_folio(mapping, index) };
-        if let Ok(folio) = super::from_err_ptr(found) {
-            // SAFETY: A folio was found, and referenced.
-            if unsafe { bindings::vfs_helper_folio_test_uptodate(folio) } {
-                // SAFETY: It is up to date, and the reference passes on.
-                return Ok(unsafe { FolioRef::from_raw(NonNull::new_unchecked(folio)) });
+        let found = unsafe { bindings::vfs_helper_filemap_get_folio(self.0.mapping(), index) };
+        let folio = NonNull::new(super::from_err_ptr(found).ok()?)?;
+        // SAFETY: A folio was found, and referenced; the reference passes on or is given up.
+        unsafe {
+            if bindings::vfs_helper_folio_test_uptodate(folio.as_ptr()) {
+                return Some(Some(FolioRef::from_raw(folio)));
             }
-            // SAFETY: The reference is given up.
-            unsafe { bindings::vfs_helper_folio_put(folio) };
-        } else {
-            self.readahead(index);
+            bindings::vfs_helper_folio_put(folio.as_ptr());
         }
-        // SAFETY: As above. It waits until the folio is up to date or has failed.
-        let folio =
-            super::from_err_ptr(unsafe { bindings::vfs_helper_read_mapping_folio(mapping, index) })?;
+        Some(None)
+    }
+
+    /// The folio with the page `index`, read if it is not cached.
+    fn folio(&self, index: usize) -> Result<FolioRef> {
+        match self.cached_folio(index) {
+            Some(Some(folio)) => return Ok(folio),
+            Some(None) => {}
+            None => self.readahead(index),
+        }
+        // SAFETY: The mapping is that of a referenced inode. The call waits until the folio is up
+        // to date or has failed.
+        let folio = super::from_err_ptr(unsafe {
+            bindings::vfs_helper_read_mapping_folio(self.0.mapping(), index)
+        })?;
         // SAFETY: It is up to date, and the reference passes on.
         Ok(unsafe { FolioRef::from_raw(NonNull::new_unchecked(folio)) })
     }
@@ -161,4 +188,53 @@ impl RangeCache {
             );
         }
     }
+
+    /// Maps the range in place of `user`, which keeps its name in /proc/PID/maps.
+    ///
+    /// # Safety
+    ///
+    /// `user` must be an open file, and `area` an area that it is being mapped to.
+    pub(super) unsafe fn map(
+        &self,
+        mount: &RangeMount,
+        user: *mut bindings::file,
+        area: *mut bindings::vm_area_struct,
+    ) -> Result<i32> {
+        // SAFETY: `d_obtain_alias` takes over the reference.
+        let dentry = super::from_err_ptr(unsafe {
+            bindings::d_obtain_alias(IntoRaw::into_raw(self.0.clone()))
+        })?;
+        let path = bindings::path {
+            mnt: mount.as_ptr(),
+            dentry,
+        };
+        // SAFETY: The user's file and the path are valid; the file that is opened keeps what it
+        // needs of both. The reference to the dentry is given up.
+        let opened = unsafe {
+            let flags = (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NOATIME) as i32;
+            let opened = bindings::backing_file_open(user, flags, &path, (*user).f_cred);
+            bindings::dput(dentry);
+            super::from_err_ptr(opened)?
+        };
+        // SAFETY: The area is being set up, and takes a reference of its own to the file. If this
+        // fails the area is taken down with it.
+        let mapped = unsafe {
+            bindings::vma_set_file(area, opened);
+            let allowed = bindings::vfs_helper_security_mmap_backing_file(area, opened, user);
+            let mapped = if allowed == 0 {
+                bindings::generic_file_readonly_mmap(user, area)
+            } else {
+                allowed
+            };
+            bindings::fput(opened);
+            mapped
+        };
+        Ok(mapped)
+    }
 }
+
+/// The operations of files on a range: they can be mapped, in place of another file, and no more.
+const FILE: &bindings::file_operations = &bindings::file_operations {
+    // SAFETY: All members may be zero: no owner, no flags, no functions.
+    ..unsafe { MaybeUninit::zeroed().assume_init() }
+};

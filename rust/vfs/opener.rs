@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What an open file keeps of its own: its view of the backing file.
+//!
+//! Readahead state is part of a `struct file`. If all readers shared the one that the mount opened,
+//! each would take the others' positions for its own and readahead would guess wrong. So an open
+//! file that is read piece by piece gets its own `struct file` of the backing file, at its first
+//! such read. One that is read whole at once, as most small files are, does not need it.
+
+use super::backing::BackingFile;
+use super::bindings;
+use core::ptr;
+use kernel::bindings::path;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
+
+/// An open file of this module's filesystems.
+///
+/// # Invariants
+///
+/// `file` is valid while `self` lives; its `private_data` is null or a `struct file` that it owns a
+/// reference to, made by [`Opener::own_view`], and changes only once, from null.
+#[derive(Clone, Copy)]
+pub(super) struct Opener<'a> {
+    file: &'a bindings::file,
+}
+
+impl<'a> Opener<'a> {
+    /// # Safety
+    ///
+    /// `file` must be a file opened with [`super::file`]'s operations, and be valid for `'a`.
+    pub(super) unsafe fn from_raw(file: *mut bindings::file) -> Self {
+        // INVARIANT: By the safety requirements, and since only this file sets `private_data`.
+        Self {
+            // SAFETY: By the safety requirements.
+            file: unsafe { &*file },
+        }
+    }
+
+    pub(super) fn as_ptr(self) -> *mut bindings::file {
+        ptr::from_ref(self.file).cast_mut()
+    }
+
+    fn private(self) -> &'a Atomic<*mut core::ffi::c_void> {
+        // SAFETY: The member is valid for `'a`, and by the type invariants all accesses are atomic.
+        unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).private_data) }
+    }
+
+    /// The `struct file` to read `backing` through: this opener's own, or the mount's if this
+    /// opener's is one of another file or cannot be had.
+    pub(super) fn own_view(self, backing: &'a BackingFile) -> *mut bindings::file {
+        let mut own = self.private().load(kernel::sync::atomic::Acquire).cast::<bindings::file>();
+        if own.is_null() {
+            own = self.open_view(backing);
+        }
+        // SAFETY: A view stays open as long as the opener; a file's inode is constant.
+        let same = !own.is_null() && unsafe { (*own).f_inode == (*backing.as_ptr()).f_inode };
+        if same {
+            own
+        } else {
+            backing.as_ptr()
+        }
+    }
+
+    /// Opens this opener's view of `backing`. Null if that fails, for reading works without.
+    fn open_view(self, backing: &BackingFile) -> *mut bindings::file {
+        // SAFETY: Both files are valid, with their paths and credentials. The path's types differ
+        // only in the name by which the bindings know them.
+        let opened = super::from_err_ptr(unsafe {
+            let real: *const path = &raw const (*backing.as_ptr()).__bindgen_anon_1.f_path;
+            bindings::backing_file_open(
+                self.as_ptr(),
+                (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NOATIME) as i32,
+                real,
+                (*backing.as_ptr()).f_cred,
+            )
+        });
+        let Ok(opened) = opened else {
+            return ptr::null_mut();
+        };
+        match self
+            .private()
+            .cmpxchg(ptr::null_mut(), opened.cast(), Full)
+        {
+            Ok(_) => opened,
+            Err(others) => {
+                // SAFETY: It is ours, and not in use.
+                unsafe { bindings::fput(opened) };
+                others.cast()
+            }
+        }
+    }
+
+    /// Closes the view; the file is being closed.
+    pub(super) fn release(self) {
+        let own = self.private().xchg(ptr::null_mut(), Full);
+        if !own.is_null() {
+            // SAFETY: By the type invariants a reference is owned, and given up here.
+            unsafe { bindings::fput(own.cast()) };
+        }
+    }
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Reading a regular file: from its extents' backing files into the caller's iterator or pipe, with
+//! no page cache in between. The bytes are cached once, by the backing file's own filesystem.
+//!
+//! Called through the table in [`super::file`].
+
+use super::backing::BackingFile;
+use super::backing::Credentials;
+use super::bindings;
+use super::extent::Extents;
+use super::extent::Source;
+use super::inode::Inode;
+use super::opener::Opener;
+use kernel::prelude::*;
+
+/// How much of a hole is zeroed between looks at whether the task is being killed, in bytes.
+const ZERO_STEP: u64 = 1 << 20;
+
+/// What direct reads are aligned to, at the least, in bytes.
+const SECTOR: u64 = 512;
+
+/// The flags of a reader's control block that its reads of the backing file have, too.
+const INHERITED: i32 = bindings::VFS_CONST_IOCB_NOWAIT
+    | bindings::VFS_CONST_IOCB_DONTCACHE
+    | bindings::IOCB_DIRECT as i32
+    | bindings::IOCB_NOIO as i32;
+
+/// A read in progress.
+struct Read<'a> {
+    opener: Opener<'a>,
+    flags: i32,
+    ioprio: u16,
+    iter: *mut bindings::iov_iter,
+}
+
+/// Reads from `inode` at the position of `iocb`, and moves it on.
+///
+/// # Safety
+///
+/// `iocb` must be valid, and for an open file of `inode`; `iter` must be a valid iterator to be
+/// written to.
+pub(super) unsafe fn read_iter<E: Extents>(
+    inode: &Inode<E::FileSystem>,
+    iocb: *mut bindings::kiocb,
+    iter: *mut bindings::iov_iter,
+) -> Result<usize> {
+    // SAFETY: By the safety requirements.
+    let (mut read, start) = unsafe {
+        (
+            Read {
+                opener: Opener::from_raw((*iocb).ki_filp),
+                flags: (*iocb).ki_flags & INHERITED,
+                ioprio: (*iocb).ki_ioprio,
+                iter,
+            },
+            (*iocb).ki_pos.unsigned_abs(),
+        )
+    };
+    let nowait = read.flags & bindings::VFS_CONST_IOCB_NOWAIT != 0;
+    if nowait && read.flags & bindings::IOCB_DIRECT as i32 != 0 {
+        // A direct read is waited for here.
+        return Err(EAGAIN);
+    }
+    let size = inode.size();
+    let mut pos = start;
+    let mut failed = Ok(());
+    while pos < size && read.left() > 0 {
+        match read.step::<E>(inode, pos, size, nowait) {
+            Ok(0) => break,
+            Ok(len) => pos = pos.saturating_add(len),
+            Err(error) => {
+                failed = Err(error);
+                break;
+            }
+        }
+    }
+    if pos == start {
+        failed?;
+    }
+    // SAFETY: By the safety requirements.
+    unsafe { (*iocb).ki_pos = i64::try_from(pos).unwrap_or(i64::MAX) };
+    Ok(pos.saturating_sub(start) as usize)
+}
+
+impl Read<'_> {
+    /// How many bytes are still wanted.
+    fn left(&self) -> u64 {
+        // SAFETY: The iterator is valid by the requirements of `read_iter`.
+        unsafe { bindings::vfs_helper_iov_iter_count(self.iter) as u64 }
+    }
+
+    /// Reads from one extent. The number of bytes, which is 0 if there are none to be had.
+    fn step<E: Extents>(
+        &mut self,
+        inode: &Inode<E::FileSystem>,
+        pos: u64,
+        size: u64,
+        nowait: bool,
+    ) -> Result<u64> {
+        let extent = E::extent(inode, pos, nowait)?;
+        let wanted = self.left();
+        let len = extent.len.min(wanted).min(size.saturating_sub(pos));
+        let done = match extent.source {
+            Source::Hole => {
+                // SAFETY: Both look at the current task only; reading may sleep.
+                unsafe {
+                    bindings::vfs_helper_cond_resched();
+                    if bindings::vfs_helper_fatal_signal_pending() {
+                        return Err(EINTR);
+                    }
+                }
+                let len = len.min(ZERO_STEP) as usize;
+                // SAFETY: The iterator is valid.
+                match unsafe { bindings::iov_iter_zero(len, self.iter) } {
+                    0 => return Err(EFAULT),
+                    done => done,
+                }
+            }
+            Source::Memory(bytes) => {
+                let bytes = bytes.get(..len as usize).ok_or(EIO)?;
+                // SAFETY: The slice is valid for its length, and the iterator is valid.
+                match unsafe {
+                    bindings::vfs_helper_copy_to_iter(bytes.as_ptr().cast(), bytes.len(), self.iter)
+                } {
+                    0 => return Err(EFAULT),
+                    done => done,
+                }
+            }
+            Source::File(file, from) => {
+                let whole = pos == 0 && len == size;
+                self.from_file(file, from, len, whole)?
+            }
+        };
+        Ok(done as u64)
+    }
+
+    /// Reads `len` bytes at `from` of a backing file, directly if the reader wants that and the
+    /// alignment allows it.
+    fn from_file(
+        &mut self,
+        file: &BackingFile,
+        from: u64,
+        len: u64,
+        whole: bool,
+    ) -> Result<usize> {
+        let view = if whole {
+            file.as_ptr()
+        } else {
+            self.opener.own_view(file)
+        };
+        let direct = bindings::IOCB_DIRECT as i32;
+        if self.flags & direct != 0 {
+            let aligned = len & !SECTOR.wrapping_sub(1);
+            if aligned > 0 && from % SECTOR == 0 && file.can_read_directly() {
+                match self.call(file, view, from, aligned, self.flags) {
+                    // The device wants more than sectors, or the memory is not aligned.
+                    Err(error) if error == EINVAL => {}
+                    done => return done,
+                }
+            }
+            // The rest of a sector, of which the reader must not see what is behind the file.
+        }
+        self.call(file, view, from, len, self.flags & !direct)
+    }
+
+    /// One read of a backing file. An end of the file is an error, for the extent goes on.
+    fn call(
+        &mut self,
+        file: &BackingFile,
+        view: *mut bindings::file,
+        from: u64,
+        len: u64,
+        flags: i32,
+    ) -> Result<usize> {
+        let mut kiocb = bindings::kiocb {
+            ki_filp: view,
+            ki_pos: i64::try_from(from).map_err(|_| EIO)?,
+            ki_flags: flags,
+            ki_ioprio: self.ioprio,
+            ..Default::default()
+        };
+        let wanted = self.left();
+        // SAFETY: The iterator is valid. It is shortened for the call, so that no more than the
+        // extent is read, and made whole again. The view is open for reading, and stays so.
+        let read = unsafe {
+            bindings::vfs_helper_iov_iter_truncate(self.iter, len);
+            let before = bindings::vfs_helper_iov_iter_count(self.iter) as u64;
+            let read = {
+                let _as_opener = Credentials::of(file);
+                bindings::vfs_iocb_iter_read(view, &mut kiocb, self.iter)
+            };
+            let after = bindings::vfs_helper_iov_iter_count(self.iter) as u64;
+            let used = before.saturating_sub(after);
+            bindings::vfs_helper_iov_iter_reexpand(self.iter, wanted.saturating_sub(used) as usize);
+            read
+        };
+        match usize::try_from(read) {
+            Ok(0) => Err(EIO),
+            Ok(done) => Ok(done),
+            Err(_) => Err(Error::from_errno(read as i32)),
+        }
+    }
+}
+
+/// Moves bytes of `inode` at `*pos` to a pipe: the backing file's own pages where they lie in one.
+///
+/// # Safety
+///
+/// Called by the VFS, with what it passes to `splice_read` for an open file of `inode`.
+pub(super) unsafe fn splice_read<E: Extents>(
+    inode: &Inode<E::FileSystem>,
+    file: *mut bindings::file,
+    pos: *mut bindings::loff_t,
+    pipe: *mut bindings::pipe_inode_info,
+    len: usize,
+    flags: u32,
+) -> Result<usize> {
+    // SAFETY: By the safety requirements.
+    let (opener, start) = unsafe { (Opener::from_raw(file), (*pos).unsigned_abs()) };
+    let size = inode.size();
+    if start >= size || len == 0 {
+        return Ok(0);
+    }
+    let extent = E::extent(inode, start, false)?;
+    let len = extent
+        .len
+        .min(len as u64)
+        .min(size.saturating_sub(start)) as usize;
+    let read = match extent.source {
+        Source::File(backing, from) => {
+            let mut at = i64::try_from(from).map_err(|_| EIO)?;
+            let view = opener.own_view(backing);
+            let _as_opener = Credentials::of(backing);
+            // SAFETY: The view is open for reading, and the rest is as the VFS passed it.
+            let read = unsafe { bindings::vfs_splice_read(view, &mut at, pipe, len, flags) };
+            if read == 0 {
+                return Err(EIO);
+            }
+            if let Ok(read) = u64::try_from(read) {
+                // SAFETY: By the safety requirements.
+                unsafe { *pos = i64::try_from(start.saturating_add(read)).unwrap_or(i64::MAX) };
+            }
+            read
+        }
+        // SAFETY: All is as the VFS passed it, and the length not more.
+        _ => unsafe { bindings::copy_splice_read(file, pos, pipe, len, flags) },
+    };
+    usize::try_from(read).map_err(|_| Error::from_errno(read as i32))
+}
