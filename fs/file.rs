@@ -52,7 +52,7 @@ impl Extents for Data {
                 .map_err(|error| volume.report(erofs::Error::Io(error)))?;
                 Ok(Extent {
                     len: len.min(bytes.len() as u64),
-                    source: Source::Memory(bytes),
+                    source: Source::Memory(bytes, pos),
                 })
             }
             erofs::Source::Device { id, pos } => {

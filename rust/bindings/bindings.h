@@ -5,6 +5,8 @@
  * Used by Kbuild alone; the result is included by ../vfs/bindings.rs.
  */
 #include <linux/backing-file.h>
+#include <linux/fadvise.h>
+#include <linux/fiemap.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>

@@ -23,8 +23,8 @@ pub(crate) struct Extent<'a, B> {
 pub(crate) enum Source<'a, B> {
     /// Nowhere: it reads as zeros.
     Hole,
-    /// In memory: at least as many bytes as the extent is long.
-    Memory(B),
+    /// In memory: at least as many bytes as the extent is long, and where on disk they come from.
+    Memory(B, u64),
     /// In a file, at this byte.
     File(&'a BackingFile, u64),
 }

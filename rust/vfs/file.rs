@@ -7,10 +7,13 @@
 //! which all who refer to the same bytes share ([`super::range`]); any other has pages of its own
 //! ([`super::page_cache`]).
 
+use super::backing::Credentials;
 use super::bindings;
 use super::extent::Extents;
 use super::extent::Source;
+use super::inode;
 use super::inode::Inode;
+use super::layout;
 use super::opener::Opener;
 use super::page_cache;
 use super::range::RangeCache;
@@ -19,6 +22,7 @@ use super::read;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use kernel::error::from_result;
+use kernel::error::to_result;
 use kernel::prelude::*;
 
 /// Extents of files that users open.
@@ -29,6 +33,7 @@ pub(crate) trait Files: Extents {
 
 /// The operations of regular files of `T`; made by [`operations`].
 pub(crate) struct Operations<T> {
+    pub(super) inode: &'static bindings::inode_operations,
     pub(super) file: &'static bindings::file_operations,
     pub(super) mapping: &'static bindings::address_space_operations,
     _p: PhantomData<T>,
@@ -37,6 +42,7 @@ pub(crate) struct Operations<T> {
 /// The operations of regular files whose extents `E` knows.
 pub(crate) const fn operations<E: Files>() -> Operations<E::FileSystem> {
     Operations {
+        inode: Table::<E>::INODE,
         file: Table::<E>::FILE,
         mapping: page_cache::Operations::<E>::TABLE,
         _p: PhantomData,
@@ -46,15 +52,23 @@ pub(crate) const fn operations<E: Files>() -> Operations<E::FileSystem> {
 struct Table<E: Files>(PhantomData<E>);
 
 impl<E: Files> Table<E> {
+    const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
+        getattr: Some(Self::getattr),
+        fiemap: Some(Self::fiemap),
+        // SAFETY: All members are optional function pointers, for which zero means none.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    };
+
     const FILE: &'static bindings::file_operations = &bindings::file_operations {
         open: Some(Self::open),
         release: Some(Self::release),
-        llseek: Some(bindings::generic_file_llseek),
+        llseek: Some(Self::llseek),
         read_iter: Some(Self::read_iter),
         splice_read: Some(Self::splice_read),
         mmap: Some(Self::mmap),
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         setlease: Some(bindings::generic_setlease),
+        fadvise: Some(Self::fadvise),
         // SAFETY: The other members may be zero: no owner, no flags, no functions.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
@@ -125,6 +139,124 @@ impl<E: Files> Table<E> {
             Some(range) => unsafe { range.map(E::ranges(inode), file, area) },
             // SAFETY: As above.
             None => Ok(unsafe { bindings::generic_file_readonly_mmap(file, area) }),
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, with what it passes to `getattr` for a file of `E::FileSystem`.
+    unsafe extern "C" fn getattr(
+        idmap: *mut bindings::mnt_idmap,
+        path: *const bindings::path,
+        stat: *mut bindings::kstat,
+        request_mask: u32,
+        query_flags: u32,
+    ) -> i32 {
+        if request_mask & bindings::STATX_DIOALIGN != 0 {
+            // SAFETY: The path is valid, and its inode stays for the length of the call.
+            let inode = unsafe { Inode::<E::FileSystem>::from_raw((*(*path).dentry).d_inode) };
+            // SAFETY: The VFS passes a structure to be filled in.
+            let stat = unsafe { &mut *stat };
+            stat.result_mask |= bindings::STATX_DIOALIGN;
+            if let Ok(Some((mem, offset))) = layout::direct_alignment::<E>(inode) {
+                stat.dio_mem_align = mem;
+                stat.dio_offset_align = offset;
+            }
+        }
+        // SAFETY: All is as the VFS passed it.
+        unsafe { inode::getattr(idmap, path, stat, request_mask, query_flags) }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for a file of `E::FileSystem`.
+    unsafe extern "C" fn fiemap(
+        inode: *mut bindings::inode,
+        info: *mut bindings::fiemap_extent_info,
+        start: u64,
+        len: u64,
+    ) -> i32 {
+        // SAFETY: The VFS passes an inode that stays for the length of the call.
+        let inode = unsafe { Inode::<E::FileSystem>::from_raw(inode) };
+        from_result(|| {
+            // SAFETY: That is what the VFS passes.
+            unsafe { layout::fiemap::<E>(inode, info, start, len) }?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for an open file of `E::FileSystem`.
+    unsafe extern "C" fn llseek(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        whence: i32,
+    ) -> bindings::loff_t {
+        let hole = whence == bindings::SEEK_HOLE as i32;
+        if !hole && whence != bindings::SEEK_DATA as i32 {
+            // SAFETY: That is what the VFS passes.
+            return unsafe { bindings::generic_file_llseek(file, offset, whence) };
+        }
+        // SAFETY: The file is open, and its inode stays while it is.
+        let inode = unsafe { Inode::<E::FileSystem>::from_raw((*file).f_inode) };
+        from_result(|| {
+            let offset = u64::try_from(offset).map_err(|_| ENXIO)?;
+            let found = layout::seek::<E>(inode, offset, hole)?;
+            let found = i64::try_from(found).map_err(|_| EOVERFLOW)?;
+            // SAFETY: The file is open; its superblock is valid.
+            Ok(unsafe { bindings::vfs_setpos(file, found, (*(*inode.as_ptr()).i_sb).s_maxbytes) })
+        })
+    }
+
+    /// Passes advice on to where it has its effect: the backing files that the file's bytes are
+    /// cached with, and the readahead of this opener.
+    ///
+    /// # Safety
+    ///
+    /// Called by the VFS, for an open file of `E::FileSystem`.
+    unsafe extern "C" fn fadvise(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        len: bindings::loff_t,
+        advice: i32,
+    ) -> i32 {
+        // SAFETY: The file is open, and its inode stays while it is.
+        let (inode, opener) = unsafe {
+            (
+                Inode::<E::FileSystem>::from_raw((*file).f_inode),
+                Opener::from_raw(file),
+            )
+        };
+        from_result(|| {
+            let about_bytes = matches!(
+                u32::try_from(advice),
+                Ok(bindings::POSIX_FADV_WILLNEED | bindings::POSIX_FADV_DONTNEED)
+            );
+            if advice != bindings::POSIX_FADV_WILLNEED as i32 {
+                // Checks the arguments, and keeps the advice for the file's own pages.
+                // SAFETY: The file is open.
+                to_result(unsafe { bindings::generic_fadvise(file, offset, len, advice) })?;
+            }
+            let start = u64::try_from(offset).map_err(|_| EINVAL)?;
+            let end = match u64::try_from(len).map_err(|_| EINVAL)? {
+                0 => u64::MAX,
+                len => start.saturating_add(len),
+            };
+            layout::for_each::<E>(inode, start, end, |_, len, source| {
+                if let Source::File(backing, from) = source {
+                    let (from, len) = if about_bytes { (*from, len) } else { (0, 0) };
+                    if let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(len)) {
+                        let view = opener.own_view(backing);
+                        let _as_opener = Credentials::of(backing);
+                        // SAFETY: The view is open. That it takes no advice is no error.
+                        unsafe { bindings::vfs_fadvise(view, from, len, advice) };
+                    }
+                    return Ok(about_bytes);
+                }
+                Ok(true)
+            })?;
+            Ok(0)
         })
     }
 

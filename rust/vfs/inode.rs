@@ -247,7 +247,7 @@ impl<T: FileSystem> NewInode<T> {
             Kind::Regular(ops) => {
                 // SAFETY: As above. The tables are static, and those of an inode of `T`.
                 unsafe {
-                    (*ptr).i_op = Operations::<T>::TABLE;
+                    (*ptr).i_op = ops.inode;
                     (*ptr).__bindgen_anon_3.i_fop = ops.file;
                     (*ptr).i_data.a_ops = ops.mapping;
                     bindings::vfs_helper_mapping_set_large_folios(&raw mut (*ptr).i_data);
@@ -486,7 +486,7 @@ impl<T: FileSystem> Slot<T> {
     }
 }
 
-/// The `struct inode_operations` of everything but directories.
+/// The `struct inode_operations` of symbolic links, devices, fifos and sockets.
 struct Operations<T: FileSystem>(PhantomData<T>);
 
 impl<T: FileSystem> Operations<T> {

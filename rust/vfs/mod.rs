@@ -25,6 +25,7 @@ pub(crate) mod file;
 pub(crate) mod folio;
 pub(crate) mod fs_type;
 pub(crate) mod inode;
+mod layout;
 mod opener;
 mod page_cache;
 pub(crate) mod range;

@@ -36,7 +36,7 @@ fn fill<E: Extents>(inode: &Inode<E::FileSystem>, batch: &mut FolioBatch) -> Res
         }
         match extent.source {
             Source::Hole => batch.zero(pos, len)?,
-            Source::Memory(bytes) => {
+            Source::Memory(bytes, _) => {
                 batch.copy_from(pos, bytes.get(..len as usize).ok_or(EIO)?)?;
             }
             Source::File(file, from) => batch.read_from(pos, len, file, from)?,

@@ -117,7 +117,7 @@ impl Read<'_> {
                     done => done,
                 }
             }
-            Source::Memory(bytes) => {
+            Source::Memory(bytes, _) => {
                 let bytes = bytes.get(..len as usize).ok_or(EIO)?;
                 // SAFETY: The slice is valid for its length, and the iterator is valid.
                 match unsafe {

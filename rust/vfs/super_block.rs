@@ -136,6 +136,12 @@ impl<T: FileSystem> SuperBlock<T> {
         self.0.get()
     }
 
+    /// Bytes in a block.
+    pub(super) fn block_size(&self) -> u64 {
+        // SAFETY: By the type invariants; set before the superblock became ready, and constant since.
+        unsafe { (*self.as_ptr()).s_blocksize as u64 }
+    }
+
     /// The inode for `key`, from the cache or new. `ino` is its number, and where it is hashed.
     ///
     /// # Errors
