@@ -22,6 +22,7 @@ mod metadata;
 mod options;
 mod report;
 mod volume;
+mod xattr;
 
 use crate::options::Options;
 use crate::vfs::context::Context;
@@ -35,6 +36,7 @@ use crate::vfs::range::RangeMount;
 use crate::vfs::super_block::NewSuperBlock;
 use crate::vfs::super_block::Statfs;
 use crate::vfs::super_block::SuperBlock;
+use crate::vfs::xattr::Namespace;
 use crate::volume::Volume;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
@@ -75,6 +77,22 @@ impl FileSystem for Ferofs {
     /// The nid.
     type Key = u64;
     type Inode = erofs::Inode;
+
+    fn get_xattr(
+        inode: &Inode<Self>,
+        space: Namespace,
+        name: &[u8],
+        buffer: &mut [u8],
+    ) -> Result<usize> {
+        xattr::get(inode, space, name, buffer)
+    }
+
+    fn list_xattrs(
+        inode: &Inode<Self>,
+        emit: &mut dyn FnMut(Namespace, &[u8]) -> bool,
+    ) -> Result {
+        xattr::list(inode, emit)
+    }
 }
 
 impl Mountable for Ferofs {
@@ -110,8 +128,8 @@ impl Mountable for Ferofs {
         Ok(root)
     }
 
-    fn reconfigure(_sb: &SuperBlock<Self>, context: &Context<'_>, options: Options) -> Result {
-        options.check_remount(context)
+    fn reconfigure(sb: &SuperBlock<Self>, context: &Context<'_>, options: Options) -> Result {
+        sb.data().remount(context, &options)
     }
 
     fn statfs(sb: &SuperBlock<Self>) -> Result<Statfs> {
@@ -119,7 +137,7 @@ impl Mountable for Ferofs {
     }
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
-        sb.data().devices().show(seq);
+        sb.data().show_options(seq);
         Ok(())
     }
 }

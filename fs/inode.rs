@@ -4,6 +4,7 @@
 
 use crate::dir::Dir;
 use crate::erofs;
+use crate::erofs::ondisk::xattr_index;
 use crate::erofs::FileKind;
 use crate::file::Data;
 use crate::vfs::dir;
@@ -52,6 +53,9 @@ pub(crate) fn get(sb: &SuperBlock<Ferofs>, nid: u64) -> Result<ARef<Inode<Ferofs
         blocks: inode.sectors(volume.format()),
         mtime: inode.mtime(),
         mtime_nsec: inode.mtime_nsec(),
+        may_have_acl: [xattr_index::POSIX_ACL_ACCESS, xattr_index::POSIX_ACL_DEFAULT]
+            .into_iter()
+            .any(|index| inode.may_have_xattr(index, &[])),
     };
     new.init(&attributes, kind, inode)
 }

@@ -12,11 +12,15 @@ use kernel::str::CString;
 
 const SOURCE: u8 = 0;
 const DEVICE: u8 = 1;
+const USER_XATTR: u8 = 2;
+const ACL: u8 = 3;
 
 /// The options there are.
 pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter::file_or_path(c"source", SOURCE),
     Parameter::file_or_path(c"device", DEVICE),
+    Parameter::flag_or_no(c"user_xattr", USER_XATTR),
+    Parameter::flag_or_no(c"acl", ACL),
     Parameter::END,
 ];
 
@@ -30,6 +34,10 @@ pub(crate) struct Options {
     pub(crate) image: Option<BackingFile>,
     /// The blobs, in the order of the image's device slots.
     pub(crate) devices: KVec<DeviceOption>,
+    /// Whether attributes of users are shown, if that was said.
+    pub(crate) user_xattr: Option<bool>,
+    /// Whether access control lists are honoured, if that was said.
+    pub(crate) acl: Option<bool>,
 }
 
 /// One `device=`.
@@ -74,6 +82,8 @@ impl Options {
                 }
                 self.add(context, DeviceOption::Path(CString::try_from(path)?))?;
             }
+            (USER_XATTR, Value::Flag(on)) => self.user_xattr = Some(on),
+            (ACL, Value::Flag(on)) => self.acl = Some(on),
             _ => return Err(EINVAL),
         }
         Ok(())
@@ -85,19 +95,5 @@ impl Options {
             return Err(EINVAL);
         }
         vec::push(&mut self.devices, device)
-    }
-
-    /// Whether a remount may have these options. Image and blobs cannot be changed; mount(8) passes
-    /// those that are in use once more, so they are ignored.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if a new image is given.
-    pub(crate) fn check_remount(&self, context: &Context<'_>) -> Result {
-        if self.image.is_some() {
-            context.error(fmt!("a remount cannot change the image"));
-            return Err(EINVAL);
-        }
-        Ok(())
     }
 }

@@ -12,9 +12,12 @@ use crate::vfs::context::Context;
 use crate::vfs::range::RangeCache;
 use crate::vfs::super_block::NewSuperBlock;
 use crate::vfs::super_block::Statfs;
+use crate::vfs::xattr::Namespace;
 use crate::Ferofs;
 use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
+use kernel::seq_file::SeqFile;
+use kernel::seq_print;
 use kernel::str::CString;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
@@ -29,6 +32,10 @@ pub(crate) struct Volume {
     format: erofs::Superblock,
     metadata: Metadata,
     devices: Devices,
+    /// Whether attributes of users are shown.
+    user_xattr: Atomic<i32>,
+    /// Whether access control lists are honoured.
+    acl: bool,
     /// Whether something wrong was logged for this mount.
     reported: Atomic<i32>,
 }
@@ -74,11 +81,17 @@ impl Volume {
         sb.set_block_bits(format.block_bits())?;
         sb.set_uuid(&format.uuid());
         sb.set_stack_depth(depth);
+        let acl = options.acl.unwrap_or(true);
+        if acl {
+            sb.set_posix_acl();
+        }
         Ok(Self {
             name: CString::try_from(name)?,
             format,
             metadata,
             devices,
+            user_xattr: Atomic::new(options.user_xattr.unwrap_or(true).into()),
+            acl,
             reported: Atomic::new(0),
         })
     }
@@ -96,6 +109,47 @@ impl Volume {
     /// The image's and blobs' files.
     pub(crate) fn devices(&self) -> &Devices {
         &self.devices
+    }
+
+    /// Whether the mount's options hide attributes of a namespace.
+    pub(crate) fn hides(&self, space: Namespace) -> bool {
+        match space {
+            Namespace::User => self.user_xattr.load(Relaxed) == 0,
+            Namespace::AclAccess | Namespace::AclDefault => !self.acl,
+            Namespace::Trusted | Namespace::Security => false,
+        }
+    }
+
+    /// Applies the options of a remount. The image and its blobs stay what they are: mount(8) passes
+    /// the options in use once more, so `device=` is no error.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for what cannot be changed.
+    pub(crate) fn remount(&self, context: &Context<'_>, options: &Options) -> Result {
+        if options.image.is_some() {
+            context.error(fmt!("{}: a remount cannot change the image", &*self.name));
+            return Err(EINVAL);
+        }
+        if options.acl.is_some_and(|acl| acl != self.acl) {
+            context.error(fmt!("{}: a remount cannot change acl", &*self.name));
+            return Err(EINVAL);
+        }
+        if let Some(user_xattr) = options.user_xattr {
+            self.user_xattr.store(user_xattr.into(), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Writes the options that differ from what is usual, each behind a comma.
+    pub(crate) fn show_options(&self, seq: &SeqFile) {
+        if self.hides(Namespace::User) {
+            seq_print!(seq, ",nouser_xattr");
+        }
+        if !self.acl {
+            seq_print!(seq, ",noacl");
+        }
+        self.devices.show(seq);
     }
 
     /// The errno for an error; the first of a mount is logged.

@@ -13,9 +13,12 @@
 #include <linux/fs_parser.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <linux/pseudo_fs.h>
 #include <linux/splice.h>
 #include <linux/statfs.h>
+#include <linux/xattr.h>
 #include "../helpers/vfs.h"
 
 /* bindgen does not evaluate these by itself. */
@@ -26,6 +29,7 @@ const unsigned int VFS_CONST_FMODE_NOWAIT = (__force unsigned int)FMODE_NOWAIT;
 const int VFS_CONST_IOCB_NOWAIT = IOCB_NOWAIT;
 const int VFS_CONST_IOCB_DONTCACHE = IOCB_DONTCACHE;
 const unsigned long VFS_CONST_SB_RDONLY = SB_RDONLY;
+const unsigned long VFS_CONST_SB_POSIXACL = SB_POSIXACL;
 const unsigned long VFS_CONST_SB_NOATIME = SB_NOATIME;
 const unsigned long VFS_CONST_SLAB_FLAGS =
 	(__force unsigned long)(SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT);

@@ -8,6 +8,7 @@
 #include <linux/fs_dirent.h>
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
+#include <linux/posix_acl.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/slab.h>
@@ -60,6 +61,11 @@ void vfs_helper_inode_set_times(struct inode *inode, time64_t sec, long nsec)
 	inode_set_atime(inode, sec, nsec);
 	inode_set_mtime(inode, sec, nsec);
 	inode_set_ctime(inode, sec, nsec);
+}
+
+void vfs_helper_cache_no_acl(struct inode *inode)
+{
+	cache_no_acl(inode);
 }
 
 dev_t vfs_helper_new_decode_dev(u32 dev)

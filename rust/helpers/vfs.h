@@ -22,6 +22,7 @@ void vfs_helper_i_uid_write(struct inode *inode, uid_t uid);
 void vfs_helper_i_gid_write(struct inode *inode, gid_t gid);
 loff_t vfs_helper_i_size_read(const struct inode *inode);
 void vfs_helper_inode_set_times(struct inode *inode, time64_t sec, long nsec);
+void vfs_helper_cache_no_acl(struct inode *inode);
 dev_t vfs_helper_new_decode_dev(u32 dev);
 void vfs_helper_inode_set_cached_link(struct inode *inode, char *link, int len);
 void vfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len);

@@ -16,6 +16,20 @@ use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::aref::ARef;
 
+/// See [`BackingFile::identity`].
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) struct Identity {
+    inode: usize,
+    mtime: (i64, u32),
+}
+
+impl Identity {
+    /// Where to hash it: inodes are at least 64 bytes apart.
+    pub(super) fn hash(self) -> u64 {
+        (self.inode >> 6) as u64
+    }
+}
+
 /// A file that is open for reading, with read_iter().
 ///
 /// # Invariants
@@ -90,9 +104,22 @@ impl BackingFile {
         unsafe { (*(*self.as_ptr()).f_mapping).host }
     }
 
-    /// What tells this file's contents from those of other files, while it is open.
-    pub(crate) fn identity(&self) -> usize {
-        self.inode() as usize
+    /// What tells this file's contents from those of other files, and from what they were before
+    /// the file was last written to, while it is open.
+    pub(crate) fn identity(&self) -> Identity {
+        let inode = self.inode();
+        // SAFETY: The inode lives as long as the file is referenced. The time may be changed
+        // meanwhile, which counts as having been changed before or after.
+        let mtime = unsafe {
+            (
+                (&raw const (*inode).i_mtime_sec).read_volatile(),
+                (&raw const (*inode).i_mtime_nsec).read_volatile(),
+            )
+        };
+        Identity {
+            inode: inode as usize,
+            mtime,
+        }
     }
 
     /// The size in bytes as it is now.

@@ -103,10 +103,22 @@ impl Parameter {
             0,
         )
     }
+
+    /// An option without a value, which `no` in front of it turns off.
+    pub(crate) const fn flag_or_no(name: &'static CStr, id: u8) -> Self {
+        Self::new(
+            kernel::str::as_char_ptr_in_const_context(name),
+            None,
+            id,
+            bindings::fs_param_neg_with_no,
+        )
+    }
 }
 
 /// The value of an option.
 pub(crate) enum Value<'a> {
+    /// Whether a flag is on.
+    Flag(bool),
     /// A string.
     String(&'a CStr),
     /// An open file.
@@ -298,7 +310,7 @@ impl<T: Mountable> Operations<T> {
                         }
                     }
                 }
-                _ => return Err(EINVAL),
+                _ => T::parse(options, &context, id, Value::Flag(!result.negated))?,
             }
             Ok(0)
         })

@@ -8,6 +8,7 @@ use super::dentry::Spliced;
 use super::fs_type::FileSystem;
 use super::inode;
 use super::inode::Inode;
+use super::xattr;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -102,6 +103,8 @@ impl<D: Directory> Table<D> {
     const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
         lookup: Some(Self::lookup),
         getattr: Some(inode::getattr),
+        listxattr: Some(xattr::Table::<D::FileSystem>::listxattr),
+        get_inode_acl: Some(xattr::Table::<D::FileSystem>::get_inode_acl),
         // SAFETY: All members are optional function pointers, for which zero means none.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };

@@ -19,6 +19,7 @@ use super::page_cache;
 use super::range::RangeCache;
 use super::range::RangeMount;
 use super::read;
+use super::xattr;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use kernel::error::from_result;
@@ -55,6 +56,8 @@ impl<E: Files> Table<E> {
     const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
         getattr: Some(Self::getattr),
         fiemap: Some(Self::fiemap),
+        listxattr: Some(xattr::Table::<E::FileSystem>::listxattr),
+        get_inode_acl: Some(xattr::Table::<E::FileSystem>::get_inode_acl),
         // SAFETY: All members are optional function pointers, for which zero means none.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };

@@ -9,8 +9,10 @@
 use super::bindings;
 use super::context::Mountable;
 use super::inode;
+use super::inode::Inode;
 use super::super_block;
 use super::super_block::SuperBlock;
+use super::xattr::Namespace;
 use core::marker::PhantomData;
 use core::ptr;
 use core::ptr::NonNull;
@@ -36,6 +38,28 @@ pub(crate) trait FileSystem: Sized + 'static {
 
     /// The data of one inode.
     type Inode: Send + Sync;
+
+    /// Reads the value of an attribute into `buffer`, if it fits. Its size in any case.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA` if there is no such attribute, `EOPNOTSUPP` if there are none of the namespace.
+    fn get_xattr(
+        _inode: &Inode<Self>,
+        _space: Namespace,
+        _name: &[u8],
+        _buffer: &mut [u8],
+    ) -> Result<usize> {
+        Err(EOPNOTSUPP)
+    }
+
+    /// Calls `emit` with each attribute of an inode, until it returns false.
+    fn list_xattrs(
+        _inode: &Inode<Self>,
+        _emit: &mut dyn FnMut(Namespace, &[u8]) -> bool,
+    ) -> Result {
+        Ok(())
+    }
 }
 
 /// A filesystem type with what belongs to it. It is allocated once and does not move.

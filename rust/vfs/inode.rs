@@ -14,6 +14,7 @@ use super::fs_type::FsType;
 use super::page_cache;
 use super::range::RangeCache;
 use super::super_block::SuperBlock;
+use super::xattr;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -162,6 +163,8 @@ pub(crate) struct Attributes {
     pub(crate) mtime: i64,
     /// Nanoseconds of it.
     pub(crate) mtime_nsec: u32,
+    /// Whether there may be access control lists.
+    pub(crate) may_have_acl: bool,
 }
 
 /// What kind of object an inode is, and who serves it.
@@ -242,6 +245,10 @@ impl<T: FileSystem> NewInode<T> {
                 attributes.mtime,
                 attributes.mtime_nsec as isize,
             );
+        }
+        if !attributes.may_have_acl {
+            // SAFETY: As above.
+            unsafe { bindings::vfs_helper_cache_no_acl(ptr) };
         }
         match kind {
             Kind::Regular(ops) => {
@@ -492,18 +499,18 @@ struct Operations<T: FileSystem>(PhantomData<T>);
 impl<T: FileSystem> Operations<T> {
     const TABLE: &'static bindings::inode_operations = &bindings::inode_operations {
         getattr: Some(getattr),
+        listxattr: Some(xattr::Table::<T>::listxattr),
+        get_inode_acl: Some(xattr::Table::<T>::get_inode_acl),
         // SAFETY: All members are optional function pointers, for which zero means none.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
 
     const LINK_TABLE: &'static bindings::inode_operations = &bindings::inode_operations {
         get_link: Some(bindings::simple_get_link),
-        // The rest as for files.
+        getattr: Some(getattr),
+        listxattr: Some(xattr::Table::<T>::listxattr),
         // SAFETY: As above.
-        ..bindings::inode_operations {
-            getattr: Some(getattr),
-            ..unsafe { MaybeUninit::zeroed().assume_init() }
-        }
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Nothing here knows an on-disk format. A filesystem says what it is ([`fs_type`]), how a mount
 //! is set up ([`context`], [`super_block`]), what its inodes are ([`inode`]), what is in its
-//! directories ([`dir`], [`dentry`]) and where the bytes of its files lie ([`extent`]). The rest is
+//! directories ([`dir`], [`dentry`]), what attributes they have ([`xattr`]) and where the bytes of its files lie ([`extent`]). The rest is
 //! done here: reads are served from backing files ([`backing`], [`read`]), pages for mappings are
 //! filled ([`folio`], [`page_cache`]), and a range of a backing file can have a page cache that all
 //! who use it share ([`range`]).
@@ -32,6 +32,7 @@ pub(crate) mod range;
 mod read;
 pub(crate) mod super_block;
 pub(crate) mod vec;
+pub(crate) mod xattr;
 
 use kernel::error::{to_result, Result};
 use kernel::str::CStr;

@@ -2,10 +2,11 @@
 
 //! Page caches for ranges of backing files, in a filesystem internal to the module.
 //!
-//! A [`RangeCache`] is found by (file, offset, length), so all who ask for the same range of the
+//! A [`RangeCache`] is found by (file as last modified, offset, length), so all who ask for the same range of the
 //! same file share one cache, whatever mount they belong to. It goes when its last user does.
 
 use super::backing::BackingFile;
+use super::backing::Identity;
 use super::bindings;
 use super::extent::Extent;
 use super::extent::Extents;
@@ -30,7 +31,7 @@ pub(crate) struct RangeFs;
 /// Which range of which file.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct RangeKey {
-    file: usize,
+    file: Identity,
     start: u64,
     len: u64,
 }
@@ -82,14 +83,15 @@ impl RangeCache {
         start: u64,
         len: u64,
     ) -> Result<Self> {
+        // The cache holds the file open, so no other file can get its identity meanwhile.
+        let identity = file.identity();
         let key = RangeKey {
-            // The cache holds the file open, so no other file can get its identity meanwhile.
-            file: file.identity(),
+            file: identity,
             start,
             len,
         };
         // Spread over the hash: ranges of one file differ in their start, files in their identity.
-        let hash = (key.file as u64 >> 6) ^ start.rotate_left(32) ^ len;
+        let hash = identity.hash() ^ start.rotate_left(32) ^ len;
         let inode = match mount.super_block().inode(hash, key)? {
             Lookup::Cached(inode) => inode,
             Lookup::New(new) => {

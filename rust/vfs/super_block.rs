@@ -12,6 +12,7 @@ use super::fs_type::FsType;
 use super::inode;
 use super::inode::IntoRaw;
 use super::inode::Lookup;
+use super::xattr;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -62,6 +63,12 @@ impl<T: FileSystem> NewSuperBlock<'_, T> {
         sb.s_flags |= bindings::VFS_CONST_SB_RDONLY | bindings::VFS_CONST_SB_NOATIME;
         sb.s_maxbytes = bindings::VFS_CONST_MAX_LFS_FILESIZE;
         sb.s_time_gran = 1;
+    }
+
+    /// Has access control lists checked.
+    pub(crate) fn set_posix_acl(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { self.sb.as_mut() }.s_flags |= bindings::VFS_CONST_SB_POSIXACL;
     }
 
     /// Sets the number that statfs gives as the filesystem's type.
@@ -206,7 +213,10 @@ pub(super) unsafe fn fill<T: Mountable>(
     make: impl FnOnce(&mut NewSuperBlock<'_, T>) -> Result<T::Super>,
 ) -> Result {
     // SAFETY: By the safety requirements.
-    unsafe { (*sb).s_op = ptr::from_ref(Operations::<T>::MOUNTED) };
+    unsafe {
+        (*sb).s_op = ptr::from_ref(Operations::<T>::MOUNTED);
+        (*sb).s_xattr = xattr::Table::<T>::HANDLERS.as_ptr();
+    }
     // SAFETY: By the safety requirements.
     let mut new = unsafe { NewSuperBlock::<T>::from_raw(sb) };
     new.setup_bdi()?;

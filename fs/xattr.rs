@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Extended attributes of an image's inodes.
+
+use crate::erofs::ondisk::xattr_index;
+use crate::vfs::inode::Inode;
+use crate::vfs::xattr::Namespace;
+use crate::Ferofs;
+use kernel::prelude::*;
+
+/// The namespaces with the indexes by which the format knows them.
+const INDEXES: [(Namespace, u8); 5] = [
+    (Namespace::User, xattr_index::USER),
+    (Namespace::Trusted, xattr_index::TRUSTED),
+    (Namespace::Security, xattr_index::SECURITY),
+    (Namespace::AclAccess, xattr_index::POSIX_ACL_ACCESS),
+    (Namespace::AclDefault, xattr_index::POSIX_ACL_DEFAULT),
+];
+
+/// Reads the value of an attribute into `buffer`, if it fits. Its size in any case.
+///
+/// # Errors
+///
+/// `ENODATA` if there is no such attribute, `EOPNOTSUPP` for those that the mount's options hide,
+/// and those of reading the image.
+pub(crate) fn get(
+    inode: &Inode<Ferofs>,
+    space: Namespace,
+    name: &[u8],
+    buffer: &mut [u8],
+) -> Result<usize> {
+    let volume = inode.super_block().data();
+    if volume.hides(space) {
+        return Err(EOPNOTSUPP);
+    }
+    let index = INDEXES
+        .iter()
+        .find_map(|(of, index)| (*of == space).then_some(*index))
+        .ok_or(EOPNOTSUPP)?;
+    inode
+        .data()
+        .get_xattr(volume.format(), volume.metadata(), index, name, buffer)
+        .map_err(|error| volume.report(error))?
+        .ok_or(ENODATA)
+}
+
+/// Calls `emit` with each attribute that the mount's options do not hide, until it returns false.
+///
+/// # Errors
+///
+/// Those of reading the image.
+pub(crate) fn list(
+    inode: &Inode<Ferofs>,
+    emit: &mut dyn FnMut(Namespace, &[u8]) -> bool,
+) -> Result {
+    let volume = inode.super_block().data();
+    inode
+        .data()
+        .list_xattrs(volume.format(), volume.metadata(), &mut |xattr| {
+            let space = INDEXES
+                .iter()
+                .find_map(|(space, index)| (*index == xattr.index).then_some(*space));
+            match space {
+                Some(space) if !volume.hides(space) => emit(space, xattr.name),
+                _ => true,
+            }
+        })
+        .map_err(|error| volume.report(error))
+}

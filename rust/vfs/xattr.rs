@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Extended attributes: `struct xattr_handler`, listing, and the access control lists that are kept
+//! in them.
+//!
+//! A filesystem says what its inodes have through
+//! [`FileSystem::get_xattr`] and [`FileSystem::list_xattrs`].
+
+use super::bindings;
+use super::fs_type::FileSystem;
+use super::inode::Inode;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ptr;
+use kernel::error::from_result;
+use kernel::prelude::*;
+use kernel::str::CStr;
+
+/// The part of an attribute's name that decides who may see it.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Namespace {
+    /// `user.`
+    User,
+    /// `trusted.`, for those with CAP_SYS_ADMIN only.
+    Trusted,
+    /// `security.`
+    Security,
+    /// `system.posix_acl_access`, whole.
+    AclAccess,
+    /// `system.posix_acl_default`, whole.
+    AclDefault,
+}
+
+impl Namespace {
+    /// The prefix, or the whole name where there is nothing behind it.
+    const fn prefix(self) -> &'static CStr {
+        match self {
+            Self::User => c"user.",
+            Self::Trusted => c"trusted.",
+            Self::Security => c"security.",
+            Self::AclAccess => c"system.posix_acl_access",
+            Self::AclDefault => c"system.posix_acl_default",
+        }
+    }
+}
+
+/// The operations on attributes of inodes of `T`.
+pub(super) struct Table<T: FileSystem>(PhantomData<T>);
+
+impl<T: FileSystem> Table<T> {
+    /// What `s_xattr` points to.
+    pub(super) const HANDLERS: &'static [*const bindings::xattr_handler; 4] = &[
+        ptr::from_ref(Self::USER),
+        ptr::from_ref(Self::TRUSTED),
+        ptr::from_ref(Self::SECURITY),
+        ptr::null(),
+    ];
+
+    const USER: &'static bindings::xattr_handler = &Self::handler(Namespace::User);
+    const TRUSTED: &'static bindings::xattr_handler = &Self::handler(Namespace::Trusted);
+    const SECURITY: &'static bindings::xattr_handler = &Self::handler(Namespace::Security);
+
+    const fn handler(space: Namespace) -> bindings::xattr_handler {
+        bindings::xattr_handler {
+            prefix: kernel::str::as_char_ptr_in_const_context(space.prefix()),
+            flags: space as i32,
+            get: Some(Self::get),
+            // SAFETY: The other members may be zero: no whole name, no functions.
+            ..unsafe { MaybeUninit::zeroed().assume_init() }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, with one of the handlers above and an inode of `T`.
+    unsafe extern "C" fn get(
+        handler: *const bindings::xattr_handler,
+        _dentry: *mut bindings::dentry,
+        inode: *mut bindings::inode,
+        name: *const kernel::ffi::c_char,
+        buffer: *mut core::ffi::c_void,
+        size: usize,
+    ) -> i32 {
+        // SAFETY: The VFS passes a valid handler, inode and name.
+        let (flags, inode, name) = unsafe {
+            (
+                (*handler).flags,
+                Inode::<T>::from_raw(inode),
+                core::slice::from_raw_parts(name, bindings::strlen(name)),
+            )
+        };
+        let space = [Namespace::User, Namespace::Trusted, Namespace::Security]
+            .into_iter()
+            .find(|space| *space as i32 == flags);
+        from_result(|| {
+            let buffer = if buffer.is_null() || size == 0 {
+                &mut []
+            } else {
+                // SAFETY: The VFS passes a buffer of that size, which it zeroed.
+                unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), size) }
+            };
+            let wanted = buffer.len();
+            let size = T::get_xattr(inode, space.ok_or(EOPNOTSUPP)?, name, buffer)?;
+            if wanted != 0 && size > wanted {
+                return Err(ERANGE);
+            }
+            i32::try_from(size).map_err(|_| E2BIG)
+        })
+    }
+
+    /// Writes the names of an inode's attributes, each with a NUL, as far as the caller may see them.
+    ///
+    /// # Safety
+    ///
+    /// Called by the VFS, for an inode of `T`.
+    pub(super) unsafe extern "C" fn listxattr(
+        dentry: *mut bindings::dentry,
+        buffer: *mut kernel::ffi::c_char,
+        size: usize,
+    ) -> isize {
+        // SAFETY: The VFS passes a dentry with an inode, which stays for the length of the call.
+        let inode = unsafe { Inode::<T>::from_raw((*dentry).d_inode) };
+        from_result(|| {
+            let mut buffer = if buffer.is_null() || size == 0 {
+                None
+            } else {
+                // SAFETY: The VFS passes a buffer of that size, which it zeroed.
+                Some(unsafe { core::slice::from_raw_parts_mut(buffer, size) })
+            };
+            let mut used = 0usize;
+            let mut written = Ok(());
+            T::list_xattrs(inode, &mut |space, name| {
+                // SAFETY: Looks at the current task only.
+                let visible = space != Namespace::Trusted
+                    || unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as i32) };
+                if visible {
+                    // SAFETY: It is a static C string.
+                    let prefix = unsafe {
+                        let prefix = space.prefix().as_char_ptr();
+                        core::slice::from_raw_parts(prefix, bindings::strlen(prefix))
+                    };
+                    written = append(&mut buffer, &mut used, &[prefix, name, &[0]]);
+                }
+                written.is_ok()
+            })?;
+            written?;
+            Ok(used as isize)
+        })
+    }
+
+    /// An inode's access control list of a type, or null.
+    ///
+    /// # Safety
+    ///
+    /// Called by the VFS, for an inode of `T`.
+    pub(super) unsafe extern "C" fn get_inode_acl(
+        inode: *mut bindings::inode,
+        acl_type: i32,
+        rcu: bool,
+    ) -> *mut bindings::posix_acl {
+        if rcu {
+            // Reading may sleep, and the inode may be on its way out.
+            return ECHILD.to_ptr();
+        }
+        // SAFETY: The VFS passes an inode that stays for the length of the call.
+        let inode = unsafe { Inode::<T>::from_raw(inode) };
+        match Self::read_acl(inode, acl_type) {
+            Ok(acl) => acl,
+            Err(error) if error == ENODATA => ptr::null_mut(),
+            Err(error) => error.to_ptr(),
+        }
+    }
+
+    fn read_acl(inode: &Inode<T>, acl_type: i32) -> Result<*mut bindings::posix_acl> {
+        let space = match u32::try_from(acl_type) {
+            Ok(bindings::ACL_TYPE_ACCESS) => Namespace::AclAccess,
+            Ok(bindings::ACL_TYPE_DEFAULT) => Namespace::AclDefault,
+            _ => return Err(EINVAL),
+        };
+        let size = T::get_xattr(inode, space, &[], &mut [])?;
+        let mut value = KVec::from_elem(0u8, size, GFP_KERNEL)?;
+        if T::get_xattr(inode, space, &[], &mut value)? != size {
+            return Err(EIO);
+        }
+        // SAFETY: The value is valid for its length. The result is null, a list, or an error
+        // pointer, each of which is an answer.
+        Ok(unsafe {
+            bindings::posix_acl_from_xattr(
+                &raw mut bindings::init_user_ns,
+                value.as_ptr().cast(),
+                size,
+            )
+        })
+    }
+}
+
+/// Writes `parts` behind the `used` bytes of a buffer, or only counts them if there is none.
+fn append(buffer: &mut Option<&mut [u8]>, used: &mut usize, parts: &[&[u8]]) -> Result {
+    for part in parts {
+        let end = used.checked_add(part.len()).ok_or(E2BIG)?;
+        if let Some(buffer) = buffer {
+            let room = buffer.get_mut(*used..end).ok_or(ERANGE)?;
+            for (to, from) in room.iter_mut().zip(part.iter()) {
+                *to = *from;
+            }
+        }
+        *used = end;
+    }
+    Ok(())
+}
