@@ -56,17 +56,20 @@ impl Extents for Data {
                 })
             }
             erofs::Source::Device { id, pos } => {
-                let located = pos
-                    .checked_add(skip)
-                    .and_then(|pos| volume.devices().locate(id, pos, len));
-                let (file, pos, len) = located.ok_or_else(|| {
-                    volume.report(erofs::Error::Corrupt(erofs::Corrupt {
-                        what: "inode's data is on a device that the image does not have",
-                        at: inode.data().pos(),
-                    }))
-                })?;
+                let pos = pos.checked_add(skip).ok_or(EUCLEAN)?;
+                let corrupt = |what| {
+                    let at = inode.data().pos();
+                    volume.report(erofs::Error::Corrupt(erofs::Corrupt { what, at }))
+                };
+                let Some((file, pos, len)) = volume.devices().locate(id, pos, len) else {
+                    return Err(corrupt("inode's data is on a device that the image does not have"));
+                };
+                let behind = file.size().saturating_sub(pos);
+                if behind == 0 {
+                    return Err(corrupt("inode's data lies behind the end of its device"));
+                }
                 Ok(Extent {
-                    len,
+                    len: len.min(behind),
                     source: Source::File(file, pos),
                 })
             }

@@ -49,7 +49,8 @@ impl BackingFile {
         let file = super::from_err_ptr(unsafe {
             bindings::filp_open(
                 path.as_char_ptr(),
-                (bindings::O_RDONLY | bindings::O_LARGEFILE) as i32,
+                // Without waiting for the other end of a fifo, which is refused below.
+                (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NONBLOCK) as i32,
                 0,
             )
         })?;
