@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Tests of the crate through its public interface: against images put together by hand, against
+//! those that mkfs.erofs makes, and against damaged ones.
+
+#![allow(missing_docs)]
+
+mod device;
+mod directory;
+mod extent;
+mod hostile;
+mod image;
+mod inode;
+mod mkfs;
+mod superblock;
+mod symlink;
+mod walk;
+mod xattr;
