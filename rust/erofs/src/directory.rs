@@ -123,7 +123,7 @@ impl<'a> Block<'a> {
     /// Compares the name of entry `index` with `name`.
     fn compare(&self, index: usize, name: &[u8]) -> core::result::Result<Ordering, Corrupt> {
         let (_, range) = self.entry(index)?;
-        Ok(self.name(range).cmp(name))
+        Ok(compare(self.name(range), name))
     }
 
     /// What entry `index` stands for.
@@ -266,7 +266,7 @@ impl Inode {
                     let what = "directory entry's name holds a NUL or a slash";
                     return Err(block.corrupt(index, what).into());
                 }
-                if before.is_some_and(|before| before >= name) {
+                if before.is_some_and(|before| compare(before, name) != Ordering::Less) {
                     let what = "directory entry's name is not greater than the one before";
                     return Err(block.corrupt(index, what).into());
                 }
@@ -366,3 +366,13 @@ fn is_name(name: &[u8]) -> bool {
     (1..=ondisk::NAME_MAX).contains(&name.len())
         && !name.iter().any(|&byte| matches!(byte, 0 | b'/'))
 }
+/// Compares names as bytes. Between slices of different lengths, `cmp` of `core` subtracts the
+/// lengths, with an overflow check that the compiler cannot prove away.
+fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    let common = a.len().min(b.len());
+    match (a.get(..common), b.get(..common)) {
+        (Some(x), Some(y)) => x.cmp(y).then(a.len().cmp(&b.len())),
+        _ => Ordering::Equal,
+    }
+}
+
