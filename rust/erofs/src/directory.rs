@@ -375,4 +375,3 @@ fn compare(a: &[u8], b: &[u8]) -> Ordering {
         _ => Ordering::Equal,
     }
 }
-

@@ -25,6 +25,7 @@ mod directory;
 mod error;
 mod extent;
 mod inode;
+mod long_prefix;
 mod metadata;
 pub mod ondisk;
 mod superblock;

@@ -131,6 +131,18 @@ impl<'m, M: Metadata> Cursor<'m, M> {
         Ok(())
     }
 
+    /// Whether `expected` is what the bytes from `pos` on are. An image that ends before is
+    /// [`Error::Corrupt`], and `what` says what was cut off.
+    pub(super) fn equals(
+        &mut self,
+        pos: u64,
+        expected: &[u8],
+        what: &'static str,
+    ) -> Result<bool, M::Error> {
+        let mut compare = Compare::new(expected);
+        self.pieces(pos, expected.len(), what, |piece| compare.with(piece))
+    }
+
     /// Reads a structure, which may lie in two blocks. An image that ends before is
     /// [`Error::Corrupt`], and `what` says what was cut off.
     pub(super) fn read_struct<T: FromBytes + IntoBytes>(
@@ -168,5 +180,27 @@ impl<'b> Fill<'b> {
             .get_mut(piece.len()..)
             .unwrap_or_default();
         true
+    }
+}
+
+/// Compares with expected bytes piece by piece.
+pub(super) struct Compare<'e> {
+    rest: &'e [u8],
+}
+
+impl<'e> Compare<'e> {
+    pub(super) fn new(expected: &'e [u8]) -> Self {
+        Self { rest: expected }
+    }
+
+    /// Whether `piece` is what is expected behind the pieces before.
+    pub(super) fn with(&mut self, piece: &[u8]) -> bool {
+        match self.rest.strip_prefix(piece) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
+        }
     }
 }

@@ -11,7 +11,8 @@
 use super::checksum;
 use super::error::{Error, Result};
 use super::inode::Inode;
-use super::metadata::{Cursor, Fill, Metadata};
+use super::long_prefix::LongPrefixes;
+use super::metadata::{Cursor, Metadata};
 use super::ondisk;
 use super::ondisk::xattr_index;
 use super::superblock::Superblock;
@@ -70,7 +71,7 @@ pub fn xattr_entry_size(name_len: u8, value_size: u16) -> u32 {
 }
 
 /// The next multiple of 4; `value` is far from the largest.
-fn align4(value: u64) -> u64 {
+pub(super) fn align4(value: u64) -> u64 {
     value.wrapping_add(3) & !3
 }
 
@@ -200,9 +201,6 @@ fn read_entry<M: Metadata>(
 
 const NAME_CUT_OFF: &str = "attribute's name is cut off";
 
-/// The longest infix, name and infix with name.
-type Name = [u8; ondisk::NAME_MAX];
-
 impl Inode {
     /// Whether there may be an attribute of this name. False is certain, and costs no look at the
     /// metadata; true is not.
@@ -236,10 +234,24 @@ impl Inode {
         let mut entries = self.xattr_entries()?;
         let mut body = Cursor::new(meta);
         let mut shared = Cursor::new(meta);
+        let mut prefixes = LongPrefixes::new();
         while let Some((entry, inline)) = entries.next(sb, meta, &mut body, &mut shared)? {
             let cursor = if inline { &mut body } else { &mut shared };
-            if !is_named(sb, meta, cursor, &entry, index, name)? {
+            let Some((infix, rest)) = split_for(name, &entry) else {
                 continue;
+            };
+            let prefix = entry.long_prefix();
+            if prefix.is_none() && (entry.index != index || !infix.is_empty()) {
+                continue;
+            }
+            // The end of the name is at hand, a long prefix must be looked for.
+            if !cursor.equals(entry.name_pos, rest, NAME_CUT_OFF)? {
+                continue;
+            }
+            if let Some(number) = prefix {
+                if !prefixes.is(sb, meta, number, entry.pos, index, infix)? {
+                    continue;
+                }
             }
             let size = usize::from(entry.value_size);
             if let Some(buf) = buf.get_mut(..size) {
@@ -270,10 +282,11 @@ impl Inode {
         let mut entries = self.xattr_entries()?;
         let mut body = Cursor::new(meta);
         let mut shared = Cursor::new(meta);
-        let mut name: Name = [0; ondisk::NAME_MAX];
+        let mut prefixes = LongPrefixes::new();
+        let mut name = [0; ondisk::NAME_MAX];
         while let Some((entry, inline)) = entries.next(sb, meta, &mut body, &mut shared)? {
             let (index, infix_len) = match entry.long_prefix() {
-                Some(number) => sb.read_xattr_prefix(meta, number, entry.pos, &mut name)?,
+                Some(number) => prefixes.read(sb, meta, number, entry.pos, &mut name)?,
                 None => (entry.index, 0),
             };
             let name_len = usize::from(entry.name_len);
@@ -313,95 +326,11 @@ impl Inode {
     }
 }
 
-/// Whether `rest` starts with `piece`; if so, it goes on behind it.
-fn skip(rest: &mut &[u8], piece: &[u8]) -> bool {
-    match rest.strip_prefix(piece) {
-        Some(behind) => {
-            *rest = behind;
-            true
-        }
-        None => false,
-    }
-}
-
-/// Whether `name` behind the well-known prefix of `index` is the name of `entry`, which `cursor`
-/// reads.
-fn is_named<M: Metadata>(
-    sb: &Superblock,
-    meta: &M,
-    cursor: &mut Cursor<'_, M>,
-    entry: &Entry,
-    index: u8,
-    name: &[u8],
-) -> Result<bool, M::Error> {
-    let name_len = usize::from(entry.name_len);
-    let Some((infix, mut rest)) = name
-        .len()
-        .checked_sub(name_len)
-        .and_then(|infix_len| name.split_at_checked(infix_len))
-    else {
-        return Ok(false);
-    };
-    let prefix = entry.long_prefix();
-    if prefix.is_none() && (entry.index != index || !infix.is_empty()) {
-        return Ok(false);
-    }
-    // The end of the name is at hand, a long prefix must be looked for.
-    let same_end = cursor.pieces(entry.name_pos, name_len, NAME_CUT_OFF, |piece| {
-        skip(&mut rest, piece)
-    })?;
-    match prefix {
-        Some(number) if same_end => sb.is_xattr_prefix(meta, number, entry.pos, index, infix),
-        _ => Ok(same_end),
-    }
-}
-
-/// Where long prefixes are.
-enum PrefixSpace {
-    /// In the image, at offsets of its own.
-    Image,
-    /// In this inode.
-    Packed(Inode),
-}
-
-impl PrefixSpace {
-    /// Gives the bytes from `offset` on, `len` of them, to `take`, piece by piece, until it returns
-    /// false. Returns whether it never did.
-    fn pieces<M: Metadata>(
-        &self,
-        sb: &Superblock,
-        cursor: &mut Cursor<'_, M>,
-        offset: u64,
-        len: usize,
-        take: impl FnMut(&[u8]) -> bool,
-    ) -> Result<bool, M::Error> {
-        match self {
-            Self::Image => cursor.pieces(offset, len, "attribute name prefix is cut off", take),
-            Self::Packed(inode) => inode.pieces(sb, cursor, offset, len, take),
-        }
-    }
-
-    /// Fills `buf` with the bytes from `offset` on.
-    fn read<M: Metadata>(
-        &self,
-        sb: &Superblock,
-        cursor: &mut Cursor<'_, M>,
-        offset: u64,
-        buf: &mut [u8],
-    ) -> Result<(), M::Error> {
-        let len = buf.len();
-        let mut fill = Fill::new(buf);
-        self.pieces(sb, cursor, offset, len, |piece| fill.with(piece))?;
-        Ok(())
-    }
-}
-
-/// A long prefix.
-struct LongPrefix {
-    base_index: u8,
-    infix_len: usize,
-    /// Where the infix is in its space.
-    infix_offset: u64,
+/// Splits a name into a long prefix's infix and the rest, so that the rest is as long as the name of
+/// `entry`. `None` if it is too short.
+fn split_for<'n>(name: &'n [u8], entry: &Entry) -> Option<(&'n [u8], &'n [u8])> {
+    let infix_len = name.len().checked_sub(usize::from(entry.name_len))?;
+    name.split_at_checked(infix_len)
 }
 
 impl Superblock {
@@ -440,119 +369,5 @@ impl Superblock {
             },
             shared: header.h_shared_count,
         })
-    }
-
-    /// Reads long attribute name prefix `number`, counted from 0, of which there are
-    /// [`Self::xattr_prefix_count`]: the infix goes to `infix`. Returns the index of its well-known
-    /// prefix, and the length of the infix.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Corrupt`] if there is no such prefix, or one before it is wrong.
-    /// - [`Error::Io`] if the metadata cannot be read.
-    pub fn long_xattr_prefix<M: Metadata>(
-        &self,
-        meta: &M,
-        number: u8,
-        infix: &mut [u8; ondisk::NAME_MAX],
-    ) -> Result<(u8, usize), M::Error> {
-        self.read_xattr_prefix(meta, number, ondisk::SUPER_OFFSET, infix)
-    }
-
-    /// [`Self::long_xattr_prefix`] for an attribute at `entry_pos`.
-    fn read_xattr_prefix<M: Metadata>(
-        &self,
-        meta: &M,
-        number: u8,
-        entry_pos: u64,
-        infix: &mut Name,
-    ) -> Result<(u8, usize), M::Error> {
-        let space = self.xattr_prefix_space(meta)?;
-        let mut cursor = Cursor::new(meta);
-        let prefix = self.find_xattr_prefix(&space, &mut cursor, number, entry_pos)?;
-        let infix = infix.get_mut(..prefix.infix_len).unwrap_or_default();
-        space.read(self, &mut cursor, prefix.infix_offset, infix)?;
-        Ok((prefix.base_index, prefix.infix_len))
-    }
-
-    /// Whether long prefix `number`, to which the attribute at `entry_pos` refers, is that of
-    /// `index` with `infix`.
-    // Rare, and not to take its callers' stack.
-    #[inline(never)]
-    fn is_xattr_prefix<M: Metadata>(
-        &self,
-        meta: &M,
-        number: u8,
-        entry_pos: u64,
-        index: u8,
-        infix: &[u8],
-    ) -> Result<bool, M::Error> {
-        let space = self.xattr_prefix_space(meta)?;
-        let mut cursor = Cursor::new(meta);
-        let prefix = self.find_xattr_prefix(&space, &mut cursor, number, entry_pos)?;
-        if prefix.base_index != index || prefix.infix_len != infix.len() {
-            return Ok(false);
-        }
-        let mut rest = infix;
-        space.pieces(
-            self,
-            &mut cursor,
-            prefix.infix_offset,
-            prefix.infix_len,
-            |piece| skip(&mut rest, piece),
-        )
-    }
-
-    /// Where the long prefixes of this image are.
-    // Rare, and not to take its callers' stack.
-    #[inline(never)]
-    fn xattr_prefix_space<M: Metadata>(&self, meta: &M) -> Result<PrefixSpace, M::Error> {
-        Ok(match self.packed_nid() {
-            Some(nid) if self.compat() & ondisk::compat::PLAIN_XATTR_PFX == 0 => {
-                PrefixSpace::Packed(self.inode(meta, nid)?)
-            }
-            _ => PrefixSpace::Image,
-        })
-    }
-
-    /// Finds a long prefix: they are of different lengths and without an index, so from the first
-    /// one on. The attribute at `entry_pos` refers to it.
-    // Rare, and not to take its callers' stack.
-    #[inline(never)]
-    fn find_xattr_prefix<M: Metadata>(
-        &self,
-        space: &PrefixSpace,
-        cursor: &mut Cursor<'_, M>,
-        number: u8,
-        entry_pos: u64,
-    ) -> Result<LongPrefix, M::Error> {
-        if number >= self.xattr_prefix_count() {
-            let what = "attribute's name prefix does not exist";
-            return Err(Error::corrupt(what, entry_pos));
-        }
-        let mut offset = self.xattr_prefix_pos();
-        let mut before = number;
-        loop {
-            let mut bytes = [0; size_of::<ondisk::XattrLongPrefix>()];
-            space.read(self, cursor, offset, &mut bytes)?;
-            let [low, high, base_index] = bytes;
-            let length = u16::from_le_bytes([low, high]);
-            // The length includes the index.
-            let infix_len = usize::from(length).checked_sub(1);
-            let Some(infix_len) = infix_len.filter(|&len| len <= ondisk::NAME_MAX) else {
-                let what = "attribute name prefix has a wrong length";
-                return Err(Error::corrupt(what, entry_pos));
-            };
-            let infix_offset = offset.wrapping_add(bytes.len() as u64);
-            let Some(next) = before.checked_sub(1) else {
-                return Ok(LongPrefix {
-                    base_index,
-                    infix_len,
-                    infix_offset,
-                });
-            };
-            before = next;
-            offset = align4(infix_offset.wrapping_add(infix_len as u64));
-        }
     }
 }

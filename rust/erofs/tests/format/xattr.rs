@@ -336,6 +336,24 @@ fn long_prefixes_in_the_packed_inode() {
 }
 
 #[test]
+fn many_long_prefixes() {
+    let prefixes: Vec<_> = (0..128)
+        .map(|i| long_prefix(USER, format!("{i}{}.", "x".repeat(i)).as_bytes()))
+        .collect();
+    let entries: Vec<_> = (0..128).map(|i| attribute(0x80 | i, b"n", &[i])).collect();
+    let mut image = image(9, 0, &[], &entries);
+    with_prefixes(&mut image, &prefixes);
+    let image = image.finish();
+    let names = list(&image).unwrap();
+    assert_eq!(names.len(), 128);
+    for (i, (index, name, _)) in names.into_iter().enumerate() {
+        let expected = format!("{i}{}.n", "x".repeat(i)).into_bytes();
+        assert_eq!((index, &name), (USER, &expected));
+        assert_eq!(get(&image, USER, &name), Ok(Some(vec![i as u8])));
+    }
+}
+
+#[test]
 fn corrupt() {
     let beyond = "attribute ends beyond";
     let mut cut = attribute(USER, b"name", b"value");
@@ -376,19 +394,18 @@ fn corrupt() {
 
 #[test]
 fn corrupt_long_prefixes() {
-    let at = BODY + 12;
     let wrong = "prefix has a wrong length";
-    for (what, at, prefix) in [
-        (wrong, at, vec![0, 0, 1, 0]),
-        (wrong, at, vec![1, 1, 1, 0]),
-        (wrong, at, vec![255, 255, 1, 0]),
-    ] {
-        let mut image = image(9, 0, &[], &[attribute(0x80, b"a", b"")]);
-        with_prefixes(&mut image, &[prefix]);
-        let image = image.finish();
-        assert_corrupt(list(&image), what, at);
-        assert_corrupt(get(&image, USER, b"a"), what, at);
+    for prefix in [[0, 0, 1, 0], [1, 1, 1, 0], [255, 255, 1, 0]] {
+        // The wrong one and one behind it.
+        for number in [0x80, 0x81] {
+            let mut image = image(9, 0, &[], &[attribute(number, b"a", b"")]);
+            with_prefixes(&mut image, &[prefix.to_vec(), long_prefix(USER, b"")]);
+            let image = image.finish();
+            assert_corrupt(list(&image), wrong, 40_440);
+            assert_corrupt(get(&image, USER, b"a"), wrong, 40_440);
+        }
     }
+    let at = BODY + 12;
     let mut long = image(9, 0, &[], &[attribute(0x80, &[b'n'; 56], b"")]);
     with_prefixes(&mut long, &[long_prefix(USER, &[b'i'; 200])]);
     let long = long.finish();
