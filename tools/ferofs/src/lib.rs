@@ -9,6 +9,7 @@ pub mod build;
 pub mod digest;
 pub mod error;
 pub mod image;
+pub mod inspect;
 pub mod output;
 pub mod tar;
 pub mod text;

@@ -59,6 +59,42 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
+/// Shows a time as date and time of day in UTC; nanoseconds only if there are some.
+pub struct Utc(pub i64, pub u32);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Utc(seconds, nanoseconds) = *self;
+        let seconds = i128::from(seconds);
+        let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        let (year, month, day) = date(day);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
+        )?;
+        if nanoseconds != 0 {
+            write!(f, ".{nanoseconds:09}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. Years are
+/// taken to start in March here, so that a leap day is the last of its year.
+fn date(day: i128) -> (i128, i128, i128) {
+    // From 0000-03-01, and within cycles of 400 years.
+    let day = day + 719_468;
+    let (cycle, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // Months from March on have 30.6 days on average, in a pattern that repeats.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (cycle * 400 + year + i128::from(month <= 2), month, day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +111,24 @@ mod tests {
         for (bytes, shown) in cases {
             assert_eq!(Quoted(bytes).to_string(), shown);
         }
+    }
+
+    #[test]
+    fn times_are_shown_in_utc() {
+        let cases: [(i64, u32, &str); 7] = [
+            (0, 0, "1970-01-01 00:00:00"),
+            (951_782_400, 0, "2000-02-29 00:00:00"),
+            (951_868_799, 5, "2000-02-29 23:59:59.000000005"),
+            (951_868_800, 0, "2000-03-01 00:00:00"),
+            (-1, 0, "1969-12-31 23:59:59"),
+            (4_107_542_400, 0, "2100-03-01 00:00:00"),
+            (-2_208_988_800, 0, "1900-01-01 00:00:00"),
+        ];
+        for (seconds, nanoseconds, shown) in cases {
+            assert_eq!(Utc(seconds, nanoseconds).to_string(), shown);
+        }
+        // No time is too far away.
+        assert!(!Utc(i64::MAX, 0).to_string().is_empty());
+        assert!(!Utc(i64::MIN, 0).to_string().is_empty());
     }
 }

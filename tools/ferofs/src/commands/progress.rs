@@ -19,6 +19,7 @@ pub struct Bar {
     what: &'static str,
     bar: Option<ProgressBar>,
     wanted: bool,
+    counting: bool,
 }
 
 impl Bar {
@@ -31,7 +32,14 @@ impl Bar {
             what,
             bar: None,
             wanted,
+            counting: false,
         }
+    }
+
+    /// The same for work on things other than bytes.
+    pub fn counting(mut self) -> Self {
+        self.counting = true;
+        self
     }
 
     /// Shows how far the work is.
@@ -53,6 +61,7 @@ impl Bar {
             None => ProgressBar::no_length(),
         };
         let template = match self.total {
+            Some(_) if self.counting => "{msg} {wide_bar} {pos}/{len} {eta}",
             Some(_) => "{msg} {wide_bar} {bytes}/{total_bytes} {eta}",
             None => "{msg} {spinner} {bytes} {bytes_per_sec}",
         };

@@ -2,7 +2,7 @@
 
 //! Writes a tree as an EROFS image: an index, whose file data lies in blobs beside it.
 //!
-//! [`plan`] decides where everything goes, [`emit`] writes it front to back. The order is that in
+//! `plan` decides where everything goes, `emit` writes it front to back. The order is that in
 //! which a tree is walked: what is in a directory lies together, sorted by name, its directories'
 //! contents behind it one after the other, so that `find -ls` reads the image once, forwards.
 //!

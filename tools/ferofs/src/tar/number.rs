@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn times() {
-        let cases: [(&[u8], Option<(i64, u32)>); 14] = [
+        type Case = (&'static [u8], Option<(i64, u32)>);
+        let cases: [Case; 14] = [
             (b"0", Some((0, 0))),
             (b"1350244992.023960108", Some((1_350_244_992, 23_960_108))),
             (b"1.5", Some((1, 500_000_000))),

@@ -241,16 +241,19 @@ impl<I: Input> Reader<I> {
             }
         };
         self.names(&header, extended);
-        let (offset, kind, rest) = self
-            .body(offset, &header)
-            .map_err(|error| error.of(&self.path))?;
+        let (body, common) = self.body(&header).map_err(|error| error.of(&self.path))?;
         self.ended = false;
-        let (mode, uid, gid, mtime) = rest;
-        let kind = match kind {
+        let kind = match body {
             Body::Plain(kind) => kind,
             Body::HardLink => Kind::HardLink(&self.link),
             Body::Symlink => Kind::Symlink(&self.link),
         };
+        let Common {
+            mode,
+            uid,
+            gid,
+            mtime,
+        } = common;
         Ok(Some(Entry {
             offset,
             path: &self.path,
@@ -306,12 +309,7 @@ impl<I: Input> Reader<I> {
     }
 
     /// Reads what the header at the reader's position says, and moves behind the entry.
-    #[allow(clippy::type_complexity)]
-    fn body(
-        &mut self,
-        offset: u64,
-        header: &Header,
-    ) -> Result<(u64, Body, (u16, u32, u32, Time)), Error> {
+    fn body(&mut self, header: &Header) -> Result<(Body, Common), Error> {
         let at = self.pos;
         let bad = |field: BadField| bad_field(at, &field);
         // A record replaces the field; a field that is replaced may be anything.
@@ -390,7 +388,15 @@ impl<I: Input> Reader<I> {
                 }
             }
         };
-        Ok((offset, body, (mode, uid, gid, mtime)))
+        Ok((
+            body,
+            Common {
+                mode,
+                uid,
+                gid,
+                mtime,
+            },
+        ))
     }
 
     /// Moves behind a hard link. Some writers give it the size of its target without the data,
@@ -487,6 +493,14 @@ impl<I: Input> Reader<I> {
             data: Data::Sparse(segments),
         })
     }
+}
+
+/// What entries of every kind have.
+struct Common {
+    mode: u16,
+    uid: u32,
+    gid: u32,
+    mtime: Time,
 }
 
 /// What an entry is, before its link is borrowed.

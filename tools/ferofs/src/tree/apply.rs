@@ -108,8 +108,13 @@ impl<'t> Applier<'t> {
         if entry.path.contains(&0) {
             return refuse("its path has a NUL in it");
         }
+        let mode = match entry.kind {
+            // Linux knows no other permissions of symbolic links.
+            Kind::Symlink(_) => 0o777,
+            _ => entry.mode,
+        };
         let attributes = Attributes {
-            mode: entry.mode,
+            mode,
             uid: entry.uid,
             gid: entry.gid,
             mtime: Some(entry.mtime),

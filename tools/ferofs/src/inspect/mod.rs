@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Looking into images, through the same code that the kernel module reads them with.
+//!
+//! [`Image`] is an image in a file, [`check`] walks all of it and lists what is wrong.
+
+pub mod check;
+mod file;
+
+use crate::error::Error;
+use crate::error::Result;
+use erofs_format::DirEntry;
+use erofs_format::Extent;
+use erofs_format::FileKind;
+use erofs_format::Inode;
+use erofs_format::Superblock;
+use erofs_format::ondisk;
+use std::path::Path;
+use std::path::PathBuf;
+
+pub use file::ImageFile;
+
+/// Why something in an image cannot be read.
+pub type ReadError = erofs_format::Error<std::io::Error>;
+
+/// An image in a file.
+pub struct Image {
+    path: PathBuf,
+    file: ImageFile,
+    superblock: Superblock,
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The name.
+    pub name: Vec<u8>,
+    /// The inode it refers to.
+    pub nid: u64,
+    /// The kind of file, as the directory has it.
+    pub file_type: u8,
+    /// Its position in the directory.
+    pub pos: u64,
+}
+
+impl From<&DirEntry<'_>> for Name {
+    fn from(entry: &DirEntry<'_>) -> Self {
+        let DirEntry {
+            name,
+            nid,
+            file_type,
+            pos,
+            ..
+        } = *entry;
+        Name {
+            name: name.to_vec(),
+            nid,
+            file_type,
+            pos,
+        }
+    }
+}
+
+impl Image {
+    /// Opens an image and reads its superblock.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened or read, or its superblock is wrong.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = ImageFile::open(path).map_err(Error::io("open", path))?;
+        let superblock =
+            Superblock::read(&file, ondisk::BLOCK_BITS_MAX).map_err(Error::format(path))?;
+        Ok(Image {
+            path: path.to_path_buf(),
+            file,
+            superblock,
+        })
+    }
+
+    /// Where the image is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The image's bytes.
+    pub fn file(&self) -> &ImageFile {
+        &self.file
+    }
+
+    /// Its superblock.
+    pub fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// Adds to an error which image it is about.
+    fn error(&self) -> impl Fn(ReadError) -> Error {
+        Error::format(&self.path)
+    }
+
+    /// The slots of its device table.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be read, or is wrong.
+    pub fn devices(&self) -> Result<Vec<erofs_format::DeviceSlot>> {
+        (0..self.superblock.device_count())
+            .map(|index| {
+                self.superblock
+                    .device(&self.file, index)
+                    .map_err(self.error())
+            })
+            .collect()
+    }
+
+    /// The root directory.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is wrong.
+    pub fn root(&self) -> Result<Inode> {
+        self.superblock.root(&self.file).map_err(self.error())
+    }
+
+    /// An inode.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is wrong.
+    pub fn inode(&self, nid: u64) -> Result<Inode> {
+        self.superblock.inode(&self.file, nid).map_err(self.error())
+    }
+
+    /// What a directory lists, `.` and `..` too.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is wrong.
+    pub fn names(&self, directory: &Inode) -> Result<Vec<Name>> {
+        let mut names = Vec::new();
+        let mut emit = |entry: &DirEntry<'_>| {
+            names.push(Name::from(entry));
+            true
+        };
+        directory
+            .read_dir(&self.superblock, &self.file, 0, &mut emit)
+            .map_err(self.error())?;
+        Ok(names)
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is wrong.
+    pub fn link_target(&self, link: &Inode) -> Result<Vec<u8>> {
+        let mut target = vec![0; ondisk::SYMLINK_MAX as usize];
+        let len = link
+            .read_link(&self.superblock, &self.file, &mut target)
+            .map_err(self.error())?;
+        target.truncate(len);
+        Ok(target)
+    }
+
+    /// The extents of a file, from its start to its end.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read, or are wrong.
+    pub fn extents<'a>(&'a self, inode: &'a Inode) -> impl Iterator<Item = Result<Extent>> + 'a {
+        let mut offset = 0;
+        std::iter::from_fn(move || {
+            if offset >= inode.size() {
+                return None;
+            }
+            let extent = inode.extent(&self.superblock, &self.file, offset);
+            offset = match &extent {
+                Ok(extent) if extent.len > 0 => extent.start.saturating_add(extent.len),
+                _ => u64::MAX,
+            };
+            Some(extent.map_err(self.error()))
+        })
+    }
+
+    /// What has a path in the image. Symbolic links are not followed; `..` works as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing with that path, or something on the way to it is wrong.
+    pub fn find(&self, path: &[u8]) -> Result<Inode> {
+        let mut at = self.root()?;
+        for part in path
+            .split(|byte| *byte == b'/')
+            .filter(|part| !part.is_empty())
+        {
+            let shown = || format!("{}: {}", self.path.display(), crate::text::Quoted(path));
+            if at.kind() != FileKind::Directory {
+                let shown = shown();
+                return Err(Error::Request(format!(
+                    "{shown}: something above it is no directory"
+                )));
+            }
+            if part == b"." {
+                continue;
+            }
+            let found = at
+                .lookup(&self.superblock, &self.file, part)
+                .map_err(self.error())?;
+            let Some(found) = found else {
+                return Err(Error::Request(format!("{}: not in the image", shown())));
+            };
+            at = self.inode(found.nid)?;
+        }
+        Ok(at)
+    }
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The `ferofs` command as people and scripts use it: output, messages, exit codes, and what is
+//! left behind.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use common::Scratch;
+use common::archive::Archive;
+use ferofs::digest::Digest;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::process::Child;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+/// A scratch directory with a tar in it, and the command run there.
+struct Session(Scratch);
+
+impl Session {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        fs::write(scratch.join("layer.tar"), layer()).unwrap();
+        Session(scratch)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferofs"));
+        command
+            .args(arguments)
+            .current_dir(&self.0.0)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must be quiet and succeed; returns what it prints.
+    fn good(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && errors.is_empty(),
+            "{arguments:?}: {errors}"
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail with this exit code; returns its message.
+    fn bad(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        errors
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0.0).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.0.join(name)).unwrap()
+    }
+}
+
+fn layer() -> Vec<u8> {
+    Archive::new()
+        .directory("./")
+        .directory("./etc/")
+        .file("./etc/hostname", "iron\n")
+        .symlink("./etc/mtab", "/proc/mounts")
+        .hard_link("./name", "./etc/hostname")
+        .end()
+}
+
+#[test]
+fn builds_the_same_image_every_time() {
+    let session = Session::new();
+    for output in ["one", "two"] {
+        assert_eq!(session.good(&["build", "-o", output, "layer.tar"]), "");
+    }
+    assert_eq!(session.read("one"), session.read("two"));
+    session.good(&["build", "--digest", "-o", "tagged", "layer.tar"]);
+    let mut child = session
+        .command(&["build", "--output", "piped", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&layer()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(session.read("tagged"), session.read("piped"));
+    let tag = format!("tag {}", Digest::of(&layer()));
+    assert!(session.good(&["dump", "tagged"]).contains(&tag));
+    assert!(session.good(&["dump", "one"]).contains("no tag"));
+    assert_eq!(
+        session.names(),
+        ["layer.tar", "one", "piped", "tagged", "two"]
+    );
+}
+
+#[test]
+fn dump_shows_tree_and_extents() {
+    let session = Session::new();
+    session.good(&["build", "-o", "image", "layer.tar"]);
+    let tree = session.good(&["dump", "--tree", "image"]);
+    let paths: Vec<_> = tree
+        .lines()
+        .map(|line| line.split(' ').next_back().unwrap())
+        .collect();
+    assert_eq!(
+        paths,
+        ["/", "/etc", "/etc/hostname", "/proc/mounts", "/name"]
+    );
+    let file = session.good(&["dump", "--path", "/etc/hostname", "image"]);
+    assert!(
+        file.contains("extent 0 to 5: in device 1 at 1536"),
+        "{file}"
+    );
+    let message = session.bad(1, &["dump", "--path", "/etc/passwd", "image"]);
+    assert!(
+        message.contains("\"/etc/passwd\": not in the image"),
+        "{message}"
+    );
+}
+
+#[test]
+fn leaves_nothing_behind_when_it_fails() {
+    let session = Session::new();
+    fs::write(session.0.join("broken.tar"), &layer()[..1600]).unwrap();
+    fs::write(session.0.join("old"), b"old").unwrap();
+    let message = session.bad(1, &["build", "-o", "old", "broken.tar"]);
+    assert!(message.starts_with("ferofs: broken.tar: at offset 1536: entry \"./etc/hostname\":"));
+    let message = session.bad(1, &["build", "-o", "layer.tar", "layer.tar"]);
+    assert!(
+        message.contains("layer.tar is the input layer.tar"),
+        "{message}"
+    );
+    for arguments in [
+        ["build", "-o", "image", "missing.tar"],
+        ["build", "-o", "no/image", "layer.tar"],
+        ["build", "-o", ".", "layer.tar"],
+        ["build", "-o", "image", "."],
+        ["build", "-o", "/dev/null", "layer.tar"],
+    ] {
+        let message = session.bad(1, &arguments);
+        assert!(
+            message.starts_with("ferofs: ") && message.lines().count() == 1,
+            "{message}"
+        );
+    }
+    assert_eq!(session.read("old"), b"old");
+    assert_eq!(session.read("layer.tar"), layer());
+    assert_eq!(session.names(), ["broken.tar", "layer.tar", "old"]);
+    session.bad(2, &["build", "layer.tar"]);
+    session.bad(2, &["build", "--no-such-option"]);
+    session.bad(2, &[]);
+}
+
+/// Waits for a child, but not for ever.
+fn wait(child: &mut Child) -> std::process::ExitStatus {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "it does not end"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn leaves_nothing_behind_on_a_signal() {
+    for signal in ["INT", "TERM", "HUP"] {
+        let session = Session::new();
+        let mut child = session
+            .command(&["build", "-o", "image", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&layer()[..1024]).unwrap();
+        while session.names().len() < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+            assert!(child.try_wait().unwrap().is_none());
+        }
+        let pid = child.id().to_string();
+        let killed = Command::new("kill")
+            .args([format!("-{signal}"), pid])
+            .status();
+        assert!(killed.unwrap().success());
+        assert_eq!(wait(&mut child).code(), Some(130));
+        assert_eq!(session.names(), ["layer.tar"]);
+        drop(stdin);
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let session = Session::new();
+    let mut archive = Archive::new();
+    for at in 0..20_000 {
+        archive = archive.file(&format!("directory/a-name-of-some-length-{at}"), "");
+    }
+    fs::write(session.0.join("large.tar"), archive.end()).unwrap();
+    session.good(&["build", "-o", "image", "large.tar"]);
+    let ferofs = env!("CARGO_BIN_EXE_ferofs");
+    for command in ["dump --tree image", "--help", "build --help"] {
+        let script = format!("set -o pipefail; {ferofs} {command} | head -1");
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(&session.0.0)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command}");
+    }
+}
+
+#[test]
+fn check_says_what_is_wrong_in_the_codes_of_fsck() {
+    let session = Session::new();
+    session.good(&["build", "--digest", "-o", "image", "layer.tar"]);
+    let good = "image: 2 directories, 2 other files, no errors\n";
+    assert_eq!(session.good(&["check", "image"]), good);
+    assert_eq!(
+        session.good(&["check", "image", "--device", "layer.tar", "--digest"]),
+        good
+    );
+    assert_eq!(session.good(&["check", "--quiet", "image"]), "");
+
+    let mut changed = layer();
+    changed[2000] ^= 1;
+    fs::write(session.0.join("changed.tar"), changed).unwrap();
+    fs::write(session.0.join("short.tar"), &layer()[..1536]).unwrap();
+    let message = session.bad(4, &["check", "image", "-d", "changed.tar", "--digest"]);
+    assert!(message.contains("changed.tar: its sha256 is"), "{message}");
+    let message = session.bad(4, &["check", "image", "-d", "short.tar"]);
+    assert!(
+        message.contains("device 1 has 1536 bytes, its slot says"),
+        "{message}"
+    );
+    assert!(
+        message.contains("\"/name\": its data at 0 is at 1536 to 1541"),
+        "{message}"
+    );
+
+    session.bad(8, &["check", "missing"]);
+    session.bad(8, &["check", "layer.tar"]);
+    session.bad(8, &["check", "image", "-d", "layer.tar", "-d", "layer.tar"]);
+    session.bad(2, &["check"]);
+}
+
+/// Where a file's inode is in an image.
+fn inode_position(session: &Session, path: &str) -> u64 {
+    let shown = session.good(&["dump", "--path", path, "image"]);
+    let at = shown.split("inode at offset ").nth(1).unwrap();
+    at.split(',').next().unwrap().parse().unwrap()
+}
+
+/// Puts the right checksum into an image.
+fn seal(session: &Session) {
+    let mut bytes = session.read("image");
+    let checksum = erofs_format::superblock_checksum(&bytes[1024..1536]);
+    bytes[1028..1032].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(session.0.join("image"), bytes).unwrap();
+}
+
+#[test]
+fn check_finds_everything_not_just_the_first() {
+    let session = Session::new();
+    session.good(&["build", "-o", "image", "layer.tar"]);
+    let image = fs::OpenOptions::new()
+        .write(true)
+        .open(session.0.join("image"))
+        .unwrap();
+    // A wrong link count, and a wrong type in the directory that lists it.
+    let file = inode_position(&session, "/etc/hostname");
+    let etc = inode_position(&session, "/etc");
+    image.write_all_at(&[7, 0], file + 6).unwrap();
+    // The directory has its own inode's number as that of the link: it is in itself.
+    let entries = etc + 32;
+    let own = (etc / 32).to_le_bytes();
+    image.write_all_at(&own, entries + 3 * 12).unwrap();
+    seal(&session);
+    let message = session.bad(4, &["check", "image"]);
+    for expected in [
+        "\"/name\": its link count is 7, but it has 2 names",
+        "\"/etc/mtab\": the directory \"/etc\" has this second name",
+        "\"/etc/mtab\": its directory says type 7, its inode 2",
+        "\"/etc\": its link count is 2, expected 3",
+    ] {
+        assert!(message.contains(expected), "{expected}\n{message}");
+    }
+    // A superblock that is not what its checksum says.
+    image.write_all_at(&[1], 1024 + 16).unwrap();
+    let message = session.bad(4, &["check", "image"]);
+    assert!(message.contains("checksum"), "{message}");
+}

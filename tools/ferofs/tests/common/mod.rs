@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What the integration tests share: archives made byte by byte, images made of them, and both
+//! described as text.
+
+#![allow(dead_code, missing_docs)]
+
+pub mod archive;
+
+use erofs_format::FileKind;
+use erofs_format::Source;
+use ferofs::build::apply_archive;
+use ferofs::image;
+use ferofs::inspect::Image;
+use ferofs::inspect::check::check;
+use ferofs::tar::FileInput;
+use ferofs::tar::Input;
+use ferofs::tar::StreamInput;
+use ferofs::text::Escaped;
+use ferofs::tree::Tree;
+use std::fs;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+/// A directory that is removed with all that is in it.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ferofs-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Tests make directories that cannot be written to.
+        let script = "chmod -R u+rwx \"$0\"; rm -rf \"$0\"";
+        std::process::Command::new("sh")
+            .args(["-c", script])
+            .arg(&self.0)
+            .status()
+            .unwrap();
+    }
+}
+
+/// Indexes an archive into a file.
+pub fn index(input: impl Input, path: &Path) -> Result<(), String> {
+    let mut tree = Tree::new();
+    let archive = apply_archive(input, &mut tree, 0, &mut ()).map_err(|error| error.to_string())?;
+    let device = image::Device {
+        size: archive.totals.size,
+        digest: archive.totals.digest,
+    };
+    let options = image::Options {
+        devices: vec![device],
+        ..image::Options::default()
+    };
+    let out = File::create(path).unwrap();
+    image::write(&tree, &options, out).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// Indexes an archive from a file and as a stream, which must come to the same, and checks the
+/// image.
+pub fn index_both_ways(tar: &Path, path: &Path) -> Result<Image, String> {
+    let file = File::open(tar).unwrap();
+    let size = file.metadata().unwrap().len();
+    let from_file = index(FileInput::new(file, size), path);
+    let image = from_file.map(|()| description(&Image::open(path).unwrap(), tar));
+    let from_stream = index(StreamInput::new(File::open(tar).unwrap()), path);
+    let image_of_stream = from_stream.map(|()| description(&Image::open(path).unwrap(), tar));
+    assert_eq!(image, image_of_stream, "as a file, and as a stream");
+    image?;
+    let image = Image::open(path).unwrap();
+    let report = check(&image, &[size], &mut |_| {}).unwrap();
+    assert_eq!(report.problems, []);
+    Ok(image)
+}
+
+/// A file: what it is, how many links, owner, time, size or device, path, and content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    pub kind: char,
+    pub mode: u32,
+    pub links: u64,
+    pub owner: (u32, u32),
+    pub mtime: (i64, u32),
+    pub size: String,
+    pub path: String,
+    pub content: String,
+}
+
+impl Described {
+    /// In one line, as the tests have it.
+    pub fn line(&self) -> String {
+        let Described {
+            kind,
+            mode,
+            links,
+            owner: (uid, gid),
+            mtime: (sec, nsec),
+            ..
+        } = self;
+        let mut line = format!("{kind}{mode:04o} {links} {uid}:{gid} {sec}");
+        if *nsec != 0 {
+            line += &format!(".{nsec:09}");
+        }
+        if !self.size.is_empty() {
+            line += &format!(" {}", self.size);
+        }
+        line += &format!(" {}", self.path);
+        if !self.content.is_empty() {
+            line += &format!(" {}", self.content);
+        }
+        line
+    }
+}
+
+/// Content of a file: as it is if it is short text, else its digest.
+fn shown(content: &[u8]) -> String {
+    let text = content.len() <= 40 && content.iter().all(|byte| (b' '..0x7f).contains(byte));
+    match text {
+        true => format!("= {}", Escaped(content)),
+        false => format!("= sha256:{}", ferofs::digest::Digest::of(content)),
+    }
+}
+
+/// All files in an image, sorted by path.
+pub fn description(image: &Image, tar: &Path) -> Vec<Described> {
+    let blob = fs::read(tar).unwrap();
+    let root = image.root().unwrap();
+    let mut left = vec![(b"/".to_vec(), root)];
+    let mut all = Vec::new();
+    while let Some((path, inode)) = left.pop() {
+        let (kind, size, content) = match inode.kind() {
+            FileKind::Directory => ('d', String::new(), String::new()),
+            FileKind::Fifo => ('p', String::new(), String::new()),
+            FileKind::Socket => ('s', String::new(), String::new()),
+            FileKind::CharacterDevice | FileKind::BlockDevice => {
+                let kind = if inode.kind() == FileKind::BlockDevice {
+                    'b'
+                } else {
+                    'c'
+                };
+                let device = format!("{},{}", inode.rdev_major(), inode.rdev_minor());
+                (kind, device, String::new())
+            }
+            FileKind::Symlink => {
+                let target = image.link_target(&inode).unwrap();
+                ('l', String::new(), format!("-> {}", Escaped(&target)))
+            }
+            FileKind::Regular => {
+                let mut content = Vec::new();
+                for extent in image.extents(&inode) {
+                    let extent = extent.unwrap();
+                    match extent.source {
+                        Source::Hole => content.resize(content.len() + extent.len as usize, 0),
+                        Source::Device { id: 1, pos } => {
+                            let range = pos as usize..(pos + extent.len) as usize;
+                            content.extend_from_slice(&blob[range]);
+                        }
+                        other => panic!("data of a file of an index at {other:?}"),
+                    }
+                }
+                assert_eq!(content.len() as u64, inode.size());
+                ('-', inode.size().to_string(), shown(&content))
+            }
+        };
+        all.push(Described {
+            kind,
+            mode: u32::from(inode.mode() & 0o7777),
+            links: inode.nlink().into(),
+            owner: (inode.uid(), inode.gid()),
+            mtime: (inode.mtime(), inode.mtime_nsec()),
+            size,
+            path: Escaped(&path).to_string(),
+            content,
+        });
+        if inode.kind() == FileKind::Directory {
+            for name in image.names(&inode).unwrap() {
+                if !matches!(name.name.as_slice(), b"." | b"..") {
+                    let mut child = path.clone();
+                    if !child.ends_with(b"/") {
+                        child.push(b'/');
+                    }
+                    child.extend_from_slice(&name.name);
+                    left.push((child, image.inode(name.nid).unwrap()));
+                }
+            }
+        }
+    }
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    all
+}
+
+/// All files in a directory of this machine, sorted by path.
+pub fn description_of_directory(root: &Path) -> Vec<Described> {
+    let mut left = vec![(b"/".to_vec(), root.to_path_buf())];
+    let mut all = Vec::new();
+    while let Some((path, real)) = left.pop() {
+        let metadata = fs::symlink_metadata(&real).unwrap();
+        let file_type = metadata.file_type();
+        let (kind, size, content) = if file_type.is_dir() {
+            ('d', String::new(), String::new())
+        } else if file_type.is_symlink() {
+            let target = fs::read_link(&real).unwrap();
+            (
+                'l',
+                String::new(),
+                format!("-> {}", Escaped(target.as_os_str().as_bytes())),
+            )
+        } else if file_type.is_fifo() {
+            ('p', String::new(), String::new())
+        } else {
+            (
+                '-',
+                metadata.len().to_string(),
+                shown(&fs::read(&real).unwrap()),
+            )
+        };
+        all.push(Described {
+            kind,
+            mode: metadata.mode() & 0o7777,
+            links: metadata.nlink(),
+            owner: (metadata.uid(), metadata.gid()),
+            mtime: (metadata.mtime(), metadata.mtime_nsec() as u32),
+            size,
+            path: Escaped(&path).to_string(),
+            content,
+        });
+        if file_type.is_dir() {
+            for entry in fs::read_dir(&real).unwrap() {
+                let entry = entry.unwrap();
+                let mut child = path.clone();
+                if !child.ends_with(b"/") {
+                    child.push(b'/');
+                }
+                child.extend_from_slice(entry.file_name().as_bytes());
+                left.push((child, entry.path()));
+            }
+        }
+    }
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    all
+}
