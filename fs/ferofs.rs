@@ -18,6 +18,8 @@ mod devices;
 mod dir;
 mod file;
 mod inode;
+#[cfg(CONFIG_KUNIT = "y")]
+mod kunit;
 mod metadata;
 mod options;
 mod report;

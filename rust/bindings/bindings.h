@@ -5,6 +5,7 @@
  * Used by Kbuild alone; the result is included by ../vfs/bindings.rs.
  */
 #include <linux/backing-file.h>
+#include <linux/delay.h>
 #include <linux/fadvise.h>
 #include <linux/fiemap.h>
 #include <linux/filelock.h>

@@ -11,6 +11,7 @@
 #include <linux/posix_acl.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
+#include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include "vfs.h"
@@ -220,3 +221,10 @@ bool vfs_helper_is_err(const void *ptr)
 {
 	return IS_ERR(ptr);
 }
+
+#if IS_ENABLED(CONFIG_KUNIT)
+struct file *vfs_helper_kunit_file(loff_t size)
+{
+	return shmem_kernel_file_setup("ferofs-kunit", size, EMPTY_VMA_FLAGS);
+}
+#endif

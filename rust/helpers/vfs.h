@@ -62,4 +62,8 @@ int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct fil
 					  struct file *user);
 bool vfs_helper_is_err(const void *ptr);
 
+#if IS_ENABLED(CONFIG_KUNIT)
+struct file *vfs_helper_kunit_file(loff_t size);
+#endif
+
 #endif

@@ -25,6 +25,8 @@ pub(crate) mod file;
 pub(crate) mod folio;
 pub(crate) mod fs_type;
 pub(crate) mod inode;
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) mod kunit;
 mod layout;
 mod opener;
 mod page_cache;

@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! KUnit suites, which run when the module is loaded into a kernel with KUnit.
+//!
+//! For the format cargo runs full tests in userspace; the suites here show, on images made in memory,
+//! that what the kernel's build made of the same source gives the same answers. Mount options are
+//! parsed as the VFS passes them, and page caches filled from real files.
+
+use crate::erofs;
+use crate::erofs::ondisk;
+use crate::erofs::Source;
+use crate::erofs::Superblock;
+use kernel::prelude::*;
+use zerocopy::IntoBytes;
+
+/// The block size of the images here, in bytes.
+const BLOCK: usize = 512;
+
+/// The nid of the root directory.
+const ROOT: u16 = 48;
+
+/// The bytes of an image.
+struct Image(KVec<u8>);
+
+impl Image {
+    /// An image with a superblock, and room for 32 blocks.
+    fn new(superblock: &ondisk::Superblock) -> Result<Self> {
+        let mut image = Self(KVec::from_elem(0, 32 * BLOCK, GFP_KERNEL)?);
+        image.put(ondisk::SUPER_OFFSET as usize, superblock.as_bytes())?;
+        Ok(image)
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) -> Result {
+        let end = at.checked_add(bytes.len()).ok_or(EINVAL)?;
+        self.0.get_mut(at..end).ok_or(EINVAL)?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Puts an inode where its nid says, and behind it what follows it.
+    fn put_inode(&mut self, nid: u16, inode: &ondisk::InodeExtended, tail: &[u8]) -> Result {
+        let at = usize::from(nid) * 32;
+        self.put(at, inode.as_bytes())?;
+        self.put(at + core::mem::size_of_val(inode), tail)
+    }
+
+    fn read(&self) -> Result<Superblock, erofs::Error<core::convert::Infallible>> {
+        Superblock::read(&&self.0[..], 12)
+    }
+}
+
+fn superblock() -> ondisk::Superblock {
+    let mut sb = <ondisk::Superblock as zerocopy::FromZeros>::new_zeroed();
+    sb.magic = ondisk::SUPER_MAGIC.into();
+    sb.blkszbits = 9;
+    sb.rootnid_2b = ROOT.into();
+    sb.blocks_lo = 32.into();
+    sb
+}
+
+fn inode(mode: u16, layout: u16, size: usize, start: u32) -> ondisk::InodeExtended {
+    let mut inode = <ondisk::InodeExtended as zerocopy::FromZeros>::new_zeroed();
+    inode.i_format = (ondisk::format::EXTENDED | layout << ondisk::format::LAYOUT_SHIFT).into();
+    inode.i_mode = (mode | 0o644).into();
+    inode.i_nlink = 1.into();
+    inode.i_size = (size as u64).into();
+    inode.i_u = start.into();
+    inode
+}
+
+/// A directory of `names`, in order, in as many blocks as they need.
+fn directory(names: &[KVec<u8>]) -> Result<KVec<u8>> {
+    let mut blocks = KVec::new();
+    let mut rest = names;
+    while !rest.is_empty() {
+        let mut count = 0;
+        let mut used = 0;
+        while let Some(name) = rest.get(count) {
+            if used + 12 + name.len() > BLOCK {
+                break;
+            }
+            used += 12 + name.len();
+            count += 1;
+        }
+        let (these, others) = rest.split_at(count);
+        let start = blocks.len();
+        let mut nameoff = 12 * these.len();
+        for (index, name) in these.iter().enumerate() {
+            let mut entry = <ondisk::DirectoryEntry as zerocopy::FromZeros>::new_zeroed();
+            entry.nid = (1000 + names.len() as u64 - rest.len() as u64 + index as u64).into();
+            entry.nameoff = (nameoff as u16).into();
+            entry.file_type = ondisk::file_type::REGULAR;
+            blocks.extend_from_slice(entry.as_bytes(), GFP_KERNEL)?;
+            nameoff += name.len();
+        }
+        for name in these {
+            blocks.extend_from_slice(name, GFP_KERNEL)?;
+        }
+        rest = others;
+        if !rest.is_empty() {
+            blocks.resize(start + BLOCK, 0, GFP_KERNEL)?;
+        }
+    }
+    Ok(blocks)
+}
+
+/// `count` names in order, of lengths from 2 to 31.
+fn names(count: usize) -> Result<KVec<KVec<u8>>> {
+    let mut names = KVec::with_capacity(count, GFP_KERNEL)?;
+    for index in 0..count {
+        let mut name = KVec::new();
+        name.push(b'a' + (index / 26) as u8, GFP_KERNEL)?;
+        name.push(b'a' + (index % 26) as u8, GFP_KERNEL)?;
+        name.resize(2 + index % 30, b'x', GFP_KERNEL)?;
+        names.push(name, GFP_KERNEL)?;
+    }
+    Ok(names)
+}
+
+#[kunit_tests(ferofs_superblock)]
+mod superblocks {
+    use super::*;
+
+    #[test]
+    fn reads_what_is_there() -> Result {
+        let image = Image::new(&superblock())?;
+        let sb = image.read().map_err(|_| EINVAL)?;
+        assert_eq!(sb.block_bits(), 9);
+        assert_eq!(sb.block_size(), 512);
+        assert_eq!(sb.blocks(), 32);
+        assert_eq!(sb.root_nid(), u64::from(ROOT));
+        assert_eq!(sb.device_count(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_what_is_wrong() -> Result {
+        let changes: [(&str, fn(&mut ondisk::Superblock)); 5] = [
+            ("block size of 256", |sb| sb.blkszbits = 8),
+            ("block size of 128 KiB", |sb| sb.blkszbits = 17),
+            ("directory blocks", |sb| sb.dirblkbits = 1),
+            ("checksum", |sb| {
+                sb.feature_compat = ondisk::compat::SB_CHKSUM.into();
+                sb.checksum = 1.into();
+            }),
+            ("unknown feature", |sb| sb.feature_incompat = 0x8000_0000.into()),
+        ];
+        for (what, change) in changes {
+            let mut sb = superblock();
+            change(&mut sb);
+            let refused = matches!(
+                Image::new(&sb)?.read(),
+                Err(erofs::Error::Corrupt(_) | erofs::Error::Unsupported(_))
+            );
+            if !refused {
+                pr_err!("not refused: {}\n", what);
+            }
+            assert!(refused);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tells_other_files_from_images() -> Result {
+        let mut sb = superblock();
+        sb.magic = 0x1234.into();
+        assert!(matches!(
+            Image::new(&sb)?.read(),
+            Err(erofs::Error::NotErofs)
+        ));
+        Ok(())
+    }
+}
+
+#[kunit_tests(ferofs_directory)]
+mod directories {
+    use super::*;
+
+    /// An image whose root directory has `names`.
+    fn image(names: &[KVec<u8>]) -> Result<Image> {
+        let mut image = Image::new(&superblock())?;
+        let blocks = directory(names)?;
+        let root = inode(
+            ondisk::mode::DIRECTORY,
+            ondisk::layout::FLAT_PLAIN,
+            blocks.len(),
+            8,
+        );
+        image.put_inode(ROOT, &root, &[])?;
+        image.put(8 * BLOCK, &blocks)?;
+        Ok(image)
+    }
+
+    #[test]
+    fn finds_every_name_and_no_other() -> Result {
+        for count in [1, 2, 17, 18, 19, 150] {
+            let names = names(count)?;
+            let image = image(&names)?;
+            let meta = &&image.0[..];
+            let sb = image.read().map_err(|_| EINVAL)?;
+            let root = sb.root(meta).map_err(|_| EINVAL)?;
+            for (index, name) in names.iter().enumerate() {
+                let found = root.lookup(&sb, meta, name).map_err(|_| EINVAL)?;
+                assert_eq!(found.map(|entry| entry.nid), Some(1000 + index as u64));
+                let mut longer = KVec::new();
+                longer.extend_from_slice(name, GFP_KERNEL)?;
+                longer.push(b'!', GFP_KERNEL)?;
+                let found = root.lookup(&sb, meta, &longer).map_err(|_| EINVAL)?;
+                assert!(found.is_none());
+            }
+            for name in [&b"\x01"[..], b"a", b"zz", b"\xff"] {
+                assert!(root.lookup(&sb, meta, name).map_err(|_| EINVAL)?.is_none());
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn lists_on_from_every_position() -> Result {
+        let names = names(100)?;
+        let image = image(&names)?;
+        let meta = &&image.0[..];
+        let sb = image.read().map_err(|_| EINVAL)?;
+        let root = sb.root(meta).map_err(|_| EINVAL)?;
+        let mut positions = KVec::new();
+        let mut failed = false;
+        root.read_dir(&sb, meta, 0, &mut |entry| {
+            failed |= positions.push(entry.pos, GFP_KERNEL).is_err();
+            true
+        })
+        .map_err(|_| EINVAL)?;
+        assert!(!failed);
+        assert_eq!(positions.len(), names.len());
+        for (skipped, start) in positions.iter().enumerate() {
+            let mut index = skipped;
+            let mut same = true;
+            root.read_dir(&sb, meta, *start, &mut |entry| {
+                same &= names.get(index).is_some_and(|name| name[..] == *entry.name);
+                index += 1;
+                true
+            })
+            .map_err(|_| EINVAL)?;
+            assert!(same);
+            assert_eq!(index, names.len());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_names_outside_of_their_block() -> Result {
+        let mut image = image(&names(3)?)?;
+        // The second entry's nameoff.
+        image.put(8 * BLOCK + 12 + 8, &600u16.to_le_bytes())?;
+        let meta = &&image.0[..];
+        let sb = image.read().map_err(|_| EINVAL)?;
+        let root = sb.root(meta).map_err(|_| EINVAL)?;
+        assert!(matches!(
+            root.read_dir(&sb, meta, 0, &mut |_| true),
+            Err(erofs::Error::Corrupt(_))
+        ));
+        Ok(())
+    }
+}
+
+#[kunit_tests(ferofs_mapping)]
+mod mapping {
+    use super::*;
+
+    /// Checks that a file's extents are `expected`: start, length, source.
+    fn check(image: &Image, expected: &[(u64, u64, Source)]) -> Result {
+        let meta = &&image.0[..];
+        let sb = image.read().map_err(|_| EINVAL)?;
+        let file = sb.inode(meta, 64).map_err(|_| EINVAL)?;
+        let mut pos = 0;
+        for (start, len, source) in expected {
+            let extent = file.extent(&sb, meta, pos).map_err(|_| EINVAL)?;
+            if (extent.start, extent.len, extent.source) != (*start, *len, *source) {
+                pr_err!("at {}: {} + {}\n", pos, extent.start, extent.len);
+                return Err(EINVAL);
+            }
+            pos = extent.start + extent.len;
+        }
+        if pos == file.size() {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    }
+
+    #[test]
+    fn maps_plain_files() -> Result {
+        let mut image = Image::new(&superblock())?;
+        let file = inode(ondisk::mode::REGULAR, ondisk::layout::FLAT_PLAIN, 1300, 20);
+        image.put_inode(64, &file, &[])?;
+        check(
+            &image,
+            &[(0, 1300, Source::Device { id: 0, pos: 20 * 512 })],
+        )
+    }
+
+    #[test]
+    fn maps_inline_tails() -> Result {
+        let mut image = Image::new(&superblock())?;
+        let file = inode(ondisk::mode::REGULAR, ondisk::layout::FLAT_INLINE, 1300, 20);
+        image.put_inode(64, &file, &[7; 276])?;
+        check(
+            &image,
+            &[
+                (0, 1024, Source::Device { id: 0, pos: 20 * 512 }),
+                (1024, 276, Source::Metadata { pos: 64 * 32 + 64 }),
+            ],
+        )
+    }
+
+    #[test]
+    fn maps_chunks_and_merges_what_touches() -> Result {
+        let mut sb = superblock();
+        sb.feature_incompat = (ondisk::incompat::CHUNKED_FILE | ondisk::incompat::DEVICE_TABLE).into();
+        sb.extra_devices = 2.into();
+        sb.devt_slotoff = 12.into();
+        let mut image = Image::new(&sb)?;
+        let file = inode(
+            ondisk::mode::REGULAR,
+            ondisk::layout::CHUNK_BASED,
+            7 * BLOCK - 100,
+            ondisk::chunk::INDEXES.into(),
+        );
+        // Two that touch, one on another device right behind, two holes, the image itself.
+        let chunks = [(1, 10), (1, 11), (2, 12), (0, u32::MAX), (0, u32::MAX), (0, 3), (0, 5)];
+        let mut table = KVec::new();
+        for (device, block) in chunks {
+            let mut index = <ondisk::ChunkIndex as zerocopy::FromZeros>::new_zeroed();
+            index.device_id = device.into();
+            index.startblk_lo = block.into();
+            if block == u32::MAX {
+                index.startblk_hi = u16::MAX.into();
+            }
+            table.extend_from_slice(index.as_bytes(), GFP_KERNEL)?;
+        }
+        image.put_inode(64, &file, &table)?;
+        check(
+            &image,
+            &[
+                (0, 1024, Source::Device { id: 1, pos: 5120 }),
+                (1024, 512, Source::Device { id: 2, pos: 6144 }),
+                (1536, 1024, Source::Hole),
+                (2560, 512, Source::Device { id: 0, pos: 1536 }),
+                (3072, 412, Source::Device { id: 0, pos: 2560 }),
+            ],
+        )
+    }
+
+    #[test]
+    fn refuses_devices_that_are_not_there() -> Result {
+        let mut sb = superblock();
+        sb.feature_incompat = ondisk::incompat::CHUNKED_FILE.into();
+        let mut image = Image::new(&sb)?;
+        let file = inode(
+            ondisk::mode::REGULAR,
+            ondisk::layout::CHUNK_BASED,
+            BLOCK,
+            ondisk::chunk::INDEXES.into(),
+        );
+        let mut index = <ondisk::ChunkIndex as zerocopy::FromZeros>::new_zeroed();
+        index.device_id = 9.into();
+        image.put_inode(64, &file, index.as_bytes())?;
+        let meta = &&image.0[..];
+        let sb = image.read().map_err(|_| EINVAL)?;
+        let file = sb.inode(meta, 64).map_err(|_| EINVAL)?;
+        assert!(file.extent(&sb, meta, 0).is_err());
+        Ok(())
+    }
+}
+
+#[kunit_tests(ferofs_options)]
+mod options {
+    use crate::vfs::kunit::Registered;
+    use crate::Ferofs;
+    use kernel::prelude::*;
+    use kernel::str::CStr;
+
+    /// Options in order, and the error of the last.
+    type Case = (&'static [(&'static CStr, Option<&'static CStr>)], Result);
+
+    const CASES: &[Case] = &[
+        (&[(c"source", Some(c"/image"))], Ok(())),
+        (&[(c"device", Some(c"/blob"))], Ok(())),
+        (
+            &[(c"device", Some(c"/blob")), (c"device", Some(c"/blob"))],
+            Ok(()),
+        ),
+        (&[(c"user_xattr", None), (c"nouser_xattr", None)], Ok(())),
+        (&[(c"acl", None), (c"noacl", None)], Ok(())),
+        (
+            &[(c"source", Some(c"/a")), (c"source", Some(c"/b"))],
+            Err(EINVAL),
+        ),
+        (&[(c"device", Some(c""))], Err(EINVAL)),
+        (&[(c"device", None)], Err(EINVAL)),
+        (&[(c"nodevice", None)], Err(EINVAL)),
+        (&[(c"acl", Some(c"yes"))], Err(EINVAL)),
+        (&[(c"unheard_of", Some(c"1"))], Err(EINVAL)),
+    ];
+
+    #[test]
+    fn are_taken_or_refused() -> Result {
+        let ferofs = Registered::<Ferofs>::get()?;
+        for (number, (options, expected)) in CASES.iter().enumerate() {
+            let result = ferofs.parse(options);
+            if result != *expected {
+                pr_err!("case {}: {:?}\n", number, result);
+            }
+            assert!(result == *expected);
+        }
+        Ok(())
+    }
+}
+
+#[kunit_tests(ferofs_page_cache)]
+mod page_cache {
+    use crate::vfs::backing::BackingFile;
+    use crate::vfs::kunit::check;
+    use crate::vfs::kunit::file;
+    use crate::vfs::kunit::pattern;
+    use crate::vfs::kunit::tick;
+    use crate::vfs::kunit::write;
+    use crate::vfs::kunit::Registered;
+    use crate::vfs::range::RangeCache;
+    use crate::Ferofs;
+    use kernel::prelude::*;
+
+    #[test]
+    fn ends_where_the_range_does() -> Result {
+        let ferofs = Registered::<Ferofs>::get()?;
+        let mount = ferofs.shared();
+        // Within a page, at its end, behind it, and over many; from aligned and other starts.
+        for len in [1, 511, 4095, 4096, 4097, 8192, 300_000] {
+            for start in [0, 512, 4096, 777] {
+                check(mount, 400_000, start, len)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn reaches_the_end_of_the_file() -> Result {
+        let ferofs = Registered::<Ferofs>::get()?;
+        let mount = ferofs.shared();
+        for len in [1, 512, 2048, 4096, 5000, 70_001] {
+            check(mount, len, 0, len)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn fails_behind_the_end_of_the_file_and_only_there() -> Result {
+        let ferofs = Registered::<Ferofs>::get()?;
+        let mount = ferofs.shared();
+        let backing = BackingFile::from_file(file(3 * 4096)?)?;
+        let cache = RangeCache::get(mount, &backing, 0, 10 * 4096)?;
+        assert_eq!(cache.bytes(9 * 4096).err(), Some(EIO));
+        assert_eq!(cache.bytes(0)?.first().copied(), Some(pattern(0)));
+        assert_eq!(cache.bytes(2 * 4096)?.first().copied(), Some(pattern(8192)));
+        assert_eq!(cache.bytes(3 * 4096).err(), Some(EIO));
+        Ok(())
+    }
+
+    #[test]
+    fn is_right_after_the_file_was_repaired() -> Result {
+        let ferofs = Registered::<Ferofs>::get()?;
+        let mount = ferofs.shared();
+        let file = file(4096)?;
+        let backing = BackingFile::from_file(file.clone())?;
+        let cache = RangeCache::get(mount, &backing, 0, 8192)?;
+        assert_eq!(cache.bytes(4096).err(), Some(EIO));
+        write(&file, 4096, &[9; 4096])?;
+        assert!(cache.bytes(4096)?.iter().all(|byte| *byte == 9));
+        Ok(())
+    }
+
+    #[test]
+    fn is_shared_by_those_who_want_the_same() -> Result {
+        let ferofs = Registered::<Ferofs>::get()?;
+        let mount = ferofs.shared();
+        let backing = BackingFile::from_file(file(20_000)?)?;
+        let first = RangeCache::get(mount, &backing, 512, 10_000)?;
+        let same = RangeCache::get(mount, &backing, 512, 10_000)?;
+        let shorter = RangeCache::get(mount, &backing, 512, 9_999)?;
+        let other = RangeCache::get(mount, &backing, 1024, 10_000)?;
+        first.bytes(0)?;
+        assert!(same.cached_bytes(0).is_ok());
+        assert_eq!(shorter.cached_bytes(0).err(), Some(EAGAIN));
+        assert_eq!(other.cached_bytes(0).err(), Some(EAGAIN));
+        Ok(())
+    }
+
+    #[test]
+    fn is_not_shared_with_what_the_file_was() -> Result {
+        let ferofs = Registered::<Ferofs>::get()?;
+        let mount = ferofs.shared();
+        let file = file(4096)?;
+        let backing = BackingFile::from_file(file.clone())?;
+        let before = RangeCache::get(mount, &backing, 0, 4096)?;
+        assert_eq!(before.bytes(0)?.first().copied(), Some(pattern(0)));
+        tick();
+        write(&file, 0, &[9; 4096])?;
+        let after = RangeCache::get(mount, &backing, 0, 4096)?;
+        assert_eq!(after.bytes(0)?.first().copied(), Some(9));
+        Ok(())
+    }
+}
