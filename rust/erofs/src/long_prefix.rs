@@ -94,7 +94,6 @@ impl LongPrefixes {
     }
 
     /// Finds a prefix, to which the attribute at `entry_pos` refers.
-    #[inline(never)]
     fn find<M: Metadata>(
         &mut self,
         sb: &Superblock,
