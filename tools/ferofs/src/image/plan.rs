@@ -24,7 +24,7 @@ use std::collections::HashMap;
 /// Largest chunk size relative to the block size that the format has room for.
 const MAX_CHUNK_BITS: u32 = 31;
 /// A file whose chunk indexes would take more than this is refused: its holes are too many.
-const MAX_INDEX_BYTES: u64 = 4 << 30;
+const MAX_INDEX_BYTES: u64 = 1 << 30;
 
 /// Where everything goes.
 pub struct Plan {

@@ -24,6 +24,9 @@ use crate::text::Quoted;
 /// Extended headers with more data than this are refused, not read.
 const MAX_EXTENDED: u64 = 16 << 20;
 
+/// More notes than this about one archive help nobody.
+const MAX_NOTES: u32 = 20;
+
 /// Goes through the entries of an archive.
 pub struct Reader<I> {
     input: I,
@@ -39,6 +42,7 @@ pub struct Reader<I> {
     path: Vec<u8>,
     link: Vec<u8>,
     notes: Vec<String>,
+    note_count: u32,
 }
 
 /// What the extended headers in front of an entry said besides PAX records.
@@ -71,6 +75,7 @@ impl<I: Input> Reader<I> {
             path: Vec::new(),
             link: Vec::new(),
             notes: Vec::new(),
+            note_count: 0,
         }
     }
 
@@ -96,6 +101,14 @@ impl<I: Input> Reader<I> {
     }
 
     fn note(&mut self, at: u64, what: &str) {
+        self.note_count = self.note_count.saturating_add(1);
+        if self.note_count > MAX_NOTES {
+            if self.note_count == MAX_NOTES + 1 {
+                self.notes
+                    .push(format!("at offset {at}: more of the kind, not listed"));
+            }
+            return;
+        }
         self.notes.push(format!("at offset {at}: {what}"));
     }
 
@@ -485,6 +498,10 @@ impl<I: Input> Reader<I> {
         size: u64,
         stored: u64,
     ) -> Result<Kind<'static>, Error> {
+        if i64::try_from(size).is_err() {
+            let problem = format!("a sparse file of {size} bytes, more than any file can have");
+            return Err(Error::invalid(self.pos, problem));
+        }
         let segments = sparse::segments(numbers, data, size, stored)
             .map_err(|problem| Error::invalid(self.pos, problem))?;
         self.skip(data, stored)?;
