@@ -40,6 +40,8 @@ pub struct Feature {
     pub name: &'static str,
     /// The bits, or the value, that asked for it.
     pub bits: u32,
+    /// Offset in the image, in bytes, of the structure that asks for it.
+    pub at: u64,
 }
 
 impl<E> Error<E> {
@@ -49,8 +51,8 @@ impl<E> Error<E> {
     }
 
     /// An [`Error::Unsupported`].
-    pub(super) const fn unsupported(name: &'static str, bits: u32) -> Self {
-        Error::Unsupported(Feature { name, bits })
+    pub(super) const fn unsupported(name: &'static str, bits: u32, at: u64) -> Self {
+        Error::Unsupported(Feature { name, bits, at })
     }
 
     /// The same error, with `f` applied to the error of the metadata's source.
@@ -84,7 +86,11 @@ impl fmt::Display for Corrupt {
 
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({:#x}) is not supported", self.name, self.bits)
+        write!(
+            f,
+            "{} ({:#x}) is not supported, at offset {}",
+            self.name, self.bits, self.at
+        )
     }
 }
 

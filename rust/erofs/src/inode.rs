@@ -169,6 +169,7 @@ impl Superblock {
             size: inode_size,
         } = self.read_inode(&mut cursor, pos)?;
         let corrupt = |what| Err(Error::corrupt(what, pos));
+        let unsupported = |name, bits: u16| Err(Error::unsupported(name, bits.into(), pos));
 
         let format = fields.i_format.get();
         let size = fields.i_size.get();
@@ -200,11 +201,11 @@ impl Superblock {
             }
             layout::FLAT_PLAIN => self.plain_layout(&fields, address_mask)?,
             layout::FLAT_INLINE => self.inline_layout(&fields, data_pos)?,
-            layout::CHUNK_BASED => self.chunk_layout(&fields, data_pos)?,
+            layout::CHUNK_BASED => self.chunk_layout(&fields, pos, data_pos)?,
             layout @ (layout::COMPRESSED_FULL | layout::COMPRESSED_COMPACT) => {
-                return Err(Error::unsupported("compression", u32::from(layout)));
+                return unsupported("compression", layout);
             }
-            layout => return Err(Error::unsupported("data layout", u32::from(layout))),
+            layout => return unsupported("data layout", layout),
         };
         let (blocks_end, metadata_end) = match layout {
             Layout::Hole => (0, 0),
@@ -276,7 +277,7 @@ impl Superblock {
         let format = compact.i_format.get();
         if format & !format::ALL != 0 {
             let bits = u32::from(format & !format::ALL);
-            return Err(Error::unsupported("inode format", bits));
+            return Err(Error::unsupported("inode format", bits, pos));
         }
         if format & format::EXTENDED != 0 {
             let fields = match ondisk::InodeExtended::read_from_prefix(bytes) {
@@ -350,13 +351,18 @@ impl Superblock {
         Ok(Layout::Inline { start, tail })
     }
 
-    /// Layout of a chunk-based inode whose metadata ends at `end`.
-    fn chunk_layout<E>(&self, fields: &ondisk::InodeExtended, end: u64) -> Result<Layout, E> {
+    /// Layout of a chunk-based inode at `pos`, whose metadata ends at `end`.
+    fn chunk_layout<E>(
+        &self,
+        fields: &ondisk::InodeExtended,
+        pos: u64,
+        end: u64,
+    ) -> Result<Layout, E> {
         let bits = fields.i_u.get();
         // The upper 16 bits are reserved.
         let format = bits as u16;
         if format & !chunk::ALL != 0 {
-            return Err(Error::unsupported("chunk format", u32::from(format)));
+            return Err(Error::unsupported("chunk format", format.into(), pos));
         }
         let indexes = format & chunk::INDEXES != 0;
         let below = entry_size(indexes).wrapping_sub(1);

@@ -8,6 +8,7 @@ use super::inode::{FileKind, Inode};
 use super::metadata::{Cursor, Metadata};
 use super::ondisk;
 use super::ondisk::{compat, incompat};
+use zerocopy::byteorder::little_endian::U32;
 
 /// An image's superblock.
 ///
@@ -56,24 +57,36 @@ impl Superblock {
     /// - [`Error::Io`] if the metadata cannot be read.
     pub fn read<M: Metadata>(meta: &M, max_block_bits: u8) -> Result<Self, M::Error> {
         let at = ondisk::SUPER_OFFSET;
-        if meta.size() < at.saturating_add(size_of::<ondisk::Superblock>() as u64) {
+        let mut cursor = Cursor::new(meta);
+        let magic_end = at.saturating_add(size_of::<U32>() as u64);
+        if meta.size() < magic_end
+            || cursor
+                .read_struct::<U32>(at, "superblock ends beyond the image")?
+                .get()
+                != ondisk::SUPER_MAGIC
+        {
             return Err(Error::NotErofs);
         }
         let disk: ondisk::Superblock =
-            Cursor::new(meta).read_struct(at, "superblock is cut off")?;
-        if disk.magic.get() != ondisk::SUPER_MAGIC {
-            return Err(Error::NotErofs);
-        }
+            cursor.read_struct(at, "superblock ends beyond the image")?;
         if !(ondisk::BLOCK_BITS_MIN..=ondisk::BLOCK_BITS_MAX).contains(&disk.blkszbits) {
             return Err(Error::corrupt("superblock's block size is invalid", at));
         }
         if disk.blkszbits > max_block_bits {
             let bits = u32::from(disk.blkszbits);
-            return Err(Error::unsupported("block size above the page size", bits));
+            return Err(Error::unsupported(
+                "block size above the page size",
+                bits,
+                ondisk::SUPER_OFFSET,
+            ));
         }
         if disk.dirblkbits != 0 {
             let bits = u32::from(disk.dirblkbits);
-            return Err(Error::unsupported("directory block size", bits));
+            return Err(Error::unsupported(
+                "directory block size",
+                bits,
+                ondisk::SUPER_OFFSET,
+            ));
         }
         if disk.feature_compat.get() & compat::SB_CHKSUM != 0 {
             verify_checksum(meta, &disk)?;
@@ -373,15 +386,27 @@ fn refuse_features<E>(disk: &ondisk::Superblock) -> Result<(), E> {
     let bits = disk.feature_incompat.get();
     let unknown = bits & !incompat::ALL;
     if unknown != 0 {
-        return Err(Error::unsupported("unknown incompatible feature", unknown));
+        return Err(Error::unsupported(
+            "unknown incompatible feature",
+            unknown,
+            ondisk::SUPER_OFFSET,
+        ));
     }
     if bits & incompat::METABOX != 0 {
-        return Err(Error::unsupported("metabox", incompat::METABOX));
+        return Err(Error::unsupported(
+            "metabox",
+            incompat::METABOX,
+            ondisk::SUPER_OFFSET,
+        ));
     }
     // Without algorithms the compression bits may be set, and mean the features that share them.
     let algorithms = u32::from(disk.available_compr_algs.get());
     if algorithms != 0 || bits & (incompat::LZ4_0PADDING | incompat::ZTAILPACKING) != 0 {
-        return Err(Error::unsupported("compression", bits));
+        return Err(Error::unsupported(
+            "compression",
+            bits,
+            ondisk::SUPER_OFFSET,
+        ));
     }
     Ok(())
 }

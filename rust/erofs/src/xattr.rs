@@ -320,7 +320,8 @@ impl Inode {
     fn xattr_entries<E>(&self) -> Result<Entries, E> {
         let body = self.xattrs();
         if body.size == BODY_HEADER_SIZE {
-            return Err(Error::unsupported("empty attribute body", body.size));
+            let what = "empty attribute body";
+            return Err(Error::unsupported(what, body.size, self.pos()));
         }
         Ok(Entries::new(body))
     }

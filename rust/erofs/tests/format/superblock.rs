@@ -230,7 +230,10 @@ fn messages() {
     let mut image = Image::new(12);
     image.superblock.feature_incompat = incompat::METABOX.into();
     let error = Superblock::read(&image.finish(), 12).unwrap_err();
-    assert_eq!(error.to_string(), "metabox (0x100) is not supported");
+    assert_eq!(
+        error.to_string(),
+        "metabox (0x100) is not supported, at offset 1024"
+    );
     image.superblock.fixed_nsec = u32::MAX.into();
     image.superblock.feature_incompat = 0.into();
     let error = Superblock::read(&image.finish(), 12).unwrap_err();
