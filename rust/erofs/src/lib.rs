@@ -8,7 +8,21 @@
 //! were checked. It does not allocate, does not panic whatever the bytes are, and every call does a
 //! bounded amount of work.
 //!
-//! Start with [`Superblock::read`], go on with [`Superblock::root`] and [`Superblock::inode`].
+//! Start with [`Superblock::read`], go on with [`Superblock::root`] and [`Superblock::inode`]:
+//!
+//! ```no_run
+//! use erofs_format::Superblock;
+//!
+//! let bytes = std::fs::read("layer.erofs")?;
+//! let image = &bytes[..];
+//! let superblock = Superblock::read(&image, 12)?;
+//! let root = superblock.root(&image)?;
+//! if let Some(entry) = root.lookup(&superblock, &image, b"hello")? {
+//!     let file = superblock.inode(&image, entry.nid)?;
+//!     println!("{} bytes at {:?}", file.size(), file.extent(&superblock, &image, 0)?.source);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! Not read, and refused by name: compressed data, fragments, metadata in a metabox.
 

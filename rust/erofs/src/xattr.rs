@@ -164,6 +164,10 @@ impl Entries {
             return Ok(Some((entry, true)));
         }
         if self.shared_id < self.shared_end {
+            if sb.compat() & ondisk::compat::SHARED_EA_IN_METABOX != 0 {
+                let what = "shared attribute is in a metabox that does not exist";
+                return Err(Error::corrupt(what, self.shared_id));
+            }
             let id: U32 = body.read_struct(self.shared_id, "inode's attributes are cut off")?;
             self.shared_id = self.shared_id.wrapping_add(u64::from(SHARED_ID_SIZE));
             // 32-bit numbers of blocks and of words.

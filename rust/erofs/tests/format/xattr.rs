@@ -422,6 +422,19 @@ fn corrupt_long_prefixes() {
 }
 
 #[test]
+fn shared_attributes_in_a_metabox() {
+    let mut image = image(9, 0, &[0], &[attribute(USER, b"a", b"1")]);
+    image.put(SHARED, &attribute(USER, b"b", b"2"));
+    image.superblock.feature_compat = compat::SHARED_EA_IN_METABOX.into();
+    let image = image.finish();
+    let value = get(&image, USER, b"a");
+    assert_eq!(value, Ok(Some(b"1".to_vec())));
+    let at = BODY + 12;
+    assert_corrupt(get(&image, USER, b"b"), "metabox", at);
+    assert_corrupt(list(&image), "metabox", at);
+}
+
+#[test]
 fn a_body_of_nothing_means_nothing_yet() {
     let image = image(9, 0, &[], &[]).finish();
     assert_unsupported(list(&image), "empty attribute body", 12);
