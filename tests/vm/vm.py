@@ -234,11 +234,13 @@ def run(options, work):
         "WANT_SHELL": "yes" if options.shell else "", "ROWS": rows, "COLS": columns,
         "TERM": os.environ.get("TERM", "linux"), "LEAKS": "yes" if options.leaks else "no",
     }
+    if options.script:
+        environment["SCRIPT"] = "/ferofs/script/" + os.path.basename(options.script)
     here = os.path.dirname(os.path.abspath(__file__))
     entries = [("init", 0o755, read(os.path.join(here, "init"))),
                ("ferofs/env", 0o644, "".join(f"{k}={quote(v)}\n" for k, v in environment.items()).encode())]
     if options.script:
-        entries.append(("ferofs/script", 0o644, read(options.script)))
+        entries.append(("ferofs/script/" + os.path.basename(options.script), 0o644, read(options.script)))
     if options.module:
         entries.append(("ferofs/ferofs.ko", 0o644, read(options.module)))
     for tool in options.tool:

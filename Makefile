@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# What a person types. The kernel's build does not read this file: called with M= it reads Kbuild.
+#
+# Two kinds of kernel to build for: one on this machine (KDIR, with this machine's compilers), or one of
+# those that the project makes for itself in its cache (KERNEL, with the compilers of the build root). Without
+# either it is the running kernel if that can have Rust modules, else Debian's 7.3 from the cache.
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+export FEROFS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ferofs
+PREFIX ?= /usr/local
+RUSTC ?= rustc
+
+running := /lib/modules/$(shell uname -r)/build
+ifeq ($(origin KERNEL)$(origin KDIR),undefinedundefined)
+  # The compiler must be the very one that made the kernel's crates.
+  ifneq ($(wildcard $(running)/rust/libkernel.rmeta),)
+    ifneq ($(shell grep -xF 'CONFIG_RUSTC_VERSION_TEXT="$(shell $(RUSTC) --version 2>/dev/null)"' $(running)/.config),)
+      KDIR := $(running)
+    endif
+  endif
+endif
+KERNEL ?= debian-7.3
+KERNELS := debian-7.3 debian-7.2 debug
+
+ifdef KDIR
+  built := build/host
+else
+  built := build/$(KERNEL)
+endif
+
+.PHONY: all help module tools modules_install install clean clean-cache distclean root kernel-debug \
+	fmt clippy test test-host test-kunit test-vm run shell
+
+all: module tools ## Build the module and the tools (the default)
+
+help: ## List the targets
+	@echo 'make TARGET [KDIR=BUILD-TREE | KERNEL=debian-7.3|debian-7.2|debug] [FEROFS_CACHE=DIR]'
+	@echo
+	@sed -n 's/^\([a-z_-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 20
+	@echo
+	@echo 'What needs compilers, kernels or virtual machines makes them first, in $(FEROFS_CACHE).'
+
+module: ## Build ferofs.ko for KDIR or KERNEL
+ifdef KDIR
+	@tests/kernel/check-host '$(KDIR)' '$(RUSTC)'
+	@mkdir -p build/host
+	@$(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(CURDIR)/build/host' modules
+	@echo $(built)/ferofs.ko
+else
+	@tests/kernel/build module '$(KERNEL)'
+endif
+
+tools: ## Build the ferofs command and the test kit, static
+	@tests/kernel/build tools
+
+modules_install: ## Install ferofs.ko for its kernel (as root; INSTALL_MOD_PATH=DIR for another root)
+	@tests/kernel/install-module $(built)/ferofs.ko
+
+install: ## Install the ferofs command (PREFIX=/usr/local, DESTDIR=)
+	@[ -e build/bin/ferofs ] || { echo "make: there is no build/bin/ferofs yet; first: make tools" >&2; exit 1; }
+	install -D -m 755 build/bin/ferofs '$(DESTDIR)$(PREFIX)/bin/ferofs'
+
+fmt: ## Format all Rust code
+	@tests/lint --fix rustfmt
+
+clippy: ## Run clippy on the tools and on the module
+	@tests/lint clippy-tools clippy-module
+
+test: ## Run all tests: test-host, test-kunit and test-vm
+	@tests/run host kunit vm
+
+test-host: ## Run the tests that need no kernel: cargo, clippy, rustfmt, shellcheck
+	@tests/run host
+
+test-kunit: ## Run the module's KUnit suites in the debug kernel
+	@tests/run kunit
+
+test-vm: ## Run the test scripts in virtual machines (TESTS=tests/DIR/NAME.sh... for some)
+	@tests/run vm $(TESTS)
+
+run: ## Mount real layers in a VM and compare every entry with GNU tar (TAR=FILE for your own)
+	@tests/demo/run $(TAR)
+
+shell: ## A prompt in a VM with a layer mounted (TAR=FILE for your own)
+	@tests/demo/run --shell $(TAR)
+
+root: ## Make the build root
+	@tests/kernel/make-root
+
+kernel-debug: ## Make the debug kernel
+	@tests/kernel/kernel debug
+
+clean: ## Remove what was built here; the cache stays
+	rm -rf build
+
+distclean: clean clean-cache ## clean and clean-cache
+
+clean-cache: ## Remove the build root, the kernels and the layers
+	@tests/kernel/clean-cache
