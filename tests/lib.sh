@@ -123,7 +123,7 @@ unpack() {
 same() {
     same_name=$1
     shift
-    check "$same_name" ferofs-testkit manifest-diff "$@"
+    check "$same_name" ferofs-testkit manifest-diff --limit 8 "$@"
 }
 
 # sample: makes, once for all scripts, $SHARED/sample.tar, its extraction sample/ and sample.manifest.

@@ -24,8 +24,8 @@ use crate::mount;
 /// Mounts an image with each known mistake and judges the error and the log; prints TAP lines.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Sound images; each mistake is made in the first that has something to spoil. The blob of `x.erofs`
-    /// is `x.blob`.
+    /// Sound images; each mistake is made in the first that has something to spoil. The blobs of `x.erofs`
+    /// are `x.blob`, `x.2.blob` and so on.
     #[arg(required = true)]
     images: Vec<PathBuf>,
     #[arg(long, short, default_value = "ferofs")]
@@ -83,12 +83,7 @@ fn judge(
     };
     let image = args.work.join("image");
     std::fs::write(&image, &spoiled.bytes).with_context(|| image.display().to_string())?;
-    let blob = base.with_extension("blob");
-    let options = if blob.exists() {
-        format!("device={}", blob.display())
-    } else {
-        String::new()
-    };
+    let options = mount::device_options(base);
 
     let mut log = Kmsg::from_now()?;
     let result = match mount::classic(&args.r#type, &image, mount_point, &options) {

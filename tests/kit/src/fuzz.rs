@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -25,6 +26,7 @@ use anyhow::Context;
 use anyhow::Result;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
+use rustix::process::Signal;
 
 use crate::errno;
 use crate::exercise::Exercise;
@@ -60,7 +62,7 @@ pub struct WorkerArgs {
 
 #[derive(clap::Args, Clone)]
 struct Job {
-    /// Sound images; the blob of `x.erofs`, if it needs one, is `x.blob`.
+    /// Sound images; the blobs of `x.erofs` are `x.blob`, `x.2.blob` and so on.
     #[arg(required = true)]
     images: Vec<PathBuf>,
     /// The file system's type.
@@ -87,8 +89,16 @@ impl Job {
 struct Tally {
     results: BTreeMap<String, u64>,
     entries: u64,
-    failures: Vec<String>,
+    failures: u64,
     slowest: (Duration, u64),
+}
+
+impl Tally {
+    /// Tells of a failure as soon as it is seen: the machine may not live to print a summary.
+    fn fail(&mut self, seed: u64, what: &str) {
+        println!("seed {seed}: {what}");
+        self.failures += 1;
+    }
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -103,9 +113,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         // A killed worker leaves its image mounted.
         while rustix::mount::unmount(&mount_point, UnmountFlags::DETACH).is_ok() {}
     }
-    for failure in &tally.failures {
-        println!("{failure}");
-    }
     let results: Vec<String> = tally
         .results
         .iter()
@@ -119,7 +126,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tally.entries,
         tally.slowest.1,
         tally.slowest.0.as_secs_f64(),
-        tally.failures.len()
+        tally.failures
     );
     // A run in which nothing could be mounted, or everything, has not tested what it is meant to test.
     let mounted = tally.results.get("mounted").copied().unwrap_or(0);
@@ -127,7 +134,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if suspicious {
         println!("expected some images to be mounted and some refused");
     }
-    Ok(if tally.failures.is_empty() && !suspicious {
+    Ok(if tally.failures == 0 && !suspicious {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -168,13 +175,14 @@ fn supervise(args: &Args, first: u64, end: u64, tally: &mut Tally) -> Result<u64
                         tally.entries += entries.parse::<u64>().context("worker's line")?;
                         tally.slowest = tally.slowest.max((since.elapsed(), current));
                     }
-                    _ => tally.failures.push(format!("seed {current}: {line}")),
+                    _ => tally.fail(current, &line),
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                tally
-                    .failures
-                    .push(format!("seed {current}: no end after {} s", args.limit));
+                tally.fail(
+                    current,
+                    &format!("no end after {} s, {}", args.limit, whereabouts(&worker)),
+                );
                 stop(&mut worker, current)?;
                 break;
             }
@@ -186,9 +194,9 @@ fn supervise(args: &Args, first: u64, end: u64, tally: &mut Tally) -> Result<u64
     if status.success() {
         return Ok(end);
     }
-    tally
-        .failures
-        .push(format!("seed {current}: the worker ended with {status}"));
+    if status.signal() != Some(Signal::KILL.as_raw()) {
+        tally.fail(current, &format!("the worker ended with {status}"));
+    }
     Ok(current + 1)
 }
 
@@ -212,6 +220,13 @@ fn spawn(job: &Job, first: u64, end: u64) -> Result<Child> {
         .context("start the worker")
 }
 
+/// What the worker is doing: its system call and its stack in the kernel.
+fn whereabouts(worker: &Child) -> String {
+    let read =
+        |file| std::fs::read_to_string(format!("/proc/{}/{file}", worker.id())).unwrap_or_default();
+    format!("system call {}stack:\n{}", read("syscall"), read("stack"))
+}
+
 /// Kills the worker; one that survives SIGKILL is stuck in the kernel, and nothing can go on.
 fn stop(worker: &mut Child, seed: u64) -> Result<()> {
     worker.kill().context("kill the worker")?;
@@ -228,25 +243,23 @@ pub fn run_worker(args: &WorkerArgs) -> Result<ExitCode> {
     let mut bases = Vec::new();
     for path in &args.job.images {
         let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-        let blob = path.with_extension("blob");
-        bases.push((Base::new(bytes), blob.exists().then_some(blob)));
+        bases.push((Base::new(bytes), mount::device_options(path)));
     }
     let mut out = std::io::stdout().lock();
     for seed in args.first..args.end {
-        let (base, blob) = &bases[(seed % bases.len() as u64) as usize];
+        let (base, options) = &bases[(seed % bases.len() as u64) as usize];
         writeln!(out, "seed {seed}")?;
-        let (result, entries) = one(&args.job, seed, base, blob.as_deref())?;
+        let (result, entries) = one(&args.job, seed, base, options)?;
         writeln!(out, "done {result} {entries}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn one(job: &Job, seed: u64, base: &Base, blob: Option<&Path>) -> Result<(String, u32)> {
+fn one(job: &Job, seed: u64, base: &Base, options: &str) -> Result<(String, u32)> {
     let image = job.work.join("image");
     let mount_point = job.mount_point();
     std::fs::write(&image, base.mutated(seed)).with_context(|| image.display().to_string())?;
-    let options = blob.map_or_else(String::new, |blob| format!("device={}", blob.display()));
-    match mount::classic(&job.r#type, &image, &mount_point, &options) {
+    match mount::classic(&job.r#type, &image, &mount_point, options) {
         Ok(()) => {}
         Err(Errno::NODEV) => anyhow::bail!("the kernel knows no file system {}", job.r#type),
         Err(error) => return Ok((errno::name(error), 0)),

@@ -87,10 +87,10 @@ fn differences(a: &BTreeMap<&str, Fields<'_>>, b: &BTreeMap<&str, Fields<'_>>) -
 
 /// A deep path must not bury what is said of it.
 fn shortened(line: &str) -> String {
-    if line.len() <= 400 || !line.is_ascii() {
+    if line.len() <= 250 || !line.is_ascii() {
         return line.to_owned();
     }
-    format!("{} ... {}", &line[..150], &line[line.len() - 240..])
+    format!("{} ... {}", &line[..80], &line[line.len() - 160..])
 }
 
 fn changed(a: &Fields<'_>, b: &Fields<'_>) -> String {

@@ -89,6 +89,17 @@ pub fn classic(
     rustix::mount::mount(source, target, fs_type, flags, Some(options.as_c_str()))
 }
 
+/// The `device=` options for a test image: the blobs of `x.erofs` are `x.blob`, `x.2.blob` and so on.
+pub fn device_options(image: &Path) -> String {
+    let later = (2..).map(|number| image.with_extension(format!("{number}.blob")));
+    std::iter::once(image.with_extension("blob"))
+        .chain(later)
+        .take_while(|blob| blob.exists())
+        .map(|blob| format!("device={}", blob.display()))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
 fn configure(context: &OwnedFd, source: Option<&Path>, args: &Args) -> rustix::io::Result<()> {
     if let Some(source) = source {
         rustix::mount::fsconfig_set_string(context.as_fd(), "source", source)?;

@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# kernels: debug
+# timeout: 1800
+#
+# Mutated images, mounted, walked and read: no hang, no report of the kernel. IMAGES of them, from seed
+# FIRST on. The runner of the virtual machine looks for the kernel's reports.
+
+. "$FEROFS_TESTS/lib.sh"
+IMAGES=${IMAGES:-2000}
+FIRST=${FIRST:-0}
+
+# Small images of different shapes. Fixed times and ids, so that a seed means the same image elsewhere.
+mkdir -p bases tree/dir/sub tree/many
+for size in 0 1 511 512 513 4095 4096 4097 9000; do head -c $size /dev/zero | tr '\0' "${size%"${size#?}"}" >tree/dir/f$size; done
+for name in $(seq 1 70); do echo "$name" >"tree/many/entry-with-a-name-$name"; done
+ln -s dir/f512 tree/link
+ln -s "$(printf '%0600d' 0)" tree/long-link
+ln tree/dir/f4097 tree/dir/sub/hard
+mknod tree/null c 1 3
+mkfifo tree/fifo
+truncate -s 50000 tree/dir/hole
+find tree -exec touch -h -d @1600000000 {} +
+if command -v setfattr >/dev/null; then
+    setfattr -n user.comment -v text tree/dir/f1 tree/dir/f513 tree/many 2>/dev/null
+fi
+fixed="--quiet -T1600000000 -U00000000-0000-0000-0000-000000000001 --force-uid=0 --force-gid=0"
+base() {
+    name=$1
+    shift
+    # shellcheck disable=SC2086 # $fixed is a list of words.
+    mkfs.erofs $fixed "$@" "bases/$name.erofs" tree >output 2>&1 || fail "base image $name" output
+}
+base inline
+base inline-512 -b512
+base plain-1024 -b1024 -Enoinline_data
+base extended -Eforce-inode-extended
+base chunks -b4096 --chunksize=4096
+base chunks-512 -b512 --chunksize=512 -Eforce-chunk-indexes
+touch bases/blob.blob
+base blob -b512 --chunksize=1024 "--blobdev=bases/blob.blob"
+ferofs-testkit gen-tar sizes,special bases/index.blob
+# shellcheck disable=SC2086
+mkfs.erofs --quiet -T1600000000 -U00000000-0000-0000-0000-000000000002 --tar=i bases/index.erofs bases/index.blob >output 2>&1
+if [ "$FS" = ferofs ] && command -v ferofs >/dev/null; then
+    cp bases/index.blob bases/built.blob
+    ferofs build -o bases/built.erofs bases/built.blob >output 2>&1 || fail "base image built" output
+fi
+
+# The C driver does not take images on tmpfs.
+mkdir -p work
+if [ "$FS" = ferofs ]; then mount -t tmpfs tmpfs work; fi
+{
+    ferofs-testkit fuzz-mounts --type "$FS" --work "$WORK/work" --first "$FIRST" --count "$IMAGES" \
+        --limit "${LIMIT:-60}" bases/*.erofs 2>&1
+    echo $? >status
+} | sed -u 's/^/# /'
+if [ "$(cat status)" = 0 ]; then pass "$IMAGES mutated images"; else fail "$IMAGES mutated images"; fi
+
+finish

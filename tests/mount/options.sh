@@ -1,0 +1,51 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# Mount options: what is taken, what is refused and how it is told, and what /proc/mounts shows.
+
+. "$FEROFS_TESTS/lib.sh"
+sample
+mkfs.erofs --quiet --tar=i index.erofs "$SHARED/sample.tar" >output 2>&1
+device="device=$SHARED/sample.tar"
+
+refuses "an unknown option" EINVAL mounted index.erofs under-test --option nonsense
+refuses "the context's log names the unknown option" "context: .*nonsense" \
+    mounted index.erofs under-test --option nonsense
+log_mark
+refuses "an unknown option, by mount(2)" EINVAL \
+    ferofs-testkit mount --type "$FS" --classic --option nonsense=1 index.erofs under-test
+logged "the kernel's log names it" nonsense
+
+# Without device= the blobs should be behind the image, and this one has nothing there. The C driver
+# mounts it and fails on reading.
+[ "$FS" = erofs ] || refuses "no device for an index" EINVAL mounted index.erofs under-test
+refuses "one device too many" EINVAL mounted index.erofs under-test --option "$device" --option "$device"
+[ "$FS" = erofs ] || refuses "the message tells the numbers" "context: .*1.*2" \
+    mounted index.erofs under-test --option "$device" --option "$device"
+mkfs.erofs --quiet -x-1 full.erofs "$SHARED/sample" >output 2>&1
+refuses "a device for an image without slots" EINVAL mounted full.erofs under-test --option "$device"
+[ "$FS" = erofs ] || refuses "device= without a path" EINVAL mounted index.erofs under-test --option device=
+
+check "one device: mounts" mounted index.erofs under-test --option "$device"
+grep " $WORK/under-test $FS " /proc/mounts >mounts
+check "/proc/mounts has the source" grep -q "^[^ ]*index.erofs " mounts
+check "/proc/mounts says ro" grep -q " ro[, ]" mounts
+if [ "$FS" = ferofs ]; then check "/proc/mounts has the device" grep -q ",device=$SHARED/sample.tar" mounts; fi
+umount under-test
+
+if [ "$FS" = ferofs ]; then
+    # A path that the options' separators occur in comes out escaped.
+    cp "$SHARED/sample.tar" "with space"
+    check "a device with a blank in its name" mounted index.erofs under-test --option "device=$WORK/with space"
+    check "is shown escaped" grep -q 'device=[^ ]*with\\040space' /proc/mounts
+    umount under-test
+
+    # mount(8), as a person calls it.
+    mkdir -p by-hand
+    check "mount -t ferofs" mount -t ferofs index.erofs by-hand -o "$device"
+    check "is listed" test -d by-hand/sizes
+    check "mount -o remount with the same options" mount -o remount by-hand
+    umount by-hand
+fi
+
+finish
