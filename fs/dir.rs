@@ -29,6 +29,7 @@ impl Directory for Dir {
         }
         let found = dir
             .data()
+            .disk()
             .lookup(volume.format(), volume.metadata(), name)
             .map_err(|error| volume.report(error))?;
         let inode = match found {
@@ -46,6 +47,7 @@ impl Directory for Dir {
             let start = emitter.position();
             let end = dir
                 .data()
+                .disk()
                 .read_dir(volume.format(), volume.metadata(), start, &mut |entry| {
                     if left == 0 {
                         return false;

@@ -78,7 +78,7 @@ impl FileSystem for Ferofs {
     type Super = Volume;
     /// The nid.
     type Key = u64;
-    type Inode = erofs::Inode;
+    type Inode = inode::Node;
 
     fn get_xattr(
         inode: &Inode<Self>,
@@ -89,10 +89,7 @@ impl FileSystem for Ferofs {
         xattr::get(inode, space, name, buffer)
     }
 
-    fn list_xattrs(
-        inode: &Inode<Self>,
-        emit: &mut dyn FnMut(Namespace, &[u8]) -> bool,
-    ) -> Result {
+    fn list_xattrs(inode: &Inode<Self>, emit: &mut dyn FnMut(Namespace, &[u8]) -> bool) -> Result {
         xattr::list(inode, emit)
     }
 }
@@ -101,12 +98,7 @@ impl Mountable for Ferofs {
     type Options = Options;
     const PARAMETERS: &'static [Parameter] = options::PARAMETERS;
 
-    fn parse(
-        options: &mut Options,
-        context: &Context<'_>,
-        id: u8,
-        value: Value<'_>,
-    ) -> Result {
+    fn parse(options: &mut Options, context: &Context<'_>, id: u8, value: Value<'_>) -> Result {
         options.parse(context, id, value)
     }
 
@@ -121,10 +113,10 @@ impl Mountable for Ferofs {
     fn root(sb: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>> {
         let nid = sb.data().format().root_nid();
         let root = inode::get(sb, nid)?;
-        if root.data().kind() != erofs::FileKind::Directory {
+        if root.data().disk().kind() != erofs::FileKind::Directory {
             return Err(sb.data().report(erofs::Error::Corrupt(erofs::Corrupt {
                 what: "root inode is not a directory",
-                at: root.data().pos(),
+                at: root.data().disk().pos(),
             })));
         }
         Ok(root)

@@ -22,11 +22,7 @@ impl Extents for Data {
     type FileSystem = Ferofs;
     type Bytes<'a> = FolioBytes;
 
-    fn extent(
-        inode: &Inode<Ferofs>,
-        pos: u64,
-        nowait: bool,
-    ) -> Result<Extent<'_, FolioBytes>> {
+    fn extent(inode: &Inode<Ferofs>, pos: u64, nowait: bool) -> Result<Extent<'_, FolioBytes>> {
         let volume = inode.super_block().data();
         let (format, metadata) = (volume.format(), volume.metadata());
         let found = if nowait {
@@ -58,11 +54,13 @@ impl Extents for Data {
             erofs::Source::Device { id, pos } => {
                 let pos = pos.checked_add(skip).ok_or(EUCLEAN)?;
                 let corrupt = |what| {
-                    let at = inode.data().pos();
+                    let at = inode.data().disk().pos();
                     volume.report(erofs::Error::Corrupt(erofs::Corrupt { what, at }))
                 };
                 let Some((file, pos, len)) = volume.devices().locate(id, pos, len) else {
-                    return Err(corrupt("inode's data is on a device that the image does not have"));
+                    return Err(corrupt(
+                        "inode's data is on a device that the image does not have",
+                    ));
                 };
                 let behind = file.size().saturating_sub(pos);
                 if behind == 0 {

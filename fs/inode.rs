@@ -19,6 +19,45 @@ use crate::volume::Volume;
 use crate::Ferofs;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
+use kernel::sync::SetOnce;
+
+/// What an inode of the VFS keeps of the image's.
+pub(crate) struct Node {
+    /// The inode as it is in the image.
+    disk: erofs::Inode,
+    /// The extent that is all of a file's data, once that is known: reading the chunk table again
+    /// for every read would cost more than the rest of finding the way.
+    whole: SetOnce<erofs::Extent>,
+}
+
+impl Node {
+    /// The inode as it is in the image.
+    pub(crate) fn disk(&self) -> &erofs::Inode {
+        &self.disk
+    }
+
+    /// The extent of the byte at `pos` of a file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`erofs::Inode::extent`].
+    pub(crate) fn extent<M: erofs::Metadata>(
+        &self,
+        format: &erofs::Superblock,
+        metadata: &M,
+        pos: u64,
+    ) -> Result<erofs::Extent, erofs::Error<M::Error>> {
+        if let Some(whole) = self.whole.as_ref() {
+            return Ok(*whole);
+        }
+        let extent = self.disk.extent(format, metadata, pos)?;
+        if extent.start == 0 && extent.len >= self.disk.size() {
+            // If another reader was faster, it found the same.
+            self.whole.populate(extent);
+        }
+        Ok(extent)
+    }
+}
 
 /// The longest target of a symbolic link in bytes, for it must fit a page with its NUL.
 const LINK_MAX: usize = 4095;
@@ -53,11 +92,18 @@ pub(crate) fn get(sb: &SuperBlock<Ferofs>, nid: u64) -> Result<ARef<Inode<Ferofs
         blocks: inode.sectors(volume.format()),
         mtime: inode.mtime(),
         mtime_nsec: inode.mtime_nsec(),
-        may_have_acl: [xattr_index::POSIX_ACL_ACCESS, xattr_index::POSIX_ACL_DEFAULT]
-            .into_iter()
-            .any(|index| inode.may_have_xattr(index, &[])),
+        may_have_acl: [
+            xattr_index::POSIX_ACL_ACCESS,
+            xattr_index::POSIX_ACL_DEFAULT,
+        ]
+        .into_iter()
+        .any(|index| inode.may_have_xattr(index, &[])),
     };
-    new.init(&attributes, kind, inode)
+    let node = Node {
+        disk: inode,
+        whole: SetOnce::new(),
+    };
+    new.init(&attributes, kind, node)
 }
 
 /// Reads the target of a symbolic link.

@@ -32,7 +32,10 @@ impl Image {
 
     fn put(&mut self, at: usize, bytes: &[u8]) -> Result {
         let end = at.checked_add(bytes.len()).ok_or(EINVAL)?;
-        self.0.get_mut(at..end).ok_or(EINVAL)?.copy_from_slice(bytes);
+        self.0
+            .get_mut(at..end)
+            .ok_or(EINVAL)?
+            .copy_from_slice(bytes);
         Ok(())
     }
 
@@ -142,7 +145,9 @@ mod superblocks {
                 sb.feature_compat = ondisk::compat::SB_CHKSUM.into();
                 sb.checksum = 1.into();
             }),
-            ("unknown feature", |sb| sb.feature_incompat = 0x8000_0000.into()),
+            ("unknown feature", |sb| {
+                sb.feature_incompat = 0x8000_0000.into()
+            }),
         ];
         for (what, change) in changes {
             let mut sb = superblock();
@@ -293,7 +298,14 @@ mod mapping {
         image.put_inode(64, &file, &[])?;
         check(
             &image,
-            &[(0, 1300, Source::Device { id: 0, pos: 20 * 512 })],
+            &[(
+                0,
+                1300,
+                Source::Device {
+                    id: 0,
+                    pos: 20 * 512,
+                },
+            )],
         )
     }
 
@@ -305,7 +317,14 @@ mod mapping {
         check(
             &image,
             &[
-                (0, 1024, Source::Device { id: 0, pos: 20 * 512 }),
+                (
+                    0,
+                    1024,
+                    Source::Device {
+                        id: 0,
+                        pos: 20 * 512,
+                    },
+                ),
                 (1024, 276, Source::Metadata { pos: 64 * 32 + 64 }),
             ],
         )
@@ -314,7 +333,8 @@ mod mapping {
     #[test]
     fn maps_chunks_and_merges_what_touches() -> Result {
         let mut sb = superblock();
-        sb.feature_incompat = (ondisk::incompat::CHUNKED_FILE | ondisk::incompat::DEVICE_TABLE).into();
+        sb.feature_incompat =
+            (ondisk::incompat::CHUNKED_FILE | ondisk::incompat::DEVICE_TABLE).into();
         sb.extra_devices = 2.into();
         sb.devt_slotoff = 12.into();
         let mut image = Image::new(&sb)?;
@@ -325,7 +345,15 @@ mod mapping {
             ondisk::chunk::INDEXES.into(),
         );
         // Two that touch, one on another device right behind, two holes, the image itself.
-        let chunks = [(1, 10), (1, 11), (2, 12), (0, u32::MAX), (0, u32::MAX), (0, 3), (0, 5)];
+        let chunks = [
+            (1, 10),
+            (1, 11),
+            (2, 12),
+            (0, u32::MAX),
+            (0, u32::MAX),
+            (0, 3),
+            (0, 5),
+        ];
         let mut table = KVec::new();
         for (device, block) in chunks {
             let mut index = <ondisk::ChunkIndex as zerocopy::FromZeros>::new_zeroed();

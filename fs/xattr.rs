@@ -39,6 +39,7 @@ pub(crate) fn get(
         .ok_or(EOPNOTSUPP)?;
     inode
         .data()
+        .disk()
         .get_xattr(volume.format(), volume.metadata(), index, name, buffer)
         .map_err(|error| volume.report(error))?
         .ok_or(ENODATA)
@@ -56,6 +57,7 @@ pub(crate) fn list(
     let volume = inode.super_block().data();
     inode
         .data()
+        .disk()
         .list_xattrs(volume.format(), volume.metadata(), &mut |xattr| {
             let space = INDEXES
                 .iter()

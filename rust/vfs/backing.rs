@@ -168,7 +168,12 @@ impl BackingFile {
     /// # Errors
     ///
     /// `EIO` if the file ends before, and what the file's filesystem returns.
-    pub(super) fn read_exact(&self, segments: &[bindings::bio_vec], len: usize, pos: u64) -> Result {
+    pub(super) fn read_exact(
+        &self,
+        segments: &[bindings::bio_vec],
+        len: usize,
+        pos: u64,
+    ) -> Result {
         let mut iter = MaybeUninit::<iov_iter>::uninit();
         // SAFETY: The segments are valid, and hold `len` bytes.
         unsafe {

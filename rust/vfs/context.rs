@@ -58,11 +58,7 @@ pub(crate) trait Mountable: FileSystem {
     fn root(sb: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>>;
 
     /// Applies the options of a remount.
-    fn reconfigure(
-        sb: &SuperBlock<Self>,
-        context: &Context<'_>,
-        options: Self::Options,
-    ) -> Result;
+    fn reconfigure(sb: &SuperBlock<Self>, context: &Context<'_>, options: Self::Options) -> Result;
 
     /// What statfs(2) tells.
     fn statfs(sb: &SuperBlock<Self>) -> Result<Statfs>;
@@ -79,12 +75,7 @@ impl Parameter {
     /// The end of a list.
     pub(crate) const END: Self = Self::new(ptr::null(), None, 0, 0);
 
-    const fn new(
-        name: *const c_char,
-        kind: bindings::fs_param_kind,
-        id: u8,
-        flags: u32,
-    ) -> Self {
+    const fn new(name: *const c_char, kind: bindings::fs_param_kind, id: u8, flags: u32) -> Self {
         Self(bindings::fs_parameter_spec {
             name,
             type_: kind,
@@ -164,11 +155,7 @@ impl Context<'_> {
         if let Ok(message) = CString::try_from_fmt(message) {
             // SAFETY: By the type invariants, and the message is a C string.
             unsafe {
-                bindings::vfs_helper_logfc(
-                    self.fc.as_ptr(),
-                    b'e' as _,
-                    message.as_char_ptr(),
-                );
+                bindings::vfs_helper_logfc(self.fc.as_ptr(), b'e', message.as_char_ptr());
             }
         }
     }
@@ -179,11 +166,7 @@ impl Context<'_> {
         let mut buffer = KVec::<u8>::from_elem(0, PATH_MAX, GFP_KERNEL)?;
         // SAFETY: The file is referenced, and the buffer has the length that is given.
         let path = super::from_err_ptr(unsafe {
-            bindings::file_path(
-                file.as_ptr(),
-                buffer.as_mut_ptr().cast(),
-                PATH_MAX as i32,
-            )
+            bindings::file_path(file.as_ptr(), buffer.as_mut_ptr().cast(), PATH_MAX as i32)
         })?;
         // SAFETY: The path is a C string in the buffer. The context takes over the copy.
         unsafe {
@@ -258,13 +241,8 @@ impl<T: Mountable> Operations<T> {
         param: *mut bindings::fs_parameter,
     ) -> i32 {
         // SAFETY: The VFS passes a valid context and parameter for this thread alone to use.
-        let (options, mut context, param) = unsafe {
-            (
-                Self::options(fc),
-                Context::from_raw(fc),
-                &mut *param,
-            )
-        };
+        let (options, mut context, param) =
+            unsafe { (Self::options(fc), Context::from_raw(fc), &mut *param) };
         from_result(|| {
             let mut result = bindings::fs_parse_result::default();
             // SAFETY: All are valid, and the list of options has an end.
@@ -306,7 +284,8 @@ impl<T: Mountable> Operations<T> {
                         // SAFETY: As above; the context takes the string over.
                         unsafe {
                             let string = &mut param.__bindgen_anon_1.string;
-                            context.fc.as_mut().source = mem::replace(string, ptr::null_mut()).cast_const();
+                            context.fc.as_mut().source =
+                                mem::replace(string, ptr::null_mut()).cast_const();
                         }
                     }
                 }

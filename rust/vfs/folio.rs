@@ -191,7 +191,13 @@ impl FolioBatch {
     }
 
     /// Reads the `len` bytes at `pos` from `file`, where they begin at `from`.
-    pub(super) fn read_from(&mut self, pos: u64, len: u64, file: &BackingFile, from: u64) -> Result {
+    pub(super) fn read_from(
+        &mut self,
+        pos: u64,
+        len: u64,
+        file: &BackingFile,
+        from: u64,
+    ) -> Result {
         let mut segments = [bindings::bio_vec::default(); BATCH];
         let mut count = 0usize;
         self.for_each(pos, len, |folio, offset, len, _| {

@@ -90,12 +90,14 @@ impl<T: FileSystem> FsType<T> {
         init_fs_context: unsafe extern "C" fn(*mut bindings::raw_fs_context) -> i32,
         shared: T::Shared,
     ) -> Result<KBox<Self>> {
-        let mut fs_type = bindings::file_system_type::default();
-        fs_type.name = T::NAME.as_char_ptr();
-        fs_type.owner = owner;
-        fs_type.fs_flags = fs_flags;
-        fs_type.init_fs_context = Some(init_fs_context);
-        fs_type.kill_sb = Some(super_block::kill_sb::<T>);
+        let fs_type = bindings::file_system_type {
+            name: T::NAME.as_char_ptr(),
+            owner,
+            fs_flags,
+            init_fs_context: Some(init_fs_context),
+            kill_sb: Some(super_block::kill_sb::<T>),
+            ..Default::default()
+        };
 
         let mut args = bindings::kmem_cache_args {
             ctor: Some(inode::Slot::<T>::construct),
@@ -253,9 +255,7 @@ impl<T: FileSystem> Drop for KernelMount<T> {
 /// # Safety
 ///
 /// Called by the VFS alone, for a type made by [`KernelMount::new`].
-unsafe extern "C" fn init_pseudo_context<T: FileSystem>(
-    fc: *mut bindings::raw_fs_context,
-) -> i32 {
+unsafe extern "C" fn init_pseudo_context<T: FileSystem>(fc: *mut bindings::raw_fs_context) -> i32 {
     // SAFETY: The VFS passes a valid context.
     let pseudo = unsafe { bindings::init_pseudo(fc.cast(), 0) };
     if pseudo.is_null() {

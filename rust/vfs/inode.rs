@@ -201,7 +201,8 @@ impl LinkTarget {
         }
         let len = i32::try_from(target.len()).map_err(|_| ENAMETOOLONG)?;
         // SAFETY: The slice is valid for its length.
-        let copy = unsafe { bindings::vfs_helper_kmemdup_nul(target.as_ptr().cast(), target.len()) };
+        let copy =
+            unsafe { bindings::vfs_helper_kmemdup_nul(target.as_ptr().cast(), target.len()) };
         // INVARIANT: That is what `kmemdup_nul` returns.
         Ok(Self {
             target: NonNull::new(copy).ok_or(ENOMEM)?,
@@ -444,9 +445,7 @@ impl<T: FileSystem> Slot<T> {
     /// # Safety
     ///
     /// Called by the VFS, for a superblock of `T`.
-    pub(super) unsafe extern "C" fn alloc(
-        sb: *mut bindings::super_block,
-    ) -> *mut bindings::inode {
+    pub(super) unsafe extern "C" fn alloc(sb: *mut bindings::super_block) -> *mut bindings::inode {
         // SAFETY: By the safety requirements.
         let cache = unsafe { FsType::<T>::of(sb) }.inode_cache;
         // SAFETY: Both are valid, and the cache is one for `Self`.

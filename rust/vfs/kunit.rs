@@ -109,12 +109,7 @@ pub(crate) fn write(file: &File, pos: i64, bytes: &[u8]) -> Result {
     let mut pos = pos;
     // SAFETY: The file is open for writing, and the bytes are valid for their length.
     let written = unsafe {
-        bindings::kernel_write(
-            file.as_ptr(),
-            bytes.as_ptr().cast(),
-            bytes.len(),
-            &mut pos,
-        )
+        bindings::kernel_write(file.as_ptr(), bytes.as_ptr().cast(), bytes.len(), &mut pos)
     };
     if usize::try_from(written) == Ok(bytes.len()) {
         Ok(())

@@ -98,33 +98,36 @@ pub(super) unsafe fn fiemap<E: Extents>(
     let fill = |extent: (u64, u64, u64, u32), last: u32| {
         let (pos, from, len, flags) = extent;
         // SAFETY: By the safety requirements.
-        let full = unsafe {
-            bindings::fiemap_fill_next_extent(info, pos, from, len, flags | last)
-        };
+        let full = unsafe { bindings::fiemap_fill_next_extent(info, pos, from, len, flags | last) };
         if full < 0 {
             return Err(Error::from_errno(full));
         }
         Ok(full == 0)
     };
     let mut previous = None;
-    for_each::<E>(inode, start, start.saturating_add(len), |pos, len, source| {
-        let extent = match source {
-            Source::Hole => return Ok(true),
-            Source::Memory(_, from) => (pos, *from, len, bindings::FIEMAP_EXTENT_DATA_INLINE),
-            Source::File(_, from) => {
-                let whole = pos.saturating_add(len) == size;
-                let len = match len.checked_next_multiple_of(block) {
-                    Some(blocks) if whole => blocks,
-                    _ => len,
-                };
-                (pos, *from, len, 0)
+    for_each::<E>(
+        inode,
+        start,
+        start.saturating_add(len),
+        |pos, len, source| {
+            let extent = match source {
+                Source::Hole => return Ok(true),
+                Source::Memory(_, from) => (pos, *from, len, bindings::FIEMAP_EXTENT_DATA_INLINE),
+                Source::File(_, from) => {
+                    let whole = pos.saturating_add(len) == size;
+                    let len = match len.checked_next_multiple_of(block) {
+                        Some(blocks) if whole => blocks,
+                        _ => len,
+                    };
+                    (pos, *from, len, 0)
+                }
+            };
+            match previous.replace(extent) {
+                Some(previous) => fill(previous, 0),
+                None => Ok(true),
             }
-        };
-        match previous.replace(extent) {
-            Some(previous) => fill(previous, 0),
-            None => Ok(true),
-        }
-    })?;
+        },
+    )?;
     if let Some(previous) = previous {
         fill(previous, bindings::FIEMAP_EXTENT_LAST)?;
     }
@@ -161,6 +164,8 @@ pub(super) fn direct_alignment<E: Extents>(
     let stat = unsafe { stat.assume_init() };
     let offset = u64::from(stat.dio_offset_align);
     let aligned = offset != 0 && offset.is_power_of_two() && from & offset.wrapping_sub(1) == 0;
-    Ok((stat.result_mask & bindings::STATX_DIOALIGN != 0 && aligned)
-        .then_some((stat.dio_mem_align, stat.dio_offset_align)))
+    Ok(
+        (stat.result_mask & bindings::STATX_DIOALIGN != 0 && aligned)
+            .then_some((stat.dio_mem_align, stat.dio_offset_align)),
+    )
 }

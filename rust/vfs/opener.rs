@@ -49,7 +49,10 @@ impl<'a> Opener<'a> {
     /// The `struct file` to read `backing` through: this opener's own, or the mount's if this
     /// opener's is one of another file or cannot be had.
     pub(super) fn own_view(self, backing: &'a BackingFile) -> *mut bindings::file {
-        let mut own = self.private().load(kernel::sync::atomic::Acquire).cast::<bindings::file>();
+        let mut own = self
+            .private()
+            .load(kernel::sync::atomic::Acquire)
+            .cast::<bindings::file>();
         if own.is_null() {
             own = self.open_view(backing);
         }
@@ -78,10 +81,7 @@ impl<'a> Opener<'a> {
         let Ok(opened) = opened else {
             return ptr::null_mut();
         };
-        match self
-            .private()
-            .cmpxchg(ptr::null_mut(), opened.cast(), Full)
-        {
+        match self.private().cmpxchg(ptr::null_mut(), opened.cast(), Full) {
             Ok(_) => opened,
             Err(others) => {
                 // SAFETY: It is ours, and not in use.

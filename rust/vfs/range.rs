@@ -121,7 +121,9 @@ impl RangeCache {
         if pos >= len {
             return Ok(FolioBytes::empty());
         }
-        let folio = self.cached_folio((pos >> PAGE_SHIFT) as usize).ok_or(EAGAIN)?;
+        let folio = self
+            .cached_folio((pos >> PAGE_SHIFT) as usize)
+            .ok_or(EAGAIN)?;
         // SAFETY: As in `bytes`.
         unsafe { FolioBytes::new(folio.ok_or(EAGAIN)?, pos, len) }
     }

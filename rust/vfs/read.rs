@@ -129,7 +129,7 @@ impl Read<'_> {
             }
             Source::File(file, from) => {
                 let whole = pos == 0 && len == size;
-                self.from_file(file, from, len, whole)?
+                self.read_file(file, from, len, whole)?
             }
         };
         Ok(done as u64)
@@ -137,13 +137,7 @@ impl Read<'_> {
 
     /// Reads `len` bytes at `from` of a backing file, directly if the reader wants that and the
     /// alignment allows it.
-    fn from_file(
-        &mut self,
-        file: &BackingFile,
-        from: u64,
-        len: u64,
-        whole: bool,
-    ) -> Result<usize> {
+    fn read_file(&mut self, file: &BackingFile, from: u64, len: u64, whole: bool) -> Result<usize> {
         let view = if whole {
             file.as_ptr()
         } else {
@@ -223,10 +217,7 @@ pub(super) unsafe fn splice_read<E: Extents>(
         return Ok(0);
     }
     let extent = E::extent(inode, start, false)?;
-    let len = extent
-        .len
-        .min(len as u64)
-        .min(size.saturating_sub(start)) as usize;
+    let len = extent.len.min(len as u64).min(size.saturating_sub(start)) as usize;
     let read = match extent.source {
         Source::File(backing, from) => {
             let mut at = i64::try_from(from).map_err(|_| EIO)?;

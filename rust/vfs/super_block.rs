@@ -168,7 +168,6 @@ impl<T: Mountable> SuperBlock<T> {
             <KBox<T::Super> as ForeignOwnable>::borrow(data)
         }
     }
-
 }
 
 /// What statfs(2) tells.

@@ -130,9 +130,13 @@ impl<T: FileSystem> Table<T> {
             let mut used = 0usize;
             let mut written = Ok(());
             T::list_xattrs(inode, &mut |space, name| {
-                // SAFETY: Looks at the current task only.
-                let visible = space != Namespace::Trusted
-                    || unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as i32) };
+                let visible = match space {
+                    // SAFETY: Looks at the current task only.
+                    Namespace::Trusted => unsafe {
+                        bindings::capable(bindings::CAP_SYS_ADMIN as i32)
+                    },
+                    _ => true,
+                };
                 if visible {
                     // SAFETY: It is a static C string.
                     let prefix = unsafe {
