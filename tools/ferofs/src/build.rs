@@ -5,6 +5,7 @@
 
 use crate::tar::Error;
 use crate::tar::Input;
+use crate::tar::Names;
 use crate::tar::Reader;
 use crate::tar::Totals;
 use crate::tree::Tree;
@@ -43,7 +44,7 @@ pub fn apply_archive<I: Input>(
     blob: u16,
     progress: &mut impl Progress,
 ) -> Result<Archive, Error> {
-    let mut reader = Reader::new(input);
+    let mut reader = Reader::new(input, Names::of_this_machine());
     let mut applier = Applier::new(tree, blob);
     let mut entries = 0;
     loop {
@@ -55,12 +56,14 @@ pub fn apply_archive<I: Input>(
         entries += 1;
         progress.advance(position, entries);
     }
-    applier.finish()?;
+    let mut applied = applier.finish()?;
     let totals = reader.finish()?;
+    let mut notes = reader.take_notes();
+    notes.append(&mut applied);
     Ok(Archive {
         totals,
         entries,
-        notes: reader.take_notes(),
+        notes,
     })
 }
 

@@ -703,3 +703,149 @@ fn large_directories() {
     let files = indexed(&archive.end()).unwrap();
     assert_eq!(files.len(), 5002);
 }
+
+#[test]
+fn extended_attributes_of_all_writers() {
+    let long = "v".repeat(60_000);
+    let archive = Archive::new()
+        .pax(&[
+            ("SCHILY.xattr.user.a", "one"),
+            ("SCHILY.xattr.trusted.b", "two\n"),
+        ])
+        .file("schily", "data")
+        .pax(&[
+            ("LIBARCHIVE.xattr.user.%61", "b25l"),
+            ("SCHILY.xattr.trusted.b", "two\n"),
+        ])
+        .directory("libarchive/")
+        .pax(&[
+            ("RHT.security.selinux", "label"),
+            ("SCHILY.xattr.user.empty", ""),
+        ])
+        .symlink("selinux", "schily")
+        .pax(&[
+            ("SCHILY.xattr.com.apple.quarantine", "x"),
+            ("SCHILY.xattr.user.", "x"),
+        ])
+        .file("left-out", "")
+        .pax(&[
+            ("SCHILY.xattr.user.long", long.as_str()),
+            ("SCHILY.xattr.user.other", "2"),
+        ])
+        .symlink("long", "target")
+        .pax(&[(
+            "SCHILY.acl.access",
+            "user::rw-,user:7:rwx,group::r--,mask::rwx,other::r--",
+        )])
+        .file("acl", "")
+        .pax(&[("SCHILY.acl.access", "user::rwx,group::r-x,other::---")])
+        .file("minimal", "")
+        .pax(&[
+            ("SCHILY.acl.default", "user::rwx,group::r-x,other::---"),
+            (
+                "SCHILY.acl.access",
+                "user::rwx,group:root:r-x,group::r-x,mask::rwx,other::---",
+            ),
+        ])
+        .directory("defaults/")
+        .global(&[("SCHILY.xattr.user.global", "g")])
+        .pax(&[("SCHILY.xattr.user.a", "one")])
+        .file("global", "data")
+        .end();
+    let acl = |entries: &[(u16, u16, u32)]| {
+        let mut bytes = vec![2, 0, 0, 0];
+        for (tag, permissions, id) in entries {
+            bytes.extend_from_slice(&tag.to_le_bytes());
+            bytes.extend_from_slice(&permissions.to_le_bytes());
+            bytes.extend_from_slice(&id.to_le_bytes());
+        }
+        ferofs::text::Escaped(&bytes).to_string()
+    };
+    let none = u32::MAX;
+    let access = acl(&[
+        (1, 6, none),
+        (2, 7, 7),
+        (4, 4, none),
+        (16, 7, none),
+        (32, 4, none),
+    ]);
+    let group = acl(&[
+        (1, 7, none),
+        (4, 5, none),
+        (8, 5, 0),
+        (16, 7, none),
+        (32, 0, none),
+    ]);
+    let default = acl(&[(1, 7, none), (4, 5, none), (32, 0, none)]);
+    let expected = [
+        "d0755 4 0:0 1700000000 /".to_string(),
+        format!("-0674 1 1000:100 1700000000 0 /acl =  [system.posix_acl_access={access}]"),
+        format!(
+            "d0770 2 1000:100 1700000000 /defaults [system.posix_acl_access={group}] \
+             [system.posix_acl_default={default}]"
+        ),
+        "-0644 1 1000:100 1700000000 4 /global = data [user.a=one] [user.global=g]".to_string(),
+        "-0644 1 1000:100 1700000000 0 /left-out = ".to_string(),
+        "d0755 2 1000:100 1700000000 /libarchive [trusted.b=two\\n] [user.a=one]".to_string(),
+        format!("l0777 1 1000:100 1700000000 /long -> target [user.long={long}] [user.other=2]"),
+        "-0750 1 1000:100 1700000000 0 /minimal = ".to_string(),
+        "-0644 1 1000:100 1700000000 4 /schily = data [trusted.b=two\\n] [user.a=one]".to_string(),
+        "l0777 1 1000:100 1700000000 /selinux -> schily [security.selinux=label\\x00] [user.empty=]"
+            .to_string(),
+    ];
+    assert_eq!(lines(&archive), expected);
+    for (key, value, message) in [
+        (
+            "SCHILY.acl.access",
+            "user::rwx,user:nobody-knows:rwx",
+            "nobody-knows",
+        ),
+        ("LIBARCHIVE.xattr.user.a", "%%%", "base64"),
+        ("SCHILY.xattr.user.a", &"x".repeat(65536), "65536 bytes"),
+        (
+            &format!("SCHILY.xattr.user.{}", "n".repeat(256)),
+            "x",
+            "too long a name",
+        ),
+    ] {
+        fails(
+            &Archive::new().pax(&[(key, value)]).file("f", "").end(),
+            &[message],
+        );
+    }
+}
+
+#[test]
+fn very_many_extended_attributes() {
+    let names: Vec<String> = (0..600)
+        .map(|at| format!("SCHILY.xattr.user.{at:04}"))
+        .collect();
+    let records: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "value")).collect();
+    let large = "v".repeat(65_535);
+    let large: Vec<(&str, &str)> = names
+        .iter()
+        .take(6)
+        .map(|name| (name.as_str(), large.as_str()))
+        .collect();
+    let archive = Archive::new()
+        .pax(&records)
+        .file("one", "1")
+        .pax(&records)
+        .directory("two")
+        .pax(&large)
+        .file("large", "2")
+        .end();
+    let files = indexed(&archive).unwrap();
+    let count = |path: &str| {
+        files
+            .iter()
+            .find(|file| file.path == path)
+            .unwrap()
+            .xattrs
+            .len()
+    };
+    assert_eq!(
+        (count("/one"), count("/two"), count("/large")),
+        (600, 600, 6)
+    );
+}

@@ -305,6 +305,9 @@ fn one_path(image: &Image, path: &Path, out: &mut dyn Write) -> std::result::Res
             writeln!(out, "layout: chunks of {size} bytes, {entries} at {table}")?;
         }
     }
+    for (name, value) in image.xattrs(&inode)? {
+        writeln!(out, "xattr {}: {}", Escaped(&name), Quoted(&value))?;
+    }
     if inode.kind().has_data() {
         for extent in image.extents(&inode) {
             let extent = extent?;

@@ -64,6 +64,10 @@ pub fn emit<W: Write + Seek>(
         .zeros_to(ondisk::SUPER_OFFSET + size_of::<Superblock>() as u64)?;
     emitter.device_table(options)?;
     emitter.everything()?;
+    if plan.xattrs.area > 0 {
+        emitter.out.zeros_to(plan.xattr_area)?;
+        emitter.out.put(&plan.xattrs.area(tree.xattrs()))?;
+    }
     let size = plan.end.next_multiple_of(PAGE.max(plan.block));
     emitter.out.zeros_to(size)?;
     let inodes = u64::from(emitter.inode_number);
@@ -249,6 +253,11 @@ impl<W: Write> Emitter<'_, W> {
         let shape = self.plan.shape(self.tree, self.children, name)?;
         self.out.zeros_to(self.plan.position(id))?;
         self.inode_header(name, id, shape)?;
+        let xattrs = self.tree.inode(id).attributes.xattrs;
+        self.out
+            .put(&self.plan.xattrs.body(self.tree.xattrs(), xattrs))?;
+        self.out
+            .zeros_to(self.plan.position(id) + shape.body_offset())?;
         match (shape.body, &self.tree.inode(id).content) {
             (Body::Chunks { bits, count }, Content::File { blob, data, size }) => {
                 self.data = self.data.saturating_add(*size);
@@ -294,12 +303,13 @@ impl<W: Write> Emitter<'_, W> {
         let mode = kind(&inode.content).0 | attributes.mode;
         let size = self.plan.file_size(self.tree, self.children, name);
         let links = self.plan.links(id);
+        let xattrs = self.plan.xattrs.count(attributes.xattrs);
         self.inode_number = self.inode_number.saturating_add(1);
         if shape.extended {
             let mtime = self.plan.mtime(inode);
             let on_disk = InodeExtended {
                 i_format: (format | ondisk::format::EXTENDED).into(),
-                i_xattr_icount: 0.into(),
+                i_xattr_icount: xattrs.into(),
                 i_mode: mode.into(),
                 i_nb: 0.into(),
                 i_size: size.into(),
@@ -317,7 +327,7 @@ impl<W: Write> Emitter<'_, W> {
             // `plan` made it extended unless all of these fit.
             let on_disk = InodeCompact {
                 i_format: format.into(),
-                i_xattr_icount: 0.into(),
+                i_xattr_icount: xattrs.into(),
                 i_mode: mode.into(),
                 i_nb: (links as u16).into(),
                 i_size: low(size).into(),
@@ -426,7 +436,12 @@ fn superblock(
     }
     let mut superblock = Superblock::new_zeroed();
     superblock.magic = ondisk::SUPER_MAGIC.into();
-    superblock.feature_compat = (ondisk::compat::SB_CHKSUM | ondisk::compat::MTIME).into();
+    let mut compat = ondisk::compat::SB_CHKSUM | ondisk::compat::MTIME;
+    if !tree.xattrs().is_empty() {
+        compat |= ondisk::compat::XATTR_FILTER;
+    }
+    superblock.feature_compat = compat.into();
+    superblock.xattr_blkaddr = low(plan.xattr_area / plan.block).into();
     superblock.blkszbits = options.block_bits;
     // `plan` made it wide unless this fits.
     superblock.rootnid_2b = (root as u16).into();

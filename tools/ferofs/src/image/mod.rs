@@ -11,6 +11,7 @@
 mod directory;
 mod emit;
 mod plan;
+mod xattrs;
 
 use crate::digest::Digest;
 use crate::tar::Time;

@@ -9,6 +9,7 @@
 use super::Error;
 use super::Options;
 use super::directory::Filler;
+use super::xattrs;
 use crate::tar::Segment;
 use crate::tar::Time;
 use crate::tree::Children;
@@ -18,6 +19,7 @@ use crate::tree::Inode;
 use crate::tree::InodeId;
 use crate::tree::NameId;
 use crate::tree::Tree;
+use crate::tree::Xattrs;
 use erofs_format::ondisk;
 use std::collections::HashMap;
 
@@ -44,6 +46,10 @@ pub struct Plan {
     pub walk: Vec<NameId>,
     /// Inodes with a name.
     pub inodes: u64,
+    /// Where extended attributes are.
+    pub xattrs: xattrs::Layout,
+    /// Where the area of shared extended attributes starts.
+    pub xattr_area: u64,
     /// Where the metadata ends.
     pub end: u64,
 }
@@ -53,6 +59,8 @@ pub struct Plan {
 pub struct Shape {
     /// Whether it is an extended inode.
     pub extended: bool,
+    /// Bytes of extended attributes behind it.
+    pub xattrs: u64,
     /// What follows it.
     pub body: Body,
 }
@@ -86,14 +94,23 @@ impl Shape {
         if self.extended { 64 } else { 32 }
     }
 
+    /// Where the body starts, from the start of the inode.
+    pub fn body_offset(self) -> u64 {
+        let behind = self.inode_size() + self.xattrs;
+        match self.body {
+            Body::Chunks { .. } => behind.next_multiple_of(8),
+            _ => behind,
+        }
+    }
+
     /// Bytes of the inode with all that lies directly behind it.
     pub fn size(self) -> u64 {
-        let behind = match self.body {
+        let body = match self.body {
             Body::Chunks { count, .. } => count * 8,
             Body::Inline { tail, .. } => tail,
             Body::Empty | Body::Blocks(_) => 0,
         };
-        self.inode_size() + behind
+        self.body_offset() + body
     }
 }
 
@@ -126,19 +143,45 @@ impl Plan {
             blocks: HashMap::new(),
             walk: Vec::new(),
             inodes: 0,
+            xattrs: xattrs::Layout::new(&Xattrs::default(), &[]).map_err(Error::Image)?,
+            xattr_area: 0,
             end: ondisk::SUPER_OFFSET
                 + size_of::<ondisk::Superblock>() as u64
                 + options.devices.len() as u64 * ondisk::DEVICE_SLOT_SIZE,
         };
-        plan.count(tree, children);
+        let uses = plan.count(tree, children);
+        plan.xattrs = xattrs::Layout::new(tree.xattrs(), &uses).map_err(Error::Image)?;
         plan.place(tree, children)?;
+        if plan.xattrs.area > 0 {
+            plan.xattr_area = plan.end.next_multiple_of(plan.block);
+            plan.end = plan.xattr_area + plan.xattrs.area;
+        }
+        plan.check_addresses()?;
         // Behind thousands of device slots the root's number needs the wide layout, too.
         plan.wide |= plan.nid(tree.inode_of(NameId::ROOT)) > u64::from(u16::MAX);
         Ok(plan)
     }
 
-    /// Walks the tree, counting links.
-    fn count(&mut self, tree: &Tree, children: &Children) {
+    /// The format has 32 bits for blocks of metadata.
+    fn check_addresses(&self) -> Result<(), Error> {
+        if self.end / self.block >= u64::from(u32::MAX) {
+            return Err(Error::Image(
+                "more metadata than the format can address".to_string(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Walks the tree, counting links; returns how many files have each combination of extended
+    /// attributes.
+    fn count(&mut self, tree: &Tree, children: &Children) -> Vec<u64> {
+        let mut uses = vec![0_u64; tree.xattrs().sets().count()];
+        let mut used = |inode: InodeId| {
+            if let Some(uses) = uses.get_mut(tree.inode(inode).attributes.xattrs.index()) {
+                *uses += 1;
+            }
+        };
+        used(tree.inode_of(NameId::ROOT));
         let mut left = vec![NameId::ROOT];
         self.links[tree.inode_of(NameId::ROOT).index()] = 2;
         while let Some(directory) = left.pop() {
@@ -147,6 +190,9 @@ impl Plan {
             for name in children.of(directory).iter().copied() {
                 let inode = tree.inode_of(name);
                 let links = &mut self.links[inode.index()];
+                if *links == 0 {
+                    used(inode);
+                }
                 if tree.is_directory(name) {
                     *links = 2;
                     self.links[tree.inode_of(directory).index()] += 1;
@@ -159,6 +205,7 @@ impl Plan {
                 new.reverse();
             }
         }
+        uses
     }
 
     /// Gives everything its position.
@@ -293,8 +340,10 @@ impl Plan {
             || attributes.gid > u32::from(u16::MAX)
             || self.links(id) > u32::from(u16::MAX)
             || size > u64::from(u32::MAX);
+        let xattrs = self.xattrs.body_size(attributes.xattrs);
         let mut shape = Shape {
             extended,
+            xattrs,
             body: Body::Empty,
         };
         shape.body = match &inode.content {
@@ -304,7 +353,7 @@ impl Plan {
                 let tail = size % self.block;
                 // Symbolic links are all in one place: readers do not expect otherwise.
                 let split = inode.content == Content::Directory || size < self.block;
-                if tail > 0 && split && shape.inode_size() + tail <= self.block {
+                if tail > 0 && split && shape.body_offset() + tail <= self.block {
                     Body::Inline {
                         blocks: size - tail,
                         tail,

@@ -9,12 +9,15 @@ mod file;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::tar::NamedValue;
 use erofs_format::DirEntry;
 use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Superblock;
+use erofs_format::Xattr;
 use erofs_format::ondisk;
+use erofs_format::xattr_prefix;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -160,6 +163,41 @@ impl Image {
             .map_err(self.error())?;
         target.truncate(len);
         Ok(target)
+    }
+
+    /// The extended attributes of a file: names as the kernel has them, and values. Those whose
+    /// names have a prefix nobody knows are left out, as the kernel does.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read, or are wrong.
+    pub fn xattrs(&self, inode: &Inode) -> Result<Vec<NamedValue>> {
+        let mut found = Vec::new();
+        let mut emit = |xattr: &Xattr<'_>| {
+            found.push((
+                xattr.index,
+                xattr.name.to_vec(),
+                usize::from(xattr.value_size),
+            ));
+            true
+        };
+        inode
+            .list_xattrs(&self.superblock, &self.file, &mut emit)
+            .map_err(self.error())?;
+        let mut xattrs = Vec::new();
+        for (index, name, size) in found {
+            let Some(prefix) = xattr_prefix(index) else {
+                continue;
+            };
+            let mut value = vec![0; size];
+            let read = inode
+                .get_xattr(&self.superblock, &self.file, index, &name, &mut value)
+                .map_err(self.error())?;
+            if read.is_some() {
+                xattrs.push(([prefix.as_bytes(), &name].concat(), value));
+            }
+        }
+        Ok(xattrs)
     }
 
     /// The extents of a file, from its start to its end.

@@ -12,6 +12,7 @@
 //! `tar-core` 0.1 does), times before 1970 and in nanoseconds (both have `u64` seconds), and
 //! errors with the offset they are at. `tar-core` needs a newer compiler than Debian 13 has, too.
 
+mod acl;
 mod error;
 mod header;
 mod input;
@@ -20,6 +21,7 @@ mod pax;
 mod reader;
 mod sparse;
 
+pub use acl::Names;
 pub use error::Error;
 pub use input::FileInput;
 pub use input::Input;
@@ -35,6 +37,9 @@ pub struct Time {
     /// Nanoseconds, below 1,000,000,000.
     pub nsec: u32,
 }
+
+/// An extended attribute: its name as the kernel has it, and its value.
+pub type NamedValue = (Vec<u8>, Vec<u8>);
 
 /// A piece of a sparse file that has data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,4 +104,6 @@ pub struct Entry<'a> {
     pub gid: u32,
     /// Modification time.
     pub mtime: Time,
+    /// Extended attributes, ACLs among them: names as the kernel has them, and values.
+    pub xattrs: &'a [NamedValue],
 }

@@ -25,6 +25,9 @@ pub struct Attributes {
     pub file_type: Option<Option<Vec<u8>>>,
     /// Extended attributes, names as the kernel has them.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// ACLs as text.
+    pub acl_access: Option<Option<Vec<u8>>>,
+    pub acl_default: Option<Option<Vec<u8>>>,
     pub sparse: PaxMap,
 }
 
@@ -88,14 +91,86 @@ impl Attributes {
             b"SCHILY.devmajor" => self.major = Some(id()?),
             b"SCHILY.devminor" => self.minor = Some(id()?),
             b"SCHILY.filetype" => self.file_type = Some(bytes()),
+            b"SCHILY.acl.access" => self.acl_access = Some(bytes()),
+            b"SCHILY.acl.default" => self.acl_default = Some(bytes()),
+            // The kernel has the label with a NUL at its end.
+            b"RHT.security.selinux" => {
+                let label = value.strip_suffix(b"\0").unwrap_or(value);
+                self.set_xattr(b"security.selinux".to_vec(), [label, b"\0"].concat());
+            }
             _ => {
                 if let Some(keyword) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.set(keyword, value)?;
+                } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    self.set_xattr(name.to_vec(), value.to_vec());
+                } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                    let value = base64(value).ok_or_else(|| bad("base64"))?;
+                    self.set_xattr(url_decoded(name), value);
                 }
             }
         }
         Ok(())
     }
+
+    /// Sets an extended attribute. Its value may be empty: here that takes nothing back.
+    fn set_xattr(&mut self, name: Vec<u8>, value: Vec<u8>) {
+        match self.xattrs.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, old)) => *old = value,
+            None => self.xattrs.push((name, value)),
+        }
+    }
+}
+
+/// Decodes base64, with or without the padding at its end.
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let digits = text.trim_ascii_end();
+    let end = digits
+        .iter()
+        .rposition(|byte| *byte != b'=')
+        .map_or(0, |last| last + 1);
+    let digits = digits.get(..end)?;
+    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
+    for group in digits.chunks(4) {
+        let mut bits: u32 = 0;
+        for digit in group {
+            let value = match digit {
+                b'A'..=b'Z' => digit - b'A',
+                b'a'..=b'z' => digit - b'a' + 26,
+                b'0'..=b'9' => digit - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return None,
+            };
+            bits = bits << 6 | u32::from(value);
+        }
+        let len = match group.len() {
+            4 => 3,
+            3 => 2,
+            2 => 1,
+            _ => return None,
+        };
+        bits <<= 6 * (4 - group.len());
+        bytes.extend(bits.to_be_bytes().into_iter().skip(1).take(len));
+    }
+    Some(bytes)
+}
+
+/// Decodes a name in which some bytes are written as `%` and two hexadecimal digits.
+fn url_decoded(text: &[u8]) -> Vec<u8> {
+    let hex = |digit: Option<&u8>| digit.and_then(|digit| char::from(*digit).to_digit(16));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        match (first, hex(behind.first()), hex(behind.get(1))) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high * 16 + low) as u8);
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            _ => bytes.push(*first),
+        }
+    }
+    bytes
 }
 
 /// Parses a value unless it is empty, which takes back what was said before.
@@ -194,6 +269,31 @@ mod tests {
             assert!(records.next().is_none());
         }
         assert!(Records::new(b"\0\0\0").next().is_none());
+    }
+
+    #[test]
+    fn extended_attributes_in_both_forms() {
+        let mut attributes = Attributes::default();
+        let records = b"30 SCHILY.xattr.user.a=binary\n\
+                        34 LIBARCHIVE.xattr.user.b%3d=AQI\n\
+                        36 LIBARCHIVE.xattr.user.a=bmV3ZXI=\n\
+                        24 SCHILY.xattr.user.c=\n\
+                        26 RHT.security.selinux=l\n";
+        attributes.apply(records).unwrap();
+        let expected: [(&[u8], &[u8]); 4] = [
+            (b"user.a", b"newer"),
+            (b"user.b=", b"\x01\x02"),
+            (b"user.c", b""),
+            (b"security.selinux", b"l\0"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_vec(), value.to_vec()));
+        assert_eq!(attributes.xattrs, expected);
+        for bad in ["a", "a===b", "\u{fc}"] {
+            assert_eq!(base64(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(base64(b"").as_deref(), Some(b"".as_slice()));
+        assert_eq!(base64(b"/+8=").as_deref(), Some(b"\xff\xef".as_slice()));
+        assert_eq!(url_decoded(b"a%2Eb%zz%4"), b"a.b%zz%4");
     }
 
     #[test]

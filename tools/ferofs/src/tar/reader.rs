@@ -10,8 +10,10 @@ use super::Entry;
 use super::Error;
 use super::Input;
 use super::Kind;
+use super::Names;
 use super::Time;
 use super::Totals;
+use super::acl::Acl;
 use super::header::BLOCK;
 use super::header::BadField;
 use super::header::Checksum;
@@ -30,6 +32,7 @@ const MAX_NOTES: u32 = 20;
 /// Goes through the entries of an archive.
 pub struct Reader<I> {
     input: I,
+    names: Names,
     /// Where the next header is.
     pos: u64,
     ended: bool,
@@ -63,10 +66,12 @@ fn bad_field(header: u64, field: &BadField) -> Error {
 }
 
 impl<I: Input> Reader<I> {
-    /// Reads an archive from its beginning.
-    pub fn new(input: I) -> Self {
+    /// Reads an archive from its beginning. Users and groups that ACLs name without a number are
+    /// looked up in `names`.
+    pub fn new(input: I, names: Names) -> Self {
         Reader {
             input,
+            names,
             pos: 0,
             ended: false,
             skipped: (0, 0),
@@ -254,7 +259,11 @@ impl<I: Input> Reader<I> {
             }
         };
         self.names(&header, extended);
-        let (body, common) = self.body(&header).map_err(|error| error.of(&self.path))?;
+        let (body, mut common) = self.body(&header).map_err(|error| error.of(&self.path))?;
+        let directory = matches!(body, Body::Plain(Kind::Directory));
+        common.mode = self
+            .extended_attributes(common.mode, directory)
+            .map_err(|problem| Error::invalid(offset, problem).of(&self.path))?;
         self.ended = false;
         let kind = match body {
             Body::Plain(kind) => kind,
@@ -275,6 +284,7 @@ impl<I: Input> Reader<I> {
             uid,
             gid,
             mtime,
+            xattrs: &self.local.xattrs,
         }))
     }
 
@@ -410,6 +420,45 @@ impl<I: Input> Reader<I> {
                 mtime,
             },
         ))
+    }
+
+    /// Puts all extended attributes of the entry into `self.local`, ACLs as the kernel has them;
+    /// returns the mode, which an ACL may change.
+    fn extended_attributes(&mut self, mode: u16, directory: bool) -> Result<u16, String> {
+        for (name, value) in &self.global.xattrs {
+            if !self.local.xattrs.iter().any(|(other, _)| other == name) {
+                self.local.xattrs.push((name.clone(), value.clone()));
+            }
+        }
+        let mut mode = mode;
+        let said = |local: &mut Option<Option<Vec<u8>>>, global: &Option<Option<Vec<u8>>>| {
+            local.take().or_else(|| global.clone()).flatten()
+        };
+        let mut put = |name: &[u8], acl: &Acl| {
+            self.local.xattrs.retain(|(other, _)| other != name);
+            if !acl.is_empty() {
+                self.local.xattrs.push((name.to_vec(), acl.bytes()));
+            }
+        };
+        if let Some(text) = said(&mut self.local.acl_access, &self.global.acl_access) {
+            let acl = Acl::parse(&text, &self.names)?;
+            if !acl.is_empty() {
+                mode = acl.mode(mode);
+            }
+            if !acl.is_minimal() {
+                put(b"system.posix_acl_access", &acl);
+            }
+        }
+        if let Some(text) = said(&mut self.local.acl_default, &self.global.acl_default) {
+            // Only directories can have one.
+            if directory {
+                put(
+                    b"system.posix_acl_default",
+                    &Acl::parse(&text, &self.names)?,
+                );
+            }
+        }
+        Ok(mode)
     }
 
     /// Moves behind a hard link. Some writers give it the size of its target without the data,

@@ -21,14 +21,21 @@ use super::NAME_MAX;
 use super::NameId;
 use super::Text;
 use super::Tree;
+use super::Xattr;
+use super::XattrSet;
 use super::path;
 use crate::tar;
 use crate::tar::Entry;
 use crate::tar::Error;
 use crate::tar::Kind;
+use crate::tar::NamedValue;
 use crate::text::Quoted;
+use erofs_format::split_xattr_name;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 
+/// More notes than this about one archive help nobody.
+const MAX_NOTES: usize = 20;
 /// Symbolic links followed on the way to one entry; the kernel's limit.
 const MAX_LINKS: u32 = 40;
 /// Longest target of a symbolic link.
@@ -44,6 +51,11 @@ pub struct Applier<'t> {
     /// The directory that the last entry was in, by its path in the archive.
     last: Option<(Vec<u8>, NameId)>,
     unresolved: Vec<Unresolved>,
+    /// The attributes of the last entry that had some, and their number.
+    last_xattrs: (Vec<NamedValue>, XattrSet),
+    notes: Vec<String>,
+    /// Names of attributes that the format has no place for, and that were left out.
+    left_out: BTreeSet<Vec<u8>>,
 }
 
 /// A hard link to something that has not been seen yet.
@@ -88,6 +100,9 @@ impl<'t> Applier<'t> {
             blob,
             last: None,
             unresolved: Vec::new(),
+            last_xattrs: Default::default(),
+            notes: Vec::new(),
+            left_out: BTreeSet::new(),
         }
     }
 
@@ -118,6 +133,7 @@ impl<'t> Applier<'t> {
             uid: entry.uid,
             gid: entry.gid,
             mtime: Some(entry.mtime),
+            xattrs: self.xattrs(entry)?,
         };
         let Some((directory, name)) = self.place(entry.path)? else {
             if entry.kind != Kind::Directory {
@@ -161,6 +177,53 @@ impl<'t> Applier<'t> {
             content,
         })?;
         self.put(directory, name, inode)
+    }
+
+    /// The number of an entry's extended attributes.
+    fn xattrs(&mut self, entry: &Entry<'_>) -> Result<XattrSet, Refusal> {
+        if entry.xattrs.is_empty() {
+            return Ok(XattrSet::NONE);
+        }
+        if self.last_xattrs.0 == entry.xattrs {
+            return Ok(self.last_xattrs.1);
+        }
+        let mut xattrs = Vec::new();
+        for (name, value) in entry.xattrs {
+            let split = split_xattr_name(name);
+            // Of a name like "user." the kernel would not know what is meant.
+            let split = split.filter(|(_, rest)| !(rest.is_empty() && name.ends_with(b".")));
+            let Some((prefix, rest)) = split else {
+                if self.left_out.insert(name.clone()) && self.left_out.len() <= MAX_NOTES {
+                    let (name, path) = (Quoted(name), Quoted(entry.path));
+                    self.notes.push(format!(
+                        "extended attribute {name}, first seen at {path}, has no place in EROFS \
+                         and is left out"
+                    ));
+                }
+                continue;
+            };
+            if rest.len() > NAME_MAX || rest.contains(&0) {
+                let name = Quoted(name);
+                return refuse(format!(
+                    "extended attribute {name} has too long a name, or a NUL in it"
+                ));
+            }
+            if u16::try_from(value.len()).is_err() {
+                let (name, len) = (Quoted(name), value.len());
+                return refuse(format!(
+                    "extended attribute {name} has {len} bytes, expected at most 65535"
+                ));
+            }
+            let (name, value) = (rest.into(), value.as_slice().into());
+            xattrs.push(Xattr {
+                prefix,
+                name,
+                value,
+            });
+        }
+        let set = self.tree.xattrs_mut().set(xattrs)?;
+        self.last_xattrs = (entry.xattrs.to_vec(), set);
+        Ok(set)
     }
 
     fn symlink(&mut self, target: &[u8]) -> Result<Text, Refusal> {
@@ -357,6 +420,7 @@ impl<'t> Applier<'t> {
                     uid: 0,
                     gid: 0,
                     mtime: None,
+                    xattrs: XattrSet::NONE,
                 };
                 let content = Content::Unresolved;
                 let inode = self.tree.add_inode(Inode {
@@ -375,12 +439,13 @@ impl<'t> Applier<'t> {
         self.put(directory, name, inode)
     }
 
-    /// Ends the archive: hard links to what came later find it now.
+    /// Ends the archive: hard links to what came later find it now. Returns notes about what was
+    /// left out.
     ///
     /// # Errors
     ///
     /// When a hard link's target is not in the archive.
-    pub fn finish(self) -> Result<(), Error> {
+    pub fn finish(self) -> Result<Vec<String>, Error> {
         let mut found: HashMap<InodeId, InodeId> = HashMap::new();
         for link in &self.unresolved {
             let missing = |what: &str| {
@@ -410,7 +475,7 @@ impl<'t> Applier<'t> {
                 }
             }
         }
-        Ok(())
+        Ok(self.notes)
     }
 }
 

@@ -9,12 +9,18 @@
 
 pub mod apply;
 mod path;
+mod xattrs;
 
 use crate::tar::Segment;
 use crate::tar::Time;
 use hashbrown::DefaultHashBuilder;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
+
+pub use xattrs::Xattr;
+pub use xattrs::XattrId;
+pub use xattrs::XattrSet;
+pub use xattrs::Xattrs;
 
 /// Longest name in a directory.
 pub const NAME_MAX: usize = 255;
@@ -57,6 +63,8 @@ pub struct Attributes {
     pub gid: u32,
     /// Modification time; `None` for a directory that no archive described.
     pub mtime: Option<Time>,
+    /// Extended attributes.
+    pub xattrs: XattrSet,
 }
 
 /// Where a file's data lies.
@@ -131,6 +139,7 @@ pub struct Tree {
     /// Numbers of names, found by directory and text.
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    xattrs: Xattrs,
 }
 
 impl Default for Tree {
@@ -147,6 +156,7 @@ impl Tree {
             uid: 0,
             gid: 0,
             mtime: None,
+            xattrs: XattrSet::NONE,
         };
         let root = Name {
             parent: NameId::ROOT,
@@ -162,7 +172,18 @@ impl Tree {
             }],
             table: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
+            xattrs: Xattrs::default(),
         }
+    }
+
+    /// The extended attributes of all files.
+    pub fn xattrs(&self) -> &Xattrs {
+        &self.xattrs
+    }
+
+    /// The extended attributes of all files, to be added to.
+    pub fn xattrs_mut(&mut self) -> &mut Xattrs {
+        &mut self.xattrs
     }
 
     /// How many inodes there are, those that no name refers to any more among them.
@@ -396,6 +417,7 @@ mod tests {
             uid: 1,
             gid: 2,
             mtime: None,
+            xattrs: XattrSet::NONE,
         };
         let data = Data::Contiguous(512);
         Inode {

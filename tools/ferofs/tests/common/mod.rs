@@ -103,6 +103,8 @@ pub struct Described {
     pub size: String,
     pub path: String,
     pub content: String,
+    /// Extended attributes, sorted.
+    pub xattrs: Vec<String>,
 }
 
 impl Described {
@@ -126,6 +128,9 @@ impl Described {
         line += &format!(" {}", self.path);
         if !self.content.is_empty() {
             line += &format!(" {}", self.content);
+        }
+        for xattr in &self.xattrs {
+            line += &format!(" [{xattr}]");
         }
         line
     }
@@ -181,6 +186,13 @@ pub fn description(image: &Image, tar: &Path) -> Vec<Described> {
                 ('-', inode.size().to_string(), shown(&content))
             }
         };
+        let mut xattrs: Vec<_> = image
+            .xattrs(&inode)
+            .unwrap()
+            .iter()
+            .map(|(name, value)| format!("{}={}", Escaped(name), Escaped(value)))
+            .collect();
+        xattrs.sort();
         all.push(Described {
             kind,
             mode: u32::from(inode.mode() & 0o7777),
@@ -190,6 +202,7 @@ pub fn description(image: &Image, tar: &Path) -> Vec<Described> {
             size,
             path: Escaped(&path).to_string(),
             content,
+            xattrs,
         });
         if inode.kind() == FileKind::Directory {
             for name in image.names(&inode).unwrap() {
@@ -242,6 +255,7 @@ pub fn description_of_directory(root: &Path) -> Vec<Described> {
             size,
             path: Escaped(&path).to_string(),
             content,
+            xattrs: Vec::new(),
         });
         if file_type.is_dir() {
             for entry in fs::read_dir(&real).unwrap() {

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! POSIX ACLs: from the text that archives have to the bytes that the kernel has in
+//! `system.posix_acl_access` and `system.posix_acl_default`.
+//!
+//! The text is a list of entries like `user:lisa:r-x`, between commas or newlines; some writers
+//! add the number of the user or group as a fourth field.
+
+use super::number;
+use crate::text::Quoted;
+use std::collections::HashMap;
+use std::fs;
+use std::sync::OnceLock;
+
+/// Tags of entries, in the order that they must have.
+const USER_OBJ: u16 = 0x01;
+const USER: u16 = 0x02;
+const GROUP_OBJ: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+/// The id of entries that have none.
+const NO_ID: u32 = u32::MAX;
+/// The version in front of the bytes.
+const VERSION: u32 = 2;
+
+/// Finds the numbers of users and groups that an ACL names.
+#[derive(Default)]
+pub struct Names {
+    system: bool,
+    users: OnceLock<HashMap<Vec<u8>, u32>>,
+    groups: OnceLock<HashMap<Vec<u8>, u32>>,
+}
+
+impl Names {
+    /// Those that this machine has in `/etc/passwd` and `/etc/group`, as tar does it.
+    pub fn of_this_machine() -> Self {
+        Names {
+            system: true,
+            ..Names::default()
+        }
+    }
+
+    fn find(&self, name: &[u8], tag: u16) -> Option<u32> {
+        if !self.system {
+            return None;
+        }
+        let (table, path) = match tag {
+            USER => (&self.users, "/etc/passwd"),
+            _ => (&self.groups, "/etc/group"),
+        };
+        table
+            .get_or_init(|| parse_names(&fs::read(path).unwrap_or_default()))
+            .get(name)
+            .copied()
+    }
+}
+
+/// Name and number from lines like `name:x:number:…`.
+fn parse_names(file: &[u8]) -> HashMap<Vec<u8>, u32> {
+    let mut names = HashMap::new();
+    for line in file.split(|byte| *byte == b'\n') {
+        let mut fields = line.split(|byte| *byte == b':');
+        let (Some(name), Some(id)) = (fields.next(), fields.nth(1)) else {
+            continue;
+        };
+        let id = number::unsigned(id).and_then(|id| u32::try_from(id).ok());
+        if let Some(id) = id {
+            names.entry(name.to_vec()).or_insert(id);
+        }
+    }
+    names
+}
+
+/// An ACL.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Acl {
+    /// Tag, permissions and id, sorted.
+    entries: Vec<(u16, u16, u32)>,
+}
+
+impl Acl {
+    /// Reads an ACL.
+    pub fn parse(text: &[u8], names: &Names) -> Result<Self, String> {
+        let mut entries = Vec::new();
+        for line in text.split(|byte| matches!(byte, b'\n' | b',')) {
+            let line = line
+                .split(|byte| *byte == b'#')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii();
+            if line.is_empty() {
+                continue;
+            }
+            let entry = parse_entry(line, names)
+                .map_err(|problem| format!("ACL entry {}: {problem}", Quoted(line)))?;
+            entries.push(entry);
+        }
+        entries.sort_unstable_by_key(|(tag, _, id)| (*tag, *id));
+        let acl = Acl { entries };
+        acl.check()?;
+        Ok(acl)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let twice = self.entries.windows(2).any(|pair| match pair {
+            [a, b] => (a.0, a.2) == (b.0, b.2),
+            _ => false,
+        });
+        if twice {
+            return Err("an ACL has two entries for the same user or group".to_string());
+        }
+        let has = |wanted: u16| self.entries.iter().any(|(tag, ..)| *tag == wanted);
+        let complete = has(USER_OBJ) && has(GROUP_OBJ) && has(OTHER);
+        if !self.entries.is_empty() && !complete {
+            return Err("an ACL without entries for owner, group and others".to_string());
+        }
+        if (has(USER) || has(GROUP)) && !has(MASK) {
+            return Err("an ACL with users or groups, but without a mask".to_string());
+        }
+        Ok(())
+    }
+
+    /// Whether it has no entries at all.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether it says no more than permission bits can.
+    pub fn is_minimal(&self) -> bool {
+        self.entries
+            .iter()
+            .all(|(tag, ..)| matches!(*tag, USER_OBJ | GROUP_OBJ | OTHER))
+    }
+
+    /// The permission bits of a file with this ACL: those of the owner, of the mask (or the group)
+    /// and of others. Set-id and sticky bits stay.
+    pub fn mode(&self, mode: u16) -> u16 {
+        let of = |wanted: u16| self.entries.iter().find(|(tag, ..)| *tag == wanted);
+        let permissions = |entry: Option<&(u16, u16, u32)>| entry.map_or(0, |entry| entry.1);
+        let group = of(MASK).or(of(GROUP_OBJ));
+        mode & 0o7000
+            | permissions(of(USER_OBJ)) << 6
+            | permissions(group) << 3
+            | permissions(of(OTHER))
+    }
+
+    /// The bytes the kernel has for it.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = VERSION.to_le_bytes().to_vec();
+        for (tag, permissions, id) in &self.entries {
+            bytes.extend_from_slice(&tag.to_le_bytes());
+            bytes.extend_from_slice(&permissions.to_le_bytes());
+            bytes.extend_from_slice(&id.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+fn parse_entry(line: &[u8], names: &Names) -> Result<(u16, u16, u32), String> {
+    let fields: Vec<&[u8]> = line
+        .split(|byte| *byte == b':')
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    let (kind, name, permissions, id) = match fields.as_slice() {
+        // `mask:rwx` and `other:rwx` may come without an empty field.
+        [kind @ (b"mask" | b"m" | b"other" | b"o"), permissions] => {
+            (*kind, b"".as_slice(), *permissions, None)
+        }
+        [kind, name, permissions] => (*kind, *name, *permissions, None),
+        [kind, name, permissions, id] => (*kind, *name, *permissions, Some(*id)),
+        _ => return Err("expected three fields between colons".to_string()),
+    };
+    let tag = match (kind, name.is_empty()) {
+        (b"user" | b"u", true) => USER_OBJ,
+        (b"user" | b"u", false) => USER,
+        (b"group" | b"g", true) => GROUP_OBJ,
+        (b"group" | b"g", false) => GROUP,
+        (b"mask" | b"m", true) => MASK,
+        (b"other" | b"o", true) => OTHER,
+        _ => return Err("expected user, group, mask or other".to_string()),
+    };
+    let mut bits = 0;
+    for byte in permissions {
+        bits |= match byte {
+            b'r' => 4,
+            b'w' => 2,
+            b'x' => 1,
+            b'-' => 0,
+            _ => return Err("expected permissions like \"rwx\"".to_string()),
+        };
+    }
+    if !matches!(tag, USER | GROUP) {
+        return Ok((tag, bits, NO_ID));
+    }
+    let number = |text: &[u8]| number::unsigned(text).and_then(|id| u32::try_from(id).ok());
+    let id = id
+        .and_then(number)
+        .or_else(|| number(name))
+        .or_else(|| names.find(name, tag));
+    match id {
+        Some(id) if id != NO_ID => Ok((tag, bits, id)),
+        _ => Err("its user or group has no number, and none on this machine".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Acl, String> {
+        Acl::parse(text.as_bytes(), &Names::default())
+    }
+
+    #[test]
+    fn texts_of_all_writers() {
+        let expected = parse("user::rw-,user:7:r--,group::r--,mask::rwx,other::---").unwrap();
+        for text in [
+            "user::rw-\nuser:7:r--\ngroup::r--\nmask::rwx\nother::---\n",
+            "other::---,mask::rwx,group::r--,user:lisa:r--:7,user::rw-",
+            "u::rw, g::r, o:, m:rwx, u:7:r # comment",
+        ] {
+            assert_eq!(parse(text).as_ref(), Ok(&expected), "{text}");
+        }
+        assert_eq!(expected.mode(0o4000), 0o4670);
+        assert!(!expected.is_minimal());
+        let bytes = expected.bytes();
+        assert_eq!(bytes.len(), 4 + 5 * 8);
+        assert_eq!(bytes[..12], [2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255]);
+        assert_eq!(bytes[12..20], [2, 0, 4, 0, 7, 0, 0, 0]);
+    }
+
+    #[test]
+    fn minimal_and_empty_ones() {
+        let minimal = parse("user::rwx,group::r-x,other::r-x").unwrap();
+        assert!(minimal.is_minimal() && !minimal.is_empty());
+        assert_eq!(minimal.mode(0), 0o755);
+        assert!(parse("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn wrong_ones_are_errors() {
+        for text in [
+            "user::rwx",
+            "user::rwx,group::rwx,other::rwx,user:7:rwx",
+            "user::rwx,group::rwx,other::rwx,other::r--",
+            "user::rwz,group::rwx,other::rwx",
+            "owner::rwx",
+            "user:rwx",
+            "user::rwx,group::rwx,other::rwx,mask::rwx,user:nobody-knows:rwx",
+        ] {
+            parse(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn names_come_from_the_machine() {
+        let names = parse_names(b"root:x:0:0::/root:/bin/sh\nlisa:x:7:7::\nbad\n:x:y:\n");
+        assert_eq!(names.get(b"lisa".as_slice()), Some(&7));
+        assert_eq!(names.len(), 2);
+        let root = Names::of_this_machine().find(b"root", USER);
+        assert_eq!(root, Some(0));
+    }
+}
