@@ -282,8 +282,9 @@ impl Superblock {
         index: &ondisk::ChunkIndex,
         mask: u64,
     ) -> core::result::Result<Source, Wrong> {
-        let block =
-            (u64::from(index.startblk_hi.get()) << 32 | u64::from(index.startblk_lo.get())) & mask;
+        let block = ((u64::from(index.startblk_hi.get()) << 32)
+            | u64::from(index.startblk_lo.get()))
+            & mask;
         if block == mask {
             return Ok(Source::Hole);
         }

@@ -384,7 +384,7 @@ pub(super) const ADDRESS_48BIT: u64 = (1 << 48) - 1;
 
 /// The start block of a plain or inline inode.
 fn start_block(fields: &ondisk::InodeExtended) -> u64 {
-    u64::from(fields.i_u.get()) | u64::from(fields.i_nb.get()) << 32
+    u64::from(fields.i_u.get()) | (u64::from(fields.i_nb.get()) << 32)
 }
 
 /// Offset in a file of `size` bytes of its last block, which may be full.

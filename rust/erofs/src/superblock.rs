@@ -121,7 +121,7 @@ impl Superblock {
         let (root_nid, blocks) =
             if incompat & incompat::LAYOUT_48BIT != 0 && disk.rootnid_8b.get() != 0 {
                 let blocks_hi = u64::from(disk.rootnid_2b.get());
-                (disk.rootnid_8b.get(), blocks_lo | blocks_hi << 32)
+                (disk.rootnid_8b.get(), blocks_lo | (blocks_hi << 32))
             } else {
                 (u64::from(disk.rootnid_2b.get()), blocks_lo)
             };

@@ -159,7 +159,7 @@ fn indexes() {
         index(2, u64::from(u32::MAX)),
         index(0, u64::from(u32::MAX)),
         // 16 bits too many do not count.
-        index(1, 7 << 32 | 9),
+        index(1, (7 << 32) | 9),
         // Nor do bits of device ids that two devices do not need: 3 = 0b11.
         index(0xfffc | 2, 11),
     ];
@@ -180,7 +180,7 @@ fn indexes() {
 fn indexes_with_48_bits() {
     let format = chunk::INDEXES | chunk::ADDRESS_48BIT;
     let entries = [
-        index(1, 7 << 32 | 0xffff_ffff),
+        index(1, (7 << 32) | 0xffff_ffff),
         index(1, 8 << 32),
         index(1, (1 << 48) - 1),
         index(0, u64::from(u32::MAX)),
@@ -189,7 +189,7 @@ fn indexes_with_48_bits() {
     assert_eq!(
         extents(&image),
         [
-            extent(0, 2 * 4096, device(1, (7 << 32 | 0xffff_ffff) << 12)),
+            extent(0, 2 * 4096, device(1, ((7 << 32) | 0xffff_ffff) << 12)),
             extent(2 * 4096, 4096, Source::Hole),
             extent(3 * 4096, 4096, device(0, 0xffff_ffff << 12)),
         ]
@@ -312,7 +312,7 @@ proptest! {
             prop_assert_eq!(extent.start, offset);
             for at in (offset..offset + extent.len).step_by(512) {
                 let entry = entries[(at / 1024) as usize];
-                let block = u64::from(entry.startblk_hi.get()) << 32
+                let block = (u64::from(entry.startblk_hi.get()) << 32)
                     | u64::from(entry.startblk_lo.get());
                 let source = if block == (1 << 48) - 1 {
                     Source::Hole

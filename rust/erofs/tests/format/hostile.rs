@@ -156,8 +156,17 @@ fn any_place() -> impl Strategy<Value = usize> {
     ]
 }
 
+/// More cases than elsewhere; the environment (`PROPTEST_CASES`) can ask for still more.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig {
+        cases: config.cases.max(3000),
+        ..config
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn mutations(

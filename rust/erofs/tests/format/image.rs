@@ -156,7 +156,7 @@ pub fn compact(mode: u16, layout: u16) -> InodeCompact {
 /// An empty extended inode.
 pub fn extended(mode: u16, layout: u16) -> InodeExtended {
     InodeExtended {
-        i_format: (layout << format::LAYOUT_SHIFT | format::EXTENDED).into(),
+        i_format: ((layout << format::LAYOUT_SHIFT) | format::EXTENDED).into(),
         i_xattr_icount: 0.into(),
         i_mode: mode.into(),
         i_nb: 0.into(),

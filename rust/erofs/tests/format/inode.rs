@@ -78,8 +78,8 @@ fn extended_inode_in_two_blocks() {
 #[test]
 fn one_link_and_a_large_start_block() {
     for (mode, nlink, start) in [
-        (mode::REGULAR, 1, (5 << 32 | 6) << 12),
-        (mode::SYMLINK, 1, (5 << 32 | 6) << 12),
+        (mode::REGULAR, 1, ((5 << 32) | 6) << 12),
+        (mode::SYMLINK, 1, ((5 << 32) | 6) << 12),
         // What means one link elsewhere means an omitted dot here.
         (mode::DIRECTORY, 5, 6 << 12),
     ] {
@@ -282,7 +282,7 @@ fn read(inode: &impl IntoBytesRef) -> Result<Inode, erofs_format::Error<std::con
 fn corrupt_extended() {
     type Damage = fn(&mut InodeExtended);
     let chunked = |inode: &mut InodeExtended| {
-        inode.i_format = (layout::CHUNK_BASED << 1 | format::EXTENDED).into();
+        inode.i_format = ((layout::CHUNK_BASED << 1) | format::EXTENDED).into();
         inode.i_u = u32::from(chunk::INDEXES).into();
     };
     let damages: [(&str, Damage); 15] = [
@@ -325,7 +325,7 @@ fn corrupt_extended() {
         }),
         ("blocks end beyond the image", |inode| {
             inode.i_mode = mode::DIRECTORY.into();
-            inode.i_format = (layout::FLAT_INLINE << 1 | format::EXTENDED).into();
+            inode.i_format = ((layout::FLAT_INLINE << 1) | format::EXTENDED).into();
             inode.i_size = (4096 * 2 + 1).into();
             inode.i_u = 15.into();
         }),

@@ -87,7 +87,7 @@ fn large_root_nid_and_block_count() {
     image.superblock.feature_incompat = incompat::LAYOUT_48BIT.into();
     let sb = image.finish().superblock();
     assert_eq!(sb.root_nid(), 0x1_0000_0001);
-    assert_eq!(sb.blocks(), 16 | ROOT << 32);
+    assert_eq!(sb.blocks(), 16 | (ROOT << 32));
     // A root nid that fits 16 bits may be where it always was.
     image.superblock.rootnid_8b = 0.into();
     let sb = image.finish().superblock();
