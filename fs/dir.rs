@@ -55,6 +55,10 @@ impl Directory for Dir {
                     left = left.wrapping_sub(1);
                     emitter.set_position(entry.pos);
                     full = !emitter.emit(entry.name, entry.nid, entry.file_type);
+                    if !full {
+                        // If a bad entry comes next, the listing must not begin here again.
+                        emitter.set_position(entry.next);
+                    }
                     !full
                 })
                 .map_err(|error| volume.report(error))?;
