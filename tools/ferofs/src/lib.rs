@@ -6,6 +6,7 @@
 //! files it comes to, [`image`] writes them. The `ferofs` command is a thin layer over this crate.
 
 pub mod build;
+pub mod compression;
 pub mod digest;
 pub mod error;
 pub mod image;

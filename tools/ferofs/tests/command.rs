@@ -112,6 +112,62 @@ fn builds_the_same_image_every_time() {
 }
 
 #[test]
+fn compressed_tars_are_written_plain_in_the_same_pass() {
+    let session = Session::new();
+    session.good(&["build", "--digest", "-o", "image", "layer.tar"]);
+    let digest = format!("sha256:{}", Digest::of(&layer()));
+    let wrong = format!("sha256:{}", Digest::of(b""));
+    for tool in ["gzip", "zstd -q", "xz", "bzip2"] {
+        let script = format!("{tool} < layer.tar > layer");
+        let status = Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(&session.0.0)
+            .status();
+        assert!(status.unwrap().success());
+        let plain = ["build", "-o", "other", "--tar-out", "plain"];
+        session.good(&[&plain[..], &["--expect", &digest, "layer"]].concat());
+        assert_eq!(session.read("plain"), layer());
+        assert_eq!(session.read("other"), session.read("image"));
+        for name in ["plain", "other"] {
+            fs::remove_file(session.0.join(name)).unwrap();
+        }
+        let message = session.bad(1, &["build", "-o", "other", "layer"]);
+        assert!(
+            message.contains("is compressed (") && message.contains("--tar-out"),
+            "{message}"
+        );
+        let message = session.bad(1, &[&plain[..], &["--expect", &wrong, "layer"]].concat());
+        assert!(
+            message.contains(&digest[7..]) && message.contains(&wrong[7..]),
+            "{message}"
+        );
+        let cut = session.read("layer");
+        fs::write(session.0.join("cut"), &cut[..cut.len() / 2]).unwrap();
+        let message = session.bad(1, &[&plain[..], &["cut"]].concat());
+        assert!(
+            message.contains(tool.split(' ').next().unwrap()),
+            "{message}"
+        );
+        assert_eq!(session.names(), ["cut", "image", "layer", "layer.tar"]);
+    }
+    session.good(&["build", "-o", "other", "--tar-out", "plain", "layer.tar"]);
+    assert_eq!(session.read("plain"), layer());
+    session.good(&["build", "-o", "other", "--expect", &digest, "layer.tar"]);
+    assert_eq!(session.read("other"), session.read("image"));
+    session.bad(1, &["build", "-o", "new", "--expect", &wrong, "layer.tar"]);
+    session.bad(1, &["build", "-o", "new", "--tar-out", "new", "layer.tar"]);
+    session.bad(
+        1,
+        &["build", "-o", "new", "--tar-out", "layer.tar", "layer.tar"],
+    );
+    session.bad(
+        2,
+        &["build", "-o", "new", "--expect", "sha256:12", "layer.tar"],
+    );
+    assert!(!session.names().contains(&"new".to_string()));
+}
+
+#[test]
 fn dump_shows_tree_and_extents() {
     let session = Session::new();
     session.good(&["build", "-o", "image", "layer.tar"]);

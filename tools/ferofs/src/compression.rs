@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Compressed archives: recognized by their first bytes, whatever they are called, and read as
+//! what is in them. Several compressed streams one after the other are read as one.
+
+use std::fmt;
+use std::io;
+use std::io::BufReader;
+use std::io::Chain;
+use std::io::Cursor;
+use std::io::ErrorKind;
+use std::io::Read;
+
+/// A compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+    /// xz.
+    Xz,
+    /// bzip2.
+    Bzip2,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+            Compression::Xz => "xz",
+            Compression::Bzip2 => "bzip2",
+        })
+    }
+}
+
+/// Bytes it takes to recognize a compression.
+const MAGIC: usize = 6;
+
+/// What compressed files start with. A zstd file may start with a frame that is to be skipped.
+fn recognize(start: &[u8]) -> Option<Compression> {
+    match start {
+        [0x1f, 0x8b, 8, ..] => Some(Compression::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            Some(Compression::Zstd)
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Compression::Xz),
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31 | 0x17, ..] => Some(Compression::Bzip2),
+        _ => None,
+    }
+}
+
+/// A reader from its start on, after a look at it.
+pub type Looked<R> = Chain<Cursor<Vec<u8>>, R>;
+
+/// Looks at what a reader starts with.
+///
+/// # Errors
+///
+/// Those of reading.
+pub fn look<R: Read>(mut reader: R) -> io::Result<(Option<Compression>, Looked<R>)> {
+    let mut start = Vec::new();
+    reader.by_ref().take(MAGIC as u64).read_to_end(&mut start)?;
+    let compression = recognize(&start);
+    Ok((compression, Cursor::new(start).chain(reader)))
+}
+
+/// What is in a compressed stream.
+///
+/// # Errors
+///
+/// When the decompressor cannot be set up. What is wrong with the data is an error of reading.
+pub fn decompress<'a>(
+    compression: Compression,
+    reader: impl Read + 'a,
+) -> io::Result<Box<dyn Read + 'a>> {
+    let reader = BufReader::with_capacity(256 << 10, reader);
+    Ok(match compression {
+        Compression::Gzip => Box::new(Named("gzip", flate2::bufread::MultiGzDecoder::new(reader))),
+        Compression::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(reader)?;
+            // What `zstd --long=31` makes.
+            decoder.window_log_max(31)?;
+            Box::new(Named("zstd", decoder))
+        }
+        Compression::Xz => Box::new(Named(
+            "xz",
+            liblzma::bufread::XzDecoder::new_multi_decoder(reader),
+        )),
+        Compression::Bzip2 => Box::new(Named("bzip2", bzip2::bufread::MultiBzDecoder::new(reader))),
+    })
+}
+
+/// A decompressor whose errors say what could not be decompressed.
+struct Named<R>(&'static str, R);
+
+impl<R: Read> Read for Named<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.1.read(buf).map_err(|error| match error.kind() {
+            ErrorKind::Interrupted => error,
+            kind => io::Error::new(kind, format!("{} data: {error}", self.0)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::process::Command;
+    use std::process::Stdio;
+
+    fn compressed(tool: &[&str], content: &[u8]) -> Vec<u8> {
+        let (program, arguments) = tool.split_first().unwrap();
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let content = content.to_vec();
+        let writer = std::thread::spawn(move || stdin.write_all(&content).unwrap());
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    }
+
+    fn read(bytes: &[u8]) -> io::Result<(Option<Compression>, Vec<u8>)> {
+        let (compression, reader) = look(bytes)?;
+        let mut content = Vec::new();
+        match compression {
+            Some(compression) => decompress(compression, reader)?.read_to_end(&mut content)?,
+            None => { reader }.read_to_end(&mut content)?,
+        };
+        Ok((compression, content))
+    }
+
+    #[test]
+    fn every_compression_in_one_stream_or_several() {
+        let content: Vec<u8> = (0..300_000_u32).map(|at| (at / 100 % 256) as u8).collect();
+        let (first, second) = content.split_at(100_000);
+        for (compression, tool) in [
+            (Compression::Gzip, &["gzip", "-1"] as &[&str]),
+            (Compression::Zstd, &["zstd", "-1", "-q"]),
+            (Compression::Xz, &["xz", "-0"]),
+            (Compression::Bzip2, &["bzip2", "-1"]),
+        ] {
+            let whole = compressed(tool, &content);
+            assert_eq!(read(&whole).unwrap(), (Some(compression), content.clone()));
+            let both = [compressed(tool, first), compressed(tool, second)].concat();
+            assert_eq!(read(&both).unwrap(), (Some(compression), content.clone()));
+            let error = read(&whole[..whole.len() / 2]).unwrap_err();
+            assert!(
+                error.to_string().starts_with(&compression.to_string()),
+                "{error}"
+            );
+        }
+        for plain in [
+            b"".as_slice(),
+            b"BZ",
+            b"\x1f\x8b",
+            b"plain text",
+            b"BZh9.txt in a tar",
+        ] {
+            assert_eq!(read(plain).unwrap(), (None, plain.to_vec()));
+        }
+    }
+}
