@@ -6,6 +6,25 @@
 
 . "$FEROFS_TESTS/lib.sh"
 
+# fsck.erofs before 1.9 computes the checksum of a superblock in a 512-byte block over a length that wraps,
+# and crashes. (mkfs.erofs writes none for such blocks.) Such a version gets a copy without the checksum.
+case $(fsck.erofs -V 2>&1) in
+*' 1.'[0-8].* | *' 1.'[0-8]) checksum=no ;;
+*) checksum=yes ;;
+esac
+
+# accepted IMAGE TAR: fsck.erofs accepts the image.
+# shellcheck disable=SC2317 # check calls it.
+accepted() {
+    cp "$1" checked.erofs
+    if [ "$checksum" = no ]; then
+        # The lowest bit of the byte at 1032 says that there is a checksum.
+        compat=$(od -An -tu1 -j1032 -N1 checked.erofs)
+        printf '%b' "\\0$(printf %o $((compat & 254)))" | dd of=checked.erofs bs=1 seek=1032 conv=notrunc status=none
+    fi
+    fsck.erofs --device="$2" checked.erofs
+}
+
 # compare NAME TAR [manifest-diff's arguments]
 compare() {
     name=$1
@@ -17,7 +36,7 @@ compare() {
     fi
     unpack "$tar" extracted
     ferofs-testkit manifest extracted >tar.manifest
-    check "$name: fsck.erofs accepts it" fsck.erofs --device="$tar" index.erofs
+    check "$name: fsck.erofs accepts it" accepted index.erofs "$tar"
     check "$name: ferofs check accepts it" ferofs check index.erofs --device "$tar"
     if mounted index.erofs under-test --option "device=$tar" >output 2>&1; then
         ferofs-testkit manifest under-test >f.manifest
