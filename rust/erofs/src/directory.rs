@@ -366,6 +366,7 @@ fn is_name(name: &[u8]) -> bool {
     (1..=ondisk::NAME_MAX).contains(&name.len())
         && !name.iter().any(|&byte| matches!(byte, 0 | b'/'))
 }
+
 /// Compares names as bytes. Between slices of different lengths, `cmp` of `core` subtracts the
 /// lengths, with an overflow check that the compiler cannot prove away.
 fn compare(a: &[u8], b: &[u8]) -> Ordering {
