@@ -50,6 +50,19 @@ impl Output {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io("create", &target)(error)),
         }
+        Self::create_beside(target)
+    }
+
+    /// A file for as long as it is used, on the filesystem that `target` is to be on.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can be created beside the target.
+    pub fn create_unnamed(target: &Path) -> Result<Self> {
+        Self::create_beside(target.to_path_buf())
+    }
+
+    fn create_beside(target: PathBuf) -> Result<Self> {
         let directory = directory_of(&target);
         let mut attempt = 0_u32;
         let (file, temporary) = loop {

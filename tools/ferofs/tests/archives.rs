@@ -20,6 +20,7 @@ use common::archive::seal;
 use common::description;
 use common::description_of_directory;
 use common::index_both_ways;
+use ferofs::image;
 use std::fs;
 use std::process::Command;
 
@@ -848,4 +849,101 @@ fn very_many_extended_attributes() {
         (count("/one"), count("/two"), count("/large")),
         (600, 600, 6)
     );
+}
+
+/// Files whose sizes are on both sides of every border, sparse ones among them.
+fn sizes() -> Archive {
+    let mut archive = Archive::new()
+        .directory("d/")
+        .pax(&[("linkpath", "t".repeat(600))])
+        .symlink("link", "");
+    for (at, size) in [
+        0, 1, 447, 448, 480, 511, 512, 513, 4000, 4032, 4064, 4095, 4096, 4097, 9000,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text: String = (0..size)
+            .map(|byte| char::from(b'a' + (byte % 23) as u8))
+            .collect();
+        archive = archive.file(&format!("d/{size}"), &text);
+        archive = archive.hard_link(&format!("link{at}"), &format!("d/{size}"));
+    }
+    let data = "s".repeat(512) + "end";
+    archive
+        .pax(&[
+            ("GNU.sparse.size", "3000000"),
+            ("GNU.sparse.map", "100352,512,2000000,3"),
+        ])
+        .file("sparse", &data)
+        .pax(&[
+            ("GNU.sparse.size", "1000"),
+            ("GNU.sparse.map", "13,512,900,3"),
+        ])
+        .file("odd", &data)
+        .pax(&[
+            ("GNU.sparse.size", "100000"),
+            ("GNU.sparse.map", "100000,0"),
+        ])
+        .file("hole", "")
+        .pax(&[("SCHILY.xattr.user.a", "x".repeat(3000))])
+        .file("attributes", "data")
+}
+
+#[test]
+fn images_with_their_data_have_the_same_files() {
+    let scratch = Scratch::new();
+    let (tar, path) = (scratch.join("archive.tar"), scratch.join("image"));
+    fs::write(&tar, sizes().end()).unwrap();
+    let mut seen: Option<Vec<Described>> = None;
+    for block_bits in 9..=12 {
+        for (inline_data, align) in [(true, 1), (false, 1), (true, 65536)] {
+            let options = image::Options {
+                block_bits,
+                mode: image::Mode::Full,
+                align,
+                inline_data,
+                ..image::Options::default()
+            };
+            let image = common::image_of(&tar, &path, &options);
+            let found = description(&image, &tar);
+            let content = |path: &str| found.iter().find(|file| file.path == path).unwrap();
+            assert_eq!(content("/d/1").content, "= a");
+            match &seen {
+                Some(seen) => assert_eq!(found, *seen, "blocks of {block_bits} bits"),
+                None => seen = Some(found),
+            }
+        }
+    }
+    // The one file that an index cannot have is not in the other.
+    let seen = seen.unwrap();
+    let odd = seen.iter().find(|file| file.path == "/odd").unwrap();
+    let mut content = vec![0; 1000];
+    content[13..525].fill(b's');
+    content[900..903].copy_from_slice(b"end");
+    assert_eq!(
+        odd.content,
+        format!("= sha256:{}", ferofs::digest::Digest::of(&content))
+    );
+}
+
+#[test]
+fn images_without_data_have_sizes_and_zeros() {
+    let scratch = Scratch::new();
+    let (tar, path) = (scratch.join("archive.tar"), scratch.join("image"));
+    fs::write(&tar, sizes().end()).unwrap();
+    let options = image::Options {
+        block_bits: 12,
+        mode: image::Mode::Meta,
+        ..image::Options::default()
+    };
+    let image = common::image_of(&tar, &path, &options);
+    let found = description(&image, &tar);
+    let of = |path: &str| found.iter().find(|file| file.path == path).unwrap();
+    assert_eq!(
+        (of("/d/9000").size.as_str(), of("/sparse").size.as_str()),
+        ("9000", "3000000")
+    );
+    let zeros = format!("= sha256:{}", ferofs::digest::Digest::of(&[0; 9000]));
+    assert_eq!(of("/d/9000").content, zeros);
 }

@@ -9,7 +9,10 @@ mod common;
 
 use common::Scratch;
 use common::archive::Archive;
+use common::description;
+use common::description_of_directory;
 use ferofs::digest::Digest;
+use ferofs::inspect::Image;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -208,7 +211,6 @@ fn leaves_nothing_behind_when_it_fails() {
         ["build", "-o", "image", "missing.tar"],
         ["build", "-o", "no/image", "layer.tar"],
         ["build", "-o", ".", "layer.tar"],
-        ["build", "-o", "image", "."],
         ["build", "-o", "/dev/null", "layer.tar"],
     ] {
         let message = session.bad(1, &arguments);
@@ -367,4 +369,88 @@ fn check_finds_everything_not_just_the_first() {
     image.write_all_at(&[1], 1024 + 16).unwrap();
     let message = session.bad(4, &["check", "image"]);
     assert!(message.contains("checksum"), "{message}");
+}
+
+#[test]
+fn directories_are_copied_with_their_data() {
+    let session = Session::new();
+    let script = "umask 022; mkdir -p root/d/e root/empty; echo data > root/d/file; \
+                  ln root/d/file root/again; ln -s d/file root/link; mkfifo root/fifo; \
+                  head -c 10000 layer.tar > root/large; chmod 4711 root/large; \
+                  touch -d @1700000000.123456789 root/d/file root/d; chmod 1777 root";
+    let status = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(&session.0.0)
+        .status();
+    assert!(status.unwrap().success());
+    session.good(&["build", "-o", "image", "root"]);
+    session.good(&["check", "image"]);
+    let image = Image::open(&session.0.join("image")).unwrap();
+    let comparable = |mut file: common::Described| {
+        // Filesystems differ in what they count as links of a directory.
+        file.links = if file.kind == 'd' { 0 } else { file.links };
+        // Attributes that the machine adds, as some do.
+        file.xattrs.clear();
+        file
+    };
+    let ours = description(&image, &session.0.join("layer.tar"))
+        .into_iter()
+        .map(comparable);
+    let theirs = description_of_directory(&session.0.join("root"))
+        .into_iter()
+        .map(comparable);
+    assert_eq!(ours.collect::<Vec<_>>(), theirs.collect::<Vec<_>>());
+    session.good(&["build", "--mode", "meta", "-o", "meta", "root"]);
+    session.good(&["check", "meta"]);
+    for option in [
+        &["--digest"] as &[&str],
+        &["--mode", "index"],
+        &["--tar-out", "t"],
+    ] {
+        let message = session.bad(1, &[&["build", "-o", "new", "root"], option].concat());
+        assert!(message.contains("root is a directory, but --"), "{message}");
+    }
+}
+
+#[test]
+fn tars_are_copied_with_their_data() {
+    let session = Session::new();
+    session.good(&["build", "--mode", "full", "-o", "one", "layer.tar"]);
+    let script = "gzip < layer.tar > layer.gz";
+    let status = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(&session.0.0)
+        .status();
+    assert!(status.unwrap().success());
+    session.good(&["build", "--mode", "full", "-o", "two", "layer.gz"]);
+    assert_eq!(session.read("one"), session.read("two"));
+    assert_eq!(session.names(), ["layer.gz", "layer.tar", "one", "two"]);
+    session.good(&["build", "--mode=meta", "-o", "meta", "layer.gz"]);
+    let uuid = "123e4567-e89b-12d3-a456-426614174000";
+    session.good(&[
+        "build",
+        "-L",
+        "a label",
+        "-U",
+        uuid,
+        "-o",
+        "two",
+        "layer.tar",
+    ]);
+    let shown = session.good(&["dump", "two"]);
+    assert!(
+        shown.contains("\"a label\"") && shown.contains(uuid),
+        "{shown}"
+    );
+    for option in [
+        ["-U", "123"],
+        ["-L", "seventeen letters"],
+        ["-b", "1000"],
+        ["--align", "3"],
+    ] {
+        session.bad(
+            2,
+            &[&["build", "-o", "two", "layer.tar"], &option[..]].concat(),
+        );
+    }
 }

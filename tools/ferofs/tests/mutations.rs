@@ -86,7 +86,7 @@ fn index(bytes: &[u8]) -> Option<Vec<u8>> {
         ..image::Options::default()
     };
     let mut out = Cursor::new(Vec::new());
-    image::write(&tree, &options, &mut out).ok()?;
+    image::write(&tree, &options, &image::source::Nothing, &mut out).ok()?;
     Some(out.into_inner())
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! `ferofs build`: an index image over a tar.
+//! `ferofs build`: an image from a tar or a directory.
 
 use super::complain;
 use super::progress::Bar;
@@ -13,11 +13,16 @@ use ferofs::digest::Digest;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::image;
+use ferofs::image::Mode;
+use ferofs::image::Source;
+use ferofs::image::source;
 use ferofs::output;
 use ferofs::output::Output;
 use ferofs::tar::FileInput;
 use ferofs::tar::StreamInput;
 use ferofs::tree::Tree;
+use ferofs::tree::scan::scan;
+use std::fs;
 use std::fs::File;
 use std::fs::Metadata;
 use std::io;
@@ -30,42 +35,85 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Build an index image over a tar
+/// Build an image from a tar or a directory
 ///
-/// The image has everything but the files' data, which stays in the tar: keep the tar, unchanged
-/// and uncompressed, and give it to mount. The same tar always gives the same image.
+/// From a tar, the image is an index unless --mode says otherwise: it has everything but the files'
+/// data, which stays in the tar. Keep the tar, unchanged and uncompressed, and give it to mount. The
+/// same input always gives the same image.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs build -o layer.erofs layer.tar
       Index a tar. Its data is not read, only its headers.
   ferofs build --digest -o layer.erofs layer.tar
       Also put the tar's sha256 into the image, to tell later which tar belongs to it.
-  zstd -dc layer.tar.zst | tee layer.tar | ferofs build -o layer.erofs -
-      Unpack a tar and index it in one pass. The sha256 is put into the image.
+  curl -s https://example.org/layer.tar | tee layer.tar | ferofs build -o layer.erofs -
+      Index a tar as it comes. The sha256 is put into the image.
   ferofs build -o layer.erofs --tar-out layer.tar layer.tar.zst
-      The same, also if the tar is compressed with gzip, xz or bzip2.")]
+      Unpack a tar and index it in one pass; gzip, xz and bzip2 will do, too.
+  ferofs build -o root.erofs /srv/root
+      Copy a directory with its data into an image.")]
 pub struct Arguments {
     /// Where to write the image
     #[arg(short, long, value_name = "IMAGE")]
     output: PathBuf,
+    /// Where the files' data is to be [default: index for a tar, full for a directory]
+    #[arg(long, value_name = "MODE")]
+    mode: Option<ModeName>,
     /// Put the tar's sha256 into the image even if the tar has to be read for it
     #[arg(long)]
     digest: bool,
-    /// Where to write the plain tar, which is needed if the tar is compressed
+    /// Where to write the plain tar, which an index needs if the tar is compressed
     #[arg(long, value_name = "FILE")]
     tar_out: Option<PathBuf>,
     /// Fail unless this is the sha256 of the plain tar (its diff ID)
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_digest)]
     expect: Option<Digest>,
+    /// Block size of an image with its data in it: 512, 1024, 2048 or 4096
+    #[arg(short, long, value_name = "BYTES", default_value = "4096", value_parser = parse_block)]
+    block_size: u8,
+    /// Start each file's data in the image at a multiple of this power of two
+    #[arg(long, value_name = "BYTES", default_value = "1", value_parser = parse_align)]
+    align: u64,
+    /// Do not put the ends of files behind their inodes
+    #[arg(long)]
+    no_inline_data: bool,
+    /// Label of the image, at most 16 bytes
+    #[arg(short = 'L', long, value_name = "LABEL", default_value = "", value_parser = parse_label)]
+    label: Label,
+    /// UUID of the image, instead of one derived from its content
+    #[arg(short = 'U', long, value_name = "UUID", value_parser = parse_uuid)]
+    uuid: Option<Uuid>,
     /// Say nothing but errors
     #[arg(short, long)]
     quiet: bool,
-    /// The tar, plain or compressed with gzip, zstd, xz or bzip2; `-` for standard input
-    #[arg(value_name = "TAR")]
-    tar: PathBuf,
+    /// The tar, plain or compressed with gzip, zstd, xz or bzip2; `-` for standard input; or a
+    /// directory
+    #[arg(value_name = "INPUT")]
+    input: PathBuf,
 }
 
-fn parse_digest(text: &str) -> std::result::Result<Digest, String> {
+/// [`Mode`] as it is called on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ModeName {
+    /// In the tar
+    Index,
+    /// In the image
+    Full,
+    /// Nowhere: files are read as zeros
+    Meta,
+}
+
+/// A label, padded.
+#[derive(Clone, Copy)]
+struct Label([u8; 16]);
+
+/// A UUID.
+#[derive(Clone, Copy)]
+struct Uuid([u8; 16]);
+
+type Parsed<T> = std::result::Result<T, String>;
+
+fn parse_digest(text: &str) -> Parsed<Digest> {
     let digest = text
         .starts_with("sha256:")
         .then(|| Digest::parse(text))
@@ -73,12 +121,126 @@ fn parse_digest(text: &str) -> std::result::Result<Digest, String> {
     digest.ok_or_else(|| "expected \"sha256:\" and 64 hexadecimal digits".to_string())
 }
 
+fn parse_block(text: &str) -> Parsed<u8> {
+    match text {
+        "512" => Ok(9),
+        "1024" => Ok(10),
+        "2048" => Ok(11),
+        "4096" => Ok(12),
+        _ => Err("expected 512, 1024, 2048 or 4096".to_string()),
+    }
+}
+
+fn parse_align(text: &str) -> Parsed<u64> {
+    let align = text
+        .parse()
+        .ok()
+        .filter(|align: &u64| align.is_power_of_two());
+    align
+        .filter(|align| *align <= 1 << 30)
+        .ok_or_else(|| "expected a power of two, at most 1073741824".to_string())
+}
+
+fn parse_label(text: &str) -> Parsed<Label> {
+    let mut label = [0; 16];
+    match label.get_mut(..text.len()) {
+        Some(start) => start.copy_from_slice(text.as_bytes()),
+        None => return Err(format!("it has {} bytes, expected at most 16", text.len())),
+    }
+    Ok(Label(label))
+}
+
+fn parse_uuid(text: &str) -> Parsed<Uuid> {
+    let shape = text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    let number = u128::from_str_radix(&text.replace('-', ""), 16);
+    match number {
+        Ok(number) if shape => Ok(Uuid(number.to_be_bytes())),
+        _ => Err("expected a UUID like 123e4567-e89b-12d3-a456-426614174000".to_string()),
+    }
+}
+
 /// Builds the image.
 pub fn run(arguments: &Arguments) -> Result<()> {
     remove_unfinished_on_signals()?;
-    let (path, file) = open(&arguments.tar)?;
-    let metadata = file.metadata().map_err(Error::io("read", &path))?;
-    let inputs = [(path.as_path(), &metadata)];
+    let directory = arguments.input != Path::new("-")
+        && fs::metadata(&arguments.input).is_ok_and(|metadata| metadata.is_dir());
+    if directory {
+        from_directory(arguments)
+    } else {
+        from_tar(arguments)
+    }
+}
+
+/// What the image is to be like.
+fn options(arguments: &Arguments, mode: Mode) -> image::Options {
+    image::Options {
+        block_bits: match mode {
+            // Data in a tar is at multiples of 512 bytes.
+            Mode::Index => 9,
+            Mode::Full | Mode::Meta => arguments.block_size,
+        },
+        mode,
+        align: arguments.align,
+        inline_data: !arguments.no_inline_data,
+        devices: Vec::new(),
+        uuid: arguments.uuid.map(|uuid| uuid.0),
+        label: arguments.label.0,
+    }
+}
+
+fn write(
+    arguments: &Arguments,
+    tree: &Tree,
+    options: &image::Options,
+    source: &dyn Source,
+    output: &Output,
+) -> Result<()> {
+    image::write(tree, options, source, output.file()).map_err(|source| Error::Image {
+        path: arguments.output.clone(),
+        source,
+    })?;
+    Ok(())
+}
+
+fn from_directory(arguments: &Arguments) -> Result<()> {
+    let path = arguments.input.display();
+    let only_tars = [
+        (arguments.mode == Some(ModeName::Index), "--mode=index"),
+        (arguments.digest, "--digest"),
+        (arguments.expect.is_some(), "--expect"),
+        (arguments.tar_out.is_some(), "--tar-out"),
+    ];
+    if let Some((_, option)) = only_tars.into_iter().find(|(given, _)| *given) {
+        return Err(Error::Request(format!(
+            "{path} is a directory, but {option} is for tars"
+        )));
+    }
+    let mode = match arguments.mode {
+        Some(ModeName::Meta) => Mode::Meta,
+        _ => Mode::Full,
+    };
+    let mut bar = Bar::new("reading", None, arguments.quiet).counting();
+    let tree = scan(&arguments.input, &mut |count| bar.set(count))?;
+    drop(bar);
+    let output = Output::create(&arguments.output, &[])?;
+    let source = source::Directory::new(arguments.input.clone());
+    write(
+        arguments,
+        &tree,
+        &options(arguments, mode),
+        &source,
+        &output,
+    )?;
+    output.finish()
+}
+
+fn from_tar(arguments: &Arguments) -> Result<()> {
+    let tar = Tar::open(&arguments.input)?;
+    let inputs = [(tar.path.as_path(), &tar.metadata)];
     let output = Output::create(&arguments.output, &inputs)?;
     let tar_out = match &arguments.tar_out {
         Some(target) => Some(Output::create(target, &inputs)?),
@@ -93,20 +255,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "{target} cannot be both the image and the tar"
         )));
     }
-    let kind = metadata.file_type();
-    let seekable = arguments.tar != Path::new("-") && (kind.is_file() || kind.is_block_device());
+    let mode = match arguments.mode {
+        None | Some(ModeName::Index) => Mode::Index,
+        Some(ModeName::Full) => Mode::Full,
+        Some(ModeName::Meta) => Mode::Meta,
+    };
     let mut tree = Tree::new();
-    let archive = read(
-        arguments,
-        &path,
-        file,
-        seekable,
-        tar_out.as_ref(),
-        &mut tree,
-    )?;
+    let (archive, plain) = tar.read(arguments, mode, tar_out.as_ref(), &mut tree)?;
     if let (Some(expected), Some(found)) = (arguments.expect, archive.totals.digest) {
         if expected != found {
-            let path = path.display();
+            let path = tar.path.display();
             return Err(Error::Request(format!(
                 "{path}: the sha256 of the tar is {found}, expected {expected}"
             )));
@@ -114,75 +272,132 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if !arguments.quiet {
         for note in &archive.notes {
-            complain(&format!("{}: {note}", path.display()));
+            complain(&format!("{}: {note}", tar.path.display()));
         }
     }
-    let device = image::Device {
-        size: archive.totals.size,
-        digest: archive.totals.digest,
-    };
-    let options = image::Options {
-        devices: vec![device],
-        ..image::Options::default()
-    };
-    image::write(&tree, &options, output.file()).map_err(|source| Error::Image {
-        path: arguments.output.clone(),
-        source,
-    })?;
+    let mut options = options(arguments, mode);
+    if mode == Mode::Index {
+        let (size, digest) = (archive.totals.size, archive.totals.digest);
+        options.devices = vec![image::Device { size, digest }];
+    }
+    let source = source::Blobs(plain.into_iter().collect());
+    write(arguments, &tree, &options, &source, &output)?;
     if let Some(tar_out) = tar_out {
         tar_out.finish()?;
     }
     output.finish()
 }
 
-/// Reads the tar into a tree, by the shortest way there is.
-fn read(
-    arguments: &Arguments,
-    path: &Path,
+/// A tar that was opened.
+struct Tar {
+    /// What to call it.
+    path: PathBuf,
     file: File,
+    metadata: Metadata,
+    /// Whether any part of it can be read at any time.
     seekable: bool,
-    tar_out: Option<&Output>,
-    tree: &mut Tree,
-) -> Result<Archive> {
-    let size = metadata_size(&file);
-    let (compression, reader) = look(&file).map_err(Error::io("read", path))?;
-    if compression.is_none() && tar_out.is_none() && seekable {
-        drop(reader);
-        return index_file(arguments, path, file, tree);
-    }
-    let mut bar = Bar::new(
-        "reading",
-        size.filter(|_| compression.is_none()),
-        arguments.quiet,
-    );
-    let Some(compression) = compression else {
-        let input = StreamInput::new(Tee {
-            reader,
-            copy: tar_out,
-        });
-        return apply_archive(input, tree, 0, &mut bar).map_err(Error::archive(path));
-    };
-    if tar_out.is_none() {
-        let path = path.display();
-        return Err(Error::Request(format!(
-            "{path} is compressed ({compression}), and an index needs the plain tar: say where to \
-             write it with --tar-out"
-        )));
-    }
-    let reader = decompress(compression, reader).map_err(Error::io("read", path))?;
-    let input = StreamInput::new(Tee {
-        reader,
-        copy: tar_out,
-    });
-    apply_archive(input, tree, 0, &mut bar).map_err(Error::archive(path))
 }
 
-/// The size of a file, if it is one.
-fn metadata_size(file: &File) -> Option<u64> {
-    file.metadata()
-        .ok()
-        .filter(Metadata::is_file)
-        .map(|metadata| metadata.len())
+impl Tar {
+    fn open(path: &Path) -> Result<Self> {
+        let stdin = path == Path::new("-");
+        let (path, file) = if stdin {
+            let path = PathBuf::from("standard input");
+            let stdin = io::stdin().as_fd().try_clone_to_owned();
+            let stdin = stdin.map_err(Error::io("read", &path))?;
+            (path, File::from(stdin))
+        } else {
+            (
+                path.to_path_buf(),
+                File::open(path).map_err(Error::io("open", path))?,
+            )
+        };
+        let metadata = file.metadata().map_err(Error::io("read", &path))?;
+        let kind = metadata.file_type();
+        let seekable = !stdin && (kind.is_file() || kind.is_block_device());
+        Ok(Tar {
+            path,
+            file,
+            metadata,
+            seekable,
+        })
+    }
+
+    fn clone_file(&self) -> Result<File> {
+        self.file.try_clone().map_err(Error::io("open", &self.path))
+    }
+
+    /// Reads the tar into a tree by the shortest way there is. Returns the plain tar, too, if the
+    /// data is to be copied from it.
+    fn read(
+        &self,
+        arguments: &Arguments,
+        mode: Mode,
+        tar_out: Option<&Output>,
+        tree: &mut Tree,
+    ) -> Result<(Archive, Option<File>)> {
+        let failed = || Error::io("read", &self.path);
+        let (compression, reader) = look(&self.file).map_err(failed())?;
+        if compression.is_none() && tar_out.is_none() && self.seekable {
+            let archive = self.read_headers(arguments, tree)?;
+            return Ok((archive, Some(self.clone_file()?)));
+        }
+        let reader: Box<dyn Read> = match compression {
+            None => Box::new(reader),
+            Some(compression) if tar_out.is_none() && mode == Mode::Index => {
+                let path = self.path.display();
+                return Err(Error::Request(format!(
+                    "{path} is compressed ({compression}), and an index needs the plain tar: say \
+                     where to write it with --tar-out"
+                )));
+            }
+            Some(compression) => decompress(compression, reader).map_err(failed())?,
+        };
+        // Data is copied when all headers are known: until then it has to be somewhere.
+        let spool = match (mode, tar_out) {
+            (Mode::Full, None) => Some(Output::create_unnamed(&arguments.output)?),
+            _ => None,
+        };
+        let copy = tar_out.or(spool.as_ref());
+        let size = self.metadata.is_file().then_some(self.metadata.len());
+        let size = size.filter(|_| compression.is_none());
+        let mut bar = Bar::new("reading", size, arguments.quiet);
+        let input = StreamInput::new(Tee { reader, copy });
+        let archive =
+            apply_archive(input, tree, 0, &mut bar).map_err(Error::archive(&self.path))?;
+        let plain = match copy {
+            Some(copy) => Some(
+                copy.file()
+                    .try_clone()
+                    .map_err(Error::io("open", copy.target()))?,
+            ),
+            None => None,
+        };
+        Ok((archive, plain))
+    }
+
+    /// Reads only the headers of the tar, and hashes all of it at the same time if that is wanted.
+    fn read_headers(&self, arguments: &Arguments, tree: &mut Tree) -> Result<Archive> {
+        // For a block device, its metadata has no size.
+        let size = (&self.file)
+            .seek(SeekFrom::End(0))
+            .map_err(Error::io("seek in", &self.path))?;
+        let hashing = match arguments.digest || arguments.expect.is_some() {
+            true => Some(digest::Background::spawn(self.clone_file()?)),
+            false => None,
+        };
+        let mut bar = Bar::new("reading", Some(size), arguments.quiet);
+        let mut archive =
+            apply_archive(FileInput::new(self.clone_file()?, size), tree, 0, &mut bar)
+                .map_err(Error::archive(&self.path))?;
+        drop(bar);
+        if let Some(hashing) = hashing {
+            let mut bar = Bar::new("hashing", Some(size), arguments.quiet);
+            let digest = hashing.wait(|done| bar.set(done));
+            archive.totals.digest = Some(digest.map_err(Error::io("read", &self.path))?);
+        }
+        Ok(archive)
+    }
 }
 
 /// Writes what is read to another file, too.
@@ -202,55 +417,6 @@ impl<R: Read> Read for Tee<'_, R> {
         }
         Ok(n)
     }
-}
-
-/// Opens the tar; returns what to call it, too.
-fn open(tar: &Path) -> Result<(PathBuf, File)> {
-    if tar == Path::new("-") {
-        let path = PathBuf::from("standard input");
-        let stdin = io::stdin()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(Error::io("read", &path))?;
-        return Ok((path, File::from(stdin)));
-    }
-    let file = File::open(tar).map_err(Error::io("open", tar))?;
-    let metadata = file.metadata().map_err(Error::io("read", tar))?;
-    if metadata.is_dir() {
-        let tar = tar.display();
-        return Err(Error::Request(format!(
-            "{tar} is a directory, expected a tar"
-        )));
-    }
-    Ok((tar.to_path_buf(), file))
-}
-
-/// Reads the headers of a tar in a file, and hashes it at the same time if that is wanted.
-fn index_file(arguments: &Arguments, path: &Path, file: File, tree: &mut Tree) -> Result<Archive> {
-    // For a block device, its metadata has no size.
-    let size = (&file)
-        .seek(SeekFrom::End(0))
-        .map_err(Error::io("seek in", path))?;
-    let hashing = match arguments.digest || arguments.expect.is_some() {
-        true => {
-            let file = file.try_clone().map_err(Error::io("open", path))?;
-            Some(digest::Background::spawn(file))
-        }
-        false => None,
-    };
-    let mut archive = {
-        let mut bar = Bar::new("reading", Some(size), arguments.quiet);
-        apply_archive(FileInput::new(file, size), tree, 0, &mut bar)
-            .map_err(Error::archive(path))?
-    };
-    if let Some(hashing) = hashing {
-        let mut bar = Bar::new("hashing", Some(size), arguments.quiet);
-        let digest = hashing
-            .wait(|done| bar.set(done))
-            .map_err(Error::io("read", path))?;
-        archive.totals.digest = Some(digest);
-    }
-    Ok(archive)
 }
 
 fn remove_unfinished_on_signals() -> Result<()> {

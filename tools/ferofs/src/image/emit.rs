@@ -6,7 +6,9 @@
 //! back and written last: the superblock's checksum covers what comes right behind it.
 
 use super::Error;
+use super::Mode;
 use super::Options;
+use super::Source;
 use super::Summary;
 use super::directory;
 use super::plan::Body;
@@ -14,6 +16,7 @@ use super::plan::Listed;
 use super::plan::Plan;
 use super::plan::Shape;
 use super::plan::encode_device;
+use super::plan::is_long_link;
 use super::plan::listed;
 use crate::tar::Segment;
 use crate::tree::Children;
@@ -38,6 +41,8 @@ use std::io::SeekFrom;
 use std::io::Write;
 use zerocopy::FromZeros;
 use zerocopy::IntoBytes;
+use zerocopy::little_endian::U16;
+use zerocopy::little_endian::U32;
 
 /// Images end on a whole page of this size: not every driver takes a partial one.
 const PAGE: u64 = 4096;
@@ -47,6 +52,7 @@ pub fn emit<W: Write + Seek>(
     tree: &Tree,
     children: &Children,
     options: &Options,
+    source: &dyn Source,
     plan: &Plan,
     mut out: W,
 ) -> Result<Summary, Error> {
@@ -54,6 +60,7 @@ pub fn emit<W: Write + Seek>(
     let mut emitter = Emitter {
         tree,
         children,
+        source,
         plan,
         out: Sink::new(out),
         inode_number: 0,
@@ -68,18 +75,16 @@ pub fn emit<W: Write + Seek>(
         emitter.out.zeros_to(plan.xattr_area)?;
         emitter.out.put(&plan.xattrs.area(tree.xattrs()))?;
     }
+    // The UUID tells images apart by what they say of their files, not by the files' data.
+    emitter.out.flush()?;
+    let hash = emitter.out.hash.take().unwrap_or_default();
+    emitter.data()?;
     let size = plan.end.next_multiple_of(PAGE.max(plan.block));
     emitter.out.zeros_to(size)?;
+    emitter.out.flush()?;
     let inodes = u64::from(emitter.inode_number);
     let data = emitter.data;
-    let Sink {
-        mut out,
-        head,
-        hash,
-        buffer,
-        ..
-    } = emitter.out;
-    out.write_all(&buffer)?;
+    let Sink { mut out, head, .. } = emitter.out;
     let uuid = options.uuid.unwrap_or_else(|| derived_uuid(hash));
     let superblock = superblock(tree, options, plan, size, uuid);
     let head = finish_head(head, superblock, options.block_bits);
@@ -101,7 +106,8 @@ struct Sink<W> {
     /// The first page, to be changed and written at the end.
     head: Vec<u8>,
     buffer: Vec<u8>,
-    hash: Sha256,
+    /// Of what passes, until it is taken.
+    hash: Option<Sha256>,
 }
 
 impl<W: Write> Sink<W> {
@@ -114,25 +120,28 @@ impl<W: Write> Sink<W> {
             pos: 0,
             head: Vec::new(),
             buffer,
-            hash: Sha256::new(),
+            hash: Some(Sha256::new()),
         }
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(bytes);
         self.pos += bytes.len() as u64;
-        if self.buffer.len() >= Self::BUFFER || self.head.is_empty() && self.pos >= PAGE {
+        if self.buffer.len() >= Self::BUFFER {
             self.flush()?;
         }
         Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.head.is_empty() {
-            let head = self.buffer.get(..PAGE as usize).unwrap_or(&self.buffer);
-            self.head = head.to_vec();
+        if self.head.len() < PAGE as usize {
+            let missing = PAGE as usize - self.head.len();
+            let head = self.buffer.get(..missing).unwrap_or(&self.buffer);
+            self.head.extend_from_slice(head);
         }
-        self.hash.update(&self.buffer);
+        if let Some(hash) = &mut self.hash {
+            hash.update(&self.buffer);
+        }
         self.out.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
@@ -150,6 +159,7 @@ impl<W: Write> Sink<W> {
 struct Emitter<'a, W> {
     tree: &'a Tree,
     children: &'a Children,
+    source: &'a dyn Source,
     plan: &'a Plan,
     out: Sink<W>,
     inode_number: u32,
@@ -192,7 +202,7 @@ impl<W: Write> Emitter<'_, W> {
                     continue;
                 }
                 let shape = self.inode(name)?;
-                if !self.tree.is_directory(name) && matches!(shape.body, Body::Blocks(_)) {
+                if is_long_link(self.tree, name, shape) {
                     long_links.push(name);
                 }
             }
@@ -200,6 +210,47 @@ impl<W: Write> Emitter<'_, W> {
                 self.blocks(name)?;
             }
         }
+        Ok(())
+    }
+
+    /// The data of files that is in the image.
+    fn data(&mut self) -> Result<(), Error> {
+        let plan = self.plan;
+        for name in &plan.data {
+            let inode = self.tree.inode_of(*name);
+            let Content::File { size, data, .. } = &self.tree.inode(inode).content else {
+                continue;
+            };
+            self.out.zeros_to(plan.first_block(inode) * plan.block)?;
+            match plan.shape(self.tree, self.children, *name)?.body {
+                Body::Blocks(len) | Body::Inline { blocks: len, .. } => self.copy(*name, 0, len)?,
+                Body::Chunks { bits, .. } => {
+                    for (offset, len) in plan.stored_chunks(data, *size, bits) {
+                        self.copy(*name, offset, len)?;
+                    }
+                }
+                Body::Empty => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies data of a file into the image, padded to whole blocks.
+    fn copy(&mut self, name: NameId, offset: u64, len: u64) -> Result<(), Error> {
+        let mut offset = offset;
+        let end = offset + len;
+        let mut buffer = vec![0; len.min(1 << 20) as usize];
+        while offset < end {
+            let piece = (end - offset).min(buffer.len() as u64) as usize;
+            let buf = buffer.get_mut(..piece).unwrap_or_default();
+            self.source
+                .read(self.tree, name, offset, buf)
+                .map_err(|error| Error::file(self.tree, name, error.to_string()))?;
+            self.out.put(buf)?;
+            offset += piece as u64;
+        }
+        self.out
+            .zeros_to(self.out.pos.next_multiple_of(self.plan.block))?;
         Ok(())
     }
 
@@ -261,11 +312,18 @@ impl<W: Write> Emitter<'_, W> {
         match (shape.body, &self.tree.inode(id).content) {
             (Body::Chunks { bits, count }, Content::File { blob, data, size }) => {
                 self.data = self.data.saturating_add(*size);
-                // Device 0 is the image itself.
-                let device = blob
-                    .checked_add(1)
-                    .ok_or_else(|| Error::file(self.tree, name, "its data is in too many blobs"))?;
-                self.chunks(device, data, bits, count)?;
+                self.chunks(name, *blob, data, bits, count)?;
+            }
+            (Body::Inline { blocks, tail }, Content::File { size, .. }) => {
+                self.data = self.data.saturating_add(*size);
+                let mut buffer = vec![0; tail as usize];
+                self.source
+                    .read(self.tree, name, blocks, &mut buffer)
+                    .map_err(|error| Error::file(self.tree, name, error.to_string()))?;
+                self.out.put(&buffer)?;
+            }
+            (Body::Blocks(_), Content::File { size, .. }) => {
+                self.data = self.data.saturating_add(*size);
             }
             (Body::Inline { blocks, .. }, _) => {
                 let payload = self.payload(name);
@@ -343,29 +401,27 @@ impl<W: Write> Emitter<'_, W> {
         Ok(())
     }
 
-    fn chunks(&mut self, device: u16, data: &Data, bits: u32, count: u64) -> Result<(), Error> {
-        let chunk = self.plan.block << bits;
-        let hole = ChunkIndex {
-            startblk_hi: u16::MAX.into(),
-            device_id: 0.into(),
-            startblk_lo: ondisk::NULL_ADDRESS.into(),
-        };
-        let at = |pos: u64| -> Result<ChunkIndex, Error> {
-            let block = pos / self.plan.block;
-            Ok(ChunkIndex {
-                startblk_hi: high(block)?.into(),
-                device_id: device.into(),
-                startblk_lo: low(block).into(),
-            })
-        };
-        match data {
-            Data::Contiguous(pos) => {
+    /// The chunk indexes of a file.
+    fn chunks(
+        &mut self,
+        name: NameId,
+        blob: u16,
+        data: &Data,
+        bits: u32,
+        count: u64,
+    ) -> Result<(), Error> {
+        let plan = self.plan;
+        let chunk = plan.block << bits;
+        match (plan.mode, data) {
+            (Mode::Index, Data::Contiguous(pos)) => {
+                let device = self.device(name, blob)?;
                 for nr in 0..count {
-                    let index = at(pos.saturating_add(nr * chunk))?;
+                    let index = self.index(device, pos.saturating_add(nr * chunk))?;
                     self.out.put(index.as_bytes())?;
                 }
             }
-            Data::Sparse(segments) => {
+            (Mode::Index, Data::Sparse(segments)) => {
+                let device = self.device(name, blob)?;
                 let mut segments = segments.iter().peekable();
                 for nr in 0..count {
                     let offset = nr * chunk;
@@ -373,17 +429,58 @@ impl<W: Write> Emitter<'_, W> {
                     while segments.next_if(is_over).is_some() {}
                     let index = match segments.peek() {
                         Some(segment) if segment.start <= offset => {
-                            at(segment.pos + (offset - segment.start))?
+                            self.index(device, segment.pos + (offset - segment.start))?
                         }
-                        _ => hole,
+                        _ => HOLE,
                     };
                     self.out.put(index.as_bytes())?;
+                }
+            }
+            (Mode::Full, Data::Sparse(_)) => {
+                let id = self.tree.inode_of(name);
+                let size = plan.file_size(self.tree, self.children, name);
+                let mut stored = plan.stored_chunks(data, size, bits).peekable();
+                let mut pos = plan.first_block(id) * plan.block;
+                for nr in 0..count {
+                    let mut index = HOLE;
+                    if let Some((_, len)) = stored.next_if(|(offset, _)| *offset == nr * chunk) {
+                        index = self.index(0, pos)?;
+                        pos += len.next_multiple_of(plan.block);
+                    }
+                    self.out.put(index.as_bytes())?;
+                }
+            }
+            _ => {
+                for _ in 0..count {
+                    self.out.put(HOLE.as_bytes())?;
                 }
             }
         }
         Ok(())
     }
+
+    /// The number of a blob's device; 0 is the image itself.
+    fn device(&self, name: NameId, blob: u16) -> Result<u16, Error> {
+        let number = blob.checked_add(1);
+        number.ok_or_else(|| Error::file(self.tree, name, "its data is in too many blobs"))
+    }
+
+    fn index(&self, device: u16, pos: u64) -> Result<ChunkIndex, Error> {
+        let block = pos / self.plan.block;
+        Ok(ChunkIndex {
+            startblk_hi: high(block)?.into(),
+            device_id: device.into(),
+            startblk_lo: low(block).into(),
+        })
+    }
 }
+
+/// The index of a chunk that is a hole.
+const HOLE: ChunkIndex = ChunkIndex {
+    startblk_hi: U16::MAX_VALUE,
+    device_id: U16::ZERO,
+    startblk_lo: U32::MAX_VALUE,
+};
 
 /// File type bits of the mode, and the type as directories have it.
 fn kind(content: &Content) -> (u16, u8) {

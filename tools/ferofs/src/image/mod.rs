@@ -11,6 +11,7 @@
 mod directory;
 mod emit;
 mod plan;
+pub mod source;
 mod xattrs;
 
 use crate::digest::Digest;
@@ -21,6 +22,8 @@ use std::fmt;
 use std::io;
 use std::io::Seek;
 use std::io::Write;
+
+pub use source::Source;
 
 pub use plan::encode_device;
 
@@ -33,11 +36,29 @@ pub struct Device {
     pub digest: Option<Digest>,
 }
 
+/// Where the data of files is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// In blobs, where it was; the image says where.
+    #[default]
+    Index,
+    /// In the image.
+    Full,
+    /// Nowhere: files have their sizes and are read as zeros.
+    Meta,
+}
+
 /// What an image is to be like.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Block size as a power of two: 9 for data in tars.
     pub block_bits: u8,
+    /// Where the data of files is.
+    pub mode: Mode,
+    /// Data in the image starts at multiples of so many bytes, a power of two.
+    pub align: u64,
+    /// Whether the last, partial block of a file is behind its inode if there is room.
+    pub inline_data: bool,
     /// The blobs, in the order of their numbers.
     pub devices: Vec<Device>,
     /// UUID; derived from the image's content if there is none.
@@ -50,6 +71,9 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             block_bits: 9,
+            mode: Mode::Index,
+            align: 1,
+            inline_data: true,
             devices: Vec::new(),
             uuid: None,
             label: [0; 16],
@@ -122,16 +146,22 @@ impl std::error::Error for Error {
     }
 }
 
-/// Writes `tree` to `out`, from where it stands on; its start is written once more at the end.
+/// Writes `tree` to `out`, from where it stands on; its start is written once more at the end. Data
+/// that is to be in the image comes from `source`.
 ///
 /// # Errors
 ///
 /// When writing fails, or something in the tree does not fit the format.
-pub fn write<W: Write + Seek>(tree: &Tree, options: &Options, out: W) -> Result<Summary, Error> {
+pub fn write<W: Write + Seek>(
+    tree: &Tree,
+    options: &Options,
+    source: &dyn Source,
+    out: W,
+) -> Result<Summary, Error> {
     let children = tree.children();
     let epoch = most_common_time(tree);
     let plan = plan::Plan::new(tree, &children, options, epoch)?;
-    emit::emit(tree, &children, options, &plan, out)
+    emit::emit(tree, &children, options, source, &plan, out)
 }
 
 /// The time that most inodes have: those can be compact, as the superblock has it for all of them.

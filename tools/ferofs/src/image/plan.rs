@@ -7,6 +7,7 @@
 //! be behind their inodes. `emit` goes through the same steps and relies on every address here.
 
 use super::Error;
+use super::Mode;
 use super::Options;
 use super::directory::Filler;
 use super::xattrs;
@@ -28,12 +29,20 @@ const MAX_CHUNK_BITS: u32 = 31;
 /// A file whose chunk indexes would take more than this is refused: its holes are too many.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
 
+/// Sparse files in the image itself are cut into so many chunks at most, as a power of two.
+const COPIED_CHUNK_COUNT_BITS: u32 = 16;
+
 /// Where everything goes.
 pub struct Plan {
     /// Block size in bytes.
     pub block: u64,
     /// The time that compact inodes have.
     pub epoch: Time,
+    /// Where the data of files is.
+    pub mode: Mode,
+    inline_data: bool,
+    /// Files whose data is in the image, in the order it has there.
+    pub data: Vec<NameId>,
     /// Whether block addresses need more than 32 bits.
     pub wide: bool,
     /// Position of every inode in bytes; zero for those without a name.
@@ -137,6 +146,9 @@ impl Plan {
         let mut plan = Plan {
             block: 1 << options.block_bits,
             epoch,
+            mode: options.mode,
+            inline_data: options.inline_data,
+            data: Vec::new(),
             wide: needs_wide_addresses(options),
             positions: vec![0; tree.inode_count()],
             links: vec![0; tree.inode_count()],
@@ -156,13 +168,76 @@ impl Plan {
             plan.xattr_area = plan.end.next_multiple_of(plan.block);
             plan.end = plan.xattr_area + plan.xattrs.area;
         }
+        if plan.mode == Mode::Full {
+            plan.place_data(tree, children, options.align.max(plan.block))?;
+        }
         plan.check_addresses()?;
         // Behind thousands of device slots the root's number needs the wide layout, too.
         plan.wide |= plan.nid(tree.inode_of(NameId::ROOT)) > u64::from(u16::MAX);
         Ok(plan)
     }
 
-    /// The format has 32 bits for blocks of metadata.
+    /// Gives the data of files its place behind all metadata.
+    fn place_data(&mut self, tree: &Tree, children: &Children, align: u64) -> Result<(), Error> {
+        let walk = std::mem::take(&mut self.walk);
+        for name in walk
+            .iter()
+            .flat_map(|directory| children.of(*directory))
+            .copied()
+        {
+            let inode = tree.inode_of(name);
+            let Content::File { data, size, .. } = &tree.inode(inode).content else {
+                continue;
+            };
+            if self.blocks.contains_key(&(inode.index() as u32)) {
+                continue;
+            }
+            let len = match self.shape(tree, children, name)?.body {
+                Body::Blocks(len) => len.next_multiple_of(self.block),
+                Body::Inline { blocks, .. } => blocks,
+                Body::Chunks { bits, .. } => self
+                    .stored_chunks(data, *size, bits)
+                    .map(|(_, len)| len.next_multiple_of(self.block))
+                    .sum(),
+                Body::Empty => 0,
+            };
+            if len > 0 {
+                let start = self.end.next_multiple_of(align);
+                self.blocks.insert(inode.index() as u32, start);
+                self.data.push(name);
+                self.end = start + len;
+            }
+        }
+        self.walk = walk;
+        Ok(())
+    }
+
+    /// The chunks of a sparse file that are not holes: offset and length of each.
+    pub fn stored_chunks<'a>(
+        &self,
+        data: &'a Data,
+        size: u64,
+        bits: u32,
+    ) -> impl Iterator<Item = (u64, u64)> + 'a {
+        let chunk = self.block << bits;
+        let segments: &[Segment] = match data {
+            Data::Sparse(segments) => segments,
+            Data::Contiguous(_) | Data::Original => &[],
+        };
+        let mut next = 0;
+        segments
+            .iter()
+            .flat_map(move |segment| {
+                // Two segments may have a part of the same chunk.
+                let first = next.max(segment.start / chunk);
+                let end = (segment.start + segment.len).div_ceil(chunk).max(first);
+                next = end;
+                first..end
+            })
+            .map(move |nr| (nr * chunk, chunk.min(size - nr * chunk)))
+    }
+
+    /// The format has 32 bits for blocks of the image itself.
     fn check_addresses(&self) -> Result<(), Error> {
         if self.end / self.block >= u64::from(u32::MAX) {
             return Err(Error::Image(
@@ -222,7 +297,7 @@ impl Plan {
                     continue;
                 }
                 let shape = self.place_inode(tree, children, name)?;
-                if !tree.is_directory(name) && matches!(shape.body, Body::Blocks(_)) {
+                if is_long_link(tree, name, shape) {
                     long_links.push(name);
                 }
             }
@@ -348,23 +423,34 @@ impl Plan {
         };
         shape.body = match &inode.content {
             Content::File { size: 0, .. } => Body::Empty,
-            Content::File { data, .. } => self.chunks(tree, name, size, data)?,
-            Content::Directory | Content::Symlink(_) => {
-                let tail = size % self.block;
-                // Symbolic links are all in one place: readers do not expect otherwise.
-                let split = inode.content == Content::Directory || size < self.block;
-                if tail > 0 && split && shape.body_offset() + tail <= self.block {
-                    Body::Inline {
-                        blocks: size - tail,
-                        tail,
-                    }
-                } else {
-                    Body::Blocks(size)
+            Content::File { data, .. } => match (self.mode, data) {
+                (Mode::Index, Data::Original) => {
+                    let problem = "an index needs its data in a tar, but it is in a file";
+                    return Err(Error::file(tree, name, problem));
                 }
-            }
+                (Mode::Index | Mode::Meta, _) | (Mode::Full, Data::Sparse(_)) => {
+                    self.chunks(tree, name, size, data)?
+                }
+                (Mode::Full, _) => self.blocks_and_tail(shape, size, self.inline_data),
+            },
+            // Symbolic links are all in one place: readers do not expect otherwise.
+            Content::Symlink(_) => self.blocks_and_tail(shape, size, size < self.block),
+            Content::Directory => self.blocks_and_tail(shape, size, true),
             _ => Body::Empty,
         };
         Ok(shape)
+    }
+
+    /// Blocks, the last one behind the inode if that is wanted and there is room.
+    fn blocks_and_tail(&self, shape: Shape, size: u64, inline: bool) -> Body {
+        let tail = size % self.block;
+        if inline && tail > 0 && shape.body_offset() + tail <= self.block {
+            return Body::Inline {
+                blocks: size - tail,
+                tail,
+            };
+        }
+        Body::Blocks(size)
     }
 
     /// The chunks of a file: one if its data is contiguous and not of terabytes.
@@ -373,11 +459,15 @@ impl Plan {
         let whole = blocks
             .checked_next_power_of_two()
             .map_or(63, u64::trailing_zeros);
-        let bits = match data {
-            Data::Contiguous(_) => whole,
-            Data::Sparse(segments) => self.sparse_chunk_bits(size, segments).min(whole),
+        let bits = match (self.mode, data) {
+            (Mode::Meta, _) | (_, Data::Contiguous(_) | Data::Original) => whole,
+            (Mode::Index, Data::Sparse(segments)) => {
+                self.sparse_chunk_bits(size, segments).min(whole)
+            }
+            // What is copied can be cut anywhere; as fine as is cheap.
+            (Mode::Full, Data::Sparse(_)) => whole.saturating_sub(COPIED_CHUNK_COUNT_BITS),
         };
-        if let Data::Sparse(segments) = data {
+        if let (Mode::Index, Data::Sparse(segments)) = (self.mode, data) {
             let stray = |segment: &&Segment| {
                 segment.start % self.block != 0 || segment.pos % self.block != 0
             };
@@ -422,6 +512,12 @@ impl Plan {
         }
         all.trailing_zeros()
     }
+}
+
+/// Whether it is a symbolic link whose target is in a block of its own.
+pub fn is_long_link(tree: &Tree, name: NameId, shape: Shape) -> bool {
+    let link = matches!(tree.inode(tree.inode_of(name)).content, Content::Symlink(_));
+    link && matches!(shape.body, Body::Blocks(_))
 }
 
 /// Whether a blob has blocks that 32 bits cannot address.

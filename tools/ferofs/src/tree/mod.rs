@@ -9,6 +9,7 @@
 
 pub mod apply;
 mod path;
+pub mod scan;
 mod xattrs;
 
 use crate::tar::Segment;
@@ -74,6 +75,8 @@ pub enum Data {
     Contiguous(u64),
     /// In segments of a blob; between them are holes.
     Sparse(Box<[Segment]>),
+    /// In a file of its own: that with the same path where the tree was read.
+    Original,
 }
 
 /// What a file is.

@@ -71,7 +71,8 @@ pub fn index(input: impl Input, path: &Path) -> Result<(), String> {
         ..image::Options::default()
     };
     let out = File::create(path).unwrap();
-    image::write(&tree, &options, out).map_err(|error| error.to_string())?;
+    image::write(&tree, &options, &image::source::Nothing, out)
+        .map_err(|error| error.to_string())?;
     Ok(())
 }
 
@@ -90,6 +91,20 @@ pub fn index_both_ways(tar: &Path, path: &Path) -> Result<Image, String> {
     let report = check(&image, &[size], &mut |_| {}).unwrap();
     assert_eq!(report.problems, []);
     Ok(image)
+}
+
+/// Makes an image of an archive that is like `options` says, and checks it.
+pub fn image_of(tar: &Path, path: &Path, options: &image::Options) -> Image {
+    let mut tree = Tree::new();
+    let file = File::open(tar).unwrap();
+    let input = StreamInput::new(file.try_clone().unwrap());
+    apply_archive(input, &mut tree, 0, &mut ()).unwrap();
+    let source = image::source::Blobs(vec![file]);
+    image::write(&tree, options, &source, File::create(path).unwrap()).unwrap();
+    let image = Image::open(path).unwrap();
+    let report = check(&image, &[], &mut |_| {}).unwrap();
+    assert_eq!(report.problems, []);
+    image
 }
 
 /// A file: what it is, how many links, owner, time, size or device, path, and content.
@@ -148,6 +163,7 @@ fn shown(content: &[u8]) -> String {
 /// All files in an image, sorted by path.
 pub fn description(image: &Image, tar: &Path) -> Vec<Described> {
     let blob = fs::read(tar).unwrap();
+    let own = fs::read(image.path()).unwrap();
     let root = image.root().unwrap();
     let mut left = vec![(b"/".to_vec(), root)];
     let mut all = Vec::new();
@@ -175,11 +191,15 @@ pub fn description(image: &Image, tar: &Path) -> Vec<Described> {
                     let extent = extent.unwrap();
                     match extent.source {
                         Source::Hole => content.resize(content.len() + extent.len as usize, 0),
-                        Source::Device { id: 1, pos } => {
+                        Source::Device { id, pos } => {
                             let range = pos as usize..(pos + extent.len) as usize;
-                            content.extend_from_slice(&blob[range]);
+                            let device = if id == 0 { &own } else { &blob };
+                            content.extend_from_slice(&device[range]);
                         }
-                        other => panic!("data of a file of an index at {other:?}"),
+                        Source::Metadata { pos } => {
+                            let range = pos as usize..(pos + extent.len) as usize;
+                            content.extend_from_slice(&own[range]);
+                        }
                     }
                 }
                 assert_eq!(content.len() as u64, inode.size());

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Where the data of files comes from when it is copied into an image.
+
+use crate::tar::Segment;
+use crate::tree::Content;
+use crate::tree::Data;
+use crate::tree::NameId;
+use crate::tree::Tree;
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// The data of a tree's files.
+pub trait Source {
+    /// Fills `buf` with the data of the file called `name` from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or the file does not have as much.
+    fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+}
+
+/// No data: for images that have none in them.
+pub struct Nothing;
+
+impl Source for Nothing {
+    fn read(&self, _: &Tree, _: NameId, _: u64, _: &mut [u8]) -> io::Result<()> {
+        Err(io::Error::other("its data is nowhere to be found"))
+    }
+}
+
+/// The data is in blobs.
+pub struct Blobs(pub Vec<File>);
+
+impl Source for Blobs {
+    fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let Content::File { blob, data, .. } = &tree.inode(tree.inode_of(name)).content else {
+            return Nothing.read(tree, name, offset, buf);
+        };
+        let Some(file) = self.0.get(usize::from(*blob)) else {
+            return Nothing.read(tree, name, offset, buf);
+        };
+        match data {
+            Data::Contiguous(pos) => file.read_exact_at(buf, pos.saturating_add(offset)),
+            Data::Sparse(segments) => read_sparse(file, segments, offset, buf),
+            Data::Original => Nothing.read(tree, name, offset, buf),
+        }
+    }
+}
+
+/// Fills `buf` from segments, and with zeros where there are none.
+fn read_sparse(file: &File, segments: &[Segment], offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    let end = offset.saturating_add(buf.len() as u64);
+    buf.fill(0);
+    let first = segments.partition_point(|segment| segment.start + segment.len <= offset);
+    for segment in segments
+        .iter()
+        .skip(first)
+        .take_while(|segment| segment.start < end)
+    {
+        let from = segment.start.max(offset);
+        let to = (segment.start + segment.len).min(end);
+        let part = buf.get_mut((from - offset) as usize..(to - offset) as usize);
+        file.read_exact_at(
+            part.unwrap_or_default(),
+            segment.pos + (from - segment.start),
+        )?;
+    }
+    Ok(())
+}
+
+/// The data is in the files of a directory, under the paths they have in the tree.
+pub struct Directory {
+    root: PathBuf,
+    open: RefCell<Option<(NameId, File)>>,
+}
+
+impl Directory {
+    /// For a tree that is like the directory `root`.
+    pub fn new(root: PathBuf) -> Self {
+        Directory {
+            root,
+            open: RefCell::new(None),
+        }
+    }
+}
+
+impl Source for Directory {
+    fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let mut open = self.open.borrow_mut();
+        let file = match open.take() {
+            Some((other, file)) if other == name => file,
+            _ => {
+                let path = tree.path(name);
+                let path = path.strip_prefix(b"/").unwrap_or(&path);
+                let path = self.root.join(OsStr::from_bytes(path));
+                // It may have become something else since it was listed.
+                let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+                OpenOptions::new()
+                    .read(true)
+                    .custom_flags(flags.bits() as i32)
+                    .open(path)?
+            }
+        };
+        let result = file.read_exact_at(buf, offset);
+        *open = Some((name, file));
+        result.map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => io::Error::other("it became shorter while it was read"),
+            _ => error,
+        })
+    }
+}
