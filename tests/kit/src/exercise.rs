@@ -21,7 +21,7 @@ use crate::random::Random;
 
 /// Deeper trees are cut off: an image can make a directory its own child.
 const MAX_DEPTH: u32 = 12;
-const MAX_WINDOW: u64 = 64 << 10;
+const MAX_WINDOW: u64 = 24 << 10;
 
 /// What may still be done with an image.
 pub struct Exercise {
@@ -165,11 +165,11 @@ impl Exercise {
     }
 
     fn xattrs(&mut self, file: &OwnedFd) {
-        let mut list = vec![0; 64 << 10];
+        let mut list = vec![0; 4 << 10];
         let Ok(length) = rustix::fs::flistxattr(file, &mut list) else {
             return;
         };
-        let mut value = vec![0; 64 << 10];
+        let mut value = vec![0; 4 << 10];
         for name in list[..length].split(|&byte| byte == 0).take(20) {
             let _ = rustix::fs::fgetxattr(file, name, &mut value);
         }
@@ -178,7 +178,7 @@ impl Exercise {
 
     /// Names that are there, nearly there, and nowhere.
     fn lookups(&mut self, dir: &OwnedFd, names: &[Vec<u8>]) {
-        for _ in 0..8 {
+        for _ in 0..4 {
             let mut name = if names.is_empty() || self.random.one_in(3) {
                 let mut name = vec![0; 1 + self.random.index(255)];
                 self.random.fill(&mut name);

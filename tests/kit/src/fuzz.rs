@@ -72,10 +72,10 @@ struct Job {
     #[arg(long)]
     work: PathBuf,
     /// Most entries to visit in one image.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 100)]
     entries: u32,
     /// Most bytes to read from one image.
-    #[arg(long, default_value_t = 512 << 10)]
+    #[arg(long, default_value_t = 128 << 10)]
     bytes: u64,
 }
 
