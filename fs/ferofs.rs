@@ -34,7 +34,7 @@ use crate::vfs::context::Value;
 use crate::vfs::fs_type::FileSystem;
 use crate::vfs::fs_type::Registration;
 use crate::vfs::inode::Inode;
-use crate::vfs::range::RangeMount;
+use crate::vfs::range::RangeHome;
 use crate::vfs::super_block::NewSuperBlock;
 use crate::vfs::super_block::Statfs;
 use crate::vfs::super_block::SuperBlock;
@@ -44,6 +44,7 @@ use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::str::CStr;
 use kernel::sync::aref::ARef;
+use kernel::sync::Arc;
 
 module! {
     type: Module,
@@ -61,7 +62,7 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        let ranges = RangeMount::new(())?;
+        let ranges = RangeHome::new(module, ())?;
         Ok(Self {
             _registration: Registration::new(module, ranges)?,
         })
@@ -74,7 +75,7 @@ pub(crate) struct Ferofs;
 impl FileSystem for Ferofs {
     const NAME: &'static CStr = c"ferofs";
     /// Where the caches live that mounts of one image, and files of one blob, share.
-    type Shared = RangeMount;
+    type Shared = Arc<RangeHome>;
     type Super = Volume;
     /// The nid.
     type Key = u64;

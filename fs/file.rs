@@ -77,6 +77,6 @@ impl Extents for Data {
 
 impl Files for Data {
     fn ranges(inode: &Inode<Ferofs>) -> &RangeMount {
-        inode.shared()
+        inode.super_block().data().ranges()
     }
 }

@@ -68,7 +68,7 @@ const LINK_MAX: usize = 4095;
 ///
 /// `EUCLEAN` and `EOPNOTSUPP` for what the image holds there, `ENOMEM`, and those of reading it.
 pub(crate) fn get(sb: &SuperBlock<Ferofs>, nid: u64) -> Result<ARef<Inode<Ferofs>>> {
-    let new = match sb.inode(nid, nid)? {
+    let new = match sb.inode(nid, nid, nid)? {
         Lookup::Cached(inode) => return Ok(inode),
         Lookup::New(new) => new,
     };

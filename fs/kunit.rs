@@ -459,7 +459,7 @@ mod page_cache {
     #[test]
     fn ends_where_the_range_does() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = ferofs.shared();
+        let mount = &ferofs.shared().mount()?;
         // Within a page, at its end, behind it, and over many; from aligned and other starts.
         for len in [1, 511, 4095, 4096, 4097, 8192, 300_000] {
             for start in [0, 512, 4096, 777] {
@@ -472,7 +472,7 @@ mod page_cache {
     #[test]
     fn reaches_the_end_of_the_file() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = ferofs.shared();
+        let mount = &ferofs.shared().mount()?;
         for len in [1, 512, 2048, 4096, 5000, 70_001] {
             check(mount, len, 0, len)?;
         }
@@ -482,7 +482,7 @@ mod page_cache {
     #[test]
     fn fails_behind_the_end_of_the_file_and_only_there() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = ferofs.shared();
+        let mount = &ferofs.shared().mount()?;
         let backing = BackingFile::from_file(file(3 * 4096)?)?;
         let cache = RangeCache::get(mount, &backing, 0, 10 * 4096)?;
         assert_eq!(cache.bytes(9 * 4096).err(), Some(EIO));
@@ -495,7 +495,7 @@ mod page_cache {
     #[test]
     fn is_right_after_the_file_was_repaired() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = ferofs.shared();
+        let mount = &ferofs.shared().mount()?;
         let file = file(4096)?;
         let backing = BackingFile::from_file(file.clone())?;
         let cache = RangeCache::get(mount, &backing, 0, 8192)?;
@@ -508,7 +508,7 @@ mod page_cache {
     #[test]
     fn is_shared_by_those_who_want_the_same() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = ferofs.shared();
+        let mount = &ferofs.shared().mount()?;
         let backing = BackingFile::from_file(file(20_000)?)?;
         let first = RangeCache::get(mount, &backing, 512, 10_000)?;
         let same = RangeCache::get(mount, &backing, 512, 10_000)?;
@@ -524,7 +524,7 @@ mod page_cache {
     #[test]
     fn is_not_shared_with_what_the_file_was() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = ferofs.shared();
+        let mount = &ferofs.shared().mount()?;
         let file = file(4096)?;
         let backing = BackingFile::from_file(file.clone())?;
         let before = RangeCache::get(mount, &backing, 0, 4096)?;

@@ -10,6 +10,7 @@ use crate::options::Options;
 use crate::report;
 use crate::vfs::context::Context;
 use crate::vfs::range::RangeCache;
+use crate::vfs::range::RangeMount;
 use crate::vfs::super_block::NewSuperBlock;
 use crate::vfs::super_block::Statfs;
 use crate::vfs::xattr::Namespace;
@@ -32,6 +33,8 @@ pub(crate) struct Volume {
     format: erofs::Superblock,
     metadata: Metadata,
     devices: Devices,
+    /// Where the caches are: that of the metadata, and those that files are mapped through.
+    ranges: RangeMount,
     /// Whether attributes of users are shown.
     user_xattr: Atomic<i32>,
     /// Whether access control lists are honoured.
@@ -62,7 +65,8 @@ impl Volume {
         let mut depth = 0;
         devices::admit(context, name, &image, &mut depth)?;
 
-        let cache = RangeCache::get(sb.shared(), &image, 0, image.size())?;
+        let ranges = sb.shared().mount()?;
+        let cache = RangeCache::get(&ranges, &image, 0, image.size())?;
         let metadata = Metadata::new(cache);
         let format = erofs::Superblock::read(&metadata, PAGE_SHIFT as u8)
             .map_err(|error| report::at_mount(context, name, &error))?;
@@ -90,6 +94,7 @@ impl Volume {
             format,
             metadata,
             devices,
+            ranges,
             user_xattr: Atomic::new(options.user_xattr.unwrap_or(true).into()),
             acl,
             reported: Atomic::new(0),
@@ -104,6 +109,11 @@ impl Volume {
     /// The image's bytes.
     pub(crate) fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// Where the caches are that files are mapped through.
+    pub(crate) fn ranges(&self) -> &RangeMount {
+        &self.ranges
     }
 
     /// The image's and blobs' files.

@@ -16,7 +16,6 @@
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
-#include <linux/pseudo_fs.h>
 #include <linux/splice.h>
 #include <linux/statfs.h>
 #include <linux/xattr.h>
@@ -30,6 +29,10 @@ const unsigned int VFS_CONST_FMODE_NOWAIT = (__force unsigned int)FMODE_NOWAIT;
 const int VFS_CONST_IOCB_NOWAIT = IOCB_NOWAIT;
 const int VFS_CONST_IOCB_DONTCACHE = IOCB_DONTCACHE;
 const unsigned long VFS_CONST_SB_RDONLY = SB_RDONLY;
+const unsigned long VFS_CONST_SB_INTERNAL = SB_NOUSER | SB_NODEV | SB_NOEXEC;
+const unsigned int VFS_CONST_FOP_DONTCACHE = (__force unsigned int)FOP_DONTCACHE;
+const unsigned int VFS_CONST_S_PRIVATE = S_PRIVATE;
+const unsigned int VFS_CONST_S_DAX = S_DAX;
 const unsigned long VFS_CONST_SB_POSIXACL = SB_POSIXACL;
 const unsigned long VFS_CONST_SB_NOATIME = SB_NOATIME;
 const unsigned long VFS_CONST_SLAB_FLAGS =

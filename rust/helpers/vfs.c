@@ -8,6 +8,7 @@
 #include <linux/fs_dirent.h>
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
+#include <linux/lockdep.h>
 #include <linux/posix_acl.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
@@ -215,6 +216,32 @@ int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct fil
 					  struct file *user)
 {
 	return security_mmap_backing_file(vma, backing, user);
+}
+
+void vfs_helper_register_lock_keys(struct file_system_type *type)
+{
+	lockdep_register_key(&type->s_lock_key);
+	lockdep_register_key(&type->s_umount_key);
+	lockdep_register_key(&type->s_vfs_rename_key);
+	lockdep_register_key(&type->i_lock_key);
+	lockdep_register_key(&type->i_mutex_key);
+	lockdep_register_key(&type->invalidate_lock_key);
+	lockdep_register_key(&type->i_mutex_dir_key);
+	for (int i = 0; i < SB_FREEZE_LEVELS; i++)
+		lockdep_register_key(&type->s_writers_key[i]);
+}
+
+void vfs_helper_unregister_lock_keys(struct file_system_type *type)
+{
+	lockdep_unregister_key(&type->s_lock_key);
+	lockdep_unregister_key(&type->s_umount_key);
+	lockdep_unregister_key(&type->s_vfs_rename_key);
+	lockdep_unregister_key(&type->i_lock_key);
+	lockdep_unregister_key(&type->i_mutex_key);
+	lockdep_unregister_key(&type->invalidate_lock_key);
+	lockdep_unregister_key(&type->i_mutex_dir_key);
+	for (int i = 0; i < SB_FREEZE_LEVELS; i++)
+		lockdep_unregister_key(&type->s_writers_key[i]);
 }
 
 bool vfs_helper_is_err(const void *ptr)

@@ -60,6 +60,8 @@ void vfs_helper_iov_iter_reexpand(struct iov_iter *iter, size_t count);
 size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter);
 int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
 					  struct file *user);
+void vfs_helper_register_lock_keys(struct file_system_type *type);
+void vfs_helper_unregister_lock_keys(struct file_system_type *type);
 bool vfs_helper_is_err(const void *ptr);
 
 #if IS_ENABLED(CONFIG_KUNIT)

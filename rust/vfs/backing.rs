@@ -16,6 +16,9 @@ use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::aref::ARef;
 
+/// What direct reads are aligned to, at the least, in bytes.
+const SECTOR: usize = 512;
+
 /// See [`BackingFile::identity`].
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Identity {
@@ -106,7 +109,7 @@ impl BackingFile {
     }
 
     /// What tells this file's contents from those of other files, and from what they were before
-    /// the file was last written to, while it is open.
+    /// the file was last written to, while it is open. (Writing to a block device is not noticed.)
     pub(crate) fn identity(&self) -> Identity {
         let inode = self.inode();
         // SAFETY: The inode lives as long as the file is referenced. The time may be changed
@@ -160,6 +163,7 @@ impl BackingFile {
     }
 
     /// Reads `len` bytes at `pos` into the pages of `segments`, all of them or none that count.
+    /// There are `room` bytes in the segments; what is behind `len` may be overwritten.
     ///
     /// The pages are a cache of their own, so the file's should not keep the bytes, too. What it has
     /// is copied, the rest is read directly, past it. Where that cannot be done it is read through
@@ -172,29 +176,23 @@ impl BackingFile {
         &self,
         segments: &[bindings::bio_vec],
         len: usize,
+        room: usize,
         pos: u64,
     ) -> Result {
-        let mut iter = MaybeUninit::<iov_iter>::uninit();
-        // SAFETY: The segments are valid, and hold `len` bytes.
-        unsafe {
-            bindings::iov_iter_bvec(
-                iter.as_mut_ptr(),
-                bindings::ITER_DEST,
-                segments.as_ptr(),
-                segments.len(),
-                len,
-            );
-        }
         let mut done = 0usize;
         for way in [Way::Cached, Way::Direct, Way::NotKept] {
             if !self.supports(way) {
                 continue;
             }
             while done < len {
-                let at = pos.checked_add(done as u64).ok_or(EIO)?;
-                // SAFETY: The iterator was initialised above and is used by this call alone. It
-                // stands behind what was read, whatever the call returns.
-                match unsafe { self.read_iter(iter.as_mut_ptr(), at, way) } {
+                // Direct reads are of whole sectors, of which the last may be wanted in part.
+                let end = match way {
+                    Way::Direct => len
+                        .checked_next_multiple_of(SECTOR)
+                        .map_or(len, |sectors| sectors.min(room)),
+                    Way::Cached | Way::NotKept => len,
+                };
+                match self.read(segments, done, end, pos, way) {
                     Ok(0) if way == Way::NotKept => return Err(EIO),
                     Ok(0) => break,
                     Ok(read) => done = done.checked_add(read).ok_or(EIO)?,
@@ -207,38 +205,85 @@ impl BackingFile {
     }
 
     fn supports(&self, way: Way) -> bool {
-        // SAFETY: The file is referenced; its mode does not change after it was opened.
-        let mode = unsafe { (*self.as_ptr()).f_mode };
+        // SAFETY: The file is referenced; its mode, operations and superblock's type are constant.
+        let (mode, fs_flags) = unsafe {
+            let sb = (*self.inode()).i_sb;
+            ((*self.as_ptr()).f_mode, (*(*sb).s_type).fs_flags)
+        };
+        let nowait = mode & bindings::VFS_CONST_FMODE_NOWAIT != 0;
         match way {
-            Way::Cached => mode & bindings::VFS_CONST_FMODE_NOWAIT != 0,
-            Way::Direct => mode & bindings::VFS_CONST_FMODE_CAN_ODIRECT != 0,
+            Way::Cached => nowait,
+            // Not over a network, where a reply may still come in after a killed read has returned,
+            // and not through a stacked filesystem, which would read through a cache after all.
+            Way::Direct => {
+                nowait
+                    && self.can_read_directly()
+                    && (self.is_block_device() || fs_flags & bindings::FS_REQUIRES_DEV as i32 != 0)
+            }
             Way::NotKept => true,
         }
     }
 
-    /// Reads at `pos` into `iter`, and waits for it.
-    ///
-    /// # Safety
-    ///
-    /// `iter` must be a valid iterator over memory to be written to.
-    unsafe fn read_iter(&self, iter: *mut iov_iter, pos: u64, way: Way) -> Result<usize> {
+    fn is_block_device(&self) -> bool {
+        // SAFETY: The file is referenced; its inode's type is constant.
+        unsafe {
+            u32::from((*(*self.as_ptr()).f_inode).i_mode) & bindings::S_IFMT == bindings::S_IFBLK
+        }
+    }
+
+    /// Reads the bytes from `done` to `end` of `segments`, which are those at `pos`, and waits for
+    /// it. The number of bytes, which may be less.
+    fn read(
+        &self,
+        segments: &[bindings::bio_vec],
+        done: usize,
+        end: usize,
+        pos: u64,
+        way: Way,
+    ) -> Result<usize> {
+        let at = pos.checked_add(done as u64).ok_or(EIO)?;
         let mut kiocb = bindings::kiocb {
             ki_filp: self.as_ptr(),
-            ki_pos: i64::try_from(pos).map_err(|_| EIO)?,
+            ki_pos: i64::try_from(at).map_err(|_| EIO)?,
             ki_flags: match way {
                 Way::Cached => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_NOIO as i32,
-                Way::Direct => bindings::IOCB_DIRECT as i32,
-                Way::NotKept => bindings::VFS_CONST_IOCB_DONTCACHE,
+                // Pages may be wanted by a fault, with the lock of the task's memory held, which a
+                // writer of the file can wait for: so the file's own lock is tried, not waited for.
+                Way::Direct => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
+                Way::NotKept if self.can_drop() => bindings::VFS_CONST_IOCB_DONTCACHE,
+                Way::NotKept => 0,
             },
             // SAFETY: Looks at the current task.
             ki_ioprio: unsafe { bindings::vfs_helper_get_current_ioprio() } as u16,
             ..Default::default()
         };
+        // Each read gets an iterator of its own: where a read that failed leaves it is not defined.
+        let mut iter = MaybeUninit::<iov_iter>::uninit();
         let _as_opener = Credentials::of(self);
-        // SAFETY: The file is open for reading, the control block is for it and has no completion,
-        // so that the call returns when it is done; the iterator is valid.
-        let read = unsafe { bindings::vfs_iocb_iter_read(self.as_ptr(), &mut kiocb, iter) };
+        // SAFETY: The segments are valid, and hold `end` bytes, of which `done` are passed over. The
+        // file is open for reading, the control block is for it and has no completion, so that the
+        // call returns when it is done.
+        let read = unsafe {
+            bindings::iov_iter_bvec(
+                iter.as_mut_ptr(),
+                bindings::ITER_DEST,
+                segments.as_ptr(),
+                segments.len(),
+                end,
+            );
+            bindings::iov_iter_advance(iter.as_mut_ptr(), done);
+            bindings::vfs_iocb_iter_read(self.as_ptr(), &mut kiocb, iter.as_mut_ptr())
+        };
         usize::try_from(read).map_err(|_| Error::from_errno(read as i32))
+    }
+
+    /// Whether the file's cache can be asked to drop what was read.
+    fn can_drop(&self) -> bool {
+        // SAFETY: The file is referenced; its operations and its inode's flags are constant.
+        unsafe {
+            (*(*self.as_ptr()).f_op).fop_flags & bindings::VFS_CONST_FOP_DONTCACHE != 0
+                && (*self.inode()).i_flags & bindings::VFS_CONST_S_DAX == 0
+        }
     }
 }
 
@@ -247,7 +292,7 @@ impl BackingFile {
 enum Way {
     /// From the file's cache, as far as they are there.
     Cached,
-    /// Past the file's cache.
+    /// Past the file's cache, unless that would wait for a lock.
     Direct,
     /// Through the file's cache, which drops them afterwards if it can.
     NotKept,

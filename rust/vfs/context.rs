@@ -271,10 +271,10 @@ impl<T: Mountable> Operations<T> {
                         NonNull::new(file).map(|file| ARef::<File>::from_raw(file.cast()))
                     };
                     let file = file.ok_or(EBADF)?;
+                    T::parse(options, &context, id, Value::File(file.clone()))?;
                     if is_source {
                         context.set_source_from(&file)?;
                     }
-                    T::parse(options, &context, id, Value::File(file))?;
                 }
                 bindings::fs_value_type_fs_value_is_string => {
                     // SAFETY: The value is a C string, which is the parameter's.

@@ -80,12 +80,21 @@ impl<E: Files> Table<E> {
     ///
     /// Called by the VFS, for a regular file of `E::FileSystem` that is being opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> i32 {
-        // SAFETY: The VFS passes a file that no one else uses yet.
-        unsafe {
+        // SAFETY: The VFS passes a file that no one else uses yet, and its inode.
+        let (opened, inode) = unsafe {
             (*file).f_mode |=
                 bindings::VFS_CONST_FMODE_NOWAIT | bindings::VFS_CONST_FMODE_CAN_ODIRECT;
-            bindings::generic_file_open(inode, file)
+            (
+                bindings::generic_file_open(inode, file),
+                Inode::<E::FileSystem>::from_raw(inode),
+            )
+        };
+        if opened == 0 && inode.size() > 0 {
+            // Where the file lies is found out now, for mmap() must not wait for it: it is called
+            // with the lock of the caller's memory held. What is wrong is reported to who reads.
+            let _ = E::extent(inode, 0, false);
         }
+        opened
     }
 
     /// # Safety
@@ -137,7 +146,7 @@ impl<E: Files> Table<E> {
     ) -> i32 {
         // SAFETY: The file is open, and its inode stays while it is.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*file).f_inode) };
-        from_result(|| match Self::range(inode)? {
+        from_result(|| match Self::range(inode) {
             // SAFETY: That is what the VFS passes.
             Some(range) => unsafe { range.map(E::ranges(inode), file, area) },
             // SAFETY: As above.
@@ -250,10 +259,13 @@ impl<E: Files> Table<E> {
                 if let Source::File(backing, from) = source {
                     let (from, len) = if about_bytes { (*from, len) } else { (0, 0) };
                     if let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(len)) {
-                        let view = opener.own_view(backing);
-                        let _as_opener = Credentials::of(backing);
-                        // SAFETY: The view is open. That it takes no advice is no error.
-                        unsafe { bindings::vfs_fadvise(view, from, len, advice) };
+                        let view = opener.view(backing, false);
+                        // What is said of this opener's readahead must not change the mount's.
+                        if about_bytes || view != backing.as_ptr() {
+                            let _as_opener = Credentials::of(backing);
+                            // SAFETY: The view is open. That it takes no advice is no error.
+                            unsafe { bindings::vfs_fadvise(view, from, len, advice) };
+                        }
                     }
                     return Ok(about_bytes);
                 }
@@ -264,21 +276,22 @@ impl<E: Files> Table<E> {
     }
 
     /// The cache of the range that is the whole file, if it is one.
-    fn range(inode: &Inode<E::FileSystem>) -> Result<Option<RangeCache>> {
+    fn range(inode: &Inode<E::FileSystem>) -> Option<RangeCache> {
         let size = inode.size();
         if size == 0 {
-            return Ok(None);
+            return None;
         }
         if let Some(range) = inode.range().as_ref() {
-            return Ok(Some(range.clone()));
+            return Some(range.clone());
         }
-        let extent = E::extent(inode, 0, false)?;
+        // What the file's pages cannot be read from is an error for those who touch them.
+        let extent = E::extent(inode, 0, true).ok()?;
         let (Source::File(backing, from), true) = (extent.source, extent.len >= size) else {
-            return Ok(None);
+            return None;
         };
-        let range = RangeCache::get(E::ranges(inode), backing, from, size)?;
+        let range = RangeCache::get(E::ranges(inode), backing, from, size).ok()?;
         // If another mapping was faster it found the same cache.
         inode.range().populate(range.clone());
-        Ok(Some(range))
+        Some(range)
     }
 }

@@ -190,7 +190,8 @@ impl FolioBatch {
         })
     }
 
-    /// Reads the `len` bytes at `pos` from `file`, where they begin at `from`.
+    /// Reads the `len` bytes at `pos` from `file`, where they begin at `from`. Bytes behind them may
+    /// be overwritten.
     pub(super) fn read_from(
         &mut self,
         pos: u64,
@@ -200,13 +201,15 @@ impl FolioBatch {
     ) -> Result {
         let mut segments = [bindings::bio_vec::default(); BATCH];
         let mut count = 0usize;
-        self.for_each(pos, len, |folio, offset, len, _| {
+        let room = self.end.saturating_sub(pos);
+        self.for_each(pos, room, |folio, offset, len, _| {
             *segments.get_mut(count).ok_or(EINVAL)? = folio.segment(offset, len)?;
             count = count.saturating_add(1);
             Ok(())
         })?;
         let segments = segments.get(..count).ok_or(EINVAL)?;
-        file.read_exact(segments, usize::try_from(len).map_err(|_| EINVAL)?, from)
+        let bytes = |len| usize::try_from(len).map_err(|_| EINVAL);
+        file.read_exact(segments, bytes(len)?, bytes(room)?, from)
     }
 
     /// Unlocks all folios: up to date, or failed.

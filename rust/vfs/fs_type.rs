@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `struct file_system_type`: what a filesystem is, its registration with the VFS, and mounts that
-//! only the kernel sees.
+//! `struct file_system_type`: what a filesystem is, and its registration with the VFS.
 //!
-//! A module implements [`FileSystem`] (and [`super::context::Mountable`] if users mount it) and
-//! keeps a [`Registration`] or a [`KernelMount`] for as long as it is loaded.
+//! A module implements [`FileSystem`], and [`super::context::Mountable`] if users mount it, and keeps
+//! a [`Registration`] for as long as it is loaded. For filesystems that only the kernel mounts see
+//! [`super::kernel_mount`].
 
 use super::bindings;
 use super::context::Mountable;
 use super::inode;
 use super::inode::Inode;
 use super::super_block;
-use super::super_block::SuperBlock;
 use super::xattr::Namespace;
-use core::marker::PhantomData;
-use core::ptr;
 use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -83,16 +80,16 @@ unsafe impl<T: FileSystem> Send for FsType<T> {}
 unsafe impl<T: FileSystem> Sync for FsType<T> {}
 
 impl<T: FileSystem> FsType<T> {
-    /// `owner` is the module that stays loaded while there are superblocks of the type.
-    fn new(
-        owner: *mut bindings::module,
+    /// `module` stays loaded while there are superblocks of the type.
+    pub(super) fn new(
+        module: &'static ThisModule,
         fs_flags: i32,
         init_fs_context: unsafe extern "C" fn(*mut bindings::raw_fs_context) -> i32,
         shared: T::Shared,
     ) -> Result<KBox<Self>> {
         let fs_type = bindings::file_system_type {
             name: T::NAME.as_char_ptr(),
-            owner,
+            owner: module.as_ptr(),
             fs_flags,
             init_fs_context: Some(init_fs_context),
             kill_sb: Some(super_block::kill_sb::<T>),
@@ -125,14 +122,23 @@ impl<T: FileSystem> FsType<T> {
             },
             GFP_KERNEL,
         );
-        if made.is_err() {
-            // SAFETY: The cache was just created and has no objects.
-            unsafe { bindings::kmem_cache_destroy(cache) };
+        match made {
+            Ok(made) => {
+                // The locks of superblocks and inodes have their classes from the type, so it has
+                // to have its final address.
+                // SAFETY: The type is valid, and not in use yet.
+                unsafe { bindings::vfs_helper_register_lock_keys(made.as_ptr()) };
+                Ok(made)
+            }
+            Err(error) => {
+                // SAFETY: The cache was just created and has no objects.
+                unsafe { bindings::kmem_cache_destroy(cache) };
+                Err(error.into())
+            }
         }
-        Ok(made?)
     }
 
-    fn as_ptr(&self) -> *mut bindings::file_system_type {
+    pub(super) fn as_ptr(&self) -> *mut bindings::file_system_type {
         self.fs_type.get()
     }
 
@@ -156,6 +162,8 @@ impl<T: FileSystem> Drop for FsType<T> {
         // SAFETY: By the type invariants this is a slab cache. No superblock is left, and with the
         // barrier above no object of the cache is.
         unsafe { bindings::kmem_cache_destroy(self.inode_cache.as_ptr()) };
+        // SAFETY: They were registered in `new`, and no lock with them is left.
+        unsafe { bindings::vfs_helper_unregister_lock_keys(self.as_ptr()) };
     }
 }
 
@@ -174,7 +182,7 @@ impl<T: Mountable> Registration<T> {
     /// `EBUSY` if a filesystem of that name exists, `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule, shared: T::Shared) -> Result<Self> {
         let fs_type = FsType::<T>::new(
-            module.as_ptr(),
+            module,
             bindings::FS_ALLOW_IDMAP as i32,
             super::context::init_fs_context::<T>,
             shared,
@@ -192,76 +200,4 @@ impl<T: Mountable> Drop for Registration<T> {
         // The module cannot go while there are superblocks of the type, for each holds its owner.
         unsafe { bindings::unregister_filesystem(self.0.as_ptr()) };
     }
-}
-
-/// A filesystem that is mounted once, inside the kernel: no path leads to it.
-///
-/// # Invariants
-///
-/// `mount` is the mount, and its superblock is one of `T`.
-pub(crate) struct KernelMount<T: FileSystem> {
-    mount: NonNull<bindings::vfsmount>,
-    _fs_type: KBox<FsType<T>>,
-    _p: PhantomData<T>,
-}
-
-// SAFETY: A mount may be used and put from any thread.
-unsafe impl<T: FileSystem> Send for KernelMount<T> {}
-// SAFETY: As above; what it gives out is `&SuperBlock<T>`, which is `Sync`.
-unsafe impl<T: FileSystem> Sync for KernelMount<T> {}
-
-impl<T: FileSystem<Super = ()>> KernelMount<T> {
-    /// Mounts `T`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, and what setting up the superblock's readahead can return.
-    pub(crate) fn new(shared: T::Shared) -> Result<Self> {
-        // Without an owner: the module takes the mount down when it goes, so it must be free to go.
-        let fs_type = FsType::<T>::new(ptr::null_mut(), 0, init_pseudo_context::<T>, shared)?;
-        // SAFETY: The type is initialised and outlives the mount, which is dropped before it.
-        let mount = super::from_err_ptr(unsafe { bindings::kern_mount(fs_type.as_ptr()) })?;
-        let this = Self {
-            // SAFETY: `kern_mount` returns a mount or an error pointer.
-            mount: unsafe { NonNull::new_unchecked(mount) },
-            _fs_type: fs_type,
-            _p: PhantomData,
-        };
-        // Without a backing device there would be no readahead.
-        // SAFETY: The superblock is ours alone so far.
-        to_result(unsafe { bindings::super_setup_bdi((*mount).mnt_sb) })?;
-        Ok(this)
-    }
-
-    pub(super) fn as_ptr(&self) -> *mut bindings::vfsmount {
-        self.mount.as_ptr()
-    }
-
-    /// The mount's superblock.
-    pub(crate) fn super_block(&self) -> &SuperBlock<T> {
-        // SAFETY: By the type invariants the mount and its superblock live as long as `self`, and
-        // the superblock is one of `T`, whose data is `()`.
-        unsafe { SuperBlock::from_raw((*self.mount.as_ptr()).mnt_sb) }
-    }
-}
-
-impl<T: FileSystem> Drop for KernelMount<T> {
-    fn drop(&mut self) {
-        // SAFETY: The mount came from `kern_mount` and is put once. The type is dropped after this.
-        unsafe { bindings::kern_unmount(self.mount.as_ptr()) };
-    }
-}
-
-/// # Safety
-///
-/// Called by the VFS alone, for a type made by [`KernelMount::new`].
-unsafe extern "C" fn init_pseudo_context<T: FileSystem>(fc: *mut bindings::raw_fs_context) -> i32 {
-    // SAFETY: The VFS passes a valid context.
-    let pseudo = unsafe { bindings::init_pseudo(fc.cast(), 0) };
-    if pseudo.is_null() {
-        return ENOMEM.to_errno();
-    }
-    // SAFETY: `init_pseudo` returns a valid structure that is ours to fill in.
-    unsafe { (*pseudo).ops = ptr::from_ref(super_block::Operations::<T>::INTERNAL) };
-    0
 }

@@ -83,12 +83,6 @@ impl<T: FileSystem> Inode<T> {
         &self.contents().range
     }
 
-    /// What all superblocks of the type share.
-    pub(crate) fn shared(&self) -> &T::Shared {
-        // SAFETY: The inode's superblock is one of `T`.
-        unsafe { &FsType::<T>::of(self.super_block().as_ptr()).shared }
-    }
-
     fn contents(&self) -> &Contents<T> {
         // SAFETY: By the type invariants they are set, and not written to while referenced.
         unsafe { (*self.slot().contents.get()).as_ref().unwrap_unchecked() }
@@ -306,6 +300,8 @@ impl<T: FileSystem> NewInode<T> {
         unsafe {
             (*ptr).i_mode = (bindings::S_IFREG | 0o400) as bindings::umode_t;
             (*ptr).i_size = size;
+            // Who maps a file was checked at the file itself.
+            (*ptr).i_flags |= bindings::VFS_CONST_S_PRIVATE;
             (*ptr).__bindgen_anon_3.i_fop = file;
             (*ptr).i_data.a_ops = page_cache::Operations::<E>::TABLE;
             bindings::vfs_helper_mapping_set_large_folios(&raw mut (*ptr).i_data);
@@ -341,14 +337,19 @@ impl<T: FileSystem> Drop for NewInode<T> {
 }
 
 /// Looks `key` up in the inode cache of `sb`. See [`SuperBlock::inode`].
-pub(super) fn get<T: FileSystem>(sb: &SuperBlock<T>, ino: u64, key: T::Key) -> Result<Lookup<T>> {
+pub(super) fn get<T: FileSystem>(
+    sb: &SuperBlock<T>,
+    hash: u64,
+    ino: u64,
+    key: T::Key,
+) -> Result<Lookup<T>> {
     let mut wanted = Wanted::<T> { ino, key };
     // SAFETY: The superblock is valid. The callbacks get inodes of this superblock, which are
     // slots of `T`, and `wanted`, which outlives the call.
     let ptr = unsafe {
         bindings::iget5_locked(
             sb.as_ptr(),
-            ino,
+            hash,
             Some(Wanted::<T>::test),
             Some(Wanted::<T>::set),
             ptr::from_mut(&mut wanted).cast(),

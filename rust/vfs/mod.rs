@@ -25,6 +25,7 @@ pub(crate) mod file;
 pub(crate) mod folio;
 pub(crate) mod fs_type;
 pub(crate) mod inode;
+pub(crate) mod kernel_mount;
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod kunit;
 mod layout;

@@ -9,8 +9,12 @@
 
 use super::backing::BackingFile;
 use super::bindings;
+use core::marker::PhantomData;
 use core::ptr;
+use core::ptr::NonNull;
 use kernel::bindings::path;
+use kernel::fs::File;
+use kernel::sync::atomic::Acquire;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
 
@@ -19,10 +23,12 @@ use kernel::sync::atomic::Full;
 /// # Invariants
 ///
 /// `file` is valid while `self` lives; its `private_data` is null or a `struct file` that it owns a
-/// reference to, made by [`Opener::own_view`], and changes only once, from null.
+/// reference to, made by [`Opener::view`], and changes only once, from null.
 #[derive(Clone, Copy)]
 pub(super) struct Opener<'a> {
-    file: &'a bindings::file,
+    // A pointer and no reference, for C code changes the structure meanwhile.
+    file: NonNull<bindings::file>,
+    _p: PhantomData<&'a File>,
 }
 
 impl<'a> Opener<'a> {
@@ -32,13 +38,14 @@ impl<'a> Opener<'a> {
     pub(super) unsafe fn from_raw(file: *mut bindings::file) -> Self {
         // INVARIANT: By the safety requirements, and since only this file sets `private_data`.
         Self {
-            // SAFETY: By the safety requirements.
-            file: unsafe { &*file },
+            // SAFETY: A valid pointer is not null.
+            file: unsafe { NonNull::new_unchecked(file) },
+            _p: PhantomData,
         }
     }
 
     pub(super) fn as_ptr(self) -> *mut bindings::file {
-        ptr::from_ref(self.file).cast_mut()
+        self.file.as_ptr()
     }
 
     fn private(self) -> &'a Atomic<*mut core::ffi::c_void> {
@@ -48,12 +55,11 @@ impl<'a> Opener<'a> {
 
     /// The `struct file` to read `backing` through: this opener's own, or the mount's if this
     /// opener's is one of another file or cannot be had.
-    pub(super) fn own_view(self, backing: &'a BackingFile) -> *mut bindings::file {
-        let mut own = self
-            .private()
-            .load(kernel::sync::atomic::Acquire)
-            .cast::<bindings::file>();
-        if own.is_null() {
+    ///
+    /// With `nowait` none is opened.
+    pub(super) fn view(self, backing: &'a BackingFile, nowait: bool) -> *mut bindings::file {
+        let mut own = self.private().load(Acquire).cast::<bindings::file>();
+        if own.is_null() && !nowait {
             own = self.open_view(backing);
         }
         // SAFETY: A view stays open as long as the opener; a file's inode is constant.

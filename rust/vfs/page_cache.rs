@@ -19,7 +19,8 @@ use core::ptr::NonNull;
 use kernel::error::from_result;
 use kernel::prelude::*;
 
-/// Fills a batch of an inode's folios. What lies past the end of the file is zero.
+/// Fills a batch of an inode's folios, from the front, for reading one extent may leave anything
+/// behind it. What lies past the end of the file is zero.
 fn fill<E: Extents>(inode: &Inode<E::FileSystem>, batch: &mut FolioBatch) -> Result {
     let size = inode.size();
     let mut pos = batch.pos();

@@ -14,10 +14,11 @@ use super::extent::Source;
 use super::folio::FolioBytes;
 use super::folio::FolioRef;
 use super::fs_type::FileSystem;
-use super::fs_type::KernelMount;
 use super::inode::Inode;
 use super::inode::IntoRaw;
 use super::inode::Lookup;
+use super::kernel_mount::KernelFs;
+use super::kernel_mount::KernelMount;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use kernel::page::PAGE_SHIFT;
@@ -64,7 +65,10 @@ impl Extents for RangeFs {
     }
 }
 
-/// Where the caches live. A module that uses them mounts it once.
+/// Where the caches live. A module that uses them makes it once.
+pub(crate) type RangeHome = KernelFs<RangeFs>;
+
+/// Keeps the caches' home mounted. Who has a [`RangeCache`] has one of these for longer.
 pub(crate) type RangeMount = KernelMount<RangeFs>;
 
 /// The page cache of a range of a file.
@@ -92,7 +96,7 @@ impl RangeCache {
         };
         // Spread over the hash: ranges of one file differ in their start, files in their identity.
         let hash = identity.hash() ^ start.rotate_left(32) ^ len;
-        let inode = match mount.super_block().inode(hash, key)? {
+        let inode = match mount.super_block().inode(hash, start, key)? {
             Lookup::Cached(inode) => inode,
             Lookup::New(new) => {
                 let data = RangeData {

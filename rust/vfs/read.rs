@@ -12,6 +12,7 @@ use super::extent::Extents;
 use super::extent::Source;
 use super::inode::Inode;
 use super::opener::Opener;
+use core::ptr;
 use kernel::prelude::*;
 
 /// How much of a hole is zeroed between looks at whether the task is being killed, in bytes.
@@ -21,10 +22,8 @@ const ZERO_STEP: u64 = 1 << 20;
 const SECTOR: u64 = 512;
 
 /// The flags of a reader's control block that its reads of the backing file have, too.
-const INHERITED: i32 = bindings::VFS_CONST_IOCB_NOWAIT
-    | bindings::VFS_CONST_IOCB_DONTCACHE
-    | bindings::IOCB_DIRECT as i32
-    | bindings::IOCB_NOIO as i32;
+const INHERITED: i32 =
+    bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32 | bindings::IOCB_NOIO as i32;
 
 /// A read in progress.
 struct Read<'a> {
@@ -101,6 +100,9 @@ impl Read<'_> {
         let extent = E::extent(inode, pos, nowait)?;
         let wanted = self.left();
         let len = extent.len.min(wanted).min(size.saturating_sub(pos));
+        if len == 0 {
+            return Err(EIO);
+        }
         let done = match extent.source {
             Source::Hole => {
                 // SAFETY: Both look at the current task only; reading may sleep.
@@ -138,11 +140,16 @@ impl Read<'_> {
     /// Reads `len` bytes at `from` of a backing file, directly if the reader wants that and the
     /// alignment allows it.
     fn read_file(&mut self, file: &BackingFile, from: u64, len: u64, whole: bool) -> Result<usize> {
+        let nowait = self.flags & bindings::VFS_CONST_IOCB_NOWAIT != 0;
         let view = if whole {
             file.as_ptr()
         } else {
-            self.opener.own_view(file)
+            self.opener.view(file, nowait)
         };
+        // SAFETY: The view is open; its mode does not change after it was opened.
+        if nowait && unsafe { (*view).f_mode } & bindings::VFS_CONST_FMODE_NOWAIT == 0 {
+            return Err(EAGAIN);
+        }
         let direct = bindings::IOCB_DIRECT as i32;
         if self.flags & direct != 0 {
             let aligned = len & !SECTOR.wrapping_sub(1);
@@ -174,21 +181,20 @@ impl Read<'_> {
             ki_ioprio: self.ioprio,
             ..Default::default()
         };
-        let wanted = self.left();
-        // SAFETY: The iterator is valid. It is shortened for the call, so that no more than the
-        // extent is read, and made whole again. The view is open for reading, and stays so.
+        // The read gets a copy of the iterator, no longer than the extent: where a read that failed
+        // leaves its iterator is not defined.
+        // SAFETY: The iterator is valid, and so is a copy of it while the original is not used. The
+        // view is open for reading, and stays so.
         let read = unsafe {
-            bindings::vfs_helper_iov_iter_truncate(self.iter, len);
-            let before = bindings::vfs_helper_iov_iter_count(self.iter) as u64;
-            let read = {
-                let _as_opener = Credentials::of(file);
-                bindings::vfs_iocb_iter_read(view, &mut kiocb, self.iter)
-            };
-            let after = bindings::vfs_helper_iov_iter_count(self.iter) as u64;
-            let used = before.saturating_sub(after);
-            bindings::vfs_helper_iov_iter_reexpand(self.iter, wanted.saturating_sub(used) as usize);
-            read
+            let mut part = ptr::read(self.iter);
+            bindings::vfs_helper_iov_iter_truncate(&mut part, len);
+            let _as_opener = Credentials::of(file);
+            bindings::vfs_iocb_iter_read(view, &mut kiocb, &mut part)
         };
+        if let Ok(done) = usize::try_from(read) {
+            // SAFETY: The iterator is valid, and has that many bytes.
+            unsafe { bindings::iov_iter_advance(self.iter, done) };
+        }
         match usize::try_from(read) {
             Ok(0) => Err(EIO),
             Ok(done) => Ok(done),
@@ -221,21 +227,28 @@ pub(super) unsafe fn splice_read<E: Extents>(
     let read = match extent.source {
         Source::File(backing, from) => {
             let mut at = i64::try_from(from).map_err(|_| EIO)?;
-            let view = opener.own_view(backing);
-            let _as_opener = Credentials::of(backing);
+            let view = opener.view(backing, false);
             // SAFETY: The view is open for reading, and the rest is as the VFS passed it.
-            let read = unsafe { bindings::vfs_splice_read(view, &mut at, pipe, len, flags) };
-            if read == 0 {
-                return Err(EIO);
+            unsafe {
+                if (*(*view).f_op).splice_read.is_none() {
+                    bindings::copy_splice_read(file, pos, pipe, len, flags)
+                } else {
+                    let _as_opener = Credentials::of(backing);
+                    let read = bindings::vfs_splice_read(view, &mut at, pipe, len, flags);
+                    if let Ok(read) = u64::try_from(read) {
+                        *pos = i64::try_from(start.saturating_add(read)).unwrap_or(i64::MAX);
+                    }
+                    read
+                }
             }
-            if let Ok(read) = u64::try_from(read) {
-                // SAFETY: By the safety requirements.
-                unsafe { *pos = i64::try_from(start.saturating_add(read)).unwrap_or(i64::MAX) };
-            }
-            read
         }
         // SAFETY: All is as the VFS passed it, and the length not more.
         _ => unsafe { bindings::copy_splice_read(file, pos, pipe, len, flags) },
     };
-    usize::try_from(read).map_err(|_| Error::from_errno(read as i32))
+    match usize::try_from(read) {
+        // The file does not end here.
+        Ok(0) => Err(EIO),
+        Ok(read) => Ok(read),
+        Err(_) => Err(Error::from_errno(read as i32)),
+    }
 }

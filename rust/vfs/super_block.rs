@@ -30,7 +30,7 @@ pub(crate) const MAX_STACK_DEPTH: u32 = bindings::FILESYSTEM_MAX_STACK_DEPTH;
 ///
 /// # Invariants
 ///
-/// `sb` is a valid superblock of `T` that only this thread uses.
+/// `sb` is a valid superblock of `T` that only this thread sets up; the VFS may look at it meanwhile.
 pub(crate) struct NewSuperBlock<'a, T: FileSystem> {
     sb: NonNull<bindings::super_block>,
     _p: PhantomData<&'a mut T>,
@@ -58,23 +58,25 @@ impl<T: FileSystem> NewSuperBlock<'_, T> {
     /// Makes the superblock one of a read-only filesystem that keeps no access times, with files of
     /// any size and times to the nanosecond.
     pub(crate) fn set_read_only(&mut self) {
+        let sb = self.sb.as_ptr();
         // SAFETY: By the type invariants.
-        let sb = unsafe { self.sb.as_mut() };
-        sb.s_flags |= bindings::VFS_CONST_SB_RDONLY | bindings::VFS_CONST_SB_NOATIME;
-        sb.s_maxbytes = bindings::VFS_CONST_MAX_LFS_FILESIZE;
-        sb.s_time_gran = 1;
+        unsafe {
+            (*sb).s_flags |= bindings::VFS_CONST_SB_RDONLY | bindings::VFS_CONST_SB_NOATIME;
+            (*sb).s_maxbytes = bindings::VFS_CONST_MAX_LFS_FILESIZE;
+            (*sb).s_time_gran = 1;
+        }
     }
 
     /// Has access control lists checked.
     pub(crate) fn set_posix_acl(&mut self) {
         // SAFETY: By the type invariants.
-        unsafe { self.sb.as_mut() }.s_flags |= bindings::VFS_CONST_SB_POSIXACL;
+        unsafe { (*self.sb.as_ptr()).s_flags |= bindings::VFS_CONST_SB_POSIXACL };
     }
 
     /// Sets the number that statfs gives as the filesystem's type.
     pub(crate) fn set_magic(&mut self, magic: u32) {
         // SAFETY: By the type invariants.
-        unsafe { self.sb.as_mut() }.s_magic = usize::try_from(magic).unwrap_or(0);
+        unsafe { (*self.sb.as_ptr()).s_magic = usize::try_from(magic).unwrap_or(0) };
     }
 
     /// Sets the block size to `1 << bits` bytes; `bits` is at most that of a page.
@@ -87,10 +89,12 @@ impl<T: FileSystem> NewSuperBlock<'_, T> {
         if size > kernel::page::PAGE_SIZE {
             return Err(EINVAL);
         }
+        let sb = self.sb.as_ptr();
         // SAFETY: By the type invariants.
-        let sb = unsafe { self.sb.as_mut() };
-        sb.s_blocksize_bits = bits;
-        sb.s_blocksize = size;
+        unsafe {
+            (*sb).s_blocksize_bits = bits;
+            (*sb).s_blocksize = size;
+        }
         Ok(())
     }
 
@@ -103,7 +107,7 @@ impl<T: FileSystem> NewSuperBlock<'_, T> {
     /// Says how many filesystems are stacked below this one.
     pub(crate) fn set_stack_depth(&mut self, depth: u32) {
         // SAFETY: By the type invariants.
-        unsafe { self.sb.as_mut() }.s_stack_depth = i32::try_from(depth).unwrap_or(i32::MAX);
+        unsafe { (*self.sb.as_ptr()).s_stack_depth = i32::try_from(depth).unwrap_or(i32::MAX) };
     }
 
     /// Gives the superblock a backing device of its own, which is where readahead finds its limits.
@@ -149,13 +153,13 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { (*self.as_ptr()).s_blocksize as u64 }
     }
 
-    /// The inode for `key`, from the cache or new. `ino` is its number, and where it is hashed.
+    /// The inode for `key`, from the cache or new. `ino` is its number; it is hashed by `hash`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn inode(&self, ino: u64, key: T::Key) -> Result<Lookup<T>> {
-        inode::get(self, ino, key)
+    pub(crate) fn inode(&self, hash: u64, ino: u64, key: T::Key) -> Result<Lookup<T>> {
+        inode::get(self, hash, ino, key)
     }
 }
 
@@ -235,6 +239,38 @@ pub(super) unsafe fn fill<T: Mountable>(
     Ok(())
 }
 
+/// Sets up the superblock of a filesystem that only the kernel mounts: it has an empty root, and
+/// inodes that go when their last user does.
+///
+/// # Safety
+///
+/// `sb` must be a new superblock of `T` that only this thread uses.
+pub(super) unsafe fn fill_internal<T: FileSystem>(sb: *mut bindings::super_block) -> Result {
+    // SAFETY: By the safety requirements.
+    unsafe {
+        (*sb).s_op = ptr::from_ref(Operations::<T>::INTERNAL);
+        (*sb).s_maxbytes = bindings::VFS_CONST_MAX_LFS_FILESIZE;
+    }
+    // Without a backing device there would be no readahead.
+    // SAFETY: By the safety requirements.
+    unsafe { NewSuperBlock::<T>::from_raw(sb) }.setup_bdi()?;
+    // SAFETY: By the safety requirements; the inode is new, and `d_make_root` takes it over.
+    let dentry = unsafe {
+        let root = bindings::new_inode(sb);
+        if root.is_null() {
+            return Err(ENOMEM);
+        }
+        (*root).i_mode = (bindings::S_IFDIR | 0o500) as bindings::umode_t;
+        bindings::d_make_root(root)
+    };
+    if dentry.is_null() {
+        return Err(ENOMEM);
+    }
+    // SAFETY: By the safety requirements.
+    unsafe { (*sb).s_root = dentry };
+    Ok(())
+}
+
 /// The `struct super_operations` for a filesystem type.
 pub(super) struct Operations<T: FileSystem>(PhantomData<T>);
 
@@ -247,8 +283,8 @@ impl<T: FileSystem> Operations<T> {
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
 
-    /// For [`super::fs_type::KernelMount`]: an inode goes when its last user does.
-    pub(super) const INTERNAL: &'static bindings::super_operations = &bindings::super_operations {
+    /// For [`fill_internal`].
+    const INTERNAL: &'static bindings::super_operations = &bindings::super_operations {
         drop_inode: Some(bindings::inode_just_drop),
         ..Self::BASE
     };
