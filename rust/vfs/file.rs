@@ -255,6 +255,11 @@ impl<E: Files> Table<E> {
                 0 => u64::MAX,
                 len => start.saturating_add(len),
             };
+            if let (Ok(bindings::POSIX_FADV_DONTNEED), Some(range)) =
+                (u32::try_from(advice), inode.range().as_ref())
+            {
+                range.invalidate(start, end);
+            }
             layout::for_each::<E>(inode, start, end, |_, len, source| {
                 if let Source::File(backing, from) = source {
                     let (from, len) = if about_bytes { (*from, len) } else { (0, 0) };

@@ -22,6 +22,7 @@ use super::kernel_mount::KernelMount;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use kernel::page::PAGE_SHIFT;
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::aref::ARef;
@@ -178,6 +179,27 @@ impl RangeCache {
         })?;
         // SAFETY: It is up to date, and the reference passes on.
         Ok(unsafe { FolioRef::from_raw(NonNull::new_unchecked(folio)) })
+    }
+
+    /// Drops the pages that lie whole between two positions, as far as they are not in use.
+    pub(super) fn invalidate(&self, start: u64, end: u64) {
+        let first = start.div_ceil(PAGE_SIZE as u64);
+        // The last page is whole if the range ends in it.
+        let behind = if end >= self.len() {
+            usize::MAX as u64
+        } else {
+            end >> PAGE_SHIFT
+        };
+        if first < behind {
+            // SAFETY: The mapping is that of a referenced inode.
+            unsafe {
+                bindings::invalidate_mapping_pages(
+                    self.0.mapping(),
+                    first as usize,
+                    behind.wrapping_sub(1) as usize,
+                )
+            };
+        }
     }
 
     /// Reads pages from `index` on, as many as the device's readahead setting says.
