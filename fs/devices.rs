@@ -56,7 +56,7 @@ impl Devices {
         let flat = options.is_empty();
         if !flat && options.len() != usize::from(slots) {
             context.error(fmt!(
-                "{}: the image has {} device slots, but {} devices were given",
+                "{}: device slots in the image: {}, but devices given: {}",
                 name,
                 slots,
                 options.len(),
@@ -66,6 +66,8 @@ impl Devices {
         let mut blobs = KVec::new();
         let mut options = options.into_iter();
         for index in 0..slots {
+            // Device 0 is the image itself.
+            let number = u32::from(index).saturating_add(1);
             let slot = format
                 .device(metadata, index)
                 .map_err(|error| crate::report::at_mount(context, name, &error))?;
@@ -80,11 +82,11 @@ impl Devices {
             };
             if flat && (blob.flat_start == 0 || blob.flat_start >= metadata.size()) {
                 context.error(fmt!(
-                    "{}: the image has {} device slots, and the data of slot {} is not in the image: \
-                     give each slot its file with device=",
+                    "{}: the data of device {} of {} is not in the image: give each its file with \
+                     device=",
                     name,
+                    number,
                     slots,
-                    index,
                 ));
                 return Err(EINVAL);
             }
@@ -93,7 +95,7 @@ impl Devices {
                     pr_warn!(
                         "{}: device {} has {} bytes, the image expects {}\n",
                         name,
-                        index,
+                        number,
                         file.size(),
                         blob.len,
                     );
@@ -194,7 +196,7 @@ pub(crate) fn admit(
     for fs_name in [c"ferofs", c"erofs"] {
         if file.is_on_deviceless(fs_name) {
             context.error(fmt!(
-                "{}: lies on a {} mount that is itself backed by a file; such mounts cannot be nested",
+                "{}: lies on a mount of type {} over a file; such mounts cannot be nested",
                 name,
                 fs_name,
             ));
