@@ -31,7 +31,7 @@ mkdir nothing
 mkfs.erofs --quiet -b512 -Enoinline_data small.erofs nothing >output 2>&1
 truncate -s 2048 small.erofs
 check "an image of 2,048 bytes mounts" mounted small.erofs under-test
-check "and is listed" ls -a under-test
+check "and is listed" sh -c "mountpoint -q under-test && ls -a under-test"
 umount under-test
 
 finish
