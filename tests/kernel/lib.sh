@@ -48,7 +48,10 @@ say() {
 # FUNCTION DIRECTORY. Output goes to a log, whose end is shown if it fails.
 make_once() {
     local name=$1 function=$2
-    [ -d "$cache/$name" ] && return
+    if [ -d "$cache/$name" ]; then
+        touch "$cache/lock/$name"
+        return
+    fi
     (
         exec 9>"$cache/lock/$name"
         if ! flock --nonblock 9; then
@@ -68,7 +71,18 @@ make_once() {
         "$function" "$cache/$name.new"
         set +x
         mv -T "$cache/$name.new" "$cache/$name"
+        remove_unused "${name%-*}"
     ) 9>&-
+}
+
+# remove_unused NAME: removes what has that name, whatever its hash, and has not been used for a week.
+remove_unused() {
+    local lock
+    find "$cache/lock" -name "$1-????????????" -mtime +7 | while read -r lock; do
+        remove_tree "$cache/$(basename "$lock")"
+        remove_tree "$cache/$(basename "$lock").new"
+        rm "$lock"
+    done
 }
 
 # made STATUS: the end of make_once, by success, failure or interruption.
