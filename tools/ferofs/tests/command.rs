@@ -372,6 +372,82 @@ fn check_finds_everything_not_just_the_first() {
 }
 
 #[test]
+fn whiteouts_of_both_forms_become_those_of_one() {
+    let session = Session::new();
+    let layer = Archive::new()
+        .directory("a/")
+        .file("a/.wh.gone", "")
+        .file("a/.wh..wh..opq", "")
+        .file("a/.wh..wh.plnk", "")
+        .file(".wh.new", "")
+        .file("new", "replaces what was there")
+        .file(".wh.dir", "")
+        .directory("dir/")
+        .header(common::archive::Header::new("device", b'3'))
+        .pax(&[
+            ("SCHILY.xattr.trusted.overlay.opaque", "y"),
+            ("SCHILY.xattr.user.a", "1"),
+        ])
+        .directory("overlay/")
+        .file(".wh.", "")
+        .file(".wh...", "")
+        .end();
+    fs::write(session.0.join("layer.tar"), layer).unwrap();
+    let lines = |form: &str| {
+        session.good(&["build", "--whiteouts", form, "-o", "image", "layer.tar"]);
+        session.good(&["check", "image"]);
+        let image = Image::open(&session.0.join("image")).unwrap();
+        let files = description(&image, &session.0.join("layer.tar"));
+        let shown = |file: &common::Described| {
+            format!("{}{} {}", file.kind, file.path, file.xattrs.join(","))
+        };
+        files.iter().skip(1).map(shown).collect::<Vec<_>>()
+    };
+    let opaque = "trusted.overlay.opaque=y";
+    assert_eq!(
+        lines("overlay"),
+        [
+            "-/.wh. ".to_string(),
+            "-/.wh... ".to_string(),
+            format!("d/a {opaque}"),
+            "c/a/gone ".to_string(),
+            "c/device ".to_string(),
+            format!("d/dir {opaque}"),
+            "-/new ".to_string(),
+            format!("d/overlay {opaque},user.a=1"),
+        ]
+    );
+    assert_eq!(
+        lines("aufs"),
+        [
+            "-/.wh. ",
+            "-/.wh... ",
+            "-/.wh.device ",
+            "d/a ",
+            "-/a/.wh..wh..opq ",
+            "-/a/.wh.gone ",
+            "d/dir ",
+            "-/dir/.wh..wh..opq ",
+            "-/new ",
+            "d/overlay user.a=1",
+            "-/overlay/.wh..wh..opq ",
+        ]
+    );
+    assert_eq!(
+        lines("applied"),
+        [
+            "-/.wh. ",
+            "-/.wh... ",
+            "d/a ",
+            "d/dir ",
+            "-/new ",
+            "d/overlay user.a=1"
+        ]
+    );
+    assert_eq!(lines("keep").len(), 12);
+}
+
+#[test]
 fn directories_are_copied_with_their_data() {
     let session = Session::new();
     let script = "umask 022; mkdir -p root/d/e root/empty; echo data > root/d/file; \

@@ -22,6 +22,8 @@ use ferofs::tar::FileInput;
 use ferofs::tar::StreamInput;
 use ferofs::tree::Tree;
 use ferofs::tree::scan::scan;
+use ferofs::tree::whiteouts;
+use ferofs::tree::whiteouts::Form;
 use std::fs;
 use std::fs::File;
 use std::fs::Metadata;
@@ -68,6 +70,9 @@ pub struct Arguments {
     /// Fail unless this is the sha256 of the plain tar (its diff ID)
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_digest)]
     expect: Option<Digest>,
+    /// What becomes of whiteouts, in a tar of either form
+    #[arg(long, value_name = "FORM", default_value = "overlay")]
+    whiteouts: Whiteouts,
     /// Block size of an image with its data in it: 512, 1024, 2048 or 4096
     #[arg(short, long, value_name = "BYTES", default_value = "4096", value_parser = parse_block)]
     block_size: u8,
@@ -101,6 +106,19 @@ enum ModeName {
     Full,
     /// Nowhere: files are read as zeros
     Meta,
+}
+
+/// What becomes of whiteouts, as it is called on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Whiteouts {
+    /// Character devices 0:0 and trusted.overlay.opaque, as overlayfs has them
+    Overlay,
+    /// Files called .wh.NAME and .wh..wh..opq, as OCI layers have them
+    Aufs,
+    /// They are left out
+    Applied,
+    /// They stay what they are
+    Keep,
 }
 
 /// A label, padded.
@@ -274,6 +292,16 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         for note in &archive.notes {
             complain(&format!("{}: {note}", tar.path.display()));
         }
+    }
+    let form = match arguments.whiteouts {
+        Whiteouts::Overlay => Some(Form::Overlay),
+        Whiteouts::Aufs => Some(Form::Aufs),
+        Whiteouts::Applied => Some(Form::Applied),
+        Whiteouts::Keep => None,
+    };
+    if let Some(form) = form {
+        whiteouts::convert(&mut tree, form)
+            .map_err(|problem| Error::Request(format!("{}: {problem}", tar.path.display())))?;
     }
     let mut options = options(arguments, mode);
     if mode == Mode::Index {

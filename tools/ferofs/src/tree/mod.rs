@@ -10,6 +10,7 @@
 pub mod apply;
 mod path;
 pub mod scan;
+pub mod whiteouts;
 mod xattrs;
 
 use crate::tar::Segment;
@@ -332,6 +333,14 @@ impl Tree {
             hasher.hash_one((name.parent.0, text))
         });
         Ok(NameId(id))
+    }
+
+    /// All names that are in a directory, in the order they were added. The directory itself may
+    /// have been taken out.
+    fn live_names(&self) -> Vec<NameId> {
+        let mut names: Vec<NameId> = self.table.iter().map(|id| NameId(*id)).collect();
+        names.sort_unstable_by_key(|name| name.0);
+        names
     }
 
     /// Takes a name out of its directory, and with it everything below.

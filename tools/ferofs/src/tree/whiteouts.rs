@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Whiteouts: how a layer says that something in the layers below is gone.
+//!
+//! Archives have them in the form of AUFS (a file `.wh.NAME` hides NAME, `.wh..wh..opq` hides all
+//! that is below its directory), as OCI layers do, or of overlayfs (a character device 0:0 called
+//! NAME; the attribute `trusted.overlay.opaque` of the directory). Both are understood, and either is
+//! made of both.
+
+use super::Attributes;
+use super::Content;
+use super::Data;
+use super::Full;
+use super::Inode;
+use super::NAME_MAX;
+use super::NameId;
+use super::Tree;
+use super::Xattr;
+use super::XattrSet;
+use erofs_format::ondisk::xattr_index;
+use std::fmt;
+
+/// What whiteouts become.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// What overlayfs knows.
+    #[default]
+    Overlay,
+    /// What AUFS knows, and OCI layers have.
+    Aufs,
+    /// Nothing: they are left out, as if there was no layer below.
+    Applied,
+}
+
+/// Why whiteouts cannot be converted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The tree is full.
+    Full,
+    /// The name of what is hidden, with this path, leaves no room for the prefix.
+    TooLong(Vec<u8>),
+}
+
+impl From<Full> for Problem {
+    fn from(_: Full) -> Self {
+        Problem::Full
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Full => Full.fmt(f),
+            Problem::TooLong(path) => {
+                let path = crate::text::Quoted(path);
+                write!(
+                    f,
+                    "{path}: its name is too long for a whiteout called \".wh.\" and it"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
+
+const PREFIX: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// What AUFS keeps for itself; it hides nothing.
+const PRIVATE: &[u8] = b".wh..wh.";
+
+/// What a layer says of the layers below.
+enum Whiteout {
+    /// This name in its directory is gone; what says so has these attributes.
+    Hidden(NameId, Vec<u8>, Attributes),
+    /// All that is in this directory is gone; what says so has these attributes.
+    Opaque(NameId, Attributes),
+}
+
+/// Converts all whiteouts in a tree.
+///
+/// # Errors
+///
+/// When there is no room for what they become.
+pub fn convert(tree: &mut Tree, form: Form) -> Result<(), Problem> {
+    for whiteout in take(tree)? {
+        match whiteout {
+            Whiteout::Hidden(directory, name, attributes) => {
+                // What the layer itself has under that name is not meant, but what is in the
+                // directory of that name below is.
+                match tree.lookup(directory, &name) {
+                    Some(found) if tree.is_directory(found) => {
+                        make_opaque(tree, found, form, attributes)?;
+                    }
+                    Some(_) => {}
+                    None => hide(tree, directory, &name, form, attributes)?,
+                }
+            }
+            Whiteout::Opaque(directory, attributes) => {
+                make_opaque(tree, directory, form, attributes)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes all whiteouts of both forms out of the tree.
+fn take(tree: &mut Tree) -> Result<Vec<Whiteout>, Full> {
+    let mut whiteouts = Vec::new();
+    for name in tree.live_names() {
+        let inode = tree.inode(tree.inode_of(name));
+        let attributes = inode.attributes;
+        let text = tree.name_text(name);
+        let hidden = match (text.strip_prefix(PREFIX), &inode.content) {
+            // No name can be empty, and these two are those of directories everywhere.
+            (Some(b"" | b"." | b".."), _) => continue,
+            (Some(hidden), _) => hidden,
+            (None, Content::CharDevice(0, 0)) => text,
+            (None, Content::Directory) => {
+                opaque_directory(tree, name, &mut whiteouts)?;
+                continue;
+            }
+            _ => continue,
+        };
+        let directory = tree.parent(name);
+        if text == OPAQUE {
+            whiteouts.push(Whiteout::Opaque(directory, attributes));
+        } else if !text.starts_with(PRIVATE) {
+            whiteouts.push(Whiteout::Hidden(directory, hidden.to_vec(), attributes));
+        }
+        tree.remove_name(name);
+    }
+    opaque_directory(tree, NameId::ROOT, &mut whiteouts)?;
+    Ok(whiteouts)
+}
+
+/// Takes the attribute that makes a directory opaque away from it.
+fn opaque_directory(
+    tree: &mut Tree,
+    name: NameId,
+    whiteouts: &mut Vec<Whiteout>,
+) -> Result<(), Full> {
+    let inode = tree.inode_of(name);
+    let attributes = tree.inode(inode).attributes;
+    let xattrs = list(tree, attributes.xattrs);
+    if !xattrs
+        .iter()
+        .any(|xattr| is_opaque(xattr) && *xattr.value == *b"y")
+    {
+        return Ok(());
+    }
+    let rest = xattrs.into_iter().filter(|xattr| !is_opaque(xattr));
+    let rest = tree.xattrs_mut().set(rest)?;
+    tree.inode_mut(inode).attributes.xattrs = rest;
+    whiteouts.push(Whiteout::Opaque(name, attributes));
+    Ok(())
+}
+
+fn is_opaque(xattr: &Xattr) -> bool {
+    xattr.prefix == xattr_index::TRUSTED && *xattr.name == *b"overlay.opaque"
+}
+
+fn list(tree: &Tree, set: XattrSet) -> Vec<Xattr> {
+    let xattrs = tree.xattrs();
+    xattrs
+        .of(set)
+        .iter()
+        .map(|id| xattrs.get(*id).clone())
+        .collect()
+}
+
+/// Adds what hides a name in the layers below.
+fn hide(
+    tree: &mut Tree,
+    directory: NameId,
+    name: &[u8],
+    form: Form,
+    attributes: Attributes,
+) -> Result<(), Problem> {
+    let attributes = Attributes {
+        xattrs: XattrSet::NONE,
+        ..attributes
+    };
+    match form {
+        Form::Overlay => {
+            let attributes = Attributes {
+                mode: 0,
+                ..attributes
+            };
+            let content = Content::CharDevice(0, 0);
+            let inode = tree.add_inode(Inode {
+                attributes,
+                content,
+            })?;
+            tree.add_name(directory, name, inode)?;
+        }
+        Form::Aufs => add_empty_file(tree, directory, &[PREFIX, name].concat(), attributes)?,
+        Form::Applied => {}
+    }
+    Ok(())
+}
+
+/// Hides everything in a directory of the layers below.
+fn make_opaque(
+    tree: &mut Tree,
+    directory: NameId,
+    form: Form,
+    attributes: Attributes,
+) -> Result<(), Problem> {
+    match form {
+        Form::Overlay => {
+            let inode = tree.inode_of(directory);
+            let mut xattrs = list(tree, tree.inode(inode).attributes.xattrs);
+            xattrs.retain(|xattr| !is_opaque(xattr));
+            xattrs.push(Xattr {
+                prefix: xattr_index::TRUSTED,
+                name: (*b"overlay.opaque").into(),
+                value: (*b"y").into(),
+            });
+            let xattrs = tree.xattrs_mut().set(xattrs)?;
+            tree.inode_mut(inode).attributes.xattrs = xattrs;
+        }
+        Form::Aufs => {
+            let attributes = Attributes {
+                xattrs: XattrSet::NONE,
+                ..attributes
+            };
+            add_empty_file(tree, directory, OPAQUE, attributes)?;
+        }
+        Form::Applied => {}
+    }
+    Ok(())
+}
+
+fn add_empty_file(
+    tree: &mut Tree,
+    directory: NameId,
+    name: &[u8],
+    attributes: Attributes,
+) -> Result<(), Problem> {
+    if name.len() > NAME_MAX {
+        let mut path = tree.path(directory);
+        path.push(b'/');
+        path.extend_from_slice(name.strip_prefix(PREFIX).unwrap_or(name));
+        return Err(Problem::TooLong(path));
+    }
+    if tree.lookup(directory, name).is_none() {
+        let attributes = Attributes {
+            mode: 0o644,
+            ..attributes
+        };
+        let content = Content::File {
+            blob: 0,
+            size: 0,
+            data: Data::Contiguous(0),
+        };
+        let inode = tree.add_inode(Inode {
+            attributes,
+            content,
+        })?;
+        tree.add_name(directory, name, inode)?;
+    }
+    Ok(())
+}
