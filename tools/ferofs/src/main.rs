@@ -6,6 +6,8 @@ mod commands;
 
 use clap::Parser;
 use clap::Subcommand;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Build, inspect and check EROFS images over plain tars
@@ -35,17 +37,35 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    if called_as("mkfs.") {
+        return match parse::<commands::mkfs::Arguments>() {
+            Ok(arguments) => commands::run(commands::mkfs::run(arguments)),
+            Err(code) => code,
+        };
+    }
+    let arguments = match parse::<Arguments>() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version go to stdout, which may be closed.
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(code) => return code,
     };
     match &arguments.command {
         Command::Build(arguments) => commands::run(commands::build::run(arguments)),
         Command::Dump(arguments) => commands::run(commands::dump::run(arguments)),
         Command::Check(arguments) => commands::check::run(arguments),
     }
+}
+
+/// Whether the program's name, which may be that of a link to it, starts with `prefix`.
+fn called_as(prefix: &str) -> bool {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    name.as_bytes().starts_with(prefix.as_bytes())
+}
+
+/// Reads the arguments, or says what is wrong with them, or what was asked for.
+fn parse<A: Parser>() -> Result<A, ExitCode> {
+    A::try_parse().map_err(|error| {
+        // Help and version go to stdout, which may be closed.
+        drop(error.print());
+        ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+    })
 }

@@ -530,3 +530,55 @@ fn tars_are_copied_with_their_data() {
         );
     }
 }
+
+#[test]
+fn mkfs_takes_the_command_lines_of_containerd() {
+    let session = Session::new();
+    let mkfs = session.0.join("mkfs.erofs");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ferofs"), &mkfs).unwrap();
+    let run = |arguments: &str, stdin: Option<&str>| {
+        let mut command = Command::new(&mkfs);
+        command
+            .args(arguments.split(' '))
+            .current_dir(&session.0.0)
+            .stdin(Stdio::null());
+        if let Some(stdin) = stdin {
+            command.stdin(fs::File::open(session.0.join(stdin)).unwrap());
+        }
+        command.output().unwrap()
+    };
+    let good = |arguments: &str, stdin: Option<&str>| {
+        let output = run(arguments, stdin);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.success() && errors.is_empty(),
+            "{arguments}: {errors}"
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(good("--help", None).contains("--tar="));
+    let uuid = "123e4567-e89b-12d3-a456-426614174000";
+    let full = format!("--tar=f --aufs --quiet -Enoinline_data -b4096 -U {uuid} full");
+    assert_eq!(good(&full, Some("layer.tar")), "");
+    let shown = session.good(&["dump", "full"]);
+    assert!(shown.contains("4096") && shown.contains(uuid), "{shown}");
+    let index = format!("--tar=i --aufs --quiet -U {uuid} index");
+    good(&index, Some("layer.tar"));
+    good(&format!("{index} layer.tar"), None);
+    session.good(&["check", "index", "--device", "layer.tar"]);
+    good("--all-root -T5 -Llabel root .", None);
+    let tree = session.good(&["dump", "--tree", "root"]);
+    assert!(
+        tree.lines()
+            .all(|line| line.contains(" 0:0 ") && line.contains("1970-01-01 00:00:05"))
+    );
+    for bad in [
+        "-zlz4 out .",
+        "-Eno_such out .",
+        "out",
+        "out layer.tar",
+        "--tar=x out layer.tar",
+    ] {
+        assert!(!run(bad, None).status.success(), "{bad}");
+    }
+}

@@ -20,7 +20,10 @@ use ferofs::output;
 use ferofs::output::Output;
 use ferofs::tar::FileInput;
 use ferofs::tar::StreamInput;
+use ferofs::tar::Time;
 use ferofs::tree::Tree;
+use ferofs::tree::edit;
+use ferofs::tree::edit::Edit;
 use ferofs::tree::scan::scan;
 use ferofs::tree::whiteouts;
 use ferofs::tree::whiteouts::Form;
@@ -57,49 +60,61 @@ use std::path::PathBuf;
 pub struct Arguments {
     /// Where to write the image
     #[arg(short, long, value_name = "IMAGE")]
-    output: PathBuf,
+    pub(super) output: PathBuf,
     /// Where the files' data is to be [default: index for a tar, full for a directory]
     #[arg(long, value_name = "MODE")]
-    mode: Option<ModeName>,
+    pub(super) mode: Option<ModeName>,
     /// Put the tar's sha256 into the image even if the tar has to be read for it
     #[arg(long)]
-    digest: bool,
+    pub(super) digest: bool,
     /// Where to write the plain tar, which an index needs if the tar is compressed
     #[arg(long, value_name = "FILE")]
-    tar_out: Option<PathBuf>,
+    pub(super) tar_out: Option<PathBuf>,
     /// Fail unless this is the sha256 of the plain tar (its diff ID)
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_digest)]
-    expect: Option<Digest>,
+    pub(super) expect: Option<Digest>,
     /// What becomes of whiteouts, in a tar of either form
     #[arg(long, value_name = "FORM", default_value = "overlay")]
-    whiteouts: Whiteouts,
+    pub(super) whiteouts: Whiteouts,
     /// Block size of an image with its data in it: 512, 1024, 2048 or 4096
     #[arg(short, long, value_name = "BYTES", default_value = "4096", value_parser = parse_block)]
-    block_size: u8,
+    pub(super) block_size: u8,
     /// Start each file's data in the image at a multiple of this power of two
     #[arg(long, value_name = "BYTES", default_value = "1", value_parser = parse_align)]
-    align: u64,
+    pub(super) align: u64,
     /// Do not put the ends of files behind their inodes
     #[arg(long)]
-    no_inline_data: bool,
+    pub(super) no_inline_data: bool,
     /// Label of the image, at most 16 bytes
     #[arg(short = 'L', long, value_name = "LABEL", default_value = "", value_parser = parse_label)]
-    label: Label,
+    pub(super) label: Label,
     /// UUID of the image, instead of one derived from its content
     #[arg(short = 'U', long, value_name = "UUID", value_parser = parse_uuid)]
-    uuid: Option<Uuid>,
+    pub(super) uuid: Option<Uuid>,
+    /// Make root the owner of all files
+    #[arg(long, conflicts_with_all = ["force_uid", "force_gid"])]
+    pub(super) all_root: bool,
+    /// Owner of all files
+    #[arg(long, value_name = "UID")]
+    pub(super) force_uid: Option<u32>,
+    /// Group of all files
+    #[arg(long, value_name = "GID")]
+    pub(super) force_gid: Option<u32>,
+    /// Modification time of all files, in seconds since 1970
+    #[arg(short = 'T', long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub(super) timestamp: Option<i64>,
     /// Say nothing but errors
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// The tar, plain or compressed with gzip, zstd, xz or bzip2; `-` for standard input; or a
     /// directory
     #[arg(value_name = "INPUT")]
-    input: PathBuf,
+    pub(super) input: PathBuf,
 }
 
 /// [`Mode`] as it is called on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum ModeName {
+pub(super) enum ModeName {
     /// In the tar
     Index,
     /// In the image
@@ -110,7 +125,7 @@ enum ModeName {
 
 /// What becomes of whiteouts, as it is called on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Whiteouts {
+pub(super) enum Whiteouts {
     /// Character devices 0:0 and trusted.overlay.opaque, as overlayfs has them
     Overlay,
     /// Files called .wh.NAME and .wh..wh..opq, as OCI layers have them
@@ -123,13 +138,13 @@ enum Whiteouts {
 
 /// A label, padded.
 #[derive(Clone, Copy)]
-struct Label([u8; 16]);
+pub(super) struct Label([u8; 16]);
 
 /// A UUID.
 #[derive(Clone, Copy)]
-struct Uuid([u8; 16]);
+pub(super) struct Uuid([u8; 16]);
 
-type Parsed<T> = std::result::Result<T, String>;
+pub(super) type Parsed<T> = std::result::Result<T, String>;
 
 fn parse_digest(text: &str) -> Parsed<Digest> {
     let digest = text
@@ -139,7 +154,7 @@ fn parse_digest(text: &str) -> Parsed<Digest> {
     digest.ok_or_else(|| "expected \"sha256:\" and 64 hexadecimal digits".to_string())
 }
 
-fn parse_block(text: &str) -> Parsed<u8> {
+pub(super) fn parse_block(text: &str) -> Parsed<u8> {
     match text {
         "512" => Ok(9),
         "1024" => Ok(10),
@@ -159,7 +174,7 @@ fn parse_align(text: &str) -> Parsed<u64> {
         .ok_or_else(|| "expected a power of two, at most 1073741824".to_string())
 }
 
-fn parse_label(text: &str) -> Parsed<Label> {
+pub(super) fn parse_label(text: &str) -> Parsed<Label> {
     let mut label = [0; 16];
     match label.get_mut(..text.len()) {
         Some(start) => start.copy_from_slice(text.as_bytes()),
@@ -168,7 +183,7 @@ fn parse_label(text: &str) -> Parsed<Label> {
     Ok(Label(label))
 }
 
-fn parse_uuid(text: &str) -> Parsed<Uuid> {
+pub(super) fn parse_uuid(text: &str) -> Parsed<Uuid> {
     let shape = text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',
@@ -210,6 +225,17 @@ fn options(arguments: &Arguments, mode: Mode) -> image::Options {
     }
 }
 
+/// Makes the changes to all files that are asked for.
+fn edit_all(arguments: &Arguments, tree: &mut Tree) {
+    let root = arguments.all_root.then_some(0);
+    let edit = Edit {
+        uid: arguments.force_uid.or(root),
+        gid: arguments.force_gid.or(root),
+        mtime: arguments.timestamp.map(|sec| Time { sec, nsec: 0 }),
+    };
+    edit::apply(tree, edit);
+}
+
 fn write(
     arguments: &Arguments,
     tree: &Tree,
@@ -242,8 +268,9 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
         _ => Mode::Full,
     };
     let mut bar = Bar::new("reading", None, arguments.quiet).counting();
-    let tree = scan(&arguments.input, &mut |count| bar.set(count))?;
+    let mut tree = scan(&arguments.input, &mut |count| bar.set(count))?;
     drop(bar);
+    edit_all(arguments, &mut tree);
     let output = Output::create(&arguments.output, &[])?;
     let source = source::Directory::new(arguments.input.clone());
     write(
@@ -303,6 +330,7 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         whiteouts::convert(&mut tree, form)
             .map_err(|problem| Error::Request(format!("{}: {problem}", tar.path.display())))?;
     }
+    edit_all(arguments, &mut tree);
     let mut options = options(arguments, mode);
     if mode == Mode::Index {
         let (size, digest) = (archive.totals.size, archive.totals.digest);

@@ -5,6 +5,7 @@
 pub mod build;
 pub mod check;
 pub mod dump;
+pub mod mkfs;
 mod progress;
 
 use ferofs::error::Error;

@@ -8,6 +8,7 @@
 //! for all directories. [`apply`] fills a tree from archives, [`image`](crate::image) writes it.
 
 pub mod apply;
+pub mod edit;
 mod path;
 pub mod scan;
 pub mod whiteouts;
