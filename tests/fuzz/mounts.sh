@@ -38,6 +38,8 @@ base plain-1024 -b1024 -Enoinline_data
 base extended -Eforce-inode-extended
 base chunks -b4096 --chunksize=4096
 base chunks-512 -b512 --chunksize=512 -Eforce-chunk-indexes
+ferofs-testkit reshape dot-omitted bases/inline.erofs bases/dotless.erofs >output || fail "base image dotless" output
+ferofs-testkit reshape 48bit bases/chunks-512.erofs bases/wide.erofs >output || fail "base image wide" output
 touch bases/blob.blob
 base blob -b512 --chunksize=1024 "--blobdev=bases/blob.blob"
 ferofs-testkit gen-tar sizes,special bases/index.blob

@@ -61,6 +61,9 @@ pub mod inode {
     pub const XATTR_COUNT: usize = 2;
     pub const MODE: usize = 4;
     pub const SIZE: usize = 8;
+    /// Of the 32-byte form: the link count, or the upper part of the start block.
+    pub const COMPACT_LINKS: usize = 6;
+    pub const COMPACT_MTIME: usize = 12;
     /// Of the 32-byte form, and of the 64-byte form.
     pub const COMPACT_FIELDS: &[(usize, usize)] = &[
         (0, 2),

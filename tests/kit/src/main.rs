@@ -23,6 +23,7 @@ mod mount;
 mod mutate;
 mod random;
 mod readcheck;
+mod reshape;
 mod tar_writer;
 mod walk;
 
@@ -40,6 +41,7 @@ enum Command {
     Mutate(mutate::Args),
     Corrupt(corrupt::Args),
     Corruptions(corruptions::Args),
+    Reshape(reshape::Args),
     Mount(mount::Args),
     FuzzMounts(fuzz::Args),
     #[command(hide = true)]
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Mutate(args) => mutate::run(&args),
         Command::Corrupt(args) => corrupt::run(&args),
         Command::Corruptions(args) => corruptions::run(&args),
+        Command::Reshape(args) => reshape::run(&args),
         Command::Mount(args) => mount::run(&args),
         Command::FuzzMounts(args) => fuzz::run(&args),
         Command::FuzzWorker(args) => fuzz::run_worker(&args),
