@@ -41,6 +41,15 @@ pub fn read_file(path: &Path, buffer: &mut [u8]) -> Result<u64> {
     }
 }
 
+/// Reads as much of a file.
+pub fn read_beginning(path: &Path, length: u64) -> Result<()> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let mut buffer = vec![0; READ];
+    let mut file = file.take(length);
+    while file.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
 /// Reads files one after the other.
 pub fn read_files<P: AsRef<Path>>(root: &Path, files: &[P]) -> Result<()> {
     let mut buffer = vec![0; READ];
