@@ -12,6 +12,7 @@ output, keeps the kernel's log, and ends with the script's status, or with
 """
 
 import argparse
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -165,7 +166,7 @@ def qemu(options, work, report_fd, word):
         command += ["-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", "1", "-icount", "shift=0,sleep=off"]
     else:
         command += ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", options.cpus]
-    arguments = ["console=ttyS0", "loglevel=5", "panic=-1", "mitigations=off", "random.trust_cpu=on",
+    arguments = ["console=ttyS0", "loglevel=5", "printk.devkmsg=on", "panic=-1", "mitigations=off", "random.trust_cpu=on",
                  "tsc=reliable" if not options.kvm else "", "no_timer_check", "rdinit=/init", "net.ifnames=0",
                  *options.append]
     command += ["-kernel", os.path.join(options.boot, "vmlinuz"), "-initrd", os.path.join(work, "initramfs"),
@@ -332,18 +333,28 @@ def verdict(options, work, status, timed_out):
     return status
 
 
-def remove_stale(top):
-    """Removes what runs that were killed left behind: nobody holds the lock of their directory."""
-    for name in os.listdir(top):
-        path = os.path.join(top, name)
-        if not name.startswith("vm-"):
-            continue
-        try:
-            with open(os.path.join(path, "lock"), "wb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:
-            pass
+@contextlib.contextmanager
+def working_directory(top):
+    """A directory for this run, locked as long as the run lasts. Removes those that nobody has locked, which
+    runs that were killed have left behind."""
+    with open(os.path.join(top, "vm.lock"), "wb") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        for name in os.listdir(top):
+            if name.startswith("vm-"):
+                try:
+                    with open(os.path.join(top, name, "lock"), "wb") as lock:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(os.path.join(top, name), ignore_errors=True)
+                except OSError:
+                    pass
+        work = tempfile.mkdtemp(prefix="vm-", dir=top)
+        lock = open(os.path.join(work, "lock"), "wb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        lock.close()
 
 
 def main():
@@ -370,11 +381,8 @@ def main():
     options.release = read(os.path.join(options.boot, "release")).decode().strip()
 
     temporary = os.path.join(os.environ["FEROFS_CACHE"], "tmp")
-    remove_stale(temporary)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory(prefix="vm-", dir=temporary) as work, \
-            open(os.path.join(work, "lock"), "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with working_directory(temporary) as work:
         try:
             return run(options, work)
         except Failure as failure:
