@@ -93,9 +93,13 @@ impl Hasher {
             .used
             .try_iter()
             .find_map(|chunk| Arc::try_unwrap(chunk).ok());
-        let mut buffer = used.unwrap_or_default();
-        buffer.resize(len, 0);
-        buffer
+        match used {
+            Some(mut buffer) => {
+                buffer.resize(len, 0);
+                buffer
+            }
+            None => vec![0; len],
+        }
     }
 
     /// Hashes a chunk.

@@ -20,7 +20,12 @@ use ferofs::inspect::check::check;
 use ferofs::tar::StreamInput;
 use ferofs::tree::Tree;
 use std::fs;
+use std::io;
 use std::io::Cursor;
+use std::io::ErrorKind;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::io::Write;
 
 /// xorshift64: the same numbers everywhere.
 struct Random(u64);
@@ -85,9 +90,31 @@ fn index(bytes: &[u8]) -> Option<Vec<u8>> {
         devices: vec![device],
         ..image::Options::default()
     };
-    let mut out = Cursor::new(Vec::new());
+    let mut out = Limited(Cursor::new(Vec::new()));
     image::write(&tree, &options, &image::source::Nothing, &mut out).ok()?;
-    Some(out.into_inner())
+    Some(out.0.into_inner())
+}
+
+/// A place for an image that is full after 4 MiB: a few mutations ask for gigabytes of holes.
+struct Limited(Cursor<Vec<u8>>);
+
+impl Write for Limited {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.0.get_ref().len() > 4 << 20 {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.0.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Limited {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
 }
 
 fn check_image(bytes: &[u8], scratch: &Scratch) -> Option<usize> {
