@@ -380,7 +380,10 @@ mod mapping {
     #[test]
     fn refuses_devices_that_are_not_there() -> Result {
         let mut sb = superblock();
-        sb.feature_incompat = ondisk::incompat::CHUNKED_FILE.into();
+        sb.feature_incompat =
+            (ondisk::incompat::CHUNKED_FILE | ondisk::incompat::DEVICE_TABLE).into();
+        sb.extra_devices = 2.into();
+        sb.devt_slotoff = 12.into();
         let mut image = Image::new(&sb)?;
         let file = inode(
             ondisk::mode::REGULAR,
@@ -389,7 +392,7 @@ mod mapping {
             ondisk::chunk::INDEXES.into(),
         );
         let mut index = <ondisk::ChunkIndex as zerocopy::FromZeros>::new_zeroed();
-        index.device_id = 9.into();
+        index.device_id = 3.into();
         image.put_inode(64, &file, index.as_bytes())?;
         let meta = &&image.0[..];
         let sb = image.read().map_err(|_| EINVAL)?;
