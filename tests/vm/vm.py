@@ -238,7 +238,9 @@ def run(options, work):
     if options.script:
         environment["SCRIPT"] = "/ferofs/script/" + os.path.basename(options.script)
     here = os.path.dirname(os.path.abspath(__file__))
+    # In the root file system it starts once more from where the script is.
     entries = [("init", 0o755, read(os.path.join(here, "init"))),
+               ("ferofs/init", 0o755, read(os.path.join(here, "init"))),
                ("ferofs/env", 0o644, "".join(f"{k}={quote(v)}\n" for k, v in environment.items()).encode())]
     if options.script:
         entries.append(("ferofs/script/" + os.path.basename(options.script), 0o644, read(options.script)))
