@@ -171,13 +171,6 @@ impl Results {
                 let mark = if missed { "!" } else { "" };
                 Some(format!("{} ({ratio:.2}{mark})", number(value)))
             });
-            let _ = write!(
-                text,
-                "\n### {title}: time that went by\n\nMilliseconds.\n\n"
-            );
-            self.table(&mut text, group, false, |row, system| {
-                row.median(system, |sample| millis(sample.wall)).map(number)
-            });
             let _ = write!(text, "\n### {title}: growth of the page cache\n\nMB.\n\n");
             self.table(&mut text, group, false, |row, system| {
                 row.median(system, |sample| sample.cache as f64 * 1024.0 / 1e6)
