@@ -19,6 +19,9 @@ use kernel::sync::aref::ARef;
 /// What direct reads are aligned to, at the least, in bytes.
 const SECTOR: usize = 512;
 
+/// How much any device can read at once, in bytes.
+const DIRECT_STEP: usize = 128 << 10;
+
 /// See [`BackingFile::identity`].
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Identity {
@@ -102,6 +105,12 @@ impl BackingFile {
         unsafe { (*self.as_ptr()).f_mode & bindings::VFS_CONST_FMODE_CAN_ODIRECT != 0 }
     }
 
+    /// How many pages readahead of the file may be ahead, as its device has it set.
+    pub(super) fn readahead_pages(&self) -> u32 {
+        // SAFETY: The file is referenced. The setting may be changed meanwhile: any value will do.
+        unsafe { (&raw const (*self.as_ptr()).__bindgen_anon_3.f_ra.ra_pages).read_volatile() }
+    }
+
     fn inode(&self) -> *mut bindings::inode {
         // The mapping's host is the file's own inode, and for a block device that of the device.
         // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
@@ -180,16 +189,18 @@ impl BackingFile {
         pos: u64,
     ) -> Result {
         let mut done = 0usize;
+        let mut direct_step = usize::MAX;
         for way in [Way::Cached, Way::Direct, Way::NotKept] {
             if !self.supports(way) {
                 continue;
             }
             while done < len {
-                // Direct reads are of whole sectors, of which the last may be wanted in part.
                 let end = match way {
+                    // Whole sectors, of which the last may be wanted in part.
                     Way::Direct => len
                         .checked_next_multiple_of(SECTOR)
-                        .map_or(len, |sectors| sectors.min(room)),
+                        .map_or(len, |sectors| sectors.min(room))
+                        .min(done.saturating_add(direct_step)),
                     Way::Cached | Way::NotKept => len,
                 };
                 match self.read(segments, done, end, pos, way) {
@@ -197,6 +208,14 @@ impl BackingFile {
                     Ok(0) => break,
                     Ok(read) => done = done.checked_add(read).ok_or(EIO)?,
                     Err(error) if way == Way::NotKept => return Err(error),
+                    // More than the device takes at once is not divided without waiting.
+                    Err(error)
+                        if error == EAGAIN
+                            && way == Way::Direct
+                            && end.saturating_sub(done) > DIRECT_STEP =>
+                    {
+                        direct_step = DIRECT_STEP;
+                    }
                     Err(_) => break,
                 }
             }

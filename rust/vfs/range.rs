@@ -27,6 +27,9 @@ use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::aref::ARef;
 
+/// How many pages are read ahead of bytes that are asked for, at the most.
+const READAHEAD_MAX: u32 = 128;
+
 /// The internal filesystem that the caches live in.
 pub(crate) struct RangeFs;
 
@@ -202,14 +205,15 @@ impl RangeCache {
         }
     }
 
-    /// Reads pages from `index` on, as many as the device's readahead setting says.
+    /// Reads pages from `index` on: not many, for who asks for bytes may want no more.
     fn readahead(&self, index: usize) {
         let mapping = self.0.mapping();
+        let pages = self.0.data().file.readahead_pages().min(READAHEAD_MAX);
         let mut state = MaybeUninit::<bindings::file_ra_state>::zeroed();
         // SAFETY: The mapping is that of a referenced inode; the state is this call's own.
         unsafe {
             bindings::file_ra_state_init(state.as_mut_ptr(), mapping);
-            let pages = (*state.as_ptr()).ra_pages;
+            (*state.as_mut_ptr()).ra_pages = pages;
             bindings::vfs_helper_readahead_around(
                 mapping,
                 state.as_mut_ptr(),
@@ -244,7 +248,10 @@ impl RangeCache {
             let flags = (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NOATIME) as i32;
             let opened = bindings::backing_file_open(user, flags, &path, (*user).f_cred);
             bindings::dput(dentry);
-            super::from_err_ptr(opened)?
+            let opened = super::from_err_ptr(opened)?;
+            // What is read ahead is read from the file's device.
+            (*opened).__bindgen_anon_3.f_ra.ra_pages = self.0.data().file.readahead_pages();
+            opened
         };
         // SAFETY: The area is being set up, and takes a reference of its own to the file. If this
         // fails the area is taken down with it.
