@@ -7,7 +7,7 @@ mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 insmod "$FEROFS_KO" || exit 1
 
 found=0
-for suite in /sys/kernel/debug/kunit/*/results; do
+for suite in /sys/kernel/debug/kunit/ferofs*/results; do
     [ -e "$suite" ] || continue
     name=$(basename "$(dirname "$suite")")
     found=1
