@@ -139,9 +139,9 @@ impl Acl {
         let of = |wanted: u16| self.entries.iter().find(|(tag, ..)| *tag == wanted);
         let permissions = |entry: Option<&(u16, u16, u32)>| entry.map_or(0, |entry| entry.1);
         let group = of(MASK).or(of(GROUP_OBJ));
-        mode & 0o7000
-            | permissions(of(USER_OBJ)) << 6
-            | permissions(group) << 3
+        (mode & 0o7000)
+            | (permissions(of(USER_OBJ)) << 6)
+            | (permissions(group) << 3)
             | permissions(of(OTHER))
     }
 

@@ -141,7 +141,7 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
                 b'/' => 63,
                 _ => return None,
             };
-            bits = bits << 6 | u32::from(value);
+            bits = (bits << 6) | u32::from(value);
         }
         let len = match group.len() {
             4 => 3,
