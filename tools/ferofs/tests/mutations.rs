@@ -142,7 +142,7 @@ fn archives() {
                 _ => block + random.below(512),
             };
             bytes[at] = match random.below(4) {
-                0 => bytes[at] ^ 1 << random.below(8),
+                0 => bytes[at] ^ (1 << random.below(8)),
                 1 => b'0' + random.below(10) as u8,
                 2 => 0xff,
                 _ => random.next() as u8,
@@ -177,7 +177,7 @@ fn images() {
         for _ in 0..=random.below(3) {
             let at = 1024 + random.below(bytes.len() - 1024);
             bytes[at] = match random.below(3) {
-                0 => bytes[at] ^ 1 << random.below(8),
+                0 => bytes[at] ^ (1 << random.below(8)),
                 1 => 0xff,
                 _ => random.next() as u8,
             };
