@@ -66,7 +66,8 @@ impl Volume {
         devices::admit(context, name, &image, &mut depth)?;
 
         let ranges = sb.shared().mount()?;
-        let cache = RangeCache::get(&ranges, &image, 0, image.size())?;
+        // Metadata is small, and read again by the next mount.
+        let cache = RangeCache::get(&ranges, &image.kept(), 0, image.size())?;
         let metadata = Metadata::new(cache);
         let format = erofs::Superblock::read(&metadata, PAGE_SHIFT as u8)
             .map_err(|error| report::at_mount(context, name, &error))?;

@@ -42,7 +42,11 @@ impl Identity {
 ///
 /// The file is a regular file or a block device, and was opened for reading.
 #[derive(Clone)]
-pub(crate) struct BackingFile(ARef<File>);
+pub(crate) struct BackingFile {
+    file: ARef<File>,
+    /// Whether what is read to be cached elsewhere may stay in the file's cache, too.
+    kept: bool,
+}
 
 impl BackingFile {
     /// Opens `path` for the current task.
@@ -92,11 +96,20 @@ impl BackingFile {
             return Err(EINVAL);
         }
         // INVARIANT: Checked above.
-        Ok(Self(file))
+        Ok(Self { file, kept: false })
+    }
+
+    /// The same file, whose bytes may stay in its own cache when they are cached elsewhere: that
+    /// costs memory, and saves going to the disk for what is small and wanted again.
+    pub(crate) fn kept(&self) -> Self {
+        Self {
+            kept: true,
+            ..self.clone()
+        }
     }
 
     pub(super) fn as_ptr(&self) -> *mut bindings::file {
-        self.0.as_ptr()
+        self.file.as_ptr()
     }
 
     /// Whether the file's filesystem does direct I/O.
@@ -235,7 +248,8 @@ impl BackingFile {
             // Not over a network, where a reply may still come in after a killed read has returned,
             // and not through a stacked filesystem, which would read through a cache after all.
             Way::Direct => {
-                nowait
+                !self.kept
+                    && nowait
                     && self.can_read_directly()
                     && (self.is_block_device() || fs_flags & bindings::FS_REQUIRES_DEV as i32 != 0)
             }
@@ -269,7 +283,7 @@ impl BackingFile {
                 // Pages may be wanted by a fault, with the lock of the task's memory held, which a
                 // writer of the file can wait for: so the file's own lock is tried, not waited for.
                 Way::Direct => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
-                Way::NotKept if self.can_drop() => bindings::VFS_CONST_IOCB_DONTCACHE,
+                Way::NotKept if !self.kept && self.can_drop() => bindings::VFS_CONST_IOCB_DONTCACHE,
                 Way::NotKept => 0,
             },
             // SAFETY: Looks at the current task.

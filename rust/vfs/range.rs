@@ -26,9 +26,14 @@ use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::aref::ARef;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
 
-/// How many pages are read ahead of bytes that are asked for, at the most.
-const READAHEAD_MAX: u32 = 128;
+/// How many pages the first miss of [`RangeCache::bytes`] reads: a mount needs no more.
+const READAHEAD_MIN: i32 = 4;
+
+/// How many pages a miss reads at the most, after each miss has read twice as many as the last.
+const READAHEAD_MAX: i32 = 128;
 
 /// The internal filesystem that the caches live in.
 pub(crate) struct RangeFs;
@@ -46,6 +51,8 @@ pub(crate) struct RangeData {
     file: BackingFile,
     start: u64,
     len: u64,
+    /// How many pages the next miss of [`RangeCache::bytes`] reads.
+    window: Atomic<i32>,
 }
 
 impl FileSystem for RangeFs {
@@ -107,6 +114,7 @@ impl RangeCache {
                     file: file.clone(),
                     start,
                     len,
+                    window: Atomic::new(READAHEAD_MIN),
                 };
                 new.init_cache::<RangeFs>(len, FILE, data)?
             }
@@ -205,15 +213,18 @@ impl RangeCache {
         }
     }
 
-    /// Reads pages from `index` on: not many, for who asks for bytes may want no more.
+    /// Reads pages from `index` on: few at first, more the more was asked for.
     fn readahead(&self, index: usize) {
         let mapping = self.0.mapping();
-        let pages = self.0.data().file.readahead_pages().min(READAHEAD_MAX);
+        let window = &self.0.data().window;
+        let pages = window.load(Relaxed).clamp(READAHEAD_MIN, READAHEAD_MAX);
+        // If two miss at once the window grows once, which is as good.
+        window.store(pages.saturating_mul(2), Relaxed);
         let mut state = MaybeUninit::<bindings::file_ra_state>::zeroed();
         // SAFETY: The mapping is that of a referenced inode; the state is this call's own.
         unsafe {
             bindings::file_ra_state_init(state.as_mut_ptr(), mapping);
-            (*state.as_mut_ptr()).ra_pages = pages;
+            (*state.as_mut_ptr()).ra_pages = pages.unsigned_abs();
             bindings::vfs_helper_readahead_around(
                 mapping,
                 state.as_mut_ptr(),
