@@ -11,6 +11,8 @@ pub mod digest;
 pub mod error;
 pub mod image;
 pub mod inspect;
+pub mod merge;
+pub mod mount;
 pub mod output;
 pub mod tar;
 pub mod text;

@@ -34,6 +34,9 @@ enum Command {
     Build(commands::build::Arguments),
     Dump(commands::dump::Arguments),
     Check(commands::check::Arguments),
+    Merge(commands::merge::Arguments),
+    Mount(commands::mount::Arguments),
+    Umount(commands::mount::UnmountArguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,14 @@ fn main() -> ExitCode {
         return match parse::<commands::mkfs::Arguments>() {
             Ok(arguments) => commands::run(commands::mkfs::run(arguments)),
             Err(code) => code,
+        };
+    }
+    if called_as("mount.") {
+        return match parse::<commands::mount::Helper>() {
+            Ok(helper) => commands::mount::run_helper(&helper),
+            Err(code) if code == ExitCode::SUCCESS => code,
+            // What mount(8) calls an incorrect invocation.
+            Err(_) => ExitCode::FAILURE,
         };
     }
     let arguments = match parse::<Arguments>() {
@@ -51,6 +62,9 @@ fn main() -> ExitCode {
         Command::Build(arguments) => commands::run(commands::build::run(arguments)),
         Command::Dump(arguments) => commands::run(commands::dump::run(arguments)),
         Command::Check(arguments) => commands::check::run(arguments),
+        Command::Merge(arguments) => commands::run(commands::merge::run(arguments)),
+        Command::Mount(arguments) => commands::run(commands::mount::run(arguments)),
+        Command::Umount(arguments) => commands::run(commands::mount::run_unmount(arguments)),
     }
 }
 

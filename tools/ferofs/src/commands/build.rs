@@ -138,11 +138,11 @@ pub(super) enum Whiteouts {
 
 /// A label, padded.
 #[derive(Clone, Copy)]
-pub(super) struct Label([u8; 16]);
+pub(super) struct Label(pub(super) [u8; 16]);
 
 /// A UUID.
 #[derive(Clone, Copy)]
-pub(super) struct Uuid([u8; 16]);
+pub(super) struct Uuid(pub(super) [u8; 16]);
 
 pub(super) type Parsed<T> = std::result::Result<T, String>;
 
@@ -475,7 +475,8 @@ impl<R: Read> Read for Tee<'_, R> {
     }
 }
 
-fn remove_unfinished_on_signals() -> Result<()> {
+/// Lets no unfinished file stay behind when the command is interrupted.
+pub(super) fn remove_unfinished_on_signals() -> Result<()> {
     let handler = || {
         output::remove_all();
         // As if the signal had not been caught: 128 + SIGINT.

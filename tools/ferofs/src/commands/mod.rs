@@ -5,7 +5,9 @@
 pub mod build;
 pub mod check;
 pub mod dump;
+pub mod merge;
 pub mod mkfs;
+pub mod mount;
 mod progress;
 
 use ferofs::error::Error;

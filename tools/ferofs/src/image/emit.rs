@@ -363,6 +363,10 @@ impl<W: Write> Emitter<'_, W> {
         let links = self.plan.links(id);
         let xattrs = self.plan.xattrs.count(attributes.xattrs);
         self.inode_number = self.inode_number.saturating_add(1);
+        // Nothing on this machine shows the number. Zero tells `merge` that a directory is there only
+        // because of what is in it.
+        let implied = inode.content == Content::Directory && attributes.mtime.is_none();
+        let number = if implied { 0 } else { self.inode_number };
         if shape.extended {
             let mtime = self.plan.mtime(inode);
             let on_disk = InodeExtended {
@@ -372,7 +376,7 @@ impl<W: Write> Emitter<'_, W> {
                 i_nb: 0.into(),
                 i_size: size.into(),
                 i_u: value.into(),
-                i_ino: self.inode_number.into(),
+                i_ino: number.into(),
                 i_uid: attributes.uid.into(),
                 i_gid: attributes.gid.into(),
                 i_mtime: (mtime.sec as u64).into(),
@@ -391,7 +395,7 @@ impl<W: Write> Emitter<'_, W> {
                 i_size: low(size).into(),
                 i_mtime: 0.into(),
                 i_u: value.into(),
-                i_ino: self.inode_number.into(),
+                i_ino: number.into(),
                 i_uid: (attributes.uid as u16).into(),
                 i_gid: (attributes.gid as u16).into(),
                 i_reserved: 0.into(),

@@ -269,6 +269,19 @@ impl<'t> Applier<'t> {
         Ok(Some((at, name)))
     }
 
+    /// Goes from a directory to one in it that a path leads through, as for any entry.
+    ///
+    /// # Errors
+    ///
+    /// When there is no way: symbolic links in a circle, or too long a name.
+    pub fn enter_implied(&mut self, at: NameId, part: &[u8]) -> Result<NameId, String> {
+        self.enter(at, part, &mut 0)
+            .map_err(|refusal| match refusal {
+                Refusal::Full => Full.to_string(),
+                Refusal::Problem(problem) => problem,
+            })
+    }
+
     /// Goes from a directory to one in it, which is made if it is not there.
     fn enter(&mut self, at: NameId, part: &[u8], links: &mut u32) -> Result<NameId, Refusal> {
         if let Some(found) = self.tree.lookup(at, part) {

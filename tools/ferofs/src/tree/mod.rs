@@ -352,6 +352,15 @@ impl Tree {
         }
     }
 
+    /// Takes all names out of a directory, and with them everything below.
+    pub fn remove_children(&mut self, directory: NameId) {
+        for name in self.live_names() {
+            if self.parent(name) == directory {
+                self.remove_name(name);
+            }
+        }
+    }
+
     /// Lets a name that is no directory refer to another inode.
     pub fn set_inode(&mut self, name: NameId, inode: InodeId) {
         self.names[name.0 as usize].inode = inode;

@@ -104,6 +104,32 @@ pub fn convert(tree: &mut Tree, form: Form) -> Result<(), Problem> {
     Ok(())
 }
 
+/// What a file in a layer says of the layers below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning<'a> {
+    /// Nothing: it is a file like any other.
+    File,
+    /// This name in its directory is gone.
+    Hides(&'a [u8]),
+    /// All that is in its directory is gone.
+    Opaque,
+    /// Nothing, and it is no file for others to see: AUFS keeps its own notes there.
+    Nothing,
+}
+
+/// What a file with this name says; `device` is whether it is a character device 0:0.
+pub fn meaning(name: &[u8], device: bool) -> Meaning<'_> {
+    match name.strip_prefix(PREFIX) {
+        // No name can be empty, and these two are those of directories everywhere.
+        Some(b"" | b"." | b"..") => Meaning::File,
+        Some(_) if name == OPAQUE => Meaning::Opaque,
+        Some(_) if name.starts_with(PRIVATE) => Meaning::Nothing,
+        Some(hidden) => Meaning::Hides(hidden),
+        None if device => Meaning::Hides(name),
+        None => Meaning::File,
+    }
+}
+
 /// Takes all whiteouts of both forms out of the tree.
 fn take(tree: &mut Tree) -> Result<Vec<Whiteout>, Full> {
     let mut whiteouts = Vec::new();
@@ -111,22 +137,19 @@ fn take(tree: &mut Tree) -> Result<Vec<Whiteout>, Full> {
         let inode = tree.inode(tree.inode_of(name));
         let attributes = inode.attributes;
         let text = tree.name_text(name);
-        let hidden = match (text.strip_prefix(PREFIX), &inode.content) {
-            // No name can be empty, and these two are those of directories everywhere.
-            (Some(b"" | b"." | b".."), _) => continue,
-            (Some(hidden), _) => hidden,
-            (None, Content::CharDevice(0, 0)) => text,
-            (None, Content::Directory) => {
-                opaque_directory(tree, name, &mut whiteouts)?;
+        let directory = tree.parent(name);
+        match meaning(text, inode.content == Content::CharDevice(0, 0)) {
+            Meaning::File => {
+                if inode.content == Content::Directory {
+                    opaque_directory(tree, name, &mut whiteouts)?;
+                }
                 continue;
             }
-            _ => continue,
-        };
-        let directory = tree.parent(name);
-        if text == OPAQUE {
-            whiteouts.push(Whiteout::Opaque(directory, attributes));
-        } else if !text.starts_with(PRIVATE) {
-            whiteouts.push(Whiteout::Hidden(directory, hidden.to_vec(), attributes));
+            Meaning::Hides(hidden) => {
+                whiteouts.push(Whiteout::Hidden(directory, hidden.to_vec(), attributes));
+            }
+            Meaning::Opaque => whiteouts.push(Whiteout::Opaque(directory, attributes)),
+            Meaning::Nothing => {}
         }
         tree.remove_name(name);
     }
@@ -142,7 +165,7 @@ fn opaque_directory(
 ) -> Result<(), Full> {
     let inode = tree.inode_of(name);
     let attributes = tree.inode(inode).attributes;
-    let xattrs = list(tree, attributes.xattrs);
+    let xattrs = tree.xattrs().list(attributes.xattrs);
     if !xattrs
         .iter()
         .any(|xattr| is_opaque(xattr) && *xattr.value == *b"y")
@@ -156,17 +179,9 @@ fn opaque_directory(
     Ok(())
 }
 
-fn is_opaque(xattr: &Xattr) -> bool {
+/// Whether an attribute is that of opaque directories in the form of overlayfs, whatever its value.
+pub fn is_opaque(xattr: &Xattr) -> bool {
     xattr.prefix == xattr_index::TRUSTED && *xattr.name == *b"overlay.opaque"
-}
-
-fn list(tree: &Tree, set: XattrSet) -> Vec<Xattr> {
-    let xattrs = tree.xattrs();
-    xattrs
-        .of(set)
-        .iter()
-        .map(|id| xattrs.get(*id).clone())
-        .collect()
 }
 
 /// Adds what hides a name in the layers below.
@@ -210,7 +225,7 @@ fn make_opaque(
     match form {
         Form::Overlay => {
             let inode = tree.inode_of(directory);
-            let mut xattrs = list(tree, tree.inode(inode).attributes.xattrs);
+            let mut xattrs = tree.xattrs().list(tree.inode(inode).attributes.xattrs);
             xattrs.retain(|xattr| !is_opaque(xattr));
             xattrs.push(Xattr {
                 prefix: xattr_index::TRUSTED,

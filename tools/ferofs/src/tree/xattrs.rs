@@ -107,6 +107,14 @@ impl Xattrs {
             .unwrap_or_default()
     }
 
+    /// Copies of the attributes of a combination.
+    pub fn list(&self, set: XattrSet) -> Vec<Xattr> {
+        self.of(set)
+            .iter()
+            .map(|id| self.get(*id).clone())
+            .collect()
+    }
+
     /// How many different attributes there are.
     pub fn len(&self) -> usize {
         self.all.len()

@@ -160,9 +160,14 @@ fn shown(content: &[u8]) -> String {
     }
 }
 
-/// All files in an image, sorted by path.
+/// All files in an image over one tar, sorted by path.
 pub fn description(image: &Image, tar: &Path) -> Vec<Described> {
-    let blob = fs::read(tar).unwrap();
+    description_over(image, &[tar.to_path_buf()])
+}
+
+/// All files in an image over tars, sorted by path.
+pub fn description_over(image: &Image, tars: &[PathBuf]) -> Vec<Described> {
+    let blobs: Vec<_> = tars.iter().map(|tar| fs::read(tar).unwrap()).collect();
     let own = fs::read(image.path()).unwrap();
     let root = image.root().unwrap();
     let mut left = vec![(b"/".to_vec(), root)];
@@ -193,7 +198,10 @@ pub fn description(image: &Image, tar: &Path) -> Vec<Described> {
                         Source::Hole => content.resize(content.len() + extent.len as usize, 0),
                         Source::Device { id, pos } => {
                             let range = pos as usize..(pos + extent.len) as usize;
-                            let device = if id == 0 { &own } else { &blob };
+                            let device = match usize::from(id).checked_sub(1) {
+                                None => &own,
+                                Some(number) => &blobs[number],
+                            };
                             content.extend_from_slice(&device[range]);
                         }
                         Source::Metadata { pos } => {

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `ferofs mount` and `ferofs umount`; a link to `ferofs` whose name starts with `mount.` is what
+//! mount(8) calls for filesystems of this type.
+
+use super::complain;
+use super::to_stdout;
+use clap::Parser;
+use ferofs::error::Error;
+use ferofs::error::Result;
+use ferofs::mount;
+use ferofs::mount::Driver;
+use ferofs::mount::Mount;
+use ferofs::mount::Request;
+use ferofs::mount::options::Options;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Mount an image, or a tar
+///
+/// Of a tar, an index is made in memory. The kernel must have the ferofs module.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ferofs mount layer.erofs /mnt -o device=layer.tar
+      Mount an index with its tar.
+  ferofs mount --blobs /var/lib/blobs image.erofs /mnt
+      Find all tars by the sha256 that the image has of them (see build --digest).
+  ferofs mount layer.tar /mnt
+      Mount a tar.
+  image.erofs /mnt ferofs blobs=/var/lib/blobs 0 0
+      The same as the second one as a line of /etc/fstab, if mount.ferofs is a link to ferofs.")]
+pub struct Arguments {
+    /// Options as in /etc/fstab: device=TAR for each device slot, blobs=DIR, those of the driver,
+    /// nosuid, nodev and so on
+    #[arg(short, long, value_name = "OPTION,...")]
+    options: Vec<String>,
+    /// A directory with tars called HEX, HEX.tar, sha256/HEX or blobs/sha256/HEX after their sha256;
+    /// may be repeated
+    #[arg(long, value_name = "DIR")]
+    blobs: Vec<PathBuf>,
+    /// Compare the sha256 of each tar with that in the image first
+    #[arg(long)]
+    verify: bool,
+    /// The driver
+    #[arg(short = 't', long, value_name = "TYPE", default_value = "ferofs")]
+    fs: DriverName,
+    /// Ignore options that the driver does not know
+    #[arg(short)]
+    sloppy: bool,
+    /// Do everything but mount
+    #[arg(short)]
+    fake: bool,
+    /// Accepted and ignored, as there is no mtab any more
+    #[arg(short)]
+    no_mtab: bool,
+    /// Say what is done
+    #[arg(short, long)]
+    verbose: bool,
+    /// The image or the tar
+    #[arg(value_name = "SOURCE")]
+    source: PathBuf,
+    /// Where to mount it
+    #[arg(value_name = "DIR")]
+    target: PathBuf,
+}
+
+/// [`Driver`] as it is called on the command line.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum DriverName {
+    /// The one written in Rust
+    Ferofs,
+    /// The one written in C, which takes no tar and needs files with paths
+    Erofs,
+}
+
+/// The same, as mount(8) calls it.
+#[derive(Parser)]
+#[command(name = "mount.ferofs", version)]
+pub struct Helper {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+/// Unmount an image
+#[derive(clap::Args)]
+pub struct UnmountArguments {
+    /// Take it away now, and end it when nobody uses it any more
+    #[arg(short, long)]
+    lazy: bool,
+    /// Where it is mounted
+    #[arg(value_name = "DIR", required = true)]
+    targets: Vec<PathBuf>,
+}
+
+/// Mounts.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut options = Options::default();
+    options.sloppy = arguments.sloppy;
+    for list in &arguments.options {
+        options.parse(list)?;
+    }
+    options.directories.extend_from_slice(&arguments.blobs);
+    let driver = match arguments.fs {
+        DriverName::Ferofs => Driver::Ferofs,
+        DriverName::Erofs => Driver::Erofs,
+    };
+    let mount = Mount::prepare(Request {
+        source: arguments.source.clone(),
+        driver,
+        options,
+        verify: arguments.verify,
+    })?;
+    for note in mount.notes() {
+        complain(&format!("{}: {note}", arguments.source.display()));
+    }
+    let mut lines = mount.describe();
+    if !arguments.fake {
+        for warning in mount.attach(&arguments.target)? {
+            complain(&warning);
+        }
+        let (source, target) = (arguments.source.display(), arguments.target.display());
+        lines.push(format!(
+            "{source}: mounted at {target} as {}",
+            driver.name()
+        ));
+    }
+    if !arguments.verbose {
+        return Ok(());
+    }
+    to_stdout(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))
+}
+
+/// Mounts for mount(8), with the exit codes it knows.
+pub fn run_helper(helper: &Helper) -> ExitCode {
+    match run(&helper.arguments) {
+        // It was mounted, whoever may have closed the output.
+        Ok(())
+        | Err(Error::Io {
+            doing: "write to", ..
+        }) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(32)
+        }
+    }
+}
+
+/// Unmounts.
+pub fn run_unmount(arguments: &UnmountArguments) -> Result<()> {
+    let mut targets = arguments.targets.iter();
+    targets.try_for_each(|target| mount::unmount(target, arguments.lazy))
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Which file belongs to which device slot of an image: found in directories by the sha256 that
+//! is the slot's tag, or given by its path.
+
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::error::Result;
+use erofs_format::DeviceSlot;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// A blob of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The tag that it was found by.
+    pub tag: Option<Digest>,
+}
+
+/// The sha256 that is a slot's tag.
+pub fn tag(slot: &DeviceSlot) -> Option<Digest> {
+    Digest::parse(std::str::from_utf8(slot.name()).ok()?)
+}
+
+/// Finds a blob in directories by its sha256: `HEX`, `HEX.tar`, `sha256/HEX` as in an OCI layout's
+/// `blobs`, or `blobs/sha256/HEX` as in the layout itself.
+pub fn find(directories: &[PathBuf], digest: Digest) -> Option<PathBuf> {
+    let names = [
+        format!("{digest}"),
+        format!("{digest}.tar"),
+        format!("sha256/{digest}"),
+        format!("blobs/sha256/{digest}"),
+    ];
+    directories
+        .iter()
+        .flat_map(|directory| names.iter().map(move |name| directory.join(name)))
+        .find(|path| path.is_file())
+}
+
+/// The blobs of an image, in the order of its slots. Those that are not found in the directories
+/// are the given ones, in their order. Without directories the given ones are all there are: how
+/// many there must be is up to the driver, since blobs can be in the image's file, too.
+///
+/// # Errors
+///
+/// When there are directories, and too few or too many blobs.
+pub fn assign(
+    image: &Path,
+    slots: &[DeviceSlot],
+    given: &[PathBuf],
+    directories: &[PathBuf],
+) -> Result<Vec<Blob>> {
+    let as_given = |path: &PathBuf| Blob {
+        path: path.clone(),
+        tag: None,
+    };
+    if directories.is_empty() {
+        return Ok(given.iter().map(as_given).collect());
+    }
+    let image = image.display();
+    let mut rest = given.iter();
+    let mut blobs = Vec::new();
+    for (index, slot) in slots.iter().enumerate() {
+        let tag = tag(slot);
+        let found = tag.and_then(|digest| find(directories, digest));
+        if let Some(path) = found {
+            blobs.push(Blob { path, tag });
+        } else if let Some(path) = rest.next() {
+            blobs.push(as_given(path));
+        } else {
+            let number = index + 1;
+            let problem = match tag {
+                Some(digest) => format!("sha256:{digest} is in none of the given directories"),
+                None => "it has no sha256 to find it by, give its file with -o device=".to_string(),
+            };
+            return Err(Error::Request(format!(
+                "{image}: device {number}: {problem}"
+            )));
+        }
+    }
+    if let Some(path) = rest.next() {
+        let path = path.display();
+        return Err(Error::Request(format!(
+            "{image}: no device is left for {path}: the others were found by their sha256"
+        )));
+    }
+    Ok(blobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(tag: &str) -> DeviceSlot {
+        let mut padded = [0; 64];
+        padded[..tag.len()].copy_from_slice(tag.as_bytes());
+        DeviceSlot {
+            tag: padded,
+            blocks: 1,
+            uniaddr: 8,
+        }
+    }
+
+    #[test]
+    fn only_a_digest_is_looked_for() {
+        let digest = Digest::of(b"");
+        assert_eq!(tag(&slot(&digest.to_string())), Some(digest));
+        for other in ["", "disk", "../../etc/shadow"] {
+            assert_eq!(tag(&slot(other)), None);
+        }
+    }
+
+    #[test]
+    fn blobs_are_given_or_found_or_missing() {
+        let image = Path::new("image");
+        let slots = [slot(""), slot(&Digest::of(b"").to_string())];
+        let given = [PathBuf::from("a"), PathBuf::from("b")];
+        let paths = |blobs: Result<Vec<Blob>>| -> std::result::Result<Vec<PathBuf>, String> {
+            let blobs = blobs.map_err(|error| error.to_string())?;
+            Ok(blobs.into_iter().map(|blob| blob.path).collect())
+        };
+        assert_eq!(
+            paths(assign(image, &slots, &given[..1], &[])),
+            Ok(vec!["a".into()])
+        );
+        let nowhere = [PathBuf::from("/nonexistent")];
+        assert_eq!(
+            paths(assign(image, &slots, &given, &nowhere)),
+            Ok(given.to_vec())
+        );
+        let none = paths(assign(image, &slots, &[], &nowhere)).unwrap_err();
+        assert!(
+            none.starts_with("image: device 1: it has no sha256"),
+            "{none}"
+        );
+        let one = paths(assign(image, &slots, &given[..1], &nowhere)).unwrap_err();
+        assert!(one.starts_with("image: device 2: sha256:e3b0c442"), "{one}");
+        let many = paths(assign(image, &slots[..1], &given, &nowhere)).unwrap_err();
+        assert!(many.starts_with("image: no device is left for b"), "{many}");
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The kernel's side of a mount: fsopen(2), fsconfig(2), fsmount(2), move_mount(2), and the
+//! messages that a filesystem leaves in its context.
+
+use super::Driver;
+use crate::error::Error;
+use crate::error::Result;
+use rustix::io::Errno;
+use rustix::mount::FsMountFlags;
+use rustix::mount::FsOpenFlags;
+use rustix::mount::MountAttrFlags;
+use rustix::mount::MoveMountFlags;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// A filesystem that is being set up.
+pub struct Context<'a> {
+    file: OwnedFd,
+    source: &'a Path,
+    target: &'a Path,
+}
+
+/// What a filesystem had to say.
+#[derive(Default)]
+struct Messages {
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Context<'a> {
+    /// Starts with nothing but the type.
+    pub fn open(driver: Driver, source: &'a Path, target: &'a Path) -> Result<Self> {
+        let name = driver.name();
+        let shown = source.display();
+        match rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC) {
+            Ok(file) => Ok(Context {
+                file,
+                source,
+                target,
+            }),
+            Err(Errno::NODEV) => Err(Error::Request(format!(
+                "cannot mount {shown}: this kernel has no filesystem \"{name}\"; is its module \
+                 installed?"
+            ))),
+            Err(Errno::PERM) => Err(Error::Request(format!(
+                "cannot mount {shown}: only root can mount"
+            ))),
+            Err(errno) => Err(Error::Request(format!("cannot mount {shown}: {errno}"))),
+        }
+    }
+
+    /// Sets an option without a value.
+    pub fn flag(&self, key: &str) -> Result<()> {
+        let result = rustix::mount::fsconfig_set_flag(self.file.as_fd(), key);
+        result.map_err(|errno| self.failure(errno))
+    }
+
+    /// Sets an option to a text.
+    pub fn string(&self, key: &str, value: &Path) -> Result<()> {
+        let result = rustix::mount::fsconfig_set_string(self.file.as_fd(), key, value);
+        result.map_err(|errno| self.failure(errno))
+    }
+
+    /// Sets an option to an open file.
+    pub fn file(&self, key: &str, value: &File) -> Result<()> {
+        let result = rustix::mount::fsconfig_set_fd(self.file.as_fd(), key, value.as_fd());
+        result.map_err(|errno| self.failure(errno))
+    }
+
+    /// Creates the filesystem and puts it where it belongs. Returns what it warned of.
+    pub fn attach(&self, attributes: MountAttrFlags) -> Result<Vec<String>> {
+        rustix::mount::fsconfig_create(self.file.as_fd()).map_err(|errno| self.failure(errno))?;
+        let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+        let mount = rustix::mount::fsmount(self.file.as_fd(), flags, attributes)
+            .map_err(|errno| self.failure(errno))?;
+        rustix::mount::move_mount(
+            mount.as_fd(),
+            "",
+            rustix::fs::CWD,
+            self.target,
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+        .map_err(|errno| {
+            let (source, target) = (self.source.display(), self.target.display());
+            Error::Request(format!("cannot mount {source} at {target}: {errno}"))
+        })?;
+        Ok(self.messages().warnings)
+    }
+
+    /// Takes the filesystem's messages: each is read by one read(2), after a letter for its kind.
+    fn messages(&self) -> Messages {
+        let mut messages = Messages::default();
+        let mut buffer = [0; 1024];
+        while let Ok(len) = rustix::io::read(&self.file, &mut buffer) {
+            let bytes = buffer.get(..len).unwrap_or_default();
+            let text = String::from_utf8_lossy(bytes).trim_end().to_string();
+            match text.split_once(' ') {
+                Some(("e", error)) => messages.errors.push(error.to_string()),
+                Some(("w", warning)) => messages.warnings.push(warning.to_string()),
+                _ if len == 0 => break,
+                _ => {}
+            }
+        }
+        messages
+    }
+
+    fn failure(&self, errno: Errno) -> Error {
+        let source = self.source.display();
+        let errors = self.messages().errors;
+        let reason = match errors.is_empty() {
+            true => errno.to_string(),
+            false => errors.join("; "),
+        };
+        Error::Request(format!("cannot mount {source}: {reason}"))
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Mount options as fstab(5) and mount(8) write them.
+
+use crate::error::Error;
+use crate::error::Result;
+use rustix::mount::MountAttrFlags;
+use std::path::PathBuf;
+
+/// What the options say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `device=`: files for device slots.
+    pub devices: Vec<PathBuf>,
+    /// `blobs=`: directories to find blobs in.
+    pub directories: Vec<PathBuf>,
+    /// What the driver is told, in this order.
+    pub filesystem: Vec<(String, Option<String>)>,
+    /// Whether what the driver does not take is left out.
+    pub sloppy: bool,
+    /// Bits of [`MountAttrFlags`].
+    attributes: u32,
+}
+
+/// Options of a mount as opposed to a filesystem: which bits they change, and which of them they set.
+const ATTRIBUTES: [(&str, MountAttrFlags, MountAttrFlags); 16] = {
+    use MountAttrFlags as A;
+    const NONE: A = A::empty();
+    [
+        ("nosuid", A::MOUNT_ATTR_NOSUID, A::MOUNT_ATTR_NOSUID),
+        ("suid", A::MOUNT_ATTR_NOSUID, NONE),
+        ("nodev", A::MOUNT_ATTR_NODEV, A::MOUNT_ATTR_NODEV),
+        ("dev", A::MOUNT_ATTR_NODEV, NONE),
+        ("noexec", A::MOUNT_ATTR_NOEXEC, A::MOUNT_ATTR_NOEXEC),
+        ("exec", A::MOUNT_ATTR_NOEXEC, NONE),
+        ("noatime", A::MOUNT_ATTR__ATIME, A::MOUNT_ATTR_NOATIME),
+        ("atime", A::MOUNT_ATTR__ATIME, NONE),
+        ("relatime", A::MOUNT_ATTR__ATIME, NONE),
+        ("norelatime", NONE, NONE),
+        (
+            "strictatime",
+            A::MOUNT_ATTR__ATIME,
+            A::MOUNT_ATTR_STRICTATIME,
+        ),
+        ("nostrictatime", A::MOUNT_ATTR__ATIME, NONE),
+        (
+            "nodiratime",
+            A::MOUNT_ATTR_NODIRATIME,
+            A::MOUNT_ATTR_NODIRATIME,
+        ),
+        ("diratime", A::MOUNT_ATTR_NODIRATIME, NONE),
+        (
+            "nosymfollow",
+            A::MOUNT_ATTR_NOSYMFOLLOW,
+            A::MOUNT_ATTR_NOSYMFOLLOW,
+        ),
+        ("symfollow", A::MOUNT_ATTR_NOSYMFOLLOW, NONE),
+    ]
+};
+
+/// Options for mount(8) and init systems, and those that change nothing for a filesystem that is
+/// always read-only.
+const IGNORED: [&str; 19] = [
+    "defaults",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "nousers",
+    "owner",
+    "noowner",
+    "group",
+    "nogroup",
+    "nofail",
+    "_netdev",
+    "silent",
+    "loud",
+    "ro",
+    "rw",
+    "iversion",
+    "noiversion",
+];
+
+/// What mount(8) does without its helpers.
+const NOT_MOUNTING: [&str; 10] = [
+    "remount", "bind", "rbind", "move", "private", "rprivate", "shared", "rshared", "slave",
+    "rslave",
+];
+
+impl Options {
+    /// Takes a list of options, separated by commas; later ones win.
+    ///
+    /// # Errors
+    ///
+    /// When a quote is open at its end, or an option wants something other than a mount.
+    pub fn parse(&mut self, list: &str) -> Result<()> {
+        for option in split(list)? {
+            let (key, value) = match option.split_once('=') {
+                Some((key, value)) => (key, Some(value.to_string())),
+                None => (option.as_str(), None),
+            };
+            self.take(key, value)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, key: &str, value: Option<String>) -> Result<()> {
+        let refuse = |problem: &str| Err(Error::Request(format!("option {key}: {problem}")));
+        let for_mount = key.starts_with("x-") || key.starts_with("X-") || key == "comment";
+        match value {
+            value if matches!(key, "device" | "blobs") => {
+                let Some(value) = value.filter(|value| !value.is_empty()) else {
+                    return refuse("a path is missing");
+                };
+                match key {
+                    "device" => self.devices.push(value.into()),
+                    _ => self.directories.push(value.into()),
+                }
+            }
+            _ if for_mount || IGNORED.contains(&key) => {}
+            None if NOT_MOUNTING.contains(&key) => {
+                return refuse("this only mounts; mount(8) does that without help: mount -i");
+            }
+            None => match ATTRIBUTES.iter().find(|(name, ..)| *name == key) {
+                Some((_, changed, set)) => {
+                    self.attributes = (self.attributes & !changed.bits()) | set.bits();
+                }
+                None => self.filesystem.push((key.to_string(), None)),
+            },
+            value => self.filesystem.push((key.to_string(), value)),
+        }
+        Ok(())
+    }
+
+    /// The attributes of the mount. It is always read-only.
+    pub fn attributes(&self) -> MountAttrFlags {
+        MountAttrFlags::from_bits_retain(self.attributes) | MountAttrFlags::MOUNT_ATTR_RDONLY
+    }
+}
+
+/// Splits at commas, but not in double quotes, which are taken away: `device="a,b.tar"`.
+fn split(list: &str) -> Result<Vec<String>> {
+    let mut options = vec![String::new()];
+    let mut quoted = false;
+    for c in list.chars() {
+        match (c, options.last_mut()) {
+            ('"', _) => quoted = !quoted,
+            (',', _) if !quoted => options.push(String::new()),
+            (c, Some(option)) => option.push(c),
+            (_, None) => {}
+        }
+    }
+    if quoted {
+        return Err(Error::Request(format!(
+            "options {list}: a quotation mark has no second one"
+        )));
+    }
+    options.retain(|option| !option.is_empty());
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(list: &str) -> Options {
+        let mut options = Options::default();
+        options.parse(list).unwrap();
+        options
+    }
+
+    #[test]
+    fn options_of_fstab_are_sorted_out() {
+        let options = parsed(
+            "defaults,rw,nofail,x-systemd.automount,device=a.tar,nouser_xattr,device=\"b,c.tar\",\
+             blobs=/blobs,nosuid,,key=value",
+        );
+        assert_eq!(options.devices, ["a.tar", "b,c.tar"].map(PathBuf::from));
+        assert_eq!(options.directories, [PathBuf::from("/blobs")]);
+        let expected = [
+            ("nouser_xattr".to_string(), None),
+            ("key".to_string(), Some("value".to_string())),
+        ];
+        assert_eq!(options.filesystem, expected);
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        assert_eq!(options.attributes(), attributes);
+    }
+
+    #[test]
+    fn the_last_one_wins() {
+        let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        assert_eq!(parsed("nodev,noexec,dev,exec").attributes(), read_only);
+        let attributes = parsed("noatime,strictatime").attributes();
+        assert_eq!(
+            attributes,
+            read_only | MountAttrFlags::MOUNT_ATTR_STRICTATIME
+        );
+        assert_eq!(parsed("strictatime,relatime").attributes(), read_only);
+    }
+
+    #[test]
+    fn what_is_no_mount_is_refused() {
+        for (list, reason) in [
+            ("remount,ro", "mount -i"),
+            ("bind", "mount -i"),
+            ("device=", "a path is missing"),
+            ("blobs", "a path is missing"),
+            ("device=\"a,b", "no second one"),
+        ] {
+            let error = Options::default().parse(list).unwrap_err().to_string();
+            assert!(error.contains(reason), "{list}: {error}");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Merged layers, compared with what GNU tar extracts from them one after the other. It knows
+//! nothing of whiteouts, and does not replace directories: that is done for it here, path by path.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use common::Described;
+use common::Scratch;
+use common::archive::Archive;
+use common::archive::Header;
+use common::description_of_directory;
+use common::description_over;
+use ferofs::digest::Digest;
+use ferofs::image;
+use ferofs::inspect::Image;
+use ferofs::inspect::check::check;
+use ferofs::merge::Merge;
+use ferofs::tar::StreamInput;
+use ferofs::tree::Tree;
+use ferofs::tree::whiteouts;
+use ferofs::tree::whiteouts::Form;
+use std::fs;
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What a layer has under a path.
+#[derive(Clone, Debug)]
+enum Entry {
+    Directory,
+    File(String),
+    Symlink(&'static str),
+    /// To another path of the same layer.
+    HardLink(String),
+    /// The path is gone.
+    Whiteout,
+    /// What is in the directory is gone.
+    Opaque,
+}
+
+type Layer = Vec<(String, Entry)>;
+
+/// The path with `.wh.` before its last part.
+fn hidden(path: &str) -> String {
+    match path.rsplit_once('/') {
+        Some((directory, name)) => format!("{directory}/.wh.{name}"),
+        None => format!(".wh.{path}"),
+    }
+}
+
+fn archive(layer: &Layer) -> Vec<u8> {
+    let mut archive = Archive::new();
+    for (path, entry) in layer {
+        archive = match entry {
+            Entry::Directory => archive.header(Header::new(path, b'5').mode(0o750)),
+            Entry::File(content) => archive.file(path, content),
+            Entry::Symlink(target) => archive.symlink(path, target),
+            Entry::HardLink(target) => archive.hard_link(path, target),
+            Entry::Whiteout => archive.file(&hidden(path), ""),
+            Entry::Opaque => archive.file(&format!("{path}/.wh..wh..opq"), ""),
+        };
+    }
+    archive.end()
+}
+
+fn remove(path: &Path) {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path).unwrap(),
+        Ok(_) => fs::remove_file(path).unwrap(),
+        Err(_) => {}
+    }
+}
+
+fn is_directory(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// Applies a layer to a directory, with GNU tar.
+fn extract(layer: &Layer, tar: &Path, root: &Path) {
+    for (path, entry) in layer {
+        let path = root.join(path);
+        match entry {
+            Entry::Whiteout => remove(&path),
+            // Later whiteouts may be in it, and not in what a symbolic link leads to.
+            Entry::Directory if !is_directory(&path) => remove(&path),
+            Entry::Opaque if is_directory(&path) => {
+                for entry in fs::read_dir(&path).unwrap() {
+                    remove(&entry.unwrap().path());
+                }
+            }
+            _ => {}
+        }
+    }
+    for (path, entry) in layer {
+        if !matches!(entry, Entry::Whiteout | Entry::Opaque | Entry::Directory) {
+            remove(&root.join(path));
+        }
+    }
+    let script = "umask 022; exec tar -C \"$0\" -xpf \"$1\" --no-same-owner --exclude='.wh.*'";
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .args([root, tar])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{layer:?}: {errors}");
+}
+
+/// The index of a layer, with whiteouts in a form.
+fn index(tar: &Path, form: Option<Form>) -> Image {
+    let mut tree = Tree::new();
+    let input = StreamInput::new(File::open(tar).unwrap());
+    let archive = ferofs::build::apply_archive(input, &mut tree, 0, &mut ()).unwrap();
+    if let Some(form) = form {
+        whiteouts::convert(&mut tree, form).unwrap();
+    }
+    let options = image::Options {
+        devices: vec![image::Device {
+            size: archive.totals.size,
+            digest: archive.totals.digest,
+        }],
+        ..image::Options::default()
+    };
+    let path = tar.with_extension("erofs");
+    let out = File::create(&path).unwrap();
+    image::write(&tree, &options, &image::source::Nothing, out).unwrap();
+    Image::open(&path).unwrap()
+}
+
+/// Merges tars, each after being indexed.
+fn merged(scratch: &Scratch, tars: &[PathBuf], form: Option<Form>) -> Vec<Described> {
+    let mut merge = Merge::new();
+    for tar in tars {
+        merge.apply(&index(tar, form)).unwrap();
+    }
+    let (tree, devices) = merge.finish();
+    let mut blobs: Vec<PathBuf> = Vec::new();
+    for device in &devices {
+        let blob = tars.iter().find(|tar| {
+            let bytes = fs::read(tar).unwrap();
+            device.digest == Some(Digest::of(&bytes)) && device.size == bytes.len() as u64
+        });
+        blobs.push(blob.unwrap().clone());
+    }
+    let sizes: Vec<u64> = devices.iter().map(|device| device.size).collect();
+    let options = image::Options {
+        devices,
+        ..image::Options::default()
+    };
+    let path = scratch.join("merged.erofs");
+    let out = File::create(&path).unwrap();
+    image::write(&tree, &options, &image::source::Nothing, out).unwrap();
+    let image = Image::open(&path).unwrap();
+    assert_eq!(check(&image, &sizes, &mut |_| {}).unwrap().problems, []);
+    description_over(&image, &blobs)
+}
+
+/// What both have to be the same in: time and number of links of a directory depend on the machine
+/// that extracts, and owners on who does.
+fn comparable(mut files: Vec<Described>) -> Vec<String> {
+    for file in &mut files {
+        file.owner = (0, 0);
+        if file.kind == 'd' {
+            file.mtime = (0, 0);
+            file.links = 0;
+        }
+        if file.kind == 'l' {
+            file.mode = 0o777;
+        }
+        if file.path == "/" {
+            file.mode = 0;
+        }
+    }
+    files.iter().map(Described::line).collect()
+}
+
+/// Merges layers and extracts them, and compares.
+fn same_as_extracted(layers: &[Layer]) {
+    let scratch = Scratch::new();
+    let root = scratch.join("root");
+    fs::create_dir(&root).unwrap();
+    let mut tars = Vec::new();
+    for (number, layer) in layers.iter().enumerate() {
+        let tar = scratch.join(&format!("{number}.tar"));
+        fs::write(&tar, archive(layer)).unwrap();
+        extract(layer, &tar, &root);
+        tars.push(tar);
+    }
+    let expected = comparable(description_of_directory(&root));
+    for form in [Some(Form::Overlay), Some(Form::Aufs), None] {
+        let found = comparable(merged(&scratch, &tars, form));
+        assert_eq!(found, expected, "whiteouts as {form:?}: {layers:#?}");
+    }
+}
+
+fn layer(entries: &[(&str, Entry)]) -> Layer {
+    let entries = entries.iter();
+    entries
+        .map(|(path, entry)| ((*path).to_string(), entry.clone()))
+        .collect()
+}
+
+fn file(content: &str) -> Entry {
+    Entry::File(content.to_string())
+}
+
+fn hard_link(target: &str) -> Entry {
+    Entry::HardLink(target.to_string())
+}
+
+#[test]
+fn whiteouts_take_away_what_is_below() {
+    same_as_extracted(&[
+        layer(&[
+            ("a", file("a")),
+            ("d", Entry::Directory),
+            ("d/b", file("b")),
+            ("d/e", Entry::Directory),
+            ("d/e/c", file("c")),
+            ("o", Entry::Directory),
+            ("o/below", file("below")),
+            ("o/p", Entry::Directory),
+            ("o/p/below", file("below")),
+        ]),
+        layer(&[
+            ("a", Entry::Whiteout),
+            ("d/e", Entry::Whiteout),
+            ("o", Entry::Opaque),
+            ("o/own", file("own")),
+            ("nothing", Entry::Whiteout),
+        ]),
+        layer(&[("a", file("a again")), ("d/e", Entry::Directory)]),
+    ]);
+}
+
+#[test]
+fn types_are_replaced_and_links_stay_together() {
+    same_as_extracted(&[
+        layer(&[
+            ("d", Entry::Directory),
+            ("d/f", file("below")),
+            ("f", file("file")),
+            ("g", hard_link("f")),
+            ("h", hard_link("f")),
+            ("s", Entry::Symlink("d")),
+            ("t", Entry::Symlink("d")),
+        ]),
+        layer(&[
+            ("d", file("was a directory")),
+            ("f", Entry::Directory),
+            ("f/x", file("x")),
+            ("y", hard_link("f/x")),
+            ("g", Entry::Whiteout),
+            ("s", Entry::Directory),
+            ("s/x", file("in a directory that was a link")),
+            ("t", file("was a link")),
+        ]),
+    ]);
+}
+
+#[test]
+fn implied_directories_say_nothing_about_those_below() {
+    same_as_extracted(&[
+        layer(&[
+            ("usr", Entry::Directory),
+            ("usr/lib", Entry::Directory),
+            ("usr/lib/old", file("old")),
+            ("lib", Entry::Symlink("usr/lib")),
+        ]),
+        layer(&[
+            ("lib/new", file("through the link")),
+            ("usr/lib/other", file("mode 0750 stays")),
+            ("made/for/it", file("mode 0755")),
+        ]),
+    ]);
+}
+
+#[test]
+fn equal_blobs_are_there_once() {
+    let scratch = Scratch::new();
+    let tar = scratch.join("layer.tar");
+    fs::write(&tar, archive(&layer(&[("f", file("content"))]))).unwrap();
+    let image = index(&tar, None);
+    let mut merge = Merge::new();
+    merge.apply(&image).unwrap();
+    merge.apply(&image).unwrap();
+    assert_eq!(merge.finish().1.len(), 1);
+}
+
+#[test]
+fn many_layers_at_random() {
+    // Numerical Recipes' generator: the same layers every time.
+    let mut state = 1_u64;
+    let mut random = move |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for series in 0..40 {
+        let mut layers: Vec<Layer> = Vec::new();
+        for number in 0..4 {
+            let mut new: Layer = Vec::new();
+            let mut directories = vec![String::new()];
+            let mut files: Vec<String> = Vec::new();
+            for entry in 0..12 {
+                let parent = directories[random(directories.len())].clone();
+                let path = format!("{parent}{}", ["a", "b", "c", "d"][random(4)]);
+                if new.iter().any(|(other, _)| *other == path) {
+                    continue;
+                }
+                let what = match random(10) {
+                    0..=3 => {
+                        directories.push(format!("{path}/"));
+                        if random(3) == 0 {
+                            new.push((path.clone(), Entry::Directory));
+                            Entry::Opaque
+                        } else {
+                            Entry::Directory
+                        }
+                    }
+                    4..=5 => file(&format!("{series} {number} {entry}")),
+                    6 => Entry::Symlink("a"),
+                    7 if !files.is_empty() => hard_link(&files[random(files.len())]),
+                    7 => Entry::Symlink("b/c"),
+                    _ => Entry::Whiteout,
+                };
+                if matches!(what, Entry::File(_)) {
+                    files.push(path.clone());
+                }
+                new.push((path, what));
+            }
+            layers.push(new);
+        }
+        same_as_extracted(&layers);
+    }
+}
+
+#[test]
+fn the_command_keeps_the_order_of_layers_and_their_tags() {
+    let scratch = Scratch::new();
+    let ferofs = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ferofs"))
+            .args(arguments)
+            .current_dir(&scratch.0)
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().unwrap();
+        (code, text(output.stdout) + &text(output.stderr))
+    };
+    let mut digests = Vec::new();
+    for name in ["one", "two", "three"] {
+        let bytes = archive(&layer(&[(name, file(name))]));
+        fs::write(scratch.join(name), &bytes).unwrap();
+        digests.push(Digest::of(&bytes).to_string());
+        let image = format!("{name}.erofs");
+        assert_eq!(ferofs(&["build", "--digest", "-o", &image, name]).0, 0);
+    }
+    let layers = ["two.erofs", "one.erofs", "two.erofs", "three.erofs"];
+    let merge = [&["merge", "-o", "merged.erofs", "-L", "all"], &layers[..]].concat();
+    assert_eq!(ferofs(&merge), (0, String::new()));
+    let (_, dump) = ferofs(&["dump", "merged.erofs"]);
+    let tags: Vec<_> = dump
+        .lines()
+        .filter_map(|line| line.split_once("tag "))
+        .map(|(_, tag)| tag)
+        .collect();
+    assert_eq!(tags, [&digests[1], &digests[0], &digests[2]]);
+    assert!(dump.contains("label:              \"all\""), "{dump}");
+    // Merging what is merged changes nothing.
+    let again = ["merge", "-o", "again.erofs", "-L", "all", "merged.erofs"];
+    assert_eq!(ferofs(&again), (0, String::new()));
+    let read = |name| fs::read(scratch.join(name)).unwrap();
+    assert_eq!(read("again.erofs"), read("merged.erofs"));
+
+    ferofs(&["build", "--mode=full", "-o", "full.erofs", "one"]);
+    for (arguments, message) in [
+        (
+            ["out", "one.erofs", "full.erofs"],
+            "full.erofs: \"/one\": its data is in the image",
+        ),
+        (["out", "one.erofs", "one"], "one: "),
+        (
+            ["one.erofs", "two.erofs", "one.erofs"],
+            "one.erofs is the input one.erofs",
+        ),
+    ] {
+        let (code, errors) = ferofs(&[&["merge", "-o"], &arguments[..]].concat());
+        assert_eq!(code, 1, "{errors}");
+        assert!(
+            errors.starts_with(&format!("ferofs: {message}")),
+            "{errors}"
+        );
+        assert!(!scratch.join("out").exists());
+    }
+}
