@@ -95,16 +95,12 @@ fn shortened(line: &str) -> String {
 
 fn changed(a: &Fields<'_>, b: &Fields<'_>) -> String {
     let keys: BTreeSet<&str> = a.keys().chain(b.keys()).copied().collect();
-    keys.iter()
-        .filter(|key| a.get(*key) != b.get(*key))
-        .map(|key| {
-            format!(
-                " {key} {} | {}",
-                a.get(key).unwrap_or(&"-"),
-                b.get(key).unwrap_or(&"-")
-            )
-        })
-        .collect()
+    let mut text = String::new();
+    for key in keys.iter().filter(|key| a.get(*key) != b.get(*key)) {
+        let value = |fields: &Fields<'_>| fields.get(key).unwrap_or(&"-").to_string();
+        text.push_str(&format!(" {key} {} | {}", value(a), value(b)));
+    }
+    text
 }
 
 #[cfg(test)]
