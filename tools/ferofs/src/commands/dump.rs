@@ -49,28 +49,32 @@ pub struct Arguments {
 /// Shows what was asked for.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let image = Image::open(&arguments.image)?;
-    // What cannot be read ends the listing, but what was read before it is shown.
+    show(|out| match &arguments.path {
+        Some(path) => one_path(&image, path, out),
+        None if arguments.tree => tree(&image, out),
+        None => summary(&image, out),
+    })
+}
+
+/// Lets `write` show something of an image. What cannot be read ends it, but what was shown before
+/// stays.
+pub(super) fn show(
+    write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), Failure>,
+) -> Result<()> {
     let mut failure = None;
-    to_stdout(|out| {
-        let result = match &arguments.path {
-            Some(path) => one_path(&image, path, out),
-            None if arguments.tree => tree(&image, out),
-            None => summary(&image, out),
-        };
-        match result {
-            Ok(()) => Ok(()),
-            Err(Failure::Output(error)) => Err(error),
-            Err(Failure::Image(error)) => {
-                failure = Some(error);
-                Ok(())
-            }
+    to_stdout(|out| match write(out) {
+        Ok(()) => Ok(()),
+        Err(Failure::Output(error)) => Err(error),
+        Err(Failure::Image(error)) => {
+            failure = Some(error);
+            Ok(())
         }
     })?;
     failure.map_or(Ok(()), Err)
 }
 
 /// The output may fail, or the image.
-enum Failure {
+pub(super) enum Failure {
     Output(io::Error),
     Image(Error),
 }
@@ -215,6 +219,17 @@ fn line(
     path: &[u8],
     out: &mut dyn Write,
 ) -> std::result::Result<(), Failure> {
+    write!(out, "{:>8} ", inode.nid())?;
+    details(image, inode, path, out)
+}
+
+/// A file in one line, without its number.
+pub(super) fn details(
+    image: &Image,
+    inode: &Inode,
+    path: &[u8],
+    out: &mut dyn Write,
+) -> std::result::Result<(), Failure> {
     let size = match inode.kind() {
         FileKind::CharacterDevice | FileKind::BlockDevice => {
             format!("{},{}", inode.rdev_major(), inode.rdev_minor())
@@ -223,8 +238,7 @@ fn line(
     };
     write!(
         out,
-        "{:>8} {}{:04o} {:>3} {}:{} {size:>10} {} {}",
-        inode.nid(),
+        "{}{:04o} {:>3} {}:{} {size:>10} {} {}",
         kind_letter(inode.kind()),
         inode.mode() & 0o7777,
         inode.nlink(),

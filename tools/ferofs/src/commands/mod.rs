@@ -3,8 +3,10 @@
 //! The subcommands, and what they share: messages and output.
 
 pub mod build;
+pub mod cat;
 pub mod check;
 pub mod dump;
+pub mod ls;
 pub mod merge;
 pub mod mkfs;
 pub mod mount;

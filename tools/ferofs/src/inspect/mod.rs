@@ -2,9 +2,11 @@
 
 //! Looking into images, through the same code that the kernel module reads them with.
 //!
-//! [`Image`] is an image in a file, [`check`] walks all of it and lists what is wrong.
+//! [`Image`] is an image in a file, [`check`] walks all of it and lists what is wrong, [`contents`]
+//! reads the data of files.
 
 pub mod check;
+pub mod contents;
 mod file;
 
 use crate::error::Error;

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `ferofs ls`: lists files in an image, as ls(1) does.
+
+use super::dump;
+use super::dump::Failure;
+use erofs_format::FileKind;
+use erofs_format::Inode;
+use ferofs::error::Result;
+use ferofs::inspect::Image;
+use ferofs::text::Escaped;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// List files in an image
+///
+/// Of a directory, what is in it; of anything else, itself. Symbolic links are not followed.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ferofs ls layer.erofs
+      List the root directory.
+  ferofs ls -l layer.erofs /usr/bin /etc/passwd
+      Type and mode, links, owner and group, size, time and name of what is in a directory, and of
+      a file. All files of an image: ferofs dump --tree.")]
+pub struct Arguments {
+    /// Show more than the name
+    #[arg(short, long)]
+    long: bool,
+    /// List a directory itself, not what is in it
+    #[arg(short, long)]
+    directory: bool,
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// What to list
+    #[arg(value_name = "PATH", default_value = "/")]
+    paths: Vec<PathBuf>,
+}
+
+/// Lists.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let image = Image::open(&arguments.image)?;
+    dump::show(|out| {
+        for path in &arguments.paths {
+            list(arguments, &image, path, out)?;
+        }
+        Ok(())
+    })
+}
+
+fn list(
+    arguments: &Arguments,
+    image: &Image,
+    path: &Path,
+    out: &mut dyn Write,
+) -> std::result::Result<(), Failure> {
+    let path = path.as_os_str().as_bytes();
+    let found = image.find(path)?;
+    let mut line = |inode: &Inode, name: &[u8]| {
+        if arguments.long {
+            return dump::details(image, inode, name, out);
+        }
+        writeln!(out, "{}", Escaped(name))?;
+        Ok(())
+    };
+    if found.kind() != FileKind::Directory || arguments.directory {
+        return line(&found, path);
+    }
+    for name in image.names(&found)? {
+        if !matches!(name.name.as_slice(), b"." | b"..") {
+            line(&image.inode(name.nid)?, &name.name)?;
+        }
+    }
+    Ok(())
+}
