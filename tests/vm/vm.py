@@ -168,6 +168,9 @@ def qemu(options, work, report_fd, word):
         command += ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", options.cpus]
     arguments = ["console=ttyS0", "loglevel=5", "printk.devkmsg=on", "panic=-1", "mitigations=off", "random.trust_cpu=on",
                  "tsc=reliable" if not options.kvm else "", "no_timer_check", "rdinit=/init", "net.ifnames=0",
+                 # Without red zones the allocator keeps stale pointers in per-CPU arrays, where kmemleak finds them and
+                 # takes what leaked for referenced.
+                 "slab_debug=Z" if options.kernel == "debug" else "",
                  *options.append]
     command += ["-kernel", os.path.join(options.boot, "vmlinuz"), "-initrd", os.path.join(work, "initramfs"),
                 "-append", " ".join(argument for argument in arguments if argument)]
