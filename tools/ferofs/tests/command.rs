@@ -120,7 +120,14 @@ fn compressed_tars_are_written_plain_in_the_same_pass() {
     session.good(&["build", "--digest", "-o", "image", "layer.tar"]);
     let digest = format!("sha256:{}", Digest::of(&layer()));
     let wrong = format!("sha256:{}", Digest::of(b""));
-    for tool in ["gzip", "zstd -q", "xz", "bzip2"] {
+    let bzip2 = "python3 -c 'import bz2, sys; \
+                 sys.stdout.buffer.write(bz2.compress(sys.stdin.buffer.read()))'";
+    for (name, tool) in [
+        ("gzip", "gzip"),
+        ("zstd", "zstd -q"),
+        ("xz", "xz"),
+        ("bzip2", bzip2),
+    ] {
         let script = format!("{tool} < layer.tar > layer");
         let status = Command::new("sh")
             .args(["-c", &script])
@@ -131,8 +138,8 @@ fn compressed_tars_are_written_plain_in_the_same_pass() {
         session.good(&[&plain[..], &["--expect", &digest, "layer"]].concat());
         assert_eq!(session.read("plain"), layer());
         assert_eq!(session.read("other"), session.read("image"));
-        for name in ["plain", "other"] {
-            fs::remove_file(session.0.join(name)).unwrap();
+        for made in ["plain", "other"] {
+            fs::remove_file(session.0.join(made)).unwrap();
         }
         let message = session.bad(1, &["build", "-o", "other", "layer"]);
         assert!(
@@ -147,10 +154,7 @@ fn compressed_tars_are_written_plain_in_the_same_pass() {
         let cut = session.read("layer");
         fs::write(session.0.join("cut"), &cut[..cut.len() / 2]).unwrap();
         let message = session.bad(1, &[&plain[..], &["cut"]].concat());
-        assert!(
-            message.contains(tool.split(' ').next().unwrap()),
-            "{message}"
-        );
+        assert!(message.contains(name), "{message}");
         assert_eq!(session.names(), ["cut", "image", "layer", "layer.tar"]);
     }
     session.good(&["build", "-o", "other", "--tar-out", "plain", "layer.tar"]);
@@ -257,9 +261,8 @@ fn leaves_nothing_behind_on_a_signal() {
             std::thread::sleep(Duration::from_millis(5));
             assert!(child.try_wait().unwrap().is_none());
         }
-        let pid = child.id().to_string();
-        let killed = Command::new("kill")
-            .args([format!("-{signal}"), pid])
+        let killed = Command::new("sh")
+            .args(["-c", &format!("kill -{signal} {}", child.id())])
             .status();
         assert!(killed.unwrap().success());
         assert_eq!(wait(&mut child).code(), Some(130));
