@@ -8,7 +8,7 @@
 # FIRST on. The runner of the virtual machine looks for the kernel's reports.
 
 . "$FEROFS_TESTS/lib.sh"
-IMAGES=${IMAGES:-2000}
+IMAGES=${IMAGES:-500}
 FIRST=${FIRST:-0}
 
 # Small images of different shapes. Fixed times and ids, so that a seed means the same image elsewhere.

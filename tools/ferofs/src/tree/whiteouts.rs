@@ -83,7 +83,7 @@ enum Whiteout {
 ///
 /// When there is no room for what they become.
 pub fn convert(tree: &mut Tree, form: Form) -> Result<(), Problem> {
-    for whiteout in take(tree)? {
+    for whiteout in take(tree, form)? {
         match whiteout {
             Whiteout::Hidden(directory, name, attributes) => {
                 // What the layer itself has under that name is not meant, but what is in the
@@ -130,8 +130,8 @@ pub fn meaning(name: &[u8], device: bool) -> Meaning<'_> {
     }
 }
 
-/// Takes all whiteouts of both forms out of the tree.
-fn take(tree: &mut Tree) -> Result<Vec<Whiteout>, Full> {
+/// Takes all whiteouts of both forms out of the tree, but for the devices that are to stay such.
+fn take(tree: &mut Tree, form: Form) -> Result<Vec<Whiteout>, Full> {
     let mut whiteouts = Vec::new();
     for name in tree.live_names() {
         let inode = tree.inode(tree.inode_of(name));
@@ -145,6 +145,7 @@ fn take(tree: &mut Tree) -> Result<Vec<Whiteout>, Full> {
                 }
                 continue;
             }
+            Meaning::Hides(hidden) if form == Form::Overlay && hidden == text => continue,
             Meaning::Hides(hidden) => {
                 whiteouts.push(Whiteout::Hidden(directory, hidden.to_vec(), attributes));
             }
