@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod merge;
 pub mod mount;
 pub mod output;
+pub mod read_at;
 pub mod tar;
 pub mod text;
 pub mod tree;

@@ -2,6 +2,7 @@
 
 //! Where the data of files comes from when it is copied into an image.
 
+use crate::read_at::ReadAt;
 use crate::tar::Segment;
 use crate::tree::Content;
 use crate::tree::Data;
@@ -14,7 +15,6 @@ use std::fs::OpenOptions;
 use std::io;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -38,9 +38,9 @@ impl Source for Nothing {
 }
 
 /// The data is in blobs.
-pub struct Blobs(pub Vec<File>);
+pub struct Blobs<R>(pub Vec<R>);
 
-impl Source for Blobs {
+impl<R: ReadAt> Source for Blobs<R> {
     fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let Content::File { blob, data, .. } = &tree.inode(tree.inode_of(name)).content else {
             return Nothing.read(tree, name, offset, buf);
@@ -57,7 +57,12 @@ impl Source for Blobs {
 }
 
 /// Fills `buf` from segments, and with zeros where there are none.
-fn read_sparse(file: &File, segments: &[Segment], offset: u64, buf: &mut [u8]) -> io::Result<()> {
+fn read_sparse(
+    file: &impl ReadAt,
+    segments: &[Segment],
+    offset: u64,
+    buf: &mut [u8],
+) -> io::Result<()> {
     let end = offset.saturating_add(buf.len() as u64);
     buf.fill(0);
     let first = segments.partition_point(|segment| segment.start + segment.len <= offset);

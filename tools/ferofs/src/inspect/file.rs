@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! An image's bytes from a file, in pieces that are kept for a while.
+//! An image's bytes, in pieces that are kept for a while.
 
+use crate::read_at::ReadAt;
 use erofs_format::Metadata;
 use std::cell::RefCell;
-use std::fs::File;
 use std::io;
-use std::io::ErrorKind;
-use std::io::Seek;
-use std::io::SeekFrom;
 use std::ops::Deref;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Size of a piece: a multiple of every block size.
@@ -22,28 +17,23 @@ const PLACES: usize = 128;
 /// A piece by its number.
 type Kept = (u64, Rc<[u8]>);
 
-/// An image in a file.
+/// The bytes of an image.
 pub struct ImageFile {
-    file: File,
+    bytes: Box<dyn ReadAt>,
     size: u64,
     pieces: RefCell<Vec<Option<Kept>>>,
 }
 
 impl ImageFile {
-    /// Opens a file, or a block device.
+    /// Reads through `bytes`.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened, or its size cannot be had.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(ErrorKind::IsADirectory.into());
-        }
-        let size = file.seek(SeekFrom::End(0))?;
+    /// When their number cannot be had.
+    pub fn new(bytes: Box<dyn ReadAt>) -> io::Result<Self> {
         Ok(ImageFile {
-            file,
-            size,
+            size: bytes.size()?,
+            bytes,
             pieces: RefCell::new(vec![None; PLACES]),
         })
     }
@@ -58,15 +48,7 @@ impl ImageFile {
         }
         let start = number.saturating_mul(PIECE);
         let mut buffer = vec![0; self.size.saturating_sub(start).min(PIECE) as usize];
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, start.saturating_add(filled as u64)) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let filled = self.bytes.read_full_at(&mut buffer, start)?;
         buffer.truncate(filled);
         let piece: Rc<[u8]> = buffer.into();
         if let Some(place) = pieces.get_mut(index) {

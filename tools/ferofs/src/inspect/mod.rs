@@ -2,7 +2,7 @@
 
 //! Looking into images, through the same code that the kernel module reads them with.
 //!
-//! [`Image`] is an image in a file, [`check`] walks all of it and lists what is wrong, [`contents`]
+//! [`Image`] is an image in a file or in anything else that can be read, [`check`] walks all of it and lists what is wrong, [`contents`]
 //! reads the data of files.
 
 pub mod check;
@@ -11,6 +11,7 @@ mod file;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::read_at::ReadAt;
 use crate::tar::NamedValue;
 use erofs_format::DirEntry;
 use erofs_format::Extent;
@@ -20,6 +21,7 @@ use erofs_format::Superblock;
 use erofs_format::Xattr;
 use erofs_format::ondisk;
 use erofs_format::xattr_prefix;
+use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -28,7 +30,7 @@ pub use file::ImageFile;
 /// Why something in an image cannot be read.
 pub type ReadError = erofs_format::Error<std::io::Error>;
 
-/// An image in a file.
+/// An image.
 pub struct Image {
     path: PathBuf,
     file: ImageFile,
@@ -73,7 +75,32 @@ impl Image {
     ///
     /// When it cannot be opened or read, or its superblock is wrong.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = ImageFile::open(path).map_err(Error::io("open", path))?;
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        Self::new(path, Box::new(file))
+    }
+
+    /// Reads the superblock of an image that is in anything: a file that is open already, bytes in
+    /// memory. In messages it is called `path`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or its superblock is wrong.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use ferofs::inspect::Image;
+    /// use std::path::Path;
+    ///
+    /// let bytes: Vec<u8> = std::fs::read("layer.erofs")?;
+    /// let image = Image::new(Path::new("layer.erofs"), Box::new(bytes))?;
+    /// for name in image.names(&image.root()?)? {
+    ///     println!("{}", String::from_utf8_lossy(&name.name));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(path: &Path, bytes: Box<dyn ReadAt>) -> Result<Self> {
+        let file = ImageFile::new(bytes).map_err(Error::io("open", path))?;
         let superblock =
             Superblock::read(&file, ondisk::BLOCK_BITS_MAX).map_err(Error::format(path))?;
         Ok(Image {
@@ -83,7 +110,7 @@ impl Image {
         })
     }
 
-    /// Where the image is.
+    /// Where the image is, or what it is called.
     pub fn path(&self) -> &Path {
         &self.path
     }

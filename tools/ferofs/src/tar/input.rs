@@ -6,11 +6,10 @@
 
 use crate::digest::Digest;
 use crate::digest::Hasher;
-use std::fs::File;
+use crate::read_at::ReadAt;
 use std::io;
 use std::io::ErrorKind;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// The bytes of an archive.
@@ -61,10 +60,10 @@ fn read_full(
     Ok(filled)
 }
 
-/// An archive in a file. Only windows around the headers are read; how much at once follows the
+/// An archive in a file, or in anything else that can be read at any position. Only windows around the headers are read; how much at once follows the
 /// distance between them.
-pub struct FileInput {
-    file: File,
+pub struct FileInput<R> {
+    file: R,
     size: u64,
     window: Vec<u8>,
     start: u64,
@@ -72,12 +71,12 @@ pub struct FileInput {
     ask: usize,
 }
 
-impl FileInput {
+impl<R: ReadAt> FileInput<R> {
     const SMALLEST: usize = 1 << 10;
     const LARGEST: usize = 256 << 10;
 
     /// Reads from `file`, which has `size` bytes.
-    pub fn new(file: File, size: u64) -> Self {
+    pub fn new(file: R, size: u64) -> Self {
         FileInput {
             file,
             size,
@@ -103,19 +102,13 @@ impl FileInput {
         }
         self.start = pos;
         self.filled = 0;
-        let file = &self.file;
-        let mut at = pos;
-        let read = |buf: &mut [u8]| {
-            let n = file.read_at(buf, at)?;
-            at = at.saturating_add(n as u64);
-            Ok(n)
-        };
-        self.filled = read_full(read, self.window.get_mut(..want).unwrap_or_default())?;
+        let window = self.window.get_mut(..want).unwrap_or_default();
+        self.filled = self.file.read_full_at(window, pos)?;
         Ok(())
     }
 }
 
-impl Input for FileInput {
+impl<R: ReadAt> Input for FileInput<R> {
     fn bytes(&mut self, pos: u64, len: usize) -> io::Result<&[u8]> {
         let held = |this: &Self| {
             let at = usize::try_from(pos.checked_sub(this.start)?).ok()?;
@@ -253,6 +246,7 @@ impl<R: Read> Input for StreamInput<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     /// Gives a few bytes at a time, as pipes do.
     struct Trickle(Vec<u8>, usize);
