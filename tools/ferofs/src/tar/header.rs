@@ -6,6 +6,7 @@
 //! block.
 
 use super::number;
+use std::ffi::CStr;
 use std::ops::Range;
 
 /// Size of a header and unit of everything in an archive.
@@ -198,11 +199,7 @@ impl Header {
 
 /// The part of a field before its first NUL.
 pub fn until_nul(bytes: &[u8]) -> &[u8] {
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(bytes.len());
-    bytes.get(..end).unwrap_or_default()
+    CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes)
 }
 
 #[cfg(test)]

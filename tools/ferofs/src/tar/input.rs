@@ -60,20 +60,28 @@ fn read_full(
     Ok(filled)
 }
 
-/// An archive in a file, or in anything else that can be read at any position. Only windows around the headers are read; how much at once follows the
-/// distance between them.
+/// An archive in a file, or in anything else that can be read at any position. Only windows around
+/// the headers are read. How much at once follows the stretches that headers lie close together in:
+/// what is in one is read through, what is between them is jumped over.
 pub struct FileInput<R> {
     file: R,
     size: u64,
     window: Vec<u8>,
     start: u64,
     filled: usize,
-    ask: usize,
+    /// Where the last request was.
+    asked: u64,
+    /// Length of the stretch so far that the last request was in.
+    stretch: u64,
+    /// Mean length of the stretches before, the last ones counting most.
+    mean: u64,
 }
 
 impl<R: ReadAt> FileInput<R> {
-    const SMALLEST: usize = 1 << 10;
-    const LARGEST: usize = 256 << 10;
+    const SMALLEST: u64 = 2 << 10;
+    const LARGEST: u64 = 256 << 10;
+    /// To read so much takes about as long as a jump.
+    const CLOSE: u64 = 4 << 10;
 
     /// Reads from `file`, which has `size` bytes.
     pub fn new(file: R, size: u64) -> Self {
@@ -83,20 +91,29 @@ impl<R: ReadAt> FileInput<R> {
             window: Vec::new(),
             start: 0,
             filled: 0,
-            ask: 16 << 10,
+            asked: 0,
+            stretch: 0,
+            mean: Self::SMALLEST,
+        }
+    }
+
+    /// Takes note of where a request is.
+    fn observe(&mut self, pos: u64) {
+        let distance = pos.saturating_sub(self.asked);
+        self.asked = pos;
+        if distance <= Self::CLOSE {
+            self.stretch = self.stretch.saturating_add(distance);
+        } else {
+            self.mean = (self.mean.saturating_mul(7).saturating_add(self.stretch)) / 8;
+            self.stretch = 0;
         }
     }
 
     fn fill(&mut self, pos: u64, len: usize) -> io::Result<()> {
-        let distance = pos.saturating_sub(self.start);
-        let last = self.filled as u64;
-        if distance <= last.saturating_mul(2) {
-            self.ask = (self.ask * 2).min(Self::LARGEST);
-        } else if distance > last.saturating_mul(4) {
-            self.ask = (self.ask / 2).max(Self::SMALLEST);
-        }
+        let ask = self.mean.max(self.stretch);
+        let ask = ask.clamp(Self::SMALLEST, Self::LARGEST) as usize;
         let left = usize::try_from(self.size.saturating_sub(pos)).unwrap_or(usize::MAX);
-        let want = self.ask.max(len).min(left);
+        let want = ask.max(len).min(left);
         if self.window.len() < want {
             self.window.resize(want, 0);
         }
@@ -110,6 +127,7 @@ impl<R: ReadAt> FileInput<R> {
 
 impl<R: ReadAt> Input for FileInput<R> {
     fn bytes(&mut self, pos: u64, len: usize) -> io::Result<&[u8]> {
+        self.observe(pos);
         let held = |this: &Self| {
             let at = usize::try_from(pos.checked_sub(this.start)?).ok()?;
             (at.checked_add(len)? <= this.filled).then_some(at)
