@@ -31,6 +31,7 @@ use crate::tree::Xattr;
 use crate::tree::XattrSet;
 use crate::tree::apply::Applier;
 use crate::tree::whiteouts;
+use crate::tree::whiteouts::Carrier;
 use crate::tree::whiteouts::Meaning;
 use erofs_format::FileKind;
 use erofs_format::Source;
@@ -171,17 +172,29 @@ impl Layer<'_> {
                 continue;
             }
             let found = self.image.inode(name.nid)?;
-            let device = found.kind() == FileKind::CharacterDevice && found.rdev() == 0;
+            let carrier = match found.kind() {
+                FileKind::CharacterDevice if found.rdev() == 0 => Carrier::Device,
+                FileKind::Directory if self.is_implied(&found) => Carrier::Implied,
+                _ => Carrier::Other,
+            };
             // Whiteouts are about the layers below only, so they come first.
-            match whiteouts::meaning(&name.name, device) {
+            match whiteouts::meaning(&name.name, carrier) {
                 Meaning::File => added.push((name, found)),
                 Meaning::Hides(hidden) => {
                     if let Some(hidden) = self.tree.lookup(directory, hidden) {
                         self.tree.remove_name(hidden);
                     }
+                    // A directory may be a whiteout and yet have something in it.
+                    if found.kind() == FileKind::Directory && self.image.names(&found)?.len() > 2 {
+                        added.push((name, found));
+                    }
                 }
                 Meaning::Opaque => self.tree.remove_children(directory),
                 Meaning::Nothing => {}
+                Meaning::Invalid => {
+                    let problem = "a whiteout, expected a name behind \".wh.\"";
+                    return Err(self.error(directory, &name.name, problem));
+                }
             }
         }
         for (name, found) in added {

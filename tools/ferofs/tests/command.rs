@@ -392,8 +392,7 @@ fn whiteouts_of_both_forms_become_those_of_one() {
             ("SCHILY.xattr.user.a", "1"),
         ])
         .directory("overlay/")
-        .file(".wh.", "")
-        .file(".wh...", "")
+        .file(".wh./kept", "")
         .end();
     fs::write(session.0.join("layer.tar"), layer).unwrap();
     let lines = |form: &str| {
@@ -410,8 +409,8 @@ fn whiteouts_of_both_forms_become_those_of_one() {
     assert_eq!(
         lines("overlay"),
         [
-            "-/.wh. ".to_string(),
-            "-/.wh... ".to_string(),
+            "d/.wh. ".to_string(),
+            "-/.wh./kept ".to_string(),
             format!("d/a {opaque}"),
             "c/a/gone ".to_string(),
             "c/device ".to_string(),
@@ -423,8 +422,8 @@ fn whiteouts_of_both_forms_become_those_of_one() {
     assert_eq!(
         lines("aufs"),
         [
-            "-/.wh. ",
-            "-/.wh... ",
+            "d/.wh. ",
+            "-/.wh./kept ",
             "-/.wh.device ",
             "d/a ",
             "-/a/.wh..wh..opq ",
@@ -439,8 +438,8 @@ fn whiteouts_of_both_forms_become_those_of_one() {
     assert_eq!(
         lines("applied"),
         [
-            "-/.wh. ",
-            "-/.wh... ",
+            "d/.wh. ",
+            "-/.wh./kept ",
             "d/a ",
             "d/dir ",
             "-/new ",

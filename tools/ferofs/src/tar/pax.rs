@@ -102,7 +102,7 @@ impl Attributes {
                 if let Some(keyword) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.set(keyword, value)?;
                 } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.set_xattr(name.to_vec(), value.to_vec());
+                    self.set_xattr(schily_decoded(name), value.to_vec());
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
                     let value = base64(value).ok_or_else(|| bad("base64"))?;
                     self.set_xattr(url_decoded(name), value);
@@ -153,6 +153,23 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
         bytes.extend(bits.to_be_bytes().into_iter().skip(1).take(len));
     }
     Some(bytes)
+}
+
+/// Decodes a name as GNU tar writes it in SCHILY records: only `=`, which would end it, and `%` are
+/// written as `%` and two digits. Other writers leave names as they are.
+fn schily_decoded(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, behind)) = rest.split_first() {
+        let (byte, behind) = match behind.split_first_chunk::<2>() {
+            Some((b"3D", behind)) if *first == b'%' => (b'=', behind),
+            Some((b"25", behind)) if *first == b'%' => (b'%', behind),
+            _ => (*first, behind),
+        };
+        bytes.push(byte);
+        rest = behind;
+    }
+    bytes
 }
 
 /// Decodes a name in which some bytes are written as `%` and two hexadecimal digits.
@@ -294,6 +311,7 @@ mod tests {
         assert_eq!(base64(b"").as_deref(), Some(b"".as_slice()));
         assert_eq!(base64(b"/+8=").as_deref(), Some(b"\xff\xef".as_slice()));
         assert_eq!(url_decoded(b"a%2Eb%zz%4"), b"a.b%zz%4");
+        assert_eq!(schily_decoded(b"a%3Db%253D%2E%3d%2"), b"a=b%3D%2E%3d%2");
     }
 
     #[test]

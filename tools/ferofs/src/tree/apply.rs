@@ -137,7 +137,12 @@ impl<'t> Applier<'t> {
         };
         let Some((directory, name)) = self.place(entry.path)? else {
             if entry.kind != Kind::Directory {
-                return refuse("its path is the root directory, but it is none");
+                // Runtimes pass over it, too.
+                let path = Quoted(entry.path);
+                self.note(format!(
+                    "entry {path} is left out: its path is the root directory, but it is none"
+                ));
+                return Ok(());
             }
             let root = self.tree.inode_of(NameId::ROOT);
             self.tree.inode_mut(root).attributes = attributes;
@@ -193,9 +198,9 @@ impl<'t> Applier<'t> {
             // Of a name like "user." the kernel would not know what is meant.
             let split = split.filter(|(_, rest)| !(rest.is_empty() && name.ends_with(b".")));
             let Some((prefix, rest)) = split else {
-                if self.left_out.insert(name.clone()) && self.left_out.len() <= MAX_NOTES {
+                if self.left_out.insert(name.clone()) {
                     let (name, path) = (Quoted(name), Quoted(entry.path));
-                    self.notes.push(format!(
+                    self.note(format!(
                         "extended attribute {name}, first seen at {path}, has no place in EROFS \
                          and is left out"
                     ));
@@ -224,6 +229,12 @@ impl<'t> Applier<'t> {
         let set = self.tree.xattrs_mut().set(xattrs)?;
         self.last_xattrs = (entry.xattrs.to_vec(), set);
         Ok(set)
+    }
+
+    fn note(&mut self, note: String) {
+        if self.notes.len() < MAX_NOTES {
+            self.notes.push(note);
+        }
     }
 
     fn symlink(&mut self, target: &[u8]) -> Result<Text, Refusal> {
@@ -296,6 +307,7 @@ impl<'t> Applier<'t> {
         let attributes = Attributes {
             mode: 0o755,
             mtime: None,
+            xattrs: XattrSet::NONE,
             ..owner
         };
         let inode = self.tree.add_inode(Inode {

@@ -253,6 +253,20 @@ impl Tree {
         path
     }
 
+    /// Whether a path from the root leads to a name, so that none of the directories above it was
+    /// taken out.
+    pub fn is_reachable(&self, name: NameId) -> bool {
+        let mut at = name;
+        while at != NameId::ROOT {
+            let parent = self.parent(at);
+            if self.lookup(parent, self.name_text(at)) != Some(at) {
+                return false;
+            }
+            at = parent;
+        }
+        true
+    }
+
     /// Whether a name refers to a directory.
     pub fn is_directory(&self, name: NameId) -> bool {
         self.inode(self.inode_of(name)).content == Content::Directory

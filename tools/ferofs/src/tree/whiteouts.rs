@@ -39,6 +39,8 @@ pub enum Problem {
     Full,
     /// The name of what is hidden, with this path, leaves no room for the prefix.
     TooLong(Vec<u8>),
+    /// What has this path hides no name, but its own directory or the one above.
+    Invalid(Vec<u8>),
 }
 
 impl From<Full> for Problem {
@@ -57,6 +59,10 @@ impl fmt::Display for Problem {
                     f,
                     "{path}: its name is too long for a whiteout called \".wh.\" and it"
                 )
+            }
+            Problem::Invalid(path) => {
+                let path = crate::text::Quoted(path);
+                write!(f, "{path}: a whiteout, expected a name behind \".wh.\"")
             }
         }
     }
@@ -81,10 +87,13 @@ enum Whiteout {
 ///
 /// # Errors
 ///
-/// When there is no room for what they become.
+/// When there is no room for what they become, or one of them hides no name.
 pub fn convert(tree: &mut Tree, form: Form) -> Result<(), Problem> {
     for whiteout in take(tree, form)? {
         match whiteout {
+            // Its directory was replaced by what came later.
+            Whiteout::Hidden(directory, ..) | Whiteout::Opaque(directory, _)
+                if !tree.is_reachable(directory) => {}
             Whiteout::Hidden(directory, name, attributes) => {
                 // What the layer itself has under that name is not meant, but what is in the
                 // directory of that name below is.
@@ -115,13 +124,29 @@ pub enum Meaning<'a> {
     Opaque,
     /// Nothing, and it is no file for others to see: AUFS keeps its own notes there.
     Nothing,
+    /// It has the form of a whiteout, but there is no name that it could hide.
+    Invalid,
 }
 
-/// What a file with this name says; `device` is whether it is a character device 0:0.
-pub fn meaning(name: &[u8], device: bool) -> Meaning<'_> {
+/// What has a name that may be that of a whiteout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// It is a character device 0:0.
+    Device,
+    /// It is a directory that the layer has no entry for, only for something in it.
+    Implied,
+    /// It is anything else.
+    Other,
+}
+
+/// What a file with this name says.
+pub fn meaning(name: &[u8], carrier: Carrier) -> Meaning<'_> {
+    let device = carrier == Carrier::Device;
     match name.strip_prefix(PREFIX) {
-        // No name can be empty, and these two are those of directories everywhere.
-        Some(b"" | b"." | b"..") => Meaning::File,
+        Some(_) if name != OPAQUE && name.starts_with(PRIVATE) => Meaning::Nothing,
+        // Only entries hide anything.
+        Some(_) if carrier == Carrier::Implied => Meaning::File,
+        Some(b"" | b"." | b"..") => Meaning::Invalid,
         Some(_) if name == OPAQUE => Meaning::Opaque,
         Some(_) if name.starts_with(PRIVATE) => Meaning::Nothing,
         Some(hidden) => Meaning::Hides(hidden),
@@ -131,14 +156,24 @@ pub fn meaning(name: &[u8], device: bool) -> Meaning<'_> {
 }
 
 /// Takes all whiteouts of both forms out of the tree, but for the devices that are to stay such.
-fn take(tree: &mut Tree, form: Form) -> Result<Vec<Whiteout>, Full> {
+fn take(tree: &mut Tree, form: Form) -> Result<Vec<Whiteout>, Problem> {
     let mut whiteouts = Vec::new();
-    for name in tree.live_names() {
+    let names = tree.live_names();
+    let mut inhabited = vec![false; tree.names.len()];
+    for name in &names {
+        inhabited[tree.parent(*name).0 as usize] = true;
+    }
+    for name in names {
         let inode = tree.inode(tree.inode_of(name));
         let attributes = inode.attributes;
         let text = tree.name_text(name);
         let directory = tree.parent(name);
-        match meaning(text, inode.content == Content::CharDevice(0, 0)) {
+        let carrier = match inode.content {
+            Content::CharDevice(0, 0) => Carrier::Device,
+            Content::Directory if attributes.mtime.is_none() => Carrier::Implied,
+            _ => Carrier::Other,
+        };
+        match meaning(text, carrier) {
             Meaning::File => {
                 if inode.content == Content::Directory {
                     opaque_directory(tree, name, &mut whiteouts)?;
@@ -146,11 +181,23 @@ fn take(tree: &mut Tree, form: Form) -> Result<Vec<Whiteout>, Full> {
                 continue;
             }
             Meaning::Hides(hidden) if form == Form::Overlay && hidden == text => continue,
+            // A directory may be a whiteout and yet have something in it.
+            Meaning::Hides(_) if form == Form::Aufs && inhabited[name.0 as usize] => continue,
             Meaning::Hides(hidden) => {
                 whiteouts.push(Whiteout::Hidden(directory, hidden.to_vec(), attributes));
+                if inhabited[name.0 as usize] {
+                    let inode = tree.inode_of(name);
+                    let attributes = &mut tree.inode_mut(inode).attributes;
+                    (attributes.mtime, attributes.xattrs) = (None, XattrSet::NONE);
+                    continue;
+                }
             }
             Meaning::Opaque => whiteouts.push(Whiteout::Opaque(directory, attributes)),
             Meaning::Nothing => {}
+            Meaning::Invalid if tree.is_reachable(name) => {
+                return Err(Problem::Invalid(tree.path(name)));
+            }
+            Meaning::Invalid => {}
         }
         tree.remove_name(name);
     }
