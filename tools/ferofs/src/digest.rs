@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
@@ -178,6 +179,60 @@ impl Drop for Background {
     }
 }
 
+/// Hashes files, several at once, each from its beginning to its end. `progress` is told now and then
+/// how many bytes of all of them are done. The results are in the order of the files.
+///
+/// # Errors
+///
+/// For each file those of reading it.
+pub fn hash_all(files: &[File], progress: &mut dyn FnMut(u64)) -> Vec<io::Result<Digest>> {
+    let states: Vec<State> = files.iter().map(|_| State::default()).collect();
+    let next = AtomicUsize::new(0);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let (sender, results) = mpsc::channel();
+    let mut digests: Vec<io::Result<Digest>> = files
+        .iter()
+        .map(|_| {
+            Err(io::Error::other(
+                "the hashing thread ended without a result",
+            ))
+        })
+        .collect();
+    thread::scope(|scope| {
+        for _ in 0..threads.min(files.len()) {
+            let sender = sender.clone();
+            let (next, states) = (&next, &states);
+            scope.spawn(move || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(file), Some(state)) = (files.get(index), states.get(index)) else {
+                        return;
+                    };
+                    drop(sender.send((index, hash(file, state))));
+                }
+            });
+        }
+        drop(sender);
+        loop {
+            match results.recv_timeout(Duration::from_millis(100)) {
+                Ok((index, digest)) => {
+                    if let Some(place) = digests.get_mut(index) {
+                        *place = digest;
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let done = states
+                        .iter()
+                        .map(|state| state.done.load(Ordering::Relaxed));
+                    progress(done.sum());
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    });
+    digests
+}
+
 fn hash(file: &File, state: &State) -> io::Result<Digest> {
     let mut sha = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
@@ -216,6 +271,28 @@ mod tests {
         for bad in ["", "sha256:", &empty[1..], &empty.replace('e', "x"), &signs] {
             assert_eq!(Digest::parse(bad), None);
         }
+    }
+
+    #[test]
+    fn files_are_hashed_in_any_order_and_given_in_theirs() {
+        let directory = std::env::temp_dir();
+        let path = directory.join(format!("ferofs-hash-all-{}", std::process::id()));
+        let (mut files, mut expected) = (Vec::new(), Vec::new());
+        for number in 0..20_usize {
+            let content = vec![number as u8; number * 70_000 % 1_000_000];
+            std::fs::write(&path, &content).unwrap();
+            files.push(File::open(&path).unwrap());
+            std::fs::remove_file(&path).unwrap();
+            expected.push(Digest::of(&content));
+        }
+        let found = hash_all(&files, &mut |_| {});
+        let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
+        assert_eq!(found, expected);
+        // What cannot be read is an error of that file only.
+        files.insert(1, File::open(&directory).unwrap());
+        let found = hash_all(&files, &mut |_| {});
+        assert!(found[0].is_ok() && found[1].is_err() && found[2].is_ok());
+        assert!(hash_all(&[], &mut |_| {}).is_empty());
     }
 
     #[test]

@@ -56,8 +56,18 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
+    if called_as("fsck.") {
+        return match parse::<commands::check::Fsck>() {
+            Ok(fsck) => commands::check::run_fsck(&fsck),
+            Err(code) if code == ExitCode::SUCCESS => code,
+            Err(_) => ExitCode::from(commands::check::USAGE),
+        };
+    }
     let arguments = match parse::<Arguments>() {
         Ok(arguments) => arguments,
+        Err(code) if code != ExitCode::SUCCESS && first_argument_is("check") => {
+            return ExitCode::from(commands::check::USAGE);
+        }
         Err(code) => return code,
     };
     match &arguments.command {
@@ -77,6 +87,12 @@ fn called_as(prefix: &str) -> bool {
     let program = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&program).file_name().unwrap_or_default();
     name.as_bytes().starts_with(prefix.as_bytes())
+}
+
+fn first_argument_is(name: &str) -> bool {
+    std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == name)
 }
 
 /// Reads the arguments, or says what is wrong with them, or what was asked for.

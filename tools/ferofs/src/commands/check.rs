@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! `ferofs check`: walks all of an image and says everything that is wrong.
+//! `ferofs check`: walks all of an image and says everything that is wrong; extracts it if wanted. The
+//! same as `fsck.ferofs`, with the options that fsck(8) knows.
 
 use super::complain;
+use super::json;
 use super::progress::Bar;
 use super::to_stdout;
-use ferofs::digest::Background;
+use clap::Parser;
 use ferofs::digest::Digest;
+use ferofs::digest::hash_all;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::inspect::Image;
 use ferofs::inspect::check::Problem;
+use ferofs::inspect::check::Report;
 use ferofs::inspect::check::check;
+use ferofs::inspect::check::open;
+use ferofs::inspect::contents::Contents;
+use ferofs::inspect::extract;
+use ferofs::inspect::extract::Extracted;
+use ferofs::mount::blobs;
 use ferofs::text::Quoted;
+use serde_json::json;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::io::Seek;
@@ -27,26 +37,51 @@ const GOOD: u8 = 0;
 const ERRORS: u8 = 4;
 /// The check itself failed.
 const FAILED: u8 = 8;
+/// The arguments are wrong.
+pub const USAGE: u8 = 16;
 
 /// Check an image, and optionally the tars that belong to it
 ///
 /// Says everything that is wrong, not just the first thing. The exit code is that of fsck(8): 0 if
-/// nothing is wrong, 4 if something is, 8 if the check failed, 2 for wrong arguments.
+/// nothing is wrong, 4 if something is, 8 if the check failed (also for what is no EROFS image at all,
+/// or has features that are not supported, such as compression), 16 for wrong arguments.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs check layer.erofs
       Check the image alone.
   ferofs check layer.erofs --device layer.tar
       Also check that no file's data is beyond the end of the tar.
-  ferofs check layer.erofs --device layer.tar --digest
-      Also compare the tar's sha256 with the one in the image.")]
+  ferofs check image.erofs --blobs /var/lib/blobs --digest
+      Also compare the sha256 of each tar with the one in the image.
+  ferofs check layer.erofs --device layer.tar --extract root
+      Also write all files into a directory.")]
 pub struct Arguments {
     /// A tar that has the files' data; repeat in the order of the image's device table
     #[arg(short, long, value_name = "TAR")]
     device: Vec<PathBuf>,
-    /// Compare the sha256 of each device with its tag
-    #[arg(long, requires = "device")]
+    /// A directory with tars called HEX, HEX.tar, sha256/HEX or blobs/sha256/HEX after their sha256;
+    /// may be repeated
+    #[arg(long, value_name = "DIR")]
+    blobs: Vec<PathBuf>,
+    /// Compare the sha256 of each device with its tag; several are read at once
+    #[arg(long, visible_alias = "verify")]
     digest: bool,
+    /// Write all files into this directory, if the image is sound: owner, mode, time, attributes,
+    /// devices, links and holes as they are in the image, as far as that is possible without root
+    #[arg(long, value_name = "DIR")]
+    extract: Option<PathBuf>,
+    /// Extract even if the directory is not empty, or the image has errors
+    #[arg(long, requires = "extract")]
+    force: bool,
+    /// Do not give extracted files the owners that the image has
+    #[arg(long, requires = "extract")]
+    no_same_owner: bool,
+    /// Write the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// Also say which devices no file has data in
+    #[arg(short, long)]
+    verbose: bool,
     /// Say nothing but errors
     #[arg(short, long)]
     quiet: bool,
@@ -55,11 +90,55 @@ pub struct Arguments {
     image: PathBuf,
 }
 
+/// Check an EROFS image
+///
+/// The same as `ferofs check`, with the options that fsck(8) passes. Nothing is ever repaired.
+#[derive(Parser)]
+#[command(
+    name = "fsck.ferofs",
+    version,
+    disable_version_flag = true,
+    after_help = "Examples:
+  fsck.ferofs layer.erofs
+      Check an image.
+  fsck -t ferofs /dev/vdb
+      The same for a device, by way of fsck(8)."
+)]
+pub struct Fsck {
+    /// Accepted and ignored: there is nothing to repair in what is read-only
+    #[arg(short, overrides_with_all = ["automatic", "preen", "yes", "no"])]
+    automatic: bool,
+    /// The same as -a
+    #[arg(short)]
+    preen: bool,
+    /// The same as -a
+    #[arg(short)]
+    yes: bool,
+    /// The same as -a
+    #[arg(short)]
+    no: bool,
+    /// Accepted and ignored: the image is always checked
+    #[arg(short = 'f')]
+    always: bool,
+    /// File descriptor for the progress; accepted and ignored
+    #[arg(short = 'C', value_name = "FD", allow_hyphen_values = true)]
+    progress: Option<i32>,
+    /// Show the version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+/// Checks for fsck(8).
+pub fn run_fsck(fsck: &Fsck) -> ExitCode {
+    run(&fsck.arguments)
+}
+
 /// Checks the image.
 pub fn run(arguments: &Arguments) -> ExitCode {
     match check_all(arguments) {
-        Ok(true) => ExitCode::from(GOOD),
-        Ok(false) => ExitCode::from(ERRORS),
+        Ok(code) => ExitCode::from(code),
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
             ExitCode::from(FAILED)
         }
@@ -70,64 +149,291 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Returns whether all is well.
-fn check_all(arguments: &Arguments) -> Result<bool> {
-    let image = match Image::open(&arguments.image) {
-        Ok(image) => image,
-        Err(Error::Format {
-            path,
-            source: source @ erofs_format::Error::Corrupt(_),
-        }) => {
-            complain(&format!("{}: {source}", path.display()));
-            return Ok(false);
+/// A device that was compared with its tag.
+struct Verdict {
+    number: usize,
+    path: PathBuf,
+    expected: Option<Digest>,
+    found: Digest,
+}
+
+impl Verdict {
+    fn is_good(&self) -> bool {
+        self.expected == Some(self.found)
+    }
+}
+
+/// Everything that was found.
+#[derive(Default)]
+struct Found {
+    report: Report,
+    verdicts: Vec<Verdict>,
+    extracted: Option<Extracted>,
+    /// What ended it early.
+    failure: Option<Error>,
+}
+
+impl Found {
+    fn errors(&self) -> u64 {
+        let verdicts = self.verdicts.iter().filter(|verdict| !verdict.is_good());
+        let problems = self.report.problems.len() as u64;
+        problems + self.report.more_problems + verdicts.count() as u64
+    }
+
+    fn code(&self) -> u8 {
+        match (self.errors(), &self.failure) {
+            (0, None) => GOOD,
+            (0, Some(_)) => FAILED,
+            // Bits, of which there may be several.
+            (_, None) => ERRORS,
+            (_, Some(_)) => ERRORS | FAILED,
         }
-        Err(error) => return Err(error),
-    };
+    }
+}
+
+/// Checks, shows what was found, and returns the exit code.
+fn check_all(arguments: &Arguments) -> Result<u8> {
+    let mut found = Found::default();
+    if let Err(error) = find(arguments, &mut found) {
+        match error {
+            // So wrong that it cannot even be opened.
+            Error::Format {
+                source: erofs_format::Error::Corrupt(corrupt),
+                ..
+            } if found.report.directories == 0 => found.report.problems.push(Problem {
+                path: None,
+                at: corrupt.at,
+                what: corrupt.what.to_string(),
+            }),
+            error => found.failure = Some(error),
+        }
+    }
+    show(arguments, &found)?;
+    Ok(found.code())
+}
+
+fn find(arguments: &Arguments, found: &mut Found) -> Result<()> {
+    let path = &arguments.image;
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let opened = open(path, Box::new(file))?;
+    found.report.problems = opened.problems;
+    found.report.warnings = opened.warnings;
+    let image = opened.image?;
     let count = usize::from(image.superblock().device_count());
     if arguments.device.len() > count {
-        let (path, given) = (arguments.image.display(), arguments.device.len());
+        let (path, given) = (path.display(), arguments.device.len());
         return Err(Error::Request(format!(
             "{path} has {count} devices, {given} are given"
         )));
     }
-    let mut sizes = Vec::new();
-    for path in &arguments.device {
-        let size = File::open(path).and_then(|mut file| file.seek(SeekFrom::End(0)));
-        sizes.push(size.map_err(Error::io("open", path))?);
-    }
-    let report = {
-        let mut bar = Bar::new(
-            "checking",
-            Some(image.superblock().inodes()),
-            arguments.quiet,
-        )
-        .counting();
-        check(&image, &sizes, &mut |done| bar.set(done))
-            .map_err(Error::io("read", &arguments.image))?
+    let devices = match arguments.blobs.is_empty() {
+        true => arguments.device.clone(),
+        false => {
+            let slots = image.devices()?;
+            let blobs = blobs::assign(path, &slots, &arguments.device, &arguments.blobs)?;
+            blobs.into_iter().map(|blob| blob.path).collect()
+        }
     };
-    let mut wrong = report.problems.len();
-    for problem in &report.problems {
+    if arguments.digest && devices.is_empty() && count > 0 {
+        let what = "--digest needs the devices: give them by --device or --blobs";
+        return Err(Error::Request(what.to_string()));
+    }
+    let mut files = Vec::new();
+    let mut sizes = Vec::new();
+    for device in &devices {
+        let mut file = File::open(device).map_err(Error::io("open", device))?;
+        sizes.push(
+            file.seek(SeekFrom::End(0))
+                .map_err(Error::io("read", device))?,
+        );
+        files.push(file);
+    }
+    let inodes = image.superblock().inodes();
+    let mut bar = Bar::new("checking", Some(inodes), arguments.quiet).counting();
+    let walked = check(&image, &sizes, &mut |done| bar.set(done));
+    drop(bar);
+    let report = walked.map_err(Error::io("read", path))?;
+    let before = std::mem::replace(&mut found.report, report);
+    found.report.problems.splice(0..0, before.problems);
+    found.report.warnings.splice(0..0, before.warnings);
+    if arguments.digest {
+        digests(arguments, &image, &devices, &files, &sizes, found)?;
+    }
+    if let Some(target) = &arguments.extract {
+        write_files(arguments, &image, devices, files, target, found)?;
+    }
+    Ok(())
+}
+
+/// Compares each device with its tag.
+fn digests(
+    arguments: &Arguments,
+    image: &Image,
+    paths: &[PathBuf],
+    files: &[File],
+    sizes: &[u64],
+    found: &mut Found,
+) -> Result<()> {
+    let total = sizes.iter().sum();
+    let mut bar = Bar::new("hashing", Some(total), arguments.quiet);
+    let digests = hash_all(files, &mut |done| bar.set(done));
+    drop(bar);
+    let slots = image.devices()?;
+    for (index, ((slot, path), digest)) in slots.iter().zip(paths).zip(digests).enumerate() {
+        found.verdicts.push(Verdict {
+            number: index + 1,
+            path: path.clone(),
+            expected: blobs::tag(slot),
+            found: digest.map_err(Error::io("read", path))?,
+        });
+    }
+    Ok(())
+}
+
+fn write_files(
+    arguments: &Arguments,
+    image: &Image,
+    devices: Vec<PathBuf>,
+    files: Vec<File>,
+    target: &Path,
+    found: &mut Found,
+) -> Result<()> {
+    if found.errors() > 0 && !arguments.force {
+        let what = "nothing is extracted, because of the errors; --force does it anyway";
+        return Err(Error::Request(what.to_string()));
+    }
+    let (count, given) = (image.superblock().device_count(), devices.len());
+    if given != 0 && given != usize::from(count) {
+        let path = image.path().display();
+        return Err(Error::Request(format!(
+            "{path} has {count} devices, {given} are given"
+        )));
+    }
+    let blobs = devices.into_iter().zip(files).collect();
+    let contents = Contents::of(image, blobs)?;
+    let options = extract::Options {
+        force: arguments.force,
+        no_owner: arguments.no_same_owner,
+    };
+    let inodes = image.superblock().inodes();
+    let mut bar = Bar::new("extracting", Some(inodes), arguments.quiet).counting();
+    let extracted = extract::extract(&contents, target, options, &mut |done| bar.set(done))?;
+    drop(bar);
+    found.extracted = Some(extracted);
+    Ok(())
+}
+
+fn show(arguments: &Arguments, found: &Found) -> Result<()> {
+    if arguments.json {
+        return to_stdout(|out| writeln!(out, "{:#}", document(arguments, found)));
+    }
+    let image = arguments.image.display();
+    for problem in &found.report.problems {
         complain(&describe(&arguments.image, problem));
     }
-    if arguments.digest {
-        wrong += digests(arguments, &image)?;
+    if found.report.more_problems > 0 {
+        complain(&format!("{image}: and {} more", found.report.more_problems));
     }
     if !arguments.quiet {
-        let (files, directories) = (report.files, report.directories);
-        let errors = match wrong {
-            0 => "no errors".to_string(),
-            1 => "1 error".to_string(),
-            count => format!("{count} errors"),
-        };
-        let path = arguments.image.display();
-        to_stdout(|out| {
-            writeln!(
-                out,
-                "{path}: {directories} directories, {files} other files, {errors}"
-            )
-        })?;
+        for warning in &found.report.warnings {
+            let warning = describe(&arguments.image, warning);
+            complain(&format!("warning: {warning}"));
+        }
     }
-    Ok(wrong == 0)
+    for verdict in found.verdicts.iter().filter(|verdict| !verdict.is_good()) {
+        let (path, found) = (verdict.path.display(), verdict.found);
+        complain(&match verdict.expected {
+            Some(expected) => {
+                format!("{path}: its sha256 is {found}, the image expects {expected}")
+            }
+            None => format!("{path}: the image does not have its sha256"),
+        });
+    }
+    for note in found
+        .extracted
+        .iter()
+        .flat_map(|extracted| &extracted.notes)
+    {
+        complain(note);
+    }
+    if let Some(failure) = &found.failure {
+        complain(&failure.to_string());
+    }
+    // What could not be opened has no counts.
+    if arguments.quiet || found.report.directories == 0 {
+        return Ok(());
+    }
+    let errors = match found.errors() {
+        0 => "no errors".to_string(),
+        1 => "1 error".to_string(),
+        count => format!("{count} errors"),
+    };
+    let (files, directories) = (found.report.files, found.report.directories);
+    to_stdout(|out| {
+        if arguments.verbose {
+            for number in &found.report.unused_devices {
+                writeln!(out, "{image}: no file has data in device {number}")?;
+            }
+            for verdict in found.verdicts.iter().filter(|verdict| verdict.is_good()) {
+                let (path, digest) = (verdict.path.display(), verdict.found);
+                writeln!(out, "{path}: its sha256 is {digest}, as the image expects")?;
+            }
+        }
+        writeln!(
+            out,
+            "{image}: {directories} directories, {files} other files, {errors}"
+        )
+    })
+}
+
+/// The result as JSON; Documentation/tools.md describes it.
+fn document(arguments: &Arguments, found: &Found) -> serde_json::Value {
+    let problems = |list: &[Problem]| -> Vec<serde_json::Value> {
+        list.iter()
+            .map(|problem| {
+                json!({
+                    "offset": problem.at,
+                    "path": problem.path.as_deref().map(json::text),
+                    "message": problem.what,
+                })
+            })
+            .collect()
+    };
+    let verdicts: Vec<_> = found
+        .verdicts
+        .iter()
+        .map(|verdict| {
+            json!({
+                "device": verdict.number,
+                "file": json::path(&verdict.path),
+                "expected": verdict.expected.map(|digest| digest.to_string()),
+                "found": verdict.found.to_string(),
+                "good": verdict.is_good(),
+            })
+        })
+        .collect();
+    let extracted = found.extracted.as_ref().map(|extracted| {
+        json!({
+            "directories": extracted.directories,
+            "files": extracted.files,
+            "notes": extracted.notes,
+        })
+    });
+    let report = &found.report;
+    json!({
+        "image": json::path(&arguments.image),
+        "exit_code": found.code(),
+        "failure": found.failure.as_ref().map(Error::to_string),
+        "directories": report.directories,
+        "files": report.files,
+        "data": report.data,
+        "errors": problems(&report.problems),
+        "more_errors": report.more_problems,
+        "warnings": problems(&report.warnings),
+        "unused_devices": report.unused_devices,
+        "digests": verdicts,
+        "extracted": extracted,
+    })
 }
 
 fn describe(image: &Path, problem: &Problem) -> String {
@@ -137,35 +443,4 @@ fn describe(image: &Path, problem: &Problem) -> String {
         Some(path) => format!("{image}: at offset {at}: {}: {what}", Quoted(path)),
         None => format!("{image}: at offset {at}: {what}"),
     }
-}
-
-/// Compares each device with its tag; returns how many are not what their tag says.
-fn digests(arguments: &Arguments, image: &Image) -> Result<usize> {
-    let mut wrong = 0;
-    for (slot, path) in image.devices()?.iter().zip(&arguments.device) {
-        let tag = String::from_utf8_lossy(slot.name()).into_owned();
-        let Some(expected) = Digest::parse(&tag) else {
-            complain(&format!(
-                "{}: the image does not have its sha256",
-                path.display()
-            ));
-            wrong += 1;
-            continue;
-        };
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let size = file.metadata().map_err(Error::io("read", path))?.len();
-        let mut bar = Bar::new("hashing", Some(size), arguments.quiet);
-        let found = Background::spawn(file)
-            .wait(|done| bar.set(done))
-            .map_err(Error::io("read", path))?;
-        drop(bar);
-        if found != expected {
-            let path = path.display();
-            complain(&format!(
-                "{path}: its sha256 is {found}, the image expects {expected}"
-            ));
-            wrong += 1;
-        }
-    }
-    Ok(wrong)
 }

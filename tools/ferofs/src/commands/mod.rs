@@ -6,6 +6,7 @@ pub mod build;
 pub mod cat;
 pub mod check;
 pub mod dump;
+pub mod json;
 pub mod ls;
 pub mod merge;
 pub mod mkfs;

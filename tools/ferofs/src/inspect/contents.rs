@@ -7,24 +7,41 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::mount::blobs;
 use crate::text::Quoted;
+use erofs_format::Extent;
 use erofs_format::FileKind;
-use erofs_format::Metadata;
+use erofs_format::Inode;
 use erofs_format::Source;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// Data is copied in pieces of this size.
 const PIECE: u64 = 256 << 10;
 
+/// A part of a file's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Bytes.
+    Data(&'a [u8]),
+    /// So many zeros, which are nowhere.
+    Hole(u64),
+}
+
 /// An image with its blobs.
 pub struct Contents<'a> {
     image: &'a Image,
-    own: File,
     blobs: Vec<(PathBuf, File)>,
     /// Where each device starts in the image's own file, if it is there.
     flat: Vec<Option<u64>>,
+}
+
+/// Where data is.
+enum Place<'a> {
+    Nowhere,
+    Image(u64),
+    Blob(&'a Path, &'a File, u64),
 }
 
 impl<'a> Contents<'a> {
@@ -48,18 +65,50 @@ impl<'a> Contents<'a> {
                 "{path} has {count} devices, {given} are given"
             )));
         }
+        Self::of(image, open)
+    }
+
+    /// The same with blobs that are open already: one for each slot, or none.
+    ///
+    /// # Errors
+    ///
+    /// When the device table cannot be read.
+    pub fn of(image: &'a Image, blobs: Vec<(PathBuf, File)>) -> Result<Self> {
         let block = u64::from(image.superblock().block_size());
-        let own = File::open(path).map_err(Error::io("open", path))?;
         let start = |slot: &erofs_format::DeviceSlot| {
             let start = slot.uniaddr.saturating_mul(block);
-            (start > 0 && start < image.file().size()).then_some(start)
+            (start > 0 && start < image.size()).then_some(start)
         };
-        Ok(Contents {
-            image,
-            own,
-            blobs: open,
-            flat: slots.iter().map(start).collect(),
-        })
+        let flat = image.devices()?.iter().map(start).collect();
+        Ok(Contents { image, blobs, flat })
+    }
+
+    /// The image.
+    pub fn image(&self) -> &'a Image {
+        self.image
+    }
+
+    /// Whether the data of an extent can be read, as far as is known without trying.
+    pub fn has(&self, extent: &Extent) -> bool {
+        self.place(extent).is_some()
+    }
+
+    fn place(&self, extent: &Extent) -> Option<Place<'_>> {
+        match extent.source {
+            Source::Hole => Some(Place::Nowhere),
+            Source::Metadata { pos } | Source::Device { id: 0, pos } => Some(Place::Image(pos)),
+            Source::Device { id, pos } => {
+                let index = usize::from(id) - 1;
+                let flat = self.flat.get(index).copied().flatten();
+                match (self.blobs.get(index), flat) {
+                    (Some((path, file)), _) => Some(Place::Blob(path, file, pos)),
+                    (None, Some(start)) if self.blobs.is_empty() => {
+                        Some(Place::Image(start.saturating_add(pos)))
+                    }
+                    _ => None,
+                }
+            }
+        }
     }
 
     /// Gives the data of the regular file with a path to `write`, piece by piece.
@@ -73,10 +122,7 @@ impl<'a> Contents<'a> {
         write: &mut dyn FnMut(&[u8]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let inode = self.image.find(path)?;
-        let refuse = |what: &str| {
-            let (image, path) = (self.image.path().display(), Quoted(path));
-            Error::Request(format!("{image}: {path}: {what}"))
-        };
+        let refuse = |what: &str| self.refuse(path, what);
         match inode.kind() {
             FileKind::Regular => {}
             FileKind::Directory => return Err(refuse("a directory").into()),
@@ -87,52 +133,92 @@ impl<'a> Contents<'a> {
             }
             _ => return Err(refuse("not a regular file").into()),
         }
-        let mut buffer = vec![0; PIECE as usize];
-        for extent in self.image.extents(&inode) {
+        let zeros = vec![0; PIECE as usize];
+        self.read(&inode, path, &mut |piece| match piece {
+            Piece::Data(bytes) => write(bytes),
+            Piece::Hole(mut len) => {
+                while len > 0 {
+                    let now = len.min(PIECE);
+                    write(zeros.get(..now as usize).unwrap_or_default())?;
+                    len -= now;
+                }
+                Ok(())
+            }
+        })
+    }
+
+    fn refuse(&self, path: &[u8], what: &str) -> Error {
+        let (image, path) = (self.image.path().display(), Quoted(path));
+        Error::Request(format!("{image}: {path}: {what}"))
+    }
+
+    /// Gives the data of a regular file, which messages call `path`, to `take`, piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or `take` fails.
+    pub fn read<E: From<Error>>(
+        &self,
+        inode: &Inode,
+        path: &[u8],
+        take: &mut dyn FnMut(Piece<'_>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let mut buffer = vec![0; PIECE.min(inode.size()) as usize];
+        for extent in self.image.extents(inode) {
             let extent = extent?;
-            let place = match extent.source {
-                Source::Hole => None,
-                Source::Metadata { pos } | Source::Device { id: 0, pos } => {
-                    Some((self.image.path(), &self.own, pos))
-                }
-                Source::Device { id, pos } => {
-                    let index = usize::from(id) - 1;
-                    let flat = self.flat.get(index).copied().flatten();
-                    match (self.blobs.get(index), flat) {
-                        (Some((path, file)), _) => Some((path.as_path(), file, pos)),
-                        (None, Some(start)) if self.blobs.is_empty() => {
-                            let path = self.image.path();
-                            Some((path, &self.own, start.saturating_add(pos)))
-                        }
-                        _ => {
-                            let what = format!("its data is in device {id}, which is not given");
-                            return Err(refuse(&what).into());
-                        }
+            let Some(place) = self.place(&extent) else {
+                let what = match extent.source {
+                    Source::Device { id, .. } => {
+                        format!("its data is in device {id}, which is not given")
                     }
-                }
+                    _ => "its data is nowhere".to_string(),
+                };
+                return Err(self.refuse(path, &what).into());
             };
-            if place.is_none() {
-                buffer.fill(0);
+            if let Place::Nowhere = place {
+                take(Piece::Hole(extent.len))?;
+                continue;
             }
             let mut done = 0;
             while done < extent.len {
                 let len = PIECE.min(extent.len - done);
                 let piece = buffer.get_mut(..len as usize).unwrap_or_default();
-                if let Some((path, file, pos)) = place {
-                    let read = file.read_exact_at(piece, pos.saturating_add(done));
-                    read.map_err(|source| match source.kind() {
-                        ErrorKind::UnexpectedEof => {
-                            let (path, end) = (path.display(), pos.saturating_add(extent.len));
-                            let what = format!("its data is at {pos} to {end} of {path}");
-                            refuse(&format!("{what}, which is shorter"))
-                        }
-                        _ => Error::io("read", path)(source),
-                    })?;
-                }
-                write(piece)?;
+                self.fill(piece, &place, done, extent.len, path)?;
+                take(Piece::Data(piece))?;
                 done += len;
             }
         }
         Ok(())
+    }
+
+    /// Reads what is at `done` of an extent.
+    fn fill(
+        &self,
+        piece: &mut [u8],
+        place: &Place<'_>,
+        done: u64,
+        len: u64,
+        path: &[u8],
+    ) -> Result<()> {
+        let (name, pos, read) = match place {
+            Place::Nowhere => return Ok(()),
+            Place::Image(pos) => {
+                let at = pos.saturating_add(done);
+                let read = self.image.file().read_exact_at(piece, at);
+                (self.image.path(), *pos, read)
+            }
+            Place::Blob(name, file, pos) => {
+                let read = file.read_exact_at(piece, pos.saturating_add(done));
+                (*name, *pos, read)
+            }
+        };
+        read.map_err(|source| match source.kind() {
+            ErrorKind::UnexpectedEof => {
+                let (name, end) = (name.display(), pos.saturating_add(len));
+                let what = format!("its data is at {pos} to {end} of {name}");
+                self.refuse(path, &format!("{what}, which is shorter"))
+            }
+            _ => Error::io("read", name)(source),
+        })
     }
 }

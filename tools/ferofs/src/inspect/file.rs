@@ -38,6 +38,15 @@ impl ImageFile {
         })
     }
 
+    /// Fills `buf` with the bytes from `pos` on, without keeping them.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading, and when there are fewer bytes.
+    pub fn read_exact_at(&self, buf: &mut [u8], pos: u64) -> io::Result<()> {
+        self.bytes.read_exact_at(buf, pos)
+    }
+
     fn piece(&self, number: u64) -> io::Result<Rc<[u8]>> {
         let mut pieces = self.pieces.borrow_mut();
         let index = (number % PLACES as u64) as usize;

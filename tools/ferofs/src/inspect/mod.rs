@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod contents;
+pub mod extract;
 mod file;
 
 use crate::error::Error;
@@ -17,6 +18,7 @@ use erofs_format::DirEntry;
 use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Inode;
+use erofs_format::Metadata;
 use erofs_format::Superblock;
 use erofs_format::Xattr;
 use erofs_format::ondisk;
@@ -123,6 +125,30 @@ impl Image {
     /// Its superblock.
     pub fn superblock(&self) -> &Superblock {
         &self.superblock
+    }
+
+    /// Its size in bytes, with all that lies behind it in the same file.
+    pub fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    /// The image's bytes from `pos` on, up to `len` of them: fewer only at its end.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    pub fn read(&self, pos: u64, len: usize) -> std::io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        while all.len() < len {
+            let bytes = self.file.bytes(pos.saturating_add(all.len() as u64))?;
+            let wanted = len - all.len();
+            let piece = bytes.get(..wanted).unwrap_or(&bytes);
+            if piece.is_empty() {
+                break;
+            }
+            all.extend_from_slice(piece);
+        }
+        Ok(all)
     }
 
     /// Adds to an error which image it is about.

@@ -4,22 +4,41 @@
 //!
 //! What cannot be read as the format says is found by the format crate, which this walks all of
 //! the image with; the rest is about things that are right by themselves and wrong together:
-//! directories in a circle, wrong link counts, data beyond the end of its device. Checking goes on
-//! behind an error as far as it makes sense.
+//! directories in a circle, wrong link counts, data beyond the end of its device, structures on top
+//! of each other. Checking goes on behind an error as far as it makes sense.
+//!
+//! [`open`] opens an image whose superblock may be wrong, [`check`] walks it. What is strange but
+//! changes nothing for a reader is a warning.
+
+mod directory;
+mod regions;
+mod superblock;
+mod xattrs;
 
 use super::Image;
 use super::Name;
 use super::ReadError;
 use crate::text::Quoted;
 use erofs_format::DeviceSlot;
-use erofs_format::DirEntry;
 use erofs_format::FileKind;
 use erofs_format::Inode;
+use erofs_format::Layout;
 use erofs_format::Metadata;
 use erofs_format::Source;
 use erofs_format::ondisk;
+use regions::Region;
+use regions::Use;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io;
+
+pub use superblock::Opened;
+pub use superblock::open;
+
+/// How many problems are kept, and as many warnings. Those beyond are only counted: a broken image can
+/// have any number.
+const KEPT: usize = 10_000;
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +54,14 @@ pub struct Problem {
 /// What a check found.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Everything that is wrong, in the order it was found.
+    /// Everything that is wrong, by its offset; at most 10,000 of them.
     pub problems: Vec<Problem>,
+    /// How many more were found.
+    pub more_problems: u64,
+    /// What is strange and harmless; at most 10,000.
+    pub warnings: Vec<Problem>,
+    /// Numbers of the devices, counted from 1, that no file has data in.
+    pub unused_devices: Vec<u16>,
     /// Directories that were walked.
     pub directories: u64,
     /// Other files with a name, each counted once.
@@ -77,6 +102,10 @@ pub fn check(image: &Image, sizes: &[u64], progress: &mut dyn FnMut(u64)) -> io:
         report: Report::default(),
         known: HashMap::new(),
         waiting: Vec::new(),
+        regions: Vec::new(),
+        shared: HashSet::new(),
+        used: BTreeSet::new(),
+        spent: 0,
     };
     checker.run(progress)?;
     Ok(checker.report)
@@ -92,9 +121,30 @@ struct Checker<'a> {
     known: HashMap<u64, Known>,
     /// Directories yet to be walked.
     waiting: Vec<Inode>,
+    /// What is where in the image.
+    regions: Vec<Region>,
+    /// Where the shared attributes are that were seen.
+    shared: HashSet<u64>,
+    /// Devices that files have data in.
+    used: BTreeSet<u16>,
+    /// Bytes of tables, directories and attributes that were looked at.
+    spent: u64,
 }
 
 impl Checker<'_> {
+    /// Takes from what may be looked at: every byte of the image once. Only structures on top of each
+    /// other need more, and would take for ever. False if there is not as much left.
+    fn spend(&mut self, bytes: u64, inode: &Inode, what: &str) -> io::Result<bool> {
+        let spent = self.spent.saturating_add(bytes);
+        if spent > self.image.file().size() {
+            let what = format!("its {what} are not looked at, as others lie in the same place");
+            self.problem_of(inode, what);
+            return Ok(false);
+        }
+        self.spent = spent;
+        Ok(true)
+    }
+
     /// The path of an inode that is known.
     fn path(&self, nid: u64) -> Vec<u8> {
         let mut parts = Vec::new();
@@ -130,11 +180,42 @@ impl Checker<'_> {
     }
 
     fn problem(&mut self, path: Option<Vec<u8>>, at: u64, what: impl Into<String>) {
-        self.report.problems.push(Problem {
-            path,
-            at,
-            what: what.into(),
-        });
+        if self.report.problems.len() >= KEPT {
+            self.report.more_problems += 1;
+            return;
+        }
+        let what = what.into();
+        self.report.problems.push(Problem { path, at, what });
+    }
+
+    fn warning(&mut self, path: Option<Vec<u8>>, at: u64, what: impl Into<String>) {
+        if self.report.warnings.len() < KEPT {
+            let what = what.into();
+            self.report.warnings.push(Problem { path, at, what });
+        }
+    }
+
+    /// Adds a problem of an inode that has a name.
+    fn problem_of(&mut self, inode: &Inode, what: impl Into<String>) {
+        if self.report.problems.len() >= KEPT {
+            self.report.more_problems += 1;
+            return;
+        }
+        self.problem(Some(self.path(inode.nid())), inode.pos(), what);
+    }
+
+    fn warning_of(&mut self, inode: &Inode, what: impl Into<String>) {
+        if self.report.warnings.len() < KEPT {
+            self.warning(Some(self.path(inode.nid())), inode.pos(), what);
+        }
+    }
+
+    /// Takes in what could not be read of an inode that has a name.
+    fn failed_at(&mut self, inode: &Inode, error: ReadError) -> io::Result<()> {
+        // Paths are not for free.
+        let kept = self.report.problems.len() < KEPT;
+        let path = kept.then(|| self.path(inode.nid()));
+        self.failed(path, inode.pos(), error)
     }
 
     /// Takes in what could not be read: a problem of the image, unless the file itself failed.
@@ -142,7 +223,12 @@ impl Checker<'_> {
         match error {
             ReadError::Io(error) => return Err(error),
             ReadError::Corrupt(corrupt) => self.problem(path, corrupt.at, corrupt.what),
-            other => self.problem(path, at, other.to_string()),
+            // An image with compressed data says so in its superblock, and is not checked at all.
+            ReadError::Unsupported(feature) => {
+                let what = format!("{} ({:#x}) makes no sense here", feature.name, feature.bits);
+                self.problem(path, feature.at, what);
+            }
+            ReadError::NotErofs => self.problem(path, at, ReadError::NotErofs.to_string()),
         }
         Ok(())
     }
@@ -152,6 +238,7 @@ impl Checker<'_> {
         let superblock = image.superblock();
         self.image_size();
         self.device_table()?;
+        self.prefixes()?;
         match superblock.root(image.file()) {
             Ok(root) => {
                 self.root = root.nid();
@@ -160,7 +247,7 @@ impl Checker<'_> {
                     name: Box::default(),
                 };
                 self.known.insert(root.nid(), known(&root, place));
-                self.xattrs(&root)?;
+                self.inode(&root)?;
                 self.waiting.push(root);
             }
             Err(error) => self.failed(Some(b"/".to_vec()), ondisk::SUPER_OFFSET, error)?,
@@ -171,7 +258,50 @@ impl Checker<'_> {
             progress(self.report.directories + self.report.files);
         }
         self.links();
+        self.overlaps();
+        let devices = 1..=self.image.superblock().device_count();
+        self.report.unused_devices = devices.filter(|id| !self.used.contains(id)).collect();
+        self.report.problems.sort_by_key(|problem| problem.at);
+        self.report.warnings.sort_by_key(|problem| problem.at);
         Ok(())
+    }
+
+    /// Finds what lies on top of something else.
+    fn overlaps(&mut self) {
+        let mut found = Vec::new();
+        regions::overlaps(std::mem::take(&mut self.regions), &mut |region, other| {
+            // The parts of an inode that lie one behind the other are one.
+            let again = found
+                .last()
+                .is_some_and(|(last, before): &(Region, Region)| {
+                    (last.nid, last.usage, before) == (region.nid, region.usage, other)
+                });
+            if !again {
+                found.push((*region, *other));
+            }
+        });
+        for (region, other) in found.iter().take(KEPT) {
+            let path = (region.nid != 0).then(|| self.path(region.nid));
+            let what = match region.usage {
+                Use::Superblock => "the superblock",
+                Use::DeviceTable => "the device table",
+                Use::SharedXattr => "a shared attribute",
+                Use::Inode => "the inode",
+                Use::Directory => "the directory",
+                Use::Data => "its data",
+            };
+            let (start, end) = (other.start, other.end);
+            let other = match other.usage {
+                Use::Superblock => "the superblock".to_string(),
+                Use::DeviceTable => "the device table".to_string(),
+                Use::SharedXattr => "a shared attribute".to_string(),
+                Use::Inode => format!("the inode of {}", Quoted(&self.path(other.nid))),
+                Use::Directory => format!("the directory {}", Quoted(&self.path(other.nid))),
+                Use::Data => format!("data of {}", Quoted(&self.path(other.nid))),
+            };
+            let what = format!("{what} begins within {other}, which is at {start} to {end}");
+            self.problem(path, region.start, what);
+        }
     }
 
     fn image_size(&mut self) {
@@ -184,6 +314,19 @@ impl Checker<'_> {
             let what = format!("the superblock counts {stated} bytes, the image has {found}");
             self.problem(None, ondisk::SUPER_OFFSET, what);
         }
+        let mut region = |start: u64, size: u64, usage| {
+            let end = start.saturating_add(size);
+            self.regions.push(Region {
+                start,
+                end,
+                usage,
+                nid: 0,
+            });
+        };
+        let size = u64::from(superblock.size());
+        region(ondisk::SUPER_OFFSET, size, Use::Superblock);
+        let slots = u64::from(superblock.device_count()) * ondisk::DEVICE_SLOT_SIZE;
+        region(superblock.device_table_pos(), slots, Use::DeviceTable);
     }
 
     fn device_table(&mut self) -> io::Result<()> {
@@ -202,6 +345,14 @@ impl Checker<'_> {
                     u64::MAX
                 }
             };
+            let slot = self.image.read(at, ondisk::DEVICE_SLOT_SIZE as usize)?;
+            if slot
+                .get(76..)
+                .is_some_and(|reserved| reserved.iter().any(|byte| *byte != 0))
+            {
+                let what = format!("reserved bytes of device slot {} are not zero", index + 1);
+                self.warning(None, at, what);
+            }
             let Some(found) = self.sizes.get(usize::from(index)).copied() else {
                 self.devices.push(size);
                 continue;
@@ -226,6 +377,14 @@ impl Checker<'_> {
     fn flat_addresses(&mut self, mut slots: Vec<(u16, DeviceSlot)>) {
         slots.retain(|(_, slot)| slot.uniaddr != 0 && slot.blocks != 0);
         slots.sort_by_key(|(_, slot)| slot.uniaddr);
+        let own = self.image.superblock().blocks();
+        if let Some((index, slot)) = slots.first() {
+            if slot.uniaddr < own {
+                let number = index + 1;
+                let what = format!("device {number} overlaps the image in flat addresses");
+                self.problem(None, self.slot_position(*index), what);
+            }
+        }
         for pair in slots.windows(2) {
             let [(first, before), (second, after)] = pair else {
                 continue;
@@ -288,32 +447,6 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// The names in a directory, leaving out what cannot be read.
-    fn list(&mut self, directory: &Inode) -> io::Result<Vec<Name>> {
-        let image = self.image;
-        let superblock = image.superblock();
-        let block = u64::from(superblock.block_size());
-        let mut names = Vec::new();
-        let mut pos = 0;
-        loop {
-            let mut last = pos;
-            let mut emit = |entry: &DirEntry<'_>| {
-                names.push(Name::from(entry));
-                last = entry.next;
-                true
-            };
-            let Err(error) = directory.read_dir(superblock, image.file(), pos, &mut emit) else {
-                return Ok(names);
-            };
-            self.failed(Some(self.path(directory.nid())), directory.pos(), error)?;
-            // The rest of the block cannot be trusted.
-            pos = (last / block).saturating_add(1).saturating_mul(block);
-            if pos >= directory.size() {
-                return Ok(names);
-            }
-        }
-    }
-
     /// Checks what a name refers to; returns whether that is a directory.
     fn entry(&mut self, directory: &Inode, name: &Name) -> io::Result<bool> {
         let image = self.image;
@@ -328,7 +461,11 @@ impl Checker<'_> {
             self.file_type(&place, at, name, kind);
             if kind == FileKind::Directory {
                 let first = self.path(name.nid);
-                let what = format!("the directory {} has this second name", Quoted(&first));
+                let first = Quoted(&first);
+                let what = match self.is_above(name.nid, directory.nid()) {
+                    true => format!("it is the directory {first}, and in it: a circle"),
+                    false => format!("the directory {first} has this second name"),
+                };
                 self.problem_at(&place, at, what);
             }
             return Ok(kind == FileKind::Directory);
@@ -342,14 +479,54 @@ impl Checker<'_> {
         };
         self.file_type(&place, at, name, inode.kind());
         self.known.insert(name.nid, known(&inode, place));
-        self.data(&inode)?;
-        self.xattrs(&inode)?;
+        self.inode(&inode)?;
         if inode.kind() == FileKind::Directory {
             self.waiting.push(inode);
             return Ok(true);
         }
         self.report.files += 1;
         Ok(false)
+    }
+
+    /// Whether a directory is another one, or above it.
+    fn is_above(&self, above: u64, nid: u64) -> bool {
+        let mut at = nid;
+        while at != above {
+            match self.known.get(&at).filter(|_| at != self.root) {
+                Some(known) => at = known.place.directory,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Checks what an inode has by itself: reserved bytes, place, data, attributes.
+    fn inode(&mut self, inode: &Inode) -> io::Result<()> {
+        let image = self.image;
+        let size = xattrs::inode_size(inode);
+        let bytes = image.read(inode.pos(), size as usize)?;
+        let reserved = match inode.is_extended() {
+            true => 48..64,
+            false => 28..32,
+        };
+        let is_set = |range| -> bool {
+            let reserved: Option<&[u8]> = bytes.get::<std::ops::Range<usize>>(range);
+            reserved.is_some_and(|reserved| reserved.iter().any(|byte| *byte != 0))
+        };
+        let chunks = matches!(inode.layout(), Layout::Chunks { .. });
+        if is_set(reserved) || (chunks && is_set(18..20)) {
+            self.warning_of(inode, "reserved bytes of its inode are not zero");
+        }
+        let head = size.saturating_add(u64::from(inode.xattr_size()));
+        let start = inode.pos();
+        self.regions.push(Region {
+            start,
+            end: start.saturating_add(head),
+            usage: Use::Inode,
+            nid: inode.nid(),
+        });
+        self.data(inode)?;
+        self.xattrs(inode)
     }
 
     fn file_type(&mut self, place: &Place, at: u64, name: &Name, kind: FileKind) {
@@ -374,17 +551,77 @@ impl Checker<'_> {
         if inode.kind() == FileKind::Regular {
             self.report.data = self.report.data.saturating_add(inode.size());
         }
+        let directory = inode.kind() == FileKind::Directory;
+        let (usage, nid) = match directory {
+            true => (Use::Directory, inode.nid()),
+            false => (Use::Data, inode.nid()),
+        };
+        if directory && !self.spend(inode.size(), inode, "blocks")? {
+            return Ok(());
+        }
+        if let Layout::Chunks {
+            table,
+            chunk_bits,
+            indexes,
+            ..
+        } = inode.layout()
+        {
+            let chunks = (u128::from(inode.size())).div_ceil(1 << chunk_bits);
+            let entry: u128 = if indexes { 8 } else { 4 };
+            // The table lies within the image.
+            let size = u64::try_from(chunks * entry).unwrap_or(u64::MAX);
+            let end = table.saturating_add(size);
+            self.regions.push(Region {
+                start: table,
+                end,
+                usage: Use::Inode,
+                nid,
+            });
+            if !self.spend(size, inode, "chunks")? {
+                return Ok(());
+            }
+        }
         let mut offset = 0;
         while offset < inode.size() {
             let extent = match inode.extent(image.superblock(), image.file(), offset) {
                 Ok(extent) if extent.len > 0 => extent,
                 Ok(_) => break,
                 Err(error) => {
-                    return self.failed(Some(self.path(inode.nid())), inode.pos(), error);
+                    self.failed_at(inode, error)?;
+                    // The other chunks may be sound.
+                    match inode.layout() {
+                        Layout::Chunks { chunk_bits, .. } => {
+                            offset = ((offset >> chunk_bits) + 1) << chunk_bits;
+                            continue;
+                        }
+                        _ => break,
+                    }
                 }
             };
-            if let Source::Device { id, pos } = extent.source {
-                self.bounds(inode, offset, id, pos, extent.len);
+            match extent.source {
+                Source::Device { id, pos } => {
+                    self.bounds(inode, offset, id, pos, extent.len);
+                    self.used.insert(id);
+                    if id == 0 {
+                        let end = pos.saturating_add(extent.len);
+                        self.regions.push(Region {
+                            start: pos,
+                            end,
+                            usage,
+                            nid,
+                        });
+                    }
+                }
+                Source::Metadata { pos } => {
+                    let end = pos.saturating_add(extent.len);
+                    self.regions.push(Region {
+                        start: pos,
+                        end,
+                        usage: Use::Inode,
+                        nid,
+                    });
+                }
+                Source::Hole => {}
             }
             offset = extent.start.saturating_add(extent.len);
         }
@@ -410,14 +647,6 @@ impl Checker<'_> {
         }
     }
 
-    fn xattrs(&mut self, inode: &Inode) -> io::Result<()> {
-        let image = self.image;
-        match inode.list_xattrs(image.superblock(), image.file(), &mut |_| true) {
-            Ok(()) => Ok(()),
-            Err(error) => self.failed(Some(self.path(inode.nid())), inode.pos(), error),
-        }
-    }
-
     /// Compares link counts with the names that were found; those of directories are checked where
     /// they are walked.
     fn links(&mut self) {
@@ -426,6 +655,7 @@ impl Checker<'_> {
             .values()
             .filter(|known| known.kind != FileKind::Directory)
             .filter(|known| u64::from(known.nlink) != known.found)
+            .take(KEPT)
             .map(
                 |Known {
                      nlink,
@@ -440,8 +670,9 @@ impl Checker<'_> {
                 },
             )
             .collect();
-        self.report.problems.extend(wrong);
-        self.report.problems.sort_by_key(|problem| problem.at);
+        for problem in wrong {
+            self.problem(problem.path, problem.at, problem.what);
+        }
         let found = self.report.directories + self.report.files;
         let stated = self.image.superblock().inodes();
         let readable = self.report.problems.is_empty();

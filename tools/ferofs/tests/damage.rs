@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `ferofs check` on images broken on purpose: with the mistakes that the kernel's tests know, and with
+//! mistakes that a kernel never looks for.
+
+#![allow(missing_docs)]
+
+mod common;
+#[allow(dead_code)]
+#[path = "../../../tests/kit/src/corrupt.rs"]
+mod corrupt;
+#[allow(dead_code)]
+#[path = "../../../tests/kit/src/image.rs"]
+mod image;
+
+use common::Scratch;
+use common::archive::Archive;
+use common::archive::Header;
+use corrupt::CASES;
+use image::Image;
+use image::Node;
+use std::fs;
+use std::process::Command;
+
+fn run(scratch: &Scratch, program: &str, arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(&scratch.0)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), said)
+}
+
+fn ferofs(scratch: &Scratch, arguments: &[&str]) -> (i32, String) {
+    run(scratch, env!("CARGO_BIN_EXE_ferofs"), arguments)
+}
+
+/// Something of everything that a mistake can be made in.
+fn archive() -> Archive {
+    let acl = "user::rw-,user:7:r--,group::r--,mask::r--,other::r--";
+    let mut archive = Archive::new().directory("many/");
+    for number in 0..100 {
+        archive = archive.file(&format!("many/n{number:03}"), "");
+    }
+    archive
+        .directory("dir/")
+        .file("dir/one", &"one ".repeat(50))
+        .file("dir/two", &"two ".repeat(3000))
+        .symlink("dir/link", "a target")
+        .file("dir/three", "three")
+        .directory("dir/inner/")
+        .pax(&[
+            ("SCHILY.xattr.user.key", "value"),
+            ("SCHILY.acl.access", acl),
+        ])
+        .file("dir/x", "attributes")
+        .header(Header::new("large", b'0').owner(70_000, 70_000))
+        .file("small", &"s".repeat(700))
+        .hard_link("again", "small")
+}
+
+/// Images of different shapes; each with the names of its blobs.
+fn images(scratch: &Scratch) -> Vec<&'static str> {
+    fs::write(scratch.join("a.tar"), archive().end()).unwrap();
+    let second = archive().file("more", "more of it").end();
+    fs::write(scratch.join("b.tar"), second).unwrap();
+    let full = "build --mode full -o full a.tar";
+    let plain = "build --mode full -b 512 --no-inline-data -o plain a.tar";
+    for build in [
+        "build --digest -o index a.tar",
+        "build --digest -o second b.tar",
+        "merge -o merged index second",
+        full,
+        plain,
+    ] {
+        let arguments: Vec<_> = build.split(' ').collect();
+        assert_eq!(ferofs(scratch, &arguments), (0, String::new()));
+    }
+    let mut images = vec!["index", "merged", "full", "plain"];
+    fs::create_dir(scratch.join("tree")).unwrap();
+    fs::write(scratch.join("tree/file"), [7; 10_000]).unwrap();
+    std::os::unix::fs::symlink("file", scratch.join("tree/link")).unwrap();
+    for (name, option) in [
+        ("chunks", "--chunksize=4096"),
+        ("blocks", "-Enoinline_data"),
+    ] {
+        let made = Command::new("mkfs.erofs")
+            .args(["--quiet", "-x-1", option, name, "tree"])
+            .current_dir(&scratch.0)
+            .output();
+        match made {
+            Ok(made) if made.status.success() => images.push(name),
+            _ => eprintln!("skipped: mkfs.erofs {option}, as it is not installed, or too old"),
+        }
+    }
+    for image in &images {
+        assert_eq!(ferofs(scratch, &["check", image]), (0, String::new()));
+    }
+    images
+}
+
+#[test]
+fn every_known_mistake_is_found() {
+    let scratch = Scratch::new();
+    let images = images(&scratch);
+    let bases: Vec<_> = images
+        .iter()
+        .map(|name| Image::new(fs::read(scratch.join(name)).unwrap()))
+        .collect();
+    let mut missing = Vec::new();
+    for case in CASES {
+        let spoiled = bases.iter().find_map(|base| case.apply(base));
+        let Some((spoiled, _)) = spoiled else {
+            missing.push(case.name);
+            continue;
+        };
+        fs::write(scratch.join("spoiled"), spoiled.bytes).unwrap();
+        let (code, said) = ferofs(&scratch, &["check", "spoiled"]);
+        // Where the kernel says that it does not know something, so may this.
+        let unsupported = case.errors.contains(&"EOPNOTSUPP") || case.errors.contains(&"EINVAL");
+        let name = case.name;
+        assert!(
+            code == 4 || (unsupported && code == 8),
+            "{name}: {code}\n{said}"
+        );
+        assert!(said.contains("offset"), "{name}: {said}");
+    }
+    let mut expected = Vec::new();
+    if !images.contains(&"chunks") {
+        expected.push("chunk-map-behind-image");
+    }
+    let in_block = |node: &Node| node.is_symlink() && node.layout == image::layout::PLAIN;
+    if !bases.iter().any(|base| base.nodes().iter().any(in_block)) {
+        // Old versions of mkfs.erofs do not write such links.
+        expected.push("symlink-too-long");
+    }
+    assert_eq!(missing, expected);
+}
+
+/// One mistake that no kernel looks for.
+struct Mistake {
+    image: &'static str,
+    /// Returns whether there was something to spoil.
+    spoil: fn(&mut Image, &[Node]) -> Option<()>,
+    /// What is said, of an error or after "warning: ".
+    said: &'static str,
+}
+
+fn node<'a>(nodes: &'a [Node], path: &str) -> Option<&'a Node> {
+    nodes.iter().find(|node| node.path == path.as_bytes())
+}
+
+/// The position of an entry of a directory.
+fn entry(image: &Image, nodes: &[Node], path: &str, name: &str) -> Option<usize> {
+    let directory = node(nodes, path)?;
+    let mut entries = directory.dirents.iter();
+    let found = entries.find(|entry| image.name(entry) == name.as_bytes())?;
+    Some(found.pos)
+}
+
+macro_rules! mistakes {
+    ($($image:literal $said:literal $spoil:expr;)*) => {
+        const MISTAKES: &[Mistake] =
+            &[$(Mistake { image: $image, said: $said, spoil: $spoil }),*];
+    };
+}
+
+mistakes! {
+    "full" "\"/again\": its link count is 5, but it has 2 names" |image, nodes| {
+        image.put(node(nodes, "./small")?.pos + 6, 2, 5);
+        Some(())
+    };
+    "full" "\"/dir\": its link count is 9, expected 3" |image, nodes| {
+        image.put(node(nodes, "./dir")?.pos + 6, 2, 9);
+        Some(())
+    };
+    "full" "\"/dir/one\": its directory says type 3, its inode 1" |image, nodes| {
+        image.put(entry(image, nodes, "./dir", "one")? + 10, 1, 3);
+        Some(())
+    };
+    "full" "\"/dir\": \"..\" refers to inode" |image, nodes| {
+        let other = node(nodes, "./dir/inner")?.nid;
+        image.put(entry(image, nodes, "./dir", "..")?, 8, other);
+        Some(())
+    };
+    "full" "\"/dir/inner\": it is the directory \"/dir\", and in it: a circle" |image, nodes| {
+        let above = node(nodes, "./dir")?.nid;
+        image.put(entry(image, nodes, "./dir", "inner")?, 8, above);
+        Some(())
+    };
+    "full" "has this second name" |image, nodes| {
+        let inner = node(nodes, "./dir/inner")?.nid;
+        image.put(entry(image, nodes, ".", "large")?, 8, inner);
+        Some(())
+    };
+    "full" "\"/dir\": directory entry's name is not greater than the one before" |image, nodes| {
+        let directory = node(nodes, "./dir")?;
+        let name = directory.dirents.iter().find(|entry| image.name(entry) == b"one")?.name_pos;
+        image.put(name, 1, b'z'.into());
+        Some(())
+    };
+    "full" "\"/dir\": directory entry's name holds a NUL or a slash" |image, nodes| {
+        let directory = node(nodes, "./dir")?;
+        let name = directory.dirents.iter().find(|entry| image.name(entry) == b"one")?.name_pos;
+        image.put(name + 1, 1, b'/'.into());
+        Some(())
+    };
+    "full" "its name filter says that it has no attribute \"user.key\", but it has" |image, nodes| {
+        let node = node(nodes, "./dir/x")?;
+        let header = node.pos + if node.extended { 64 } else { 32 };
+        image.put(header, 4, 0xffff_ffff);
+        Some(())
+    };
+    "full" "is an access control list of an unknown version" |image, nodes| {
+        let pos = node(nodes, "./dir/x")?.pos;
+        let bytes = image.bytes.get(pos..)?;
+        // Version, then the owner's entry, then that of user 7.
+        let at = bytes.windows(8).position(|window| window == [2, 0, 0, 0, 1, 0, 6, 0])?;
+        image.put(pos + at, 4, 3);
+        Some(())
+    };
+    "full" "lacks a mask" |image, nodes| {
+        let pos = node(nodes, "./dir/x")?.pos;
+        let bytes = image.bytes.get(pos..)?;
+        let at = bytes.windows(8).position(|window| window == [16, 0, 4, 0, 255, 255, 255, 255])?;
+        image.put(pos + at, 2, 8);
+        Some(())
+    };
+    "plain" "its data begins within the inode" |image, nodes| {
+        let at = node(nodes, "./dir/one")?;
+        let block = (at.pos / image.block_size()) as u64;
+        image.put(node(nodes, "./small")?.pos + 16, 4, block);
+        Some(())
+    };
+    "plain" "begins within" |image, nodes| {
+        // A directory where a file's data is.
+        let start = image.get(node(nodes, "./small")?.pos + 16, 4);
+        image.put(node(nodes, "./many")?.pos + 16, 4, start);
+        Some(())
+    };
+    "index" "its data at 0 is at" |image, nodes| {
+        let (table, ..) = node(nodes, "./small")?.chunks?;
+        image.put(table + 4, 4, 1000);
+        Some(())
+    };
+    "index" "device 1 overlaps the image in flat addresses" |image, _| {
+        let slot = *image.device_slots().first()?;
+        image.put(slot + 68, 4, 1);
+        Some(())
+    };
+    "merged" "devices 1 and 2 overlap in flat addresses" |image, _| {
+        let slots = image.device_slots();
+        let first = image.get(slots.first()? + 68, 4);
+        image.put(slots.get(1)? + 68, 4, first + 1);
+        Some(())
+    };
+    "full" "the superblock counts" |image, _| {
+        image.put_sb(36, 4, 100_000);
+        Some(())
+    };
+    "full" "the superblock counts 77 inodes" |image, _| {
+        image.put_sb(16, 8, 77);
+        Some(())
+    };
+    "full" "warning: " |image, _| {
+        image.put_sb(106, 1, 1);
+        Some(())
+    };
+    "index" "warning: " |image, _| {
+        let slot = *image.device_slots().first()?;
+        image.put(slot + 100, 1, 1);
+        Some(())
+    };
+    "full" "warning: " |image, nodes| {
+        image.put(node(nodes, "./large")?.pos + 50, 1, 1);
+        Some(())
+    };
+    "full" "reserved bytes of directory entries are not zero" |image, nodes| {
+        image.put(entry(image, nodes, "./dir", "one")? + 11, 1, 1);
+        Some(())
+    };
+    "plain" "something behind the last name" |image, nodes| {
+        let directory = node(nodes, "./many")?;
+        let block = directory.dirents.first()?.block;
+        let mut entries = directory.dirents.iter();
+        let last = entries.rfind(|entry| entry.block == block)?;
+        let end = block + image.block_size();
+        image.put(end - 1, 1, b'x'.into());
+        (last.name_pos + last.name_len + 1 < end).then_some(())
+    };
+}
+
+#[test]
+fn what_no_kernel_looks_for_is_found() {
+    let scratch = Scratch::new();
+    images(&scratch);
+    for mistake in MISTAKES {
+        let Mistake { image, spoil, said } = mistake;
+        let base = Image::new(fs::read(scratch.join(image)).unwrap());
+        let mut spoiled = base.clone();
+        assert!(spoil(&mut spoiled, &base.nodes()).is_some(), "{said}");
+        assert!(spoiled.bytes != base.bytes, "{said}");
+        spoiled.repair_checksum();
+        fs::write(scratch.join("spoiled"), spoiled.bytes).unwrap();
+        let (code, output) = ferofs(&scratch, &["check", "spoiled"]);
+        assert!(output.contains(said), "{said}: {output}");
+        let warned = output
+            .lines()
+            .all(|line| line.starts_with("ferofs: warning: "));
+        assert_eq!(code, if warned { 0 } else { 4 }, "{output}");
+    }
+}
+
+#[test]
+fn mistakes_of_a_superblock_do_not_hide_others() {
+    let scratch = Scratch::new();
+    images(&scratch);
+    let mut image = Image::new(fs::read(scratch.join("index")).unwrap());
+    let nodes = image.nodes();
+    let file = node(&nodes, "./small").unwrap();
+    image.put(file.pos + 6, 2, 5);
+    image.put_sb(image::superblock::EXTSLOTS, 1, 255);
+    image.put_sb(image::superblock::DEVICES, 2, 300);
+    image.put_sb(32, 4, 4_000_000_000);
+    fs::write(scratch.join("spoiled"), image.bytes).unwrap();
+    let (code, said) = ferofs(&scratch, &["check", "spoiled"]);
+    assert_eq!(code, 4);
+    for expected in [
+        "at offset 1028: the superblock's checksum is",
+        "at offset 1037: the superblock has 255 extension slots",
+        "at offset 1056: the superblock's nanoseconds are 4000000000",
+        "at offset 1110: the device table is at",
+        "\"/again\": its link count is 5",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
