@@ -53,7 +53,7 @@ fn archive() -> Archive {
                 .mtime(1_000_000_000),
         )
         .symlink("./closed/link", "file")
-        .symlink("./dangling", "/nowhere/at/all")
+        .symlink("./dangling", "nowhere/at/all")
         .pax(&[("mtime", "1234567890.123456789")])
         .file("./fine", "time")
         .header(Header::new("./fifo", b'6').mode(0o600))
@@ -80,10 +80,18 @@ fn is_what_tar_extracts() {
     let mut tar = Command::new("tar");
     tar.args(["-xpf", "a.tar", "-C", "tar", "--numeric-owner"]);
     assert_eq!(run(tar.current_dir(&scratch.0)).0, 0);
-    let (out, tar) = (
+    let (mut out, mut tar) = (
         description_of_directory(&scratch.join("out")),
         description_of_directory(&scratch.join("tar")),
     );
+    // GNU tar changes directories after it has set their times, if there are hard links in them.
+    for directory in out.iter_mut().filter(|described| described.kind == 'd') {
+        let mtime = std::mem::take(&mut directory.mtime);
+        assert_eq!(mtime, (1_700_000_000, 0), "{}", directory.path);
+    }
+    for directory in tar.iter_mut().filter(|described| described.kind == 'd') {
+        directory.mtime = (0, 0);
+    }
     if is_root() {
         assert_eq!(said, "");
         assert_eq!(out, tar);
