@@ -80,11 +80,11 @@ impl Merge {
         (self.tree, self.devices)
     }
 
-    /// The numbers that the devices of a layer have in the merged image: one that is there already
-    /// is not added again.
-    fn add_devices(&mut self, image: &Image) -> Result<Vec<u16>> {
+    /// What the devices of a layer are in the merged image: one that is there already is not added
+    /// again.
+    fn add_devices(&mut self, image: &Image) -> Result<Vec<Blob>> {
         let path = image.path().display();
-        let mut numbers = Vec::new();
+        let mut blobs = Vec::new();
         for (index, slot) in image.devices()?.iter().enumerate() {
             let number = index + 1;
             let digest = blobs::tag(slot);
@@ -105,7 +105,10 @@ impl Merge {
                          the same sha256 has another size"
                     )));
                 }
-                numbers.push(known);
+                blobs.push(Blob {
+                    number: known,
+                    size,
+                });
                 continue;
             }
             let added = u16::try_from(self.devices.len())
@@ -114,17 +117,29 @@ impl Merge {
             if let Some(digest) = digest {
                 self.by_digest.insert(digest, added);
             }
-            numbers.push(added);
+            blobs.push(Blob {
+                number: added,
+                size,
+            });
         }
-        Ok(numbers)
+        Ok(blobs)
     }
+}
+
+/// A device of a layer.
+#[derive(Clone, Copy)]
+struct Blob {
+    /// Its number in the merged image.
+    number: u16,
+    /// Its size in bytes.
+    size: u64,
 }
 
 /// A layer that is being applied.
 struct Layer<'a> {
     image: &'a Image,
-    /// The numbers of its devices in the merged image.
-    blobs: Vec<u16>,
+    /// Its devices, in their order.
+    blobs: Vec<Blob>,
     tree: &'a mut Tree,
     /// Files with several names.
     inodes: HashMap<u64, InodeId>,
@@ -375,6 +390,11 @@ impl Layer<'_> {
         })
     }
 
+    /// The device with a number in the layer; they start with 1.
+    fn blob(&self, id: u16) -> Option<Blob> {
+        self.blobs.get(usize::from(id).checked_sub(1)?).copied()
+    }
+
     /// Where the data of a regular file is.
     fn data(&self, directory: NameId, name: &Name, inode: &erofs_format::Inode) -> Result<Content> {
         let mut blob = None;
@@ -394,6 +414,13 @@ impl Layer<'_> {
                 let problem = "its data is in several devices, expected one";
                 return Err(self.error(directory, &name.name, problem));
             }
+            let size = self.blob(id).map_or(0, |blob| blob.size);
+            let end = pos.saturating_add(extent.len);
+            if end > size {
+                let problem =
+                    format!("its data is at {pos} to {end} of device {id}, which has {size} bytes");
+                return Err(self.error(directory, &name.name, &problem));
+            }
             blob = Some(id);
             match segments.last_mut() {
                 Some(last)
@@ -408,13 +435,7 @@ impl Layer<'_> {
                 }),
             }
         }
-        let number = blob.map_or(Some(0), |id| {
-            self.blobs.get(usize::from(id).saturating_sub(1)).copied()
-        });
-        let Some(number) = number else {
-            let problem = "its data is on a device that the image does not have";
-            return Err(self.error(directory, &name.name, problem));
-        };
+        let blob = blob.and_then(|id| self.blob(id));
         let size = inode.size();
         let data = match segments.as_slice() {
             [] if size == 0 => Data::Contiguous(0),
@@ -422,7 +443,7 @@ impl Layer<'_> {
             _ => Data::Sparse(segments.into()),
         };
         Ok(Content::File {
-            blob: number,
+            blob: blob.map_or(0, |blob| blob.number),
             size,
             data,
         })

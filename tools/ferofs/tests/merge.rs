@@ -341,6 +341,31 @@ fn many_layers_at_random() {
 }
 
 #[test]
+fn data_beyond_a_device_is_refused() {
+    let scratch = Scratch::new();
+    let tar = scratch.join("tar");
+    fs::write(&tar, archive(&layer(&[("file", file("data"))]))).unwrap();
+    let mut tree = Tree::new();
+    let input = StreamInput::new(File::open(&tar).unwrap());
+    ferofs::build::apply_archive(input, &mut tree, 0, &mut ()).unwrap();
+    let options = image::Options {
+        devices: vec![image::Device {
+            size: 512,
+            digest: None,
+        }],
+        ..image::Options::default()
+    };
+    let path = scratch.join("image");
+    let out = File::create(&path).unwrap();
+    image::write(&tree, &options, &image::source::Nothing, out).unwrap();
+    let error = Merge::new()
+        .apply(&Image::open(&path).unwrap())
+        .unwrap_err();
+    let expected = "\"/file\": its data is at 512 to 516 of device 1, which has 512 bytes";
+    assert!(error.to_string().ends_with(expected), "{error}");
+}
+
+#[test]
 fn the_command_keeps_the_order_of_layers_and_their_tags() {
     let scratch = Scratch::new();
     let ferofs = |arguments: &[&str]| {
