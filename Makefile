@@ -32,7 +32,7 @@ else
 endif
 
 .PHONY: all help module tools modules_install install clean clean-cache distclean root kernel-debug \
-	fmt clippy test test-host test-kunit test-vm bench run shell
+	fmt clippy test test-host test-kunit test-vm fuzz bench run shell
 
 all: module tools ## Build the module and the tools (the default)
 
@@ -80,6 +80,9 @@ test-kunit: ## Run the module's KUnit suites in the debug kernel
 
 test-vm: ## Run the test scripts in virtual machines (TESTS=tests/DIR/NAME.sh... for some)
 	@tests/run vm $(TESTS)
+
+fuzz: ## Fuzz archives, images and merging with cargo-fuzz (SECONDS=600 each)
+	@tests/fuzz/cargo $(SECONDS)
 
 bench: ## Measure ferofs against the C driver, ext4 and squashfs (BENCH=--large for a tar over 1 GB)
 	@tests/bench/run $(BENCH)

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Any two images as layers, an upper and a lower one: they are refused, or the image that they are
+//! merged into is sound. Four bytes in front say where the second begins.
+
+#![no_main]
+
+use ferofs::image::Options;
+use ferofs::image::source::Nothing;
+use ferofs::merge::Merge;
+use ferofs_fuzz::open;
+use ferofs_fuzz::write_and_check;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((at, both)) = bytes.split_first_chunk::<4>() else {
+        return;
+    };
+    let at = u32::from_le_bytes(*at) as usize;
+    let Some((lower, upper)) = both.split_at_checked(at) else {
+        return;
+    };
+    let mut merge = Merge::new();
+    for layer in [lower, upper] {
+        let Some(image) = open(layer.to_vec()) else {
+            return;
+        };
+        if merge.apply(&image).is_err() {
+            return;
+        }
+    }
+    let (tree, devices) = merge.finish();
+    let options = Options {
+        devices,
+        ..Options::default()
+    };
+    write_and_check(&tree, &options, &Nothing);
+});
