@@ -56,6 +56,12 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
+    if called_as("dump.") {
+        return match parse::<commands::dump::Dump>() {
+            Ok(dump) => commands::run(commands::dump::run(&dump.arguments)),
+            Err(code) => code,
+        };
+    }
     if called_as("fsck.") {
         return match parse::<commands::check::Fsck>() {
             Ok(fsck) => commands::check::run_fsck(&fsck),

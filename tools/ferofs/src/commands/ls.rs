@@ -60,7 +60,7 @@ fn list(
     let found = image.find(path)?;
     let mut line = |inode: &Inode, name: &[u8]| {
         if arguments.long {
-            return dump::details(image, inode, name, out);
+            return dump::text::details(image, inode, name, out);
         }
         writeln!(out, "{}", Escaped(name))?;
         Ok(())

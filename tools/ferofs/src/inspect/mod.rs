@@ -3,12 +3,15 @@
 //! Looking into images, through the same code that the kernel module reads them with.
 //!
 //! [`Image`] is an image in a file or in anything else that can be read, [`check`] walks all of it and lists what is wrong, [`contents`]
-//! reads the data of files.
+//! reads the data of files, [`extract`] writes them into a directory,
+//! [`walk`] and [`statistics`] say what there is.
 
 pub mod check;
 pub mod contents;
 pub mod extract;
 mod file;
+pub mod statistics;
+pub mod walk;
 
 use crate::error::Error;
 use crate::error::Result;

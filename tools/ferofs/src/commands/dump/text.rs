@@ -1,98 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! `ferofs dump`: shows what is in an image, as it is stored.
+//! What `ferofs dump` and `ferofs ls` show, as text.
 
-use super::to_stdout;
+use super::Failure;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Layout;
 use erofs_format::Source;
 use erofs_format::ondisk::compat;
 use erofs_format::ondisk::incompat;
-use ferofs::error::Error;
-use ferofs::error::Result;
 use ferofs::inspect::Image;
+use ferofs::inspect::statistics::Statistics;
+use ferofs::inspect::walk::Walk;
 use ferofs::text::Escaped;
 use ferofs::text::Hex;
 use ferofs::text::Quoted;
 use ferofs::text::Utc;
-use std::collections::HashSet;
-use std::io;
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-use std::path::PathBuf;
-
-/// Show what is in an image
-///
-/// Without options: the superblock and the devices.
-#[derive(clap::Args)]
-#[command(after_help = "Examples:
-  ferofs dump layer.erofs
-      Show the superblock and the devices.
-  ferofs dump --tree layer.erofs
-      List all files: inode number, type and mode, links, owner, size, time, path.
-  ferofs dump --path /usr/bin/env layer.erofs
-      Show one file, and where its data is.")]
-pub struct Arguments {
-    /// List all files
-    #[arg(long, conflicts_with = "path")]
-    tree: bool,
-    /// Show one file and its extents
-    #[arg(long, value_name = "PATH")]
-    path: Option<PathBuf>,
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    image: PathBuf,
-}
-
-/// Shows what was asked for.
-pub fn run(arguments: &Arguments) -> Result<()> {
-    let image = Image::open(&arguments.image)?;
-    show(|out| match &arguments.path {
-        Some(path) => one_path(&image, path, out),
-        None if arguments.tree => tree(&image, out),
-        None => summary(&image, out),
-    })
-}
-
-/// Lets `write` show something of an image. What cannot be read ends it, but what was shown before
-/// stays.
-pub(super) fn show(
-    write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), Failure>,
-) -> Result<()> {
-    let mut failure = None;
-    to_stdout(|out| match write(out) {
-        Ok(()) => Ok(()),
-        Err(Failure::Output(error)) => Err(error),
-        Err(Failure::Image(error)) => {
-            failure = Some(error);
-            Ok(())
-        }
-    })?;
-    failure.map_or(Ok(()), Err)
-}
-
-/// The output may fail, or the image.
-pub(super) enum Failure {
-    Output(io::Error),
-    Image(Error),
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Failure::Output(error)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure::Image(error)
-    }
-}
 
 /// Names of feature bits.
-const COMPAT: [(u32, &str); 7] = [
+pub const COMPAT: [(u32, &str); 7] = [
     (compat::SB_CHKSUM, "sb_chksum"),
     (compat::MTIME, "mtime"),
     (compat::XATTR_FILTER, "xattr_filter"),
@@ -103,7 +31,7 @@ const COMPAT: [(u32, &str); 7] = [
 ];
 
 /// Names of feature bits, of the second kind.
-const INCOMPAT: [(u32, &str); 9] = [
+pub const INCOMPAT: [(u32, &str); 9] = [
     (incompat::LZ4_0PADDING, "lz4_0padding"),
     (incompat::COMPR_CFGS, "compr_cfgs"),
     (incompat::CHUNKED_FILE, "chunked_file"),
@@ -115,7 +43,8 @@ const INCOMPAT: [(u32, &str); 9] = [
     (incompat::METABOX, "metabox"),
 ];
 
-fn features(bits: u32, names: &[(u32, &str)]) -> String {
+/// The names of features that are set; bits without a name as they are.
+pub fn features(bits: u32, names: &[(u32, &str)]) -> Vec<String> {
     let mut shown: Vec<String> = Vec::new();
     let mut rest = bits;
     for (bit, name) in names {
@@ -127,14 +56,18 @@ fn features(bits: u32, names: &[(u32, &str)]) -> String {
     if rest != 0 {
         shown.push(format!("{rest:#x}"));
     }
-    if shown.is_empty() {
-        "none".to_string()
-    } else {
-        shown.join(" ")
+    shown
+}
+
+fn shown(names: &[String]) -> String {
+    match names.is_empty() {
+        true => "none".to_string(),
+        false => names.join(" "),
     }
 }
 
-fn uuid(uuid: [u8; 16]) -> String {
+/// A UUID as it is written everywhere.
+pub fn uuid(uuid: [u8; 16]) -> String {
     let digits = Hex(&uuid).to_string();
     let mut shown = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -146,7 +79,8 @@ fn uuid(uuid: [u8; 16]) -> String {
     shown
 }
 
-fn summary(image: &Image, out: &mut dyn Write) -> std::result::Result<(), Failure> {
+/// The superblock and the devices.
+pub fn summary(image: &Image, out: &mut dyn Write) -> std::result::Result<(), Failure> {
     let superblock = image.superblock();
     let block = superblock.block_size();
     let blocks = superblock.blocks();
@@ -175,12 +109,12 @@ fn summary(image: &Image, out: &mut dyn Write) -> std::result::Result<(), Failur
     writeln!(
         out,
         "compatible features:   {}",
-        features(superblock.compat(), &COMPAT)
+        shown(&features(superblock.compat(), &COMPAT))
     )?;
     writeln!(
         out,
         "incompatible features: {}",
-        features(superblock.incompat(), &INCOMPAT)
+        shown(&features(superblock.incompat(), &INCOMPAT))
     )?;
     writeln!(out, "metadata at:        {}", superblock.meta_pos())?;
     writeln!(out, "shared xattrs at:   {}", superblock.xattr_pos())?;
@@ -224,7 +158,7 @@ fn line(
 }
 
 /// A file in one line, without its number.
-pub(super) fn details(
+pub fn details(
     image: &Image,
     inode: &Inode,
     path: &[u8],
@@ -254,40 +188,26 @@ pub(super) fn details(
     Ok(())
 }
 
-fn tree(image: &Image, out: &mut dyn Write) -> std::result::Result<(), Failure> {
-    let root = image.root()?;
-    line(image, &root, b"/", out)?;
-    // In a broken image a directory may be in itself.
-    let mut seen = HashSet::from([root.nid()]);
-    let mut left = vec![(Vec::new(), image.names(&root)?.into_iter())];
-    while let Some((directory, names)) = left.last_mut() {
-        let Some(name) = names.next() else {
-            left.pop();
-            continue;
-        };
-        if matches!(name.name.as_slice(), b"." | b"..") {
-            continue;
-        }
-        let mut path = directory.clone();
-        path.push(b'/');
-        path.extend_from_slice(&name.name);
-        let inode = image.inode(name.nid)?;
-        line(image, &inode, &path, out)?;
-        if inode.kind() == FileKind::Directory {
-            if seen.insert(inode.nid()) {
-                left.push((path, image.names(&inode)?.into_iter()));
-            } else {
-                writeln!(out, "         {} was listed before", Escaped(&path))?;
-            }
+/// All files.
+pub fn tree(image: &Image, out: &mut dyn Write) -> std::result::Result<(), Failure> {
+    for entry in Walk::new(image) {
+        let entry = entry?;
+        line(image, &entry.inode, &entry.path, out)?;
+        if entry.again {
+            writeln!(out, "         {} was listed before", Escaped(&entry.path))?;
         }
     }
     Ok(())
 }
 
-fn one_path(image: &Image, path: &Path, out: &mut dyn Write) -> std::result::Result<(), Failure> {
-    let path = path.as_os_str().as_bytes();
-    let inode = image.find(path)?;
-    line(image, &inode, path, out)?;
+/// One file, with all that is known of it.
+pub fn file(
+    image: &Image,
+    inode: &Inode,
+    path: &[u8],
+    out: &mut dyn Write,
+) -> std::result::Result<(), Failure> {
+    line(image, inode, path, out)?;
     let size = if inode.is_extended() {
         "extended"
     } else {
@@ -319,11 +239,11 @@ fn one_path(image: &Image, path: &Path, out: &mut dyn Write) -> std::result::Res
             writeln!(out, "layout: chunks of {size} bytes, {entries} at {table}")?;
         }
     }
-    for (name, value) in image.xattrs(&inode)? {
+    for (name, value) in image.xattrs(inode)? {
         writeln!(out, "xattr {}: {}", Escaped(&name), Quoted(&value))?;
     }
     if inode.kind().has_data() {
-        for extent in image.extents(&inode) {
+        for extent in image.extents(inode) {
             let extent = extent?;
             let end = extent.start.saturating_add(extent.len);
             write!(out, "extent {} to {end}: ", extent.start)?;
@@ -334,6 +254,65 @@ fn one_path(image: &Image, path: &Path, out: &mut dyn Write) -> std::result::Res
                 Source::Device { id, pos } => writeln!(out, "in device {id} at {pos}")?,
             }
         }
+    }
+    Ok(())
+}
+
+/// Statistics.
+pub fn statistics(image: &Image, out: &mut dyn Write) -> std::result::Result<(), Failure> {
+    let statistics = Statistics::of(image)?;
+    let Statistics {
+        names,
+        inodes,
+        forms,
+        layouts,
+        ..
+    } = &statistics;
+    let list = |counts: &BTreeMap<&str, u64>| -> String {
+        let counts = counts.iter().map(|(name, count)| {
+            let name = name.replace('_', " ");
+            format!("{count} {name}")
+        });
+        counts.collect::<Vec<_>>().join(", ")
+    };
+    writeln!(
+        out,
+        "names:              {names}, at most {} directories deep",
+        statistics.depth
+    )?;
+    writeln!(out, "inodes:             {}", list(inodes))?;
+    writeln!(out, "form of inodes:     {}", list(forms))?;
+    writeln!(out, "layout of data:     {}", list(layouts))?;
+    writeln!(out, "inodes take:        {} bytes", statistics.inode_bytes)?;
+    writeln!(
+        out,
+        "directories take:   {} bytes",
+        statistics.directory_bytes
+    )?;
+    let (count, directory) = &statistics.fullest;
+    writeln!(
+        out,
+        "fullest directory:  {count} names in {}",
+        Escaped(directory)
+    )?;
+    let (xattrs, having) = (statistics.xattrs, statistics.inodes_with_xattrs);
+    writeln!(out, "attributes:         {xattrs} of {having} inodes")?;
+    let (data, extents) = (statistics.data, statistics.extents);
+    writeln!(out, "data of files:      {data} bytes in {extents} extents")?;
+    writeln!(out, "  in holes:         {} bytes", statistics.holes)?;
+    for (number, bytes) in statistics.devices.iter().enumerate() {
+        let (place, inline) = match number {
+            0 => (
+                "in the image:".to_string(),
+                format!(", {} of them behind inodes", statistics.inline),
+            ),
+            number => (format!("in device {number}:"), String::new()),
+        };
+        writeln!(out, "  {place:<18}{bytes} bytes{inline}")?;
+    }
+    writeln!(out, "largest files:")?;
+    for (size, path) in &statistics.largest {
+        writeln!(out, "  {size:>12} {}", Escaped(path))?;
     }
     Ok(())
 }

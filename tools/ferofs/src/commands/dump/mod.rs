@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `ferofs dump`: shows what is in an image, as it is stored. The same as `dump.ferofs`, with the short
+//! options of dump.erofs.
+
+mod document;
+pub mod text;
+
+use super::to_stdout;
+use clap::Parser;
+use ferofs::error::Error;
+use ferofs::error::Result;
+use ferofs::inspect::Image;
+use std::io;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// Show what is in an image
+///
+/// Without options: the superblock and the devices.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ferofs dump layer.erofs
+      Show the superblock and the devices.
+  ferofs dump --statistics layer.erofs
+      Count files, layouts, extents and bytes.
+  ferofs dump --tree layer.erofs
+      List all files: inode number, type and mode, links, owner, size, time, path.
+  ferofs dump --path /usr/bin/env layer.erofs
+      Show one file, and where its data is.
+  ferofs dump --json --path /usr/bin/env layer.erofs | jq .file.extents
+      The same for programs.")]
+pub struct Arguments {
+    /// Show the superblock and the devices, also beside something else
+    #[arg(short, long)]
+    superblock: bool,
+    /// Count what there is
+    #[arg(short = 'S', long)]
+    statistics: bool,
+    /// List all files
+    #[arg(long)]
+    tree: bool,
+    /// Show one file, its attributes and its extents
+    #[arg(long, value_name = "PATH")]
+    path: Option<PathBuf>,
+    /// The same by the number of its inode
+    #[arg(long, value_name = "NUMBER", conflicts_with = "path")]
+    nid: Option<u64>,
+    /// Accepted and ignored: extents are always shown
+    #[arg(short, hide = true)]
+    extents: bool,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+}
+
+/// The same, as those call it who know dump.erofs.
+#[derive(Parser)]
+#[command(name = "dump.ferofs", version, disable_version_flag = true)]
+pub struct Dump {
+    /// Show the version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+    #[command(flatten)]
+    pub arguments: Arguments,
+}
+
+/// What is shown.
+pub struct Wanted<'a> {
+    image: &'a Image,
+    superblock: bool,
+    statistics: bool,
+    tree: bool,
+    /// One file, and what to call it.
+    file: Option<(erofs_format::Inode, Vec<u8>)>,
+}
+
+/// Shows what was asked for.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let image = Image::open(&arguments.image)?;
+    let file = match (&arguments.path, arguments.nid) {
+        (Some(path), _) => {
+            let path = path.as_os_str().as_bytes();
+            Some((image.find(path)?, path.to_vec()))
+        }
+        (None, Some(nid)) => Some((image.inode(nid)?, Vec::new())),
+        (None, None) => None,
+    };
+    let other = arguments.statistics || arguments.tree || file.is_some();
+    let wanted = Wanted {
+        image: &image,
+        superblock: arguments.superblock || !other,
+        statistics: arguments.statistics,
+        tree: arguments.tree,
+        file,
+    };
+    show(|out| match arguments.json {
+        true => document::write(&wanted, out),
+        false => plain(&wanted, out),
+    })
+}
+
+fn plain(wanted: &Wanted<'_>, out: &mut dyn Write) -> std::result::Result<(), Failure> {
+    let image = wanted.image;
+    if wanted.superblock {
+        text::summary(image, out)?;
+    }
+    if wanted.statistics {
+        text::statistics(image, out)?;
+    }
+    if let Some((inode, path)) = &wanted.file {
+        text::file(image, inode, path, out)?;
+    }
+    if wanted.tree {
+        text::tree(image, out)?;
+    }
+    Ok(())
+}
+
+/// Lets `write` show something of an image. What cannot be read ends it, but what was shown before
+/// stays.
+pub fn show(write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), Failure>) -> Result<()> {
+    let mut failure = None;
+    to_stdout(|out| match write(out) {
+        Ok(()) => Ok(()),
+        Err(Failure::Output(error)) => Err(error),
+        Err(Failure::Image(error)) => {
+            failure = Some(error);
+            Ok(())
+        }
+    })?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// The output may fail, or the image.
+pub enum Failure {
+    Output(io::Error),
+    Image(Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Output(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Image(error)
+    }
+}
