@@ -13,6 +13,7 @@ pub mod image;
 pub mod inspect;
 pub mod merge;
 pub mod mount;
+pub mod oci;
 pub mod output;
 pub mod read_at;
 pub mod tar;

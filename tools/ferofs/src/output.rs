@@ -9,10 +9,12 @@
 use crate::error::Error;
 use crate::error::Result;
 use std::fs;
+use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::Metadata;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -129,6 +131,47 @@ impl Drop for Output {
         unfinished.retain(|path| *path != self.temporary);
         if !self.finished {
             drop(fs::remove_file(&self.temporary));
+        }
+    }
+}
+
+/// A directory that is removed again if nothing came into it.
+pub struct NewDirectory(Option<PathBuf>);
+
+impl NewDirectory {
+    /// Makes a directory, unless it is there. Others may look into it as far as `mode` and the umask
+    /// let them.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, or is something else.
+    pub fn create(path: &Path, mode: u32) -> Result<Self> {
+        match DirBuilder::new().mode(mode).create(path) {
+            Ok(()) => Ok(NewDirectory(Some(path.to_path_buf()))),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {
+                Ok(NewDirectory(None))
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let path = path.display();
+                Err(Error::Request(format!(
+                    "{path} is no directory, as is needed here"
+                )))
+            }
+            Err(error) => Err(Error::io("create", path)(error)),
+        }
+    }
+
+    /// Lets it stay.
+    pub fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NewDirectory {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // If there is something in it after all, it stays.
+            drop(fs::remove_dir(path));
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! `ferofs build`: an image from a tar or a directory.
+//! `ferofs build`: an image from a tar or a directory; `layers` has what it does for container images.
 
 use super::complain;
 use super::progress::Bar;
@@ -16,6 +16,8 @@ use ferofs::image;
 use ferofs::image::Mode;
 use ferofs::image::Source;
 use ferofs::image::source;
+use ferofs::oci::Platform;
+use ferofs::oci::Reference;
 use ferofs::output;
 use ferofs::output::Output;
 use ferofs::tar::FileInput;
@@ -56,11 +58,20 @@ use std::path::PathBuf;
   ferofs build -o layer.erofs --tar-out layer.tar layer.tar.zst
       Unpack a tar and index it in one pass; gzip, xz and bzip2 will do, too.
   ferofs build -o root.erofs /srv/root
-      Copy a directory with its data into an image.")]
+      Copy a directory with its data into an image.
+  ferofs build -o layers --merge app.erofs oci:/srv/app:1.0
+      Index all layers of a container image in the directory \"layers\", with their plain tars, and
+      merge them. `ferofs mount --blobs layers app.erofs /mnt` mounts it.")]
 pub struct Arguments {
-    /// Where to write the image
+    /// Where to write the image; for a container image, the directory for its layers
     #[arg(short, long, value_name = "IMAGE")]
     pub(super) output: PathBuf,
+    /// Also merge all layers of a container image into one image
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) merge: Option<PathBuf>,
+    /// Which of a container image's platforms [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
+    pub(super) platform: Option<Platform>,
     /// Where the files' data is to be [default: index for a tar, full for a directory]
     #[arg(long, value_name = "MODE")]
     pub(super) mode: Option<ModeName>,
@@ -106,8 +117,9 @@ pub struct Arguments {
     /// Say nothing but errors
     #[arg(short, long)]
     pub(super) quiet: bool,
-    /// The tar, plain or compressed with gzip, zstd, xz or bzip2; `-` for standard input; or a
-    /// directory
+    /// The tar, plain or compressed with gzip, zstd, xz or bzip2; `-` for standard input; a
+    /// directory; or a container image: oci:DIR[:NAME], oci-archive:FILE[:NAME] or
+    /// docker-archive:FILE[:NAME], where @sha256:HEX may replace :NAME
     #[arg(value_name = "INPUT")]
     pub(super) input: PathBuf,
 }
@@ -152,6 +164,10 @@ fn parse_digest(text: &str) -> Parsed<Digest> {
         .then(|| Digest::parse(text))
         .flatten();
     digest.ok_or_else(|| "expected \"sha256:\" and 64 hexadecimal digits".to_string())
+}
+
+pub(super) fn parse_platform(text: &str) -> Parsed<Platform> {
+    Platform::parse(text).ok_or_else(|| "expected one like linux/arm64 or linux/arm/v7".to_string())
 }
 
 pub(super) fn parse_block(text: &str) -> Parsed<u8> {
@@ -199,6 +215,20 @@ pub(super) fn parse_uuid(text: &str) -> Parsed<Uuid> {
 /// Builds the image.
 pub fn run(arguments: &Arguments) -> Result<()> {
     remove_unfinished_on_signals()?;
+    if let Some(reference) = Reference::parse(&arguments.input)? {
+        return super::layers::build(arguments, &reference);
+    }
+    let only_images = [
+        (arguments.merge.is_some(), "--merge"),
+        (arguments.platform.is_some(), "--platform"),
+    ];
+    if let Some((_, option)) = only_images.into_iter().find(|(given, _)| *given) {
+        let path = arguments.input.display();
+        return Err(Error::Request(format!(
+            "{path} is no container image, for which {option} is; such a one is called \
+             oci:DIR[:NAME], for example"
+        )));
+    }
     let directory = arguments.input != Path::new("-")
         && fs::metadata(&arguments.input).is_ok_and(|metadata| metadata.is_dir());
     if directory {

@@ -104,6 +104,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let root = arguments.all_root.then_some(0);
     build::run(&build::Arguments {
         output: arguments.image,
+        merge: None,
+        platform: None,
         mode: Some(match arguments.tar.as_deref() {
             Some("i") => build::ModeName::Index,
             _ => build::ModeName::Full,

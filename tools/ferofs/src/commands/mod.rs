@@ -7,6 +7,7 @@ pub mod cat;
 pub mod check;
 pub mod dump;
 pub mod json;
+mod layers;
 pub mod ls;
 pub mod merge;
 pub mod mkfs;

@@ -4,6 +4,7 @@
 //! mount(8) calls for filesystems of this type.
 
 use super::complain;
+use super::layers::Shared;
 use super::to_stdout;
 use clap::Parser;
 use ferofs::error::Error;
@@ -13,12 +14,14 @@ use ferofs::mount::Driver;
 use ferofs::mount::Mount;
 use ferofs::mount::Request;
 use ferofs::mount::options::Options;
+use ferofs::oci::Platform;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Mount an image, or a tar
+/// Mount an image, a tar, or a container image
 ///
-/// Of a tar, an index is made in memory. The kernel must have the ferofs module.
+/// Of a tar, an index is made in memory; of a container image, indexes of its layers are kept in a
+/// cache. The kernel must have the ferofs module.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs mount layer.erofs /mnt -o device=layer.tar
@@ -27,6 +30,10 @@ use std::process::ExitCode;
       Find all tars by the sha256 that the image has of them (see build --digest).
   ferofs mount layer.tar /mnt
       Mount a tar.
+  ferofs mount oci:/srv/app:1.0 /mnt
+      Mount a container image, all layers merged.
+  ferofs mount --upper changes docker-archive:app.tar /mnt
+      The same of what `docker save` wrote, and let it be written to.
   image.erofs /mnt ferofs blobs=/var/lib/blobs 0 0
       The same as the second one as a line of /etc/fstab, if mount.ferofs is a link to ferofs.")]
 pub struct Arguments {
@@ -41,6 +48,24 @@ pub struct Arguments {
     /// Compare the sha256 of each tar with that in the image first
     #[arg(long)]
     verify: bool,
+    /// Where what is written goes: an overlay is mounted over the image. Made if it is not there
+    #[arg(long, value_name = "DIR")]
+    upper: Option<PathBuf>,
+    /// A directory on the same filesystem for overlayfs to work in [default: that of --upper with
+    /// ".work" behind its name]
+    #[arg(long, value_name = "DIR", requires = "upper")]
+    work: Option<PathBuf>,
+    /// Mount the layers of a container image one by one, and an overlay over them, instead of
+    /// merging them
+    #[arg(long)]
+    stack: bool,
+    /// Which of a container image's platforms [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = super::build::parse_platform)]
+    platform: Option<Platform>,
+    /// Where the indexes of a container image's layers, and the plain tars of compressed ones, are
+    /// kept [default: ferofs in $XDG_CACHE_HOME, or /var/cache]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// The driver
     #[arg(short = 't', long, value_name = "TYPE", default_value = "ferofs")]
     fs: DriverName,
@@ -56,7 +81,8 @@ pub struct Arguments {
     /// Say what is done
     #[arg(short, long)]
     verbose: bool,
-    /// The image or the tar
+    /// The image or the tar; or a container image: oci:DIR[:NAME], oci-archive:FILE[:NAME] or
+    /// docker-archive:FILE[:NAME], where @sha256:HEX may replace :NAME
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
     /// Where to mount it
@@ -94,35 +120,50 @@ pub struct UnmountArguments {
 
 /// Mounts.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    super::build::remove_unfinished_on_signals()?;
     let mut options = Options::default();
     options.sloppy = arguments.sloppy;
     for list in &arguments.options {
         options.parse(list)?;
     }
     options.directories.extend_from_slice(&arguments.blobs);
+    options.stack |= arguments.stack;
+    for (option, given) in [
+        (&mut options.upper, &arguments.upper),
+        (&mut options.work, &arguments.work),
+        (&mut options.cache, &arguments.cache),
+    ] {
+        if given.is_some() {
+            option.clone_from(given);
+        }
+    }
+    if arguments.platform.is_some() {
+        options.platform.clone_from(&arguments.platform);
+    }
     let driver = match arguments.fs {
         DriverName::Ferofs => Driver::Ferofs,
         DriverName::Erofs => Driver::Erofs,
     };
-    let mount = Mount::prepare(Request {
+    let request = Request {
         source: arguments.source.clone(),
         driver,
         options,
         verify: arguments.verify,
-    })?;
+    };
+    let mount = {
+        let bar = Shared::new("reading layers", None, false);
+        Mount::prepare(request, &|bytes| bar.add(bytes))?
+    };
     for note in mount.notes() {
         complain(&format!("{}: {note}", arguments.source.display()));
     }
-    let mut lines = mount.describe();
+    let mut lines = mount.describe().to_vec();
     if !arguments.fake {
         for warning in mount.attach(&arguments.target)? {
             complain(&warning);
         }
         let (source, target) = (arguments.source.display(), arguments.target.display());
-        lines.push(format!(
-            "{source}: mounted at {target} as {}",
-            driver.name()
-        ));
+        lines.push(format!("{source}: mounted at {target} as {}", mount.kind()));
     }
     if !arguments.verbose {
         return Ok(());

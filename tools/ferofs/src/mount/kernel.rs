@@ -3,7 +3,6 @@
 //! The kernel's side of a mount: fsopen(2), fsconfig(2), fsmount(2), move_mount(2), and the
 //! messages that a filesystem leaves in its context.
 
-use super::Driver;
 use crate::error::Error;
 use crate::error::Result;
 use rustix::io::Errno;
@@ -11,7 +10,6 @@ use rustix::mount::FsMountFlags;
 use rustix::mount::FsOpenFlags;
 use rustix::mount::MountAttrFlags;
 use rustix::mount::MoveMountFlags;
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -20,7 +18,6 @@ use std::path::Path;
 pub struct Context<'a> {
     file: OwnedFd,
     source: &'a Path,
-    target: &'a Path,
 }
 
 /// What a filesystem had to say.
@@ -31,16 +28,11 @@ struct Messages {
 }
 
 impl<'a> Context<'a> {
-    /// Starts with nothing but the type.
-    pub fn open(driver: Driver, source: &'a Path, target: &'a Path) -> Result<Self> {
-        let name = driver.name();
+    /// Starts with nothing but the type. Messages have the source.
+    pub fn open(name: &str, source: &'a Path) -> Result<Self> {
         let shown = source.display();
         match rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC) {
-            Ok(file) => Ok(Context {
-                file,
-                source,
-                target,
-            }),
+            Ok(file) => Ok(Context { file, source }),
             Err(Errno::NODEV) => Err(Error::Request(format!(
                 "cannot mount {shown}: this kernel has no filesystem \"{name}\"; is its module \
                  installed?"
@@ -65,29 +57,19 @@ impl<'a> Context<'a> {
     }
 
     /// Sets an option to an open file.
-    pub fn file(&self, key: &str, value: &File) -> Result<()> {
+    pub fn file(&self, key: &str, value: &impl AsFd) -> Result<()> {
         let result = rustix::mount::fsconfig_set_fd(self.file.as_fd(), key, value.as_fd());
         result.map_err(|errno| self.failure(errno))
     }
 
-    /// Creates the filesystem and puts it where it belongs. Returns what it warned of.
-    pub fn attach(&self, attributes: MountAttrFlags) -> Result<Vec<String>> {
+    /// Creates the filesystem. Returns a mount of it, which is nowhere yet and is gone when it is
+    /// closed, and what the filesystem warned of.
+    pub fn create(&self, attributes: MountAttrFlags) -> Result<(OwnedFd, Vec<String>)> {
         rustix::mount::fsconfig_create(self.file.as_fd()).map_err(|errno| self.failure(errno))?;
         let flags = FsMountFlags::FSMOUNT_CLOEXEC;
         let mount = rustix::mount::fsmount(self.file.as_fd(), flags, attributes)
             .map_err(|errno| self.failure(errno))?;
-        rustix::mount::move_mount(
-            mount.as_fd(),
-            "",
-            rustix::fs::CWD,
-            self.target,
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-        )
-        .map_err(|errno| {
-            let (source, target) = (self.source.display(), self.target.display());
-            Error::Request(format!("cannot mount {source} at {target}: {errno}"))
-        })?;
-        Ok(self.messages().warnings)
+        Ok((mount, self.messages().warnings))
     }
 
     /// Takes the filesystem's messages: each is read by one read(2), after a letter for its kind.
@@ -116,4 +98,19 @@ impl<'a> Context<'a> {
         };
         Error::Request(format!("cannot mount {source}: {reason}"))
     }
+}
+
+/// Puts a mount where it belongs.
+pub fn place(mount: &OwnedFd, source: &Path, target: &Path) -> Result<()> {
+    rustix::mount::move_mount(
+        mount.as_fd(),
+        "",
+        rustix::fs::CWD,
+        target,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .map_err(|errno| {
+        let (source, target) = (source.display(), target.display());
+        Error::Request(format!("cannot mount {source} at {target}: {errno}"))
+    })
 }

@@ -4,6 +4,7 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::oci::Platform;
 use rustix::mount::MountAttrFlags;
 use std::path::PathBuf;
 
@@ -14,10 +15,22 @@ pub struct Options {
     pub devices: Vec<PathBuf>,
     /// `blobs=`: directories to find blobs in.
     pub directories: Vec<PathBuf>,
+    /// `upper=`: where what is written goes.
+    pub upper: Option<PathBuf>,
+    /// `work=`: what overlayfs needs beside that.
+    pub work: Option<PathBuf>,
+    /// `cache=`: where the indexes of container images are kept.
+    pub cache: Option<PathBuf>,
+    /// `platform=`: which of a container image's platforms.
+    pub platform: Option<Platform>,
+    /// `stack`: whether the layers of a container image are mounted one by one.
+    pub stack: bool,
     /// What the driver is told, in this order.
     pub filesystem: Vec<(String, Option<String>)>,
     /// Whether what the driver does not take is left out.
     pub sloppy: bool,
+    /// Whether what could be written to is not to be.
+    read_only: bool,
     /// Bits of [`MountAttrFlags`].
     attributes: u32,
 }
@@ -58,9 +71,12 @@ const ATTRIBUTES: [(&str, MountAttrFlags, MountAttrFlags); 16] = {
     ]
 };
 
+/// Options with a path.
+const PATHS: [&str; 5] = ["device", "blobs", "upper", "work", "cache"];
+
 /// Options for mount(8) and init systems, and those that change nothing for a filesystem that is
 /// always read-only.
-const IGNORED: [&str; 19] = [
+const IGNORED: [&str; 17] = [
     "defaults",
     "auto",
     "noauto",
@@ -76,8 +92,6 @@ const IGNORED: [&str; 19] = [
     "_netdev",
     "silent",
     "loud",
-    "ro",
-    "rw",
     "iversion",
     "noiversion",
 ];
@@ -109,15 +123,24 @@ impl Options {
         let refuse = |problem: &str| Err(Error::Request(format!("option {key}: {problem}")));
         let for_mount = key.starts_with("x-") || key.starts_with("X-") || key == "comment";
         match value {
-            value if matches!(key, "device" | "blobs") => {
+            value if PATHS.contains(&key) => {
                 let Some(value) = value.filter(|value| !value.is_empty()) else {
                     return refuse("a path is missing");
                 };
                 match key {
                     "device" => self.devices.push(value.into()),
+                    "upper" => self.upper = Some(value.into()),
+                    "work" => self.work = Some(value.into()),
+                    "cache" => self.cache = Some(value.into()),
                     _ => self.directories.push(value.into()),
                 }
             }
+            value if key == "platform" => match value.as_deref().and_then(Platform::parse) {
+                Some(platform) => self.platform = Some(platform),
+                None => return refuse("expected one like linux/arm64 or linux/arm/v7"),
+            },
+            None if key == "stack" => self.stack = true,
+            None if matches!(key, "ro" | "rw") => self.read_only = key == "ro",
             _ if for_mount || IGNORED.contains(&key) => {}
             None if NOT_MOUNTING.contains(&key) => {
                 return refuse("this only mounts; mount(8) does that without help: mount -i");
@@ -133,9 +156,13 @@ impl Options {
         Ok(())
     }
 
-    /// The attributes of the mount. It is always read-only.
+    /// The attributes of the mount. It is read-only, unless what is written has a place to go.
     pub fn attributes(&self) -> MountAttrFlags {
-        MountAttrFlags::from_bits_retain(self.attributes) | MountAttrFlags::MOUNT_ATTR_RDONLY
+        let attributes = MountAttrFlags::from_bits_retain(self.attributes);
+        match self.upper {
+            Some(_) if !self.read_only => attributes,
+            _ => attributes | MountAttrFlags::MOUNT_ATTR_RDONLY,
+        }
     }
 }
 
@@ -188,6 +215,26 @@ mod tests {
     }
 
     #[test]
+    fn options_for_container_images_are_sorted_out() {
+        let options = parsed("stack,upper=/u,work=/w,cache=/c,platform=linux/arm/v7");
+        let path = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(
+            (
+                options.upper.clone(),
+                options.work.clone(),
+                options.cache.clone()
+            ),
+            (path("/u"), path("/w"), path("/c"))
+        );
+        assert_eq!(options.platform, Platform::parse("linux/arm/v7"));
+        assert!(options.stack && options.filesystem.is_empty());
+        assert_eq!(options.attributes(), MountAttrFlags::empty());
+        let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        assert_eq!(parsed("upper=/u,rw,ro").attributes(), read_only);
+        assert_eq!(parsed("rw").attributes(), read_only);
+    }
+
+    #[test]
     fn the_last_one_wins() {
         let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
         assert_eq!(parsed("nodev,noexec,dev,exec").attributes(), read_only);
@@ -206,6 +253,8 @@ mod tests {
             ("bind", "mount -i"),
             ("device=", "a path is missing"),
             ("blobs", "a path is missing"),
+            ("upper=", "a path is missing"),
+            ("platform=amd64", "linux/arm64"),
             ("device=\"a,b", "no second one"),
         ] {
             let error = Options::default().parse(list).unwrap_err().to_string();

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What `ferofs build` does for container images: an index for every layer, in a directory, and one
+//! of all of them together if that is asked for. The progress bar is that of `ferofs mount`, too.
+
+use super::build::Arguments;
+use super::build::ModeName;
+use super::build::Whiteouts;
+use super::complain;
+use super::progress::Bar;
+use super::to_stdout;
+use ferofs::error::Error;
+use ferofs::error::Result;
+use ferofs::image;
+use ferofs::oci;
+use ferofs::oci::Kind;
+use ferofs::oci::Reference;
+use ferofs::oci::layers;
+use ferofs::oci::layers::Places;
+use ferofs::output::NewDirectory;
+use ferofs::output::Output;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+/// Builds the indexes, and says where they are, the lowest one first.
+pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
+    let no_layers = [
+        (
+            !matches!(arguments.mode, None | Some(ModeName::Index)),
+            "--mode",
+        ),
+        (arguments.expect.is_some(), "--expect"),
+        (arguments.tar_out.is_some(), "--tar-out"),
+        (arguments.whiteouts != Whiteouts::Overlay, "--whiteouts"),
+        (arguments.all_root, "--all-root"),
+        (arguments.force_uid.is_some(), "--force-uid"),
+        (arguments.force_gid.is_some(), "--force-gid"),
+        (arguments.timestamp.is_some(), "--timestamp"),
+        (
+            arguments.label.0 != [0; 16] && arguments.merge.is_none(),
+            "--label without --merge",
+        ),
+        (
+            arguments.uuid.is_some() && arguments.merge.is_none(),
+            "--uuid without --merge",
+        ),
+    ];
+    if let Some((_, option)) = no_layers.into_iter().find(|(given, _)| *given) {
+        return Err(Error::Request(format!(
+            "{reference} is a container image, whose layers are indexed as they are: {option} does \
+             not go with it"
+        )));
+    }
+    let image = oci::open(reference, arguments.platform.as_ref())?;
+    let directory = NewDirectory::create(&arguments.output, 0o777)?;
+    let layout = [reference.path.clone()];
+    let places = Places {
+        directory: &arguments.output,
+        search: match reference.kind {
+            Kind::Layout => &layout,
+            _ => &[],
+        },
+        links: true,
+    };
+    let prepared = {
+        let total = image.layers.iter().map(|layer| layer.blob.size()).sum();
+        let bar = Shared::new("reading layers", Some(total), arguments.quiet);
+        layers::prepare(&image, places, &|bytes| bar.add(bytes))?
+    };
+    // Before anything appears, as it may fail.
+    let merged = match &arguments.merge {
+        Some(target) => Some(Output::create(target, &[])?),
+        None => None,
+    };
+    let layers = prepared.keep()?;
+    directory.keep();
+    if let Some(output) = merged {
+        let options = image::Options {
+            uuid: arguments.uuid.map(|uuid| uuid.0),
+            label: arguments.label.0,
+            ..image::Options::default()
+        };
+        let count = layers.len() as u64;
+        let mut bar = Bar::new("merging", Some(count), arguments.quiet).counting();
+        layers::merge(&layers, options, output.target(), output.file(), &mut bar)?;
+        drop(bar);
+        output.finish()?;
+    }
+    if arguments.quiet {
+        return Ok(());
+    }
+    for layer in &layers {
+        for note in &layer.notes {
+            complain(&format!("sha256:{}: {note}", layer.diff_id));
+        }
+    }
+    to_stdout(|out| {
+        layers.iter().try_for_each(|layer| {
+            out.write_all(layer.index.as_os_str().as_bytes())?;
+            out.write_all(b"\n")
+        })
+    })
+}
+
+/// A progress bar for several threads.
+pub struct Shared(Mutex<(Bar, u64)>);
+
+impl Shared {
+    /// A bar over so many bytes, if that is known.
+    pub fn new(what: &'static str, total: Option<u64>, quiet: bool) -> Self {
+        Shared((Bar::new(what, total, quiet), 0).into())
+    }
+
+    /// So many bytes more are read.
+    pub fn add(&self, bytes: u64) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.1 = state.1.saturating_add(bytes);
+        let done = state.1;
+        state.0.set(done);
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! An overlay over the filesystems of a mount: for layers that are not merged, and for what can be
+//! written to.
+//!
+//! The filesystems are mounted nowhere: overlayfs has them by file descriptors, and keeps them for
+//! as long as it is mounted itself. So one umount(2) ends it all, and so does any failure before.
+
+use super::kernel::Context;
+use crate::error::Error;
+use crate::error::Result;
+use crate::output::NewDirectory;
+use rustix::mount::MountAttrFlags;
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// What the source of an overlay begins with that was mounted here, before what was mounted.
+pub const SOURCE_PREFIX: &str = "ferofs:";
+
+/// The directories that what is written goes to. Those that were made for a mount that fails are
+/// removed.
+pub struct Upper {
+    upper: PathBuf,
+    work: PathBuf,
+    made: Vec<NewDirectory>,
+}
+
+impl Upper {
+    /// Makes the directories that are not there. Without a directory for overlayfs to work in, it
+    /// is beside the other one and has its name with `.work` behind it.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be made.
+    pub fn prepare(upper: &Path, work: Option<&Path>) -> Result<Self> {
+        let mut made = vec![NewDirectory::create(upper, 0o755)?];
+        let upper = fs::canonicalize(upper).map_err(Error::io("open", upper))?;
+        let work = match work {
+            Some(work) => work.to_path_buf(),
+            None => {
+                let mut work = OsString::from(&upper);
+                work.push(".work");
+                work.into()
+            }
+        };
+        made.push(NewDirectory::create(&work, 0o700)?);
+        let work = fs::canonicalize(&work).map_err(Error::io("open", &work))?;
+        Ok(Upper { upper, work, made })
+    }
+
+    /// It was mounted: the directories stay.
+    pub fn keep(self) {
+        self.made.into_iter().for_each(NewDirectory::keep);
+    }
+}
+
+/// Mounts an overlay, though nowhere yet. `layers` are mounts, the lowest one first.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub fn mount(
+    source: &Path,
+    mut layers: Vec<OwnedFd>,
+    upper: Option<&Upper>,
+    attributes: MountAttrFlags,
+) -> Result<(OwnedFd, Vec<String>)> {
+    if layers.len() < 2 && upper.is_none() {
+        // Overlayfs wants two, but a layer alone may have whiteouts, too.
+        layers.insert(0, nothing(source)?);
+    }
+    let context = Context::open("overlay", source)?;
+    let mut name = OsString::from(SOURCE_PREFIX);
+    name.push(source);
+    context.string("source", Path::new(&name))?;
+    for layer in layers.iter().rev() {
+        context.file("lowerdir+", layer)?;
+    }
+    if let Some(upper) = upper {
+        context.string("upperdir", &upper.upper)?;
+        context.string("workdir", &upper.work)?;
+    }
+    context.create(attributes)
+}
+
+/// An empty directory.
+fn nothing(source: &Path) -> Result<OwnedFd> {
+    let context = Context::open("tmpfs", source)?;
+    let (mount, _) = context.create(MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    Ok(mount)
+}

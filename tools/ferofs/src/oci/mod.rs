@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Container images on disk: OCI image layouts and the archives of `docker save`.
+//!
+//! [`Reference`] is what people write to name one, `oci:DIR:TAG`. [`open`] finds it, chooses one of
+//! several platforms and gives its layers as an [`Image`]. [`layers`] makes an index of each layer and
+//! the plain tar it needs, and one index of all of them together.
+//!
+//! Nothing in an image is believed: documents and layers are compared with the sha256 that they
+//! are called by, plain tars with the image's diff IDs, and no path is ever made of anything but
+//! such a sha256.
+
+pub mod document;
+pub mod layers;
+mod platform;
+mod reference;
+mod resolve;
+mod store;
+
+use crate::digest::Digest;
+
+pub use platform::Platform;
+pub use reference::Choice;
+pub use reference::Kind;
+pub use reference::Reference;
+pub use resolve::open;
+pub use store::Blob;
+
+/// A container image, of which only the layers are of interest.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// How it was named, for messages.
+    pub name: String,
+    /// What it is for.
+    pub platform: Platform,
+    /// Its layers, the lowest one first.
+    pub layers: Vec<Layer>,
+}
+
+/// A layer as it is stored.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The sha256 of its plain tar.
+    pub diff_id: Digest,
+    /// What is stored: the tar, plain or compressed.
+    pub blob: Blob,
+    /// The sha256 of what is stored, if the image says so.
+    pub digest: Option<Digest>,
+}
+
+impl Image {
+    /// The chain ID of all layers, as the OCI specification has it: two images have the same if they
+    /// have the same layers.
+    pub fn chain_id(&self) -> Digest {
+        let mut layers = self.layers.iter();
+        let Some(first) = layers.next() else {
+            return Digest::of(b"");
+        };
+        layers.fold(first.diff_id, |chain, layer| {
+            let text = format!("sha256:{chain} sha256:{}", layer.diff_id);
+            Digest::of(text.as_bytes())
+        })
+    }
+}
