@@ -5,6 +5,7 @@
 //! An image is made in three steps, each a module: [`tar`] reads an archive, [`tree`] holds the
 //! files it comes to, [`image`] writes them. The `ferofs` command is a thin layer over this crate.
 
+mod acl;
 pub mod build;
 pub mod compression;
 pub mod digest;

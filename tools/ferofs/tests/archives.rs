@@ -816,6 +816,26 @@ fn extended_attributes_of_all_writers() {
 }
 
 #[test]
+fn lists_that_are_no_acls_are_left_out() {
+    let archive = Archive::new()
+        .pax(&[
+            ("SCHILY.xattr.system.posix_acl_access", "\x02\0\0\0oops"),
+            ("SCHILY.xattr.user.a", "kept"),
+        ])
+        .file("f", "")
+        .pax(&[("SCHILY.xattr.system.posix_acl_default", "\x02\0\0\0")])
+        .directory("d/")
+        .end();
+    assert_eq!(
+        lines(&archive)[1..],
+        [
+            "d0755 2 1000:100 1700000000 /d [system.posix_acl_default=\\x02\\x00\\x00\\x00]",
+            "-0644 1 1000:100 1700000000 0 /f =  [user.a=kept]",
+        ]
+    );
+}
+
+#[test]
 fn very_many_extended_attributes() {
     let names: Vec<String> = (0..600)
         .map(|at| format!("SCHILY.xattr.user.{at:04}"))

@@ -44,6 +44,6 @@ fuzz_target!(|bytes: &[u8]| {
                 digest: None,
             }];
         }
-        write_and_check(&tree, &options, &Blobs(vec![bytes]));
+        write_and_check(&tree, &options, &Blobs(vec![bytes]), |_| false);
     }
 });

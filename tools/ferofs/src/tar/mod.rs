@@ -12,16 +12,15 @@
 //! `tar-core` 0.1 does), times before 1970 and in nanoseconds (both have `u64` seconds), and
 //! errors with the offset they are at. `tar-core` needs a newer compiler than Debian 13 has, too.
 
-mod acl;
 mod error;
 mod header;
 mod input;
-mod number;
+pub(crate) mod number;
 mod pax;
 mod reader;
 mod sparse;
 
-pub use acl::Names;
+pub use crate::acl::Names;
 pub use error::Error;
 pub use input::FileInput;
 pub use input::Input;

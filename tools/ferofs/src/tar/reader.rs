@@ -13,7 +13,6 @@ use super::Kind;
 use super::Names;
 use super::Time;
 use super::Totals;
-use super::acl::Acl;
 use super::header::BLOCK;
 use super::header::BadField;
 use super::header::Checksum;
@@ -21,6 +20,7 @@ use super::header::Header;
 use super::header::until_nul;
 use super::pax::Attributes;
 use super::sparse;
+use crate::acl::Acl;
 use crate::text::Quoted;
 
 /// Extended headers with more data than this are refused, not read.

@@ -24,12 +24,14 @@ use super::Tree;
 use super::Xattr;
 use super::XattrSet;
 use super::path;
+use crate::acl;
 use crate::tar;
 use crate::tar::Entry;
 use crate::tar::Error;
 use crate::tar::Kind;
 use crate::tar::NamedValue;
 use crate::text::Quoted;
+use erofs_format::ondisk::xattr_index;
 use erofs_format::split_xattr_name;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -218,6 +220,18 @@ impl<'t> Applier<'t> {
                 return refuse(format!(
                     "extended attribute {name} has {len} bytes, expected at most 65535"
                 ));
+            }
+            let acl = matches!(
+                prefix,
+                xattr_index::POSIX_ACL_ACCESS | xattr_index::POSIX_ACL_DEFAULT
+            );
+            if let Some(problem) = acl.then(|| acl::problem(value)).flatten() {
+                // Nobody could open the file. Extracting tells and goes on, too.
+                let (name, path) = (Quoted(name), Quoted(entry.path));
+                self.note(format!(
+                    "extended attribute {name} of {path} {problem} and is left out"
+                ));
+                continue;
             }
             let (name, value) = (rest.into(), value.as_slice().into());
             xattrs.push(Xattr {

@@ -6,6 +6,7 @@
 use super::Checker;
 use super::regions::Region;
 use super::regions::Use;
+use crate::acl;
 use crate::text::Quoted;
 use erofs_format::Inode;
 use erofs_format::ondisk;
@@ -84,7 +85,7 @@ impl Checker<'_> {
         let mut value = vec![0; usize::from(size)];
         match inode.get_xattr(image.superblock(), image.file(), index, name, &mut value) {
             Ok(Some(_)) => {
-                if let Some(problem) = acl_problem(&value) {
+                if let Some(problem) = acl::problem(&value) {
                     self.problem_of(inode, format!("its attribute {shown} {problem}"));
                 }
                 Ok(())
@@ -176,94 +177,4 @@ pub(super) fn inode_size(inode: &Inode) -> u64 {
 fn full(index: u8, name: &[u8]) -> Vec<u8> {
     let prefix = xattr_prefix(index).unwrap_or_default();
     [prefix.as_bytes(), name].concat()
-}
-
-/// What is wrong with an access control list, as the kernel would see it.
-fn acl_problem(value: &[u8]) -> Option<&'static str> {
-    const USER_OBJ: u16 = 0x01;
-    const USER: u16 = 0x02;
-    const GROUP_OBJ: u16 = 0x04;
-    const GROUP: u16 = 0x08;
-    const MASK: u16 = 0x10;
-    const OTHER: u16 = 0x20;
-    let Some((version, entries)) = value.split_first_chunk::<4>() else {
-        return Some("is too short for an access control list");
-    };
-    if u32::from_le_bytes(*version) != 2 {
-        return Some("is an access control list of an unknown version");
-    }
-    if entries.len() % 8 != 0 {
-        return Some("has half an entry");
-    }
-    let (mut last, mut all) = (0, 0);
-    for entry in entries.chunks_exact(8) {
-        let [t0, t1, p0, p1, ..] = *entry else {
-            continue;
-        };
-        let tag = u16::from_le_bytes([t0, t1]);
-        if ![USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER].contains(&tag) {
-            return Some("has an entry of an unknown kind");
-        }
-        if u16::from_le_bytes([p0, p1]) > 7 {
-            return Some("has unknown permissions");
-        }
-        let several = matches!(tag, USER | GROUP);
-        if tag < last || (tag == last && !several) {
-            return Some("has entries in a wrong order");
-        }
-        last = tag;
-        all |= tag;
-    }
-    if all == 0 {
-        return None;
-    }
-    if all & USER_OBJ == 0 || all & GROUP_OBJ == 0 || all & OTHER == 0 {
-        return Some("lacks the entry of the owner, the group or the others");
-    }
-    if all & (USER | GROUP) != 0 && all & MASK == 0 {
-        return Some("lacks a mask");
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn access_control_lists_are_what_the_kernel_takes() {
-        let acl = |entries: &[(u16, u16)]| {
-            let mut value = vec![2, 0, 0, 0];
-            for (tag, permissions) in entries {
-                value.extend(tag.to_le_bytes());
-                value.extend(permissions.to_le_bytes());
-                value.extend([0; 4]);
-            }
-            value
-        };
-        let good: [&[(u16, u16)]; 4] = [
-            &[],
-            &[(1, 7), (4, 5), (32, 0)],
-            &[(1, 7), (2, 6), (2, 4), (4, 5), (16, 7), (32, 0)],
-            &[(1, 7), (4, 5), (8, 1), (16, 7), (32, 0)],
-        ];
-        for entries in good {
-            assert_eq!(acl_problem(&acl(entries)), None, "{entries:?}");
-        }
-        let bad: [&[(u16, u16)]; 6] = [
-            &[(1, 7), (4, 5)],
-            &[(1, 8), (4, 5), (32, 0)],
-            &[(4, 7), (1, 5), (32, 0)],
-            &[(1, 7), (1, 7), (4, 5), (32, 0)],
-            &[(1, 7), (2, 6), (4, 5), (32, 0)],
-            &[(1, 7), (4, 5), (32, 0), (64, 0)],
-        ];
-        for entries in bad {
-            assert!(acl_problem(&acl(entries)).is_some(), "{entries:?}");
-        }
-        let whole = acl(&[(1, 7), (4, 5), (32, 0)]);
-        assert!(acl_problem(&whole[..whole.len() - 1]).is_some());
-        assert!(acl_problem(&[1, 0, 0, 0]).is_some());
-        assert!(acl_problem(&[2, 0]).is_some());
-    }
 }

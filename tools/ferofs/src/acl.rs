@@ -6,7 +6,7 @@
 //! The text is a list of entries like `user:lisa:r-x`, between commas or newlines; some writers
 //! add the number of the user or group as a fourth field.
 
-use super::number;
+use crate::tar::number;
 use crate::text::Quoted;
 use std::collections::HashMap;
 use std::fs;
@@ -204,6 +204,49 @@ fn parse_entry(line: &[u8], names: &Names) -> Result<(u16, u16, u32), String> {
     }
 }
 
+/// What is wrong with the bytes of an ACL, as the kernel would see it: with those it refuses every
+/// access to the file.
+pub fn problem(value: &[u8]) -> Option<&'static str> {
+    let Some((version, entries)) = value.split_first_chunk::<4>() else {
+        return Some("is too short for an access control list");
+    };
+    if u32::from_le_bytes(*version) != VERSION {
+        return Some("is an access control list of an unknown version");
+    }
+    if entries.len() % 8 != 0 {
+        return Some("has half an entry");
+    }
+    let (mut last, mut all) = (0, 0);
+    for entry in entries.chunks_exact(8) {
+        let [t0, t1, p0, p1, ..] = *entry else {
+            continue;
+        };
+        let tag = u16::from_le_bytes([t0, t1]);
+        if ![USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER].contains(&tag) {
+            return Some("has an entry of an unknown kind");
+        }
+        if u16::from_le_bytes([p0, p1]) > 7 {
+            return Some("has unknown permissions");
+        }
+        let several = matches!(tag, USER | GROUP);
+        if tag < last || (tag == last && !several) {
+            return Some("has entries in a wrong order");
+        }
+        last = tag;
+        all |= tag;
+    }
+    if all == 0 {
+        return None;
+    }
+    if all & USER_OBJ == 0 || all & GROUP_OBJ == 0 || all & OTHER == 0 {
+        return Some("lacks the entry of the owner, the group or the others");
+    }
+    if all & (USER | GROUP) != 0 && all & MASK == 0 {
+        return Some("lacks a mask");
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,5 +303,42 @@ mod tests {
         assert_eq!(names.len(), 2);
         let root = Names::of_this_machine().find(b"root", USER);
         assert_eq!(root, Some(0));
+    }
+
+    #[test]
+    fn access_control_lists_are_what_the_kernel_takes() {
+        let acl = |entries: &[(u16, u16)]| {
+            let mut value = vec![2, 0, 0, 0];
+            for (tag, permissions) in entries {
+                value.extend(tag.to_le_bytes());
+                value.extend(permissions.to_le_bytes());
+                value.extend([0; 4]);
+            }
+            value
+        };
+        let good: [&[(u16, u16)]; 4] = [
+            &[],
+            &[(1, 7), (4, 5), (32, 0)],
+            &[(1, 7), (2, 6), (2, 4), (4, 5), (16, 7), (32, 0)],
+            &[(1, 7), (4, 5), (8, 1), (16, 7), (32, 0)],
+        ];
+        for entries in good {
+            assert_eq!(problem(&acl(entries)), None, "{entries:?}");
+        }
+        let bad: [&[(u16, u16)]; 6] = [
+            &[(1, 7), (4, 5)],
+            &[(1, 8), (4, 5), (32, 0)],
+            &[(4, 7), (1, 5), (32, 0)],
+            &[(1, 7), (1, 7), (4, 5), (32, 0)],
+            &[(1, 7), (2, 6), (4, 5), (32, 0)],
+            &[(1, 7), (4, 5), (32, 0), (64, 0)],
+        ];
+        for entries in bad {
+            assert!(problem(&acl(entries)).is_some(), "{entries:?}");
+        }
+        let whole = acl(&[(1, 7), (4, 5), (32, 0)]);
+        assert!(problem(&whole[..whole.len() - 1]).is_some());
+        assert!(problem(&[1, 0, 0, 0]).is_some());
+        assert!(problem(&[2, 0]).is_some());
     }
 }
