@@ -5,6 +5,7 @@
 pub mod build;
 pub mod cat;
 pub mod check;
+pub mod diff;
 pub mod dump;
 pub mod json;
 mod layers;

@@ -14,6 +14,7 @@ use erofs_format::Source;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -91,6 +92,32 @@ impl<'a> Contents<'a> {
     /// Whether the data of an extent can be read, as far as is known without trying.
     pub fn has(&self, extent: &Extent) -> bool {
         self.place(extent).is_some()
+    }
+
+    /// Whether a device of this image and one of another are the same file.
+    pub fn is_same_blob(&self, id: u16, other: &Contents<'_>, other_id: u16) -> bool {
+        let blob = |contents: &Contents<'_>, id: u16| {
+            let index = usize::from(id).checked_sub(1)?;
+            let metadata = contents.blobs.get(index)?.1.metadata().ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        let blobs = (blob(self, id), blob(other, other_id));
+        matches!(blobs, (Some(one), Some(two)) if one == two)
+    }
+
+    /// Fills a buffer with the bytes that an extent begins with; it must have as many. The file that
+    /// it is of is called `path` in messages.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub fn read_extent(&self, extent: &Extent, buffer: &mut [u8], path: &[u8]) -> Result<()> {
+        match self.place(extent) {
+            Some(Place::Nowhere) => buffer.fill(0),
+            Some(place) => self.fill(buffer, &place, 0, extent.len, path)?,
+            None => return Err(self.refuse(path, "its data is in a device that is not given")),
+        }
+        Ok(())
     }
 
     fn place(&self, extent: &Extent) -> Option<Place<'_>> {

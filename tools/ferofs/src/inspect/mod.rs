@@ -4,10 +4,11 @@
 //!
 //! [`Image`] is an image in a file or in anything else that can be read, [`check`] walks all of it and lists what is wrong, [`contents`]
 //! reads the data of files, [`extract`] writes them into a directory,
-//! [`walk`] and [`statistics`] say what there is.
+//! [`walk`] and [`statistics`] say what there is, [`diff`] what is different.
 
 pub mod check;
 pub mod contents;
+pub mod diff;
 pub mod extract;
 mod file;
 pub mod statistics;
