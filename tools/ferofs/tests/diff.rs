@@ -238,8 +238,8 @@ fn a_directory_is_as_good_as_an_image() {
     fs::write(scratch.join("tree/below/file"), "y".repeat(10_000)).unwrap();
     let arguments = ["diff", "--ignore", "mtime", "image", "tree"];
     let (code, output, _) = ferofs(&scratch, &arguments);
-    let expected = "changed /again: data different from byte 0 on\n\
-                    changed /below/file: data different from byte 0 on\n";
+    // Once for the file, whatever names it has.
+    let expected = "changed /again: data different from byte 0 on\n";
     assert_eq!((code, output.as_str()), (1, expected));
 }
 
