@@ -124,6 +124,12 @@ fn check_image(bytes: &[u8], scratch: &Scratch) -> Option<usize> {
     Some(check(&image, &[], &mut |_| {}).unwrap().problems.len())
 }
 
+/// Makes the checksum of an image right.
+fn seal_superblock(bytes: &mut [u8]) {
+    let checksum = erofs_format::superblock_checksum(&bytes[1024..1536]);
+    bytes[1028..1032].copy_from_slice(&checksum.to_le_bytes());
+}
+
 #[test]
 fn archives() {
     let good = archive();
@@ -182,12 +188,31 @@ fn images() {
                 _ => random.next() as u8,
             };
         }
-        let checksum = erofs_format::superblock_checksum(&bytes[1024..1536]);
-        bytes[1028..1032].copy_from_slice(&checksum.to_le_bytes());
+        seal_superblock(&mut bytes);
         found += usize::from(check_image(&bytes, &scratch) != Some(0));
     }
     assert!(
         found > 1000,
         "only {found} mutated images were found to be wrong"
     );
+}
+
+#[test]
+fn a_directory_larger_than_its_image_is_not_read_for_ever() {
+    let scratch = Scratch::new();
+    let path = scratch.join("image");
+    let mut bytes = index(&archive()).unwrap();
+    fs::write(&path, &bytes).unwrap();
+    let root = Image::open(&path).unwrap().root().unwrap();
+    assert!(!root.is_extended());
+    let size = root.pos() as usize + 8;
+    // Layout 4: two chunks of 2^21 blocks, whose addresses are what lies behind the inode.
+    bytes[size - 8] = 4 << 1;
+    bytes[size..size + 4].copy_from_slice(&(2_u32 << 30).to_le_bytes());
+    bytes[size + 8..size + 12].copy_from_slice(&21_u32.to_le_bytes());
+    seal_superblock(&mut bytes);
+    fs::write(&path, &bytes).unwrap();
+    let image = Image::open(&path).unwrap();
+    let problems = check(&image, &[], &mut |_| {}).unwrap().problems;
+    assert!((1..1000).contains(&problems.len()), "{}", problems.len());
 }

@@ -14,6 +14,10 @@ use std::io;
 
 const ENTRY: usize = ondisk::DIRECTORY_ENTRY_SIZE as usize;
 
+/// After so many errors in one directory the rest of it is left alone: it may claim to be larger
+/// than the image could ever be.
+const MAX_ERRORS: u32 = 100;
+
 impl Checker<'_> {
     /// The names in a directory, leaving out what cannot be read.
     pub(super) fn list(&mut self, directory: &Inode) -> io::Result<Vec<Name>> {
@@ -24,7 +28,8 @@ impl Checker<'_> {
         let mut pos = 0;
         // An error that comes again from the next entry is one of the whole block.
         let mut repeated = None;
-        let mut sound = true;
+        let mut errors = 0;
+        let mut end = directory.size();
         loop {
             let mut last = pos;
             let mut emit = |entry: &DirEntry<'_>| {
@@ -35,7 +40,13 @@ impl Checker<'_> {
             let Err(error) = directory.read_dir(superblock, image.file(), pos, &mut emit) else {
                 break;
             };
-            sound = false;
+            errors += 1;
+            if errors > MAX_ERRORS {
+                let what = format!("{MAX_ERRORS} errors in this directory, the rest is not read");
+                self.problem_of(directory, what);
+                end = pos;
+                break;
+            }
             let text = error.to_string();
             if repeated.as_ref() == Some(&text) {
                 pos = next_block(last, block);
@@ -50,8 +61,8 @@ impl Checker<'_> {
                 break;
             }
         }
-        self.order(directory, &names, sound);
-        self.blocks(directory)?;
+        self.order(directory, &names, errors == 0);
+        self.blocks(directory, end)?;
         Ok(names)
     }
 
@@ -75,12 +86,12 @@ impl Checker<'_> {
         }
     }
 
-    /// Reserved bytes, and bytes behind the names, in each block.
-    fn blocks(&mut self, directory: &Inode) -> io::Result<()> {
+    /// Reserved bytes, and bytes behind the names, in each block up to `end`.
+    fn blocks(&mut self, directory: &Inode, end: u64) -> io::Result<()> {
         let image = self.image;
         let block = u64::from(image.superblock().block_size());
         let mut offset = 0;
-        while offset < directory.size() {
+        while offset < end {
             let Ok(extent) = directory.extent(image.superblock(), image.file(), offset) else {
                 // That was a problem when the names were read.
                 break;
