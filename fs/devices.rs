@@ -135,6 +135,28 @@ impl Devices {
             .fold(0, |sum: u64, blob| sum.saturating_add(blob.len))
     }
 
+    /// Whether a file is the image.
+    pub(crate) fn is_image(&self, file: &BackingFile) -> bool {
+        self.image.is_same(file)
+    }
+
+    /// Whether the image is what a path leads to, for the current task.
+    pub(crate) fn is_image_at(&self, path: &CStr) -> bool {
+        self.image.is_at(path)
+    }
+
+    /// The first of `options` that is none of the blobs. (Their number and order cannot be judged:
+    /// mount(8) passes old and new options together, and leaves out what is equal.)
+    pub(crate) fn first_other<'a>(&self, options: &'a [DeviceOption]) -> Option<&'a DeviceOption> {
+        options.iter().find(|option| {
+            let mut blobs = self.blobs.iter().filter_map(|blob| blob.file.as_ref());
+            !blobs.any(|blob| match option {
+                DeviceOption::File(file) => blob.is_same(file),
+                DeviceOption::Path(path) => blob.is_at(path),
+            })
+        })
+    }
+
     /// Writes a `device=` for each blob that has a file.
     pub(crate) fn show(&self, seq: &SeqFile) {
         for file in self.blobs.iter().filter_map(|blob| blob.file.as_ref()) {

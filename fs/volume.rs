@@ -6,6 +6,7 @@ use crate::devices;
 use crate::devices::Devices;
 use crate::erofs;
 use crate::metadata::Metadata;
+use crate::options::DeviceOption;
 use crate::options::Options;
 use crate::report;
 use crate::vfs::context::Context;
@@ -132,14 +133,33 @@ impl Volume {
     }
 
     /// Applies the options of a remount. The image and its blobs stay what they are: mount(8) passes
-    /// the options in use once more, so `device=` is no error.
+    /// the options in use once more, so they may be named, but no others.
     ///
     /// # Errors
     ///
     /// `EINVAL` for what cannot be changed.
     pub(crate) fn remount(&self, context: &Context<'_>, options: &Options) -> Result {
-        if options.image.is_some() {
+        let image = match (&options.image, context.source()) {
+            (Some(image), _) => self.devices.is_image(image),
+            (None, Some(path)) => *path == *self.name || self.devices.is_image_at(path),
+            (None, None) => true,
+        };
+        if !image {
             context.error(fmt!("{}: a remount cannot change the image", &*self.name));
+            return Err(EINVAL);
+        }
+        if let Some(other) = self.devices.first_other(&options.devices) {
+            match other {
+                DeviceOption::Path(path) => context.error(fmt!(
+                    "{}: a remount cannot change the devices, and {} is none of them",
+                    &*self.name,
+                    &**path,
+                )),
+                DeviceOption::File(_) => context.error(fmt!(
+                    "{}: a remount cannot change the devices, and an open file is none of them",
+                    &*self.name,
+                )),
+            }
             return Err(EINVAL);
         }
         if options.acl.is_some_and(|acl| acl != self.acl) {

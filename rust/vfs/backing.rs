@@ -22,6 +22,9 @@ const SECTOR: usize = 512;
 /// How much any device can read at once, in bytes.
 const DIRECT_STEP: usize = 128 << 10;
 
+/// The longest path with its NUL, in bytes.
+const PATH_MAX: usize = 4096;
+
 /// See [`BackingFile::identity`].
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Identity {
@@ -168,6 +171,28 @@ impl BackingFile {
             let name = super::c_str((*(*sb).s_type).name);
             (*sb).s_bdev.is_null() && name == fs_name
         }
+    }
+
+    /// Whether another open file is the same file.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.inode() == other.inode()
+    }
+
+    /// Whether `path` is the file's, as [`Self::show_path`] shows it, or leads to it.
+    pub(crate) fn is_at(&self, path: &CStr) -> bool {
+        if Self::open(path).is_ok_and(|other| self.is_same(&other)) {
+            return true;
+        }
+        // A file that was unlinked has a path that leads nowhere.
+        let Ok(mut buffer) = KVec::<u8>::from_elem(0, PATH_MAX, GFP_KERNEL) else {
+            return false;
+        };
+        // SAFETY: The file is referenced, and the buffer has the length that is given.
+        let own = super::from_err_ptr(unsafe {
+            bindings::file_path(self.as_ptr(), buffer.as_mut_ptr().cast(), PATH_MAX as i32)
+        });
+        // SAFETY: That path is a C string in the buffer.
+        own.is_ok_and(|own| unsafe { super::c_str(own) } == path)
     }
 
     /// Writes the file's path, as the reader of `seq` sees it, with what separates mount options

@@ -45,6 +45,24 @@ if [ "$FS" = ferofs ]; then
     check "mount -t ferofs" mount -t ferofs index.erofs by-hand -o "$device"
     check "is listed" test -d by-hand/sizes
     check "mount -o remount with the same options" mount -o remount by-hand
+    check "remount with the same device" mount -o "remount,$device" by-hand
+    ln -s "$SHARED/sample.tar" link
+    check "remount with the same device by another path" mount -o "remount,device=$WORK/link" by-hand
+    refuses "remount with another device" "cannot change the devices" \
+        mount -o "remount,device=$WORK/index.erofs" by-hand
+    refuses "remount with a device that is not there" "cannot change the devices" \
+        mount -o "remount,device=$WORK/none" by-hand
+    # As squashfs and the C driver have it: no error, and no effect.
+    check "remount,rw" mount -o remount,rw by-hand
+    check "stays read-only" grep -q " $WORK/by-hand ferofs ro," /proc/mounts
+    umount by-hand
+
+    # A blob that was unlinked has a path that leads nowhere, and mount(8) passes it on.
+    cp "$SHARED/sample.tar" unlinked.tar
+    mount -t ferofs index.erofs by-hand -o device=unlinked.tar
+    rm unlinked.tar
+    check "remount when the device was unlinked" mount -o remount,nouser_xattr by-hand
+    check "has its effect" grep -q " $WORK/by-hand ferofs .*nouser_xattr" /proc/mounts
     umount by-hand
 fi
 
