@@ -157,6 +157,15 @@ impl Devices {
         })
     }
 
+    /// A number that changes when any of the files does. Not zero.
+    pub(crate) fn version(&self) -> u64 {
+        let blobs = self.blobs.iter().filter_map(|blob| blob.file.as_ref());
+        let image = self.image.identity().version();
+        blobs.fold(image, |sum, file| {
+            sum.rotate_left(7) ^ file.identity().version()
+        }) | 1
+    }
+
     /// Writes a `device=` for each blob that has a file.
     pub(crate) fn show(&self, seq: &SeqFile) {
         for file in self.blobs.iter().filter_map(|blob| blob.file.as_ref()) {

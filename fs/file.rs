@@ -79,4 +79,8 @@ impl Files for Data {
     fn ranges(inode: &Inode<Ferofs>) -> &RangeMount {
         inode.super_block().data().ranges()
     }
+
+    fn version(inode: &Inode<Ferofs>) -> u64 {
+        inode.super_block().data().devices().version()
+    }
 }

@@ -65,6 +65,19 @@ void vfs_helper_inode_set_times(struct inode *inode, time64_t sec, long nsec)
 	inode_set_ctime(inode, sec, nsec);
 }
 
+/* The time of the last change, which the next change will differ from where the filesystem can do that. */
+void vfs_helper_inode_changed(struct inode *inode, s64 *sec, u32 *nsec)
+{
+	struct kstat stat = {};
+
+	if (is_mgtime(inode))
+		fill_mg_cmtime(&stat, STATX_CTIME, inode);
+	else
+		stat.ctime = inode_get_ctime(inode);
+	*sec = stat.ctime.tv_sec;
+	*nsec = stat.ctime.tv_nsec;
+}
+
 void vfs_helper_cache_no_acl(struct inode *inode)
 {
 	cache_no_acl(inode);
@@ -216,6 +229,11 @@ int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct fil
 					  struct file *user)
 {
 	return security_mmap_backing_file(vma, backing, user);
+}
+
+const struct path *vfs_helper_file_user_path(const struct file *file)
+{
+	return file_user_path(file);
 }
 
 void vfs_helper_register_lock_keys(struct file_system_type *type)

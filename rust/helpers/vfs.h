@@ -22,6 +22,7 @@ void vfs_helper_i_uid_write(struct inode *inode, uid_t uid);
 void vfs_helper_i_gid_write(struct inode *inode, gid_t gid);
 loff_t vfs_helper_i_size_read(const struct inode *inode);
 void vfs_helper_inode_set_times(struct inode *inode, time64_t sec, long nsec);
+void vfs_helper_inode_changed(struct inode *inode, s64 *sec, u32 *nsec);
 void vfs_helper_cache_no_acl(struct inode *inode);
 dev_t vfs_helper_new_decode_dev(u32 dev);
 void vfs_helper_inode_set_cached_link(struct inode *inode, char *link, int len);
@@ -60,6 +61,7 @@ void vfs_helper_iov_iter_reexpand(struct iov_iter *iter, size_t count);
 size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter);
 int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
 					  struct file *user);
+const struct path *vfs_helper_file_user_path(const struct file *file);
 void vfs_helper_register_lock_keys(struct file_system_type *type);
 void vfs_helper_unregister_lock_keys(struct file_system_type *type);
 bool vfs_helper_is_err(const void *ptr);

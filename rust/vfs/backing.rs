@@ -29,13 +29,20 @@ const PATH_MAX: usize = 4096;
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Identity {
     inode: usize,
-    mtime: (i64, u32),
+    /// When the inode was last changed: unlike the time of modification no one can set it back.
+    changed: (i64, u32),
 }
 
 impl Identity {
     /// Where to hash it: inodes are at least 64 bytes apart.
     pub(super) fn hash(self) -> u64 {
         (self.inode >> 6) as u64
+    }
+
+    /// A number that is another when the file was changed.
+    pub(crate) fn version(self) -> u64 {
+        let (sec, nsec) = self.changed;
+        sec.unsigned_abs().rotate_left(32) ^ u64::from(nsec)
     }
 }
 
@@ -134,20 +141,15 @@ impl BackingFile {
     }
 
     /// What tells this file's contents from those of other files, and from what they were before
-    /// the file was last written to, while it is open. (Writing to a block device is not noticed.)
+    /// the file was last changed, while it is open. (Writing to a block device is not noticed.)
     pub(crate) fn identity(&self) -> Identity {
         let inode = self.inode();
-        // SAFETY: The inode lives as long as the file is referenced. The time may be changed
-        // meanwhile, which counts as having been changed before or after.
-        let mtime = unsafe {
-            (
-                (&raw const (*inode).i_mtime_sec).read_volatile(),
-                (&raw const (*inode).i_mtime_nsec).read_volatile(),
-            )
-        };
+        let mut changed = (0, 0);
+        // SAFETY: The inode lives as long as the file is referenced; the rest is to be filled in.
+        unsafe { bindings::vfs_helper_inode_changed(inode, &mut changed.0, &mut changed.1) };
         Identity {
             inode: inode as usize,
-            mtime,
+            changed,
         }
     }
 

@@ -22,6 +22,7 @@ use super::read;
 use super::xattr;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
+use core::ptr::NonNull;
 use kernel::error::from_result;
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -30,6 +31,9 @@ use kernel::prelude::*;
 pub(crate) trait Files: Extents {
     /// Where the caches for ranges of the files' backing files are.
     fn ranges(inode: &Inode<Self::FileSystem>) -> &RangeMount;
+
+    /// A number that changes when any of the files' backing files does. Not zero.
+    fn version(inode: &Inode<Self::FileSystem>) -> u64;
 }
 
 /// The operations of regular files of `T`; made by [`operations`].
@@ -50,6 +54,11 @@ pub(crate) const fn operations<E: Files>() -> Operations<E::FileSystem> {
     }
 }
 
+/// The operations of dentries of a filesystem whose regular files are `E`.
+pub(super) const fn dentry_operations<E: Files>() -> &'static bindings::dentry_operations {
+    Table::<E>::DENTRY
+}
+
 struct Table<E: Files>(PhantomData<E>);
 
 impl<E: Files> Table<E> {
@@ -58,6 +67,12 @@ impl<E: Files> Table<E> {
         fiemap: Some(Self::fiemap),
         listxattr: Some(xattr::Table::<E::FileSystem>::listxattr),
         get_inode_acl: Some(xattr::Table::<E::FileSystem>::get_inode_acl),
+        // SAFETY: All members are optional function pointers, for which zero means none.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    };
+
+    const DENTRY: &'static bindings::dentry_operations = &bindings::dentry_operations {
+        d_real: Some(Self::d_real),
         // SAFETY: All members are optional function pointers, for which zero means none.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
@@ -146,11 +161,20 @@ impl<E: Files> Table<E> {
     ) -> i32 {
         // SAFETY: The file is open, and its inode stays while it is.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*file).f_inode) };
-        from_result(|| match Self::range(inode) {
+        // Metadata may not be waited for here: `open` did.
+        from_result(|| match Self::range(inode, true) {
             // SAFETY: That is what the VFS passes.
             Some(range) => unsafe { range.map(E::ranges(inode), file, area) },
-            // SAFETY: As above.
-            None => Ok(unsafe { bindings::generic_file_readonly_mmap(file, area) }),
+            None => {
+                if inode.set_version(E::version(inode)) {
+                    // The pages are from before a backing file was changed. What cannot be dropped
+                    // now is being read, and as new as can be.
+                    // SAFETY: The mapping is that of an inode in use.
+                    unsafe { bindings::invalidate_inode_pages2(inode.mapping()) };
+                }
+                // SAFETY: That is what the VFS passes.
+                Ok(unsafe { bindings::generic_file_readonly_mmap(file, area) })
+            }
         })
     }
 
@@ -256,7 +280,7 @@ impl<E: Files> Table<E> {
                 len => start.saturating_add(len),
             };
             if let (Ok(bindings::POSIX_FADV_DONTNEED), Some(range)) =
-                (u32::try_from(advice), inode.range().as_ref())
+                (u32::try_from(advice), inode.range())
             {
                 range.invalidate(start, end);
             }
@@ -280,23 +304,56 @@ impl<E: Files> Table<E> {
         })
     }
 
-    /// The cache of the range that is the whole file, if it is one.
-    fn range(inode: &Inode<E::FileSystem>) -> Option<RangeCache> {
+    /// The cache of the range that is the whole file, if it is one, as the backing file is now.
+    fn range(inode: &Inode<E::FileSystem>, nowait: bool) -> Option<RangeCache> {
+        let known = inode.range();
+        if known.as_ref().is_some_and(RangeCache::is_current) {
+            return known;
+        }
+        // If another mapping is as fast it finds the same cache.
+        let found = Self::find_range(inode, nowait);
+        if known.is_some() || found.is_some() {
+            inode.set_range(found.clone());
+        }
+        found
+    }
+
+    /// Looks for what [`Self::range`] returns.
+    fn find_range(inode: &Inode<E::FileSystem>, nowait: bool) -> Option<RangeCache> {
         let size = inode.size();
         if size == 0 {
             return None;
         }
-        if let Some(range) = inode.range().as_ref() {
-            return Some(range.clone());
-        }
         // What the file's pages cannot be read from is an error for those who touch them.
-        let extent = E::extent(inode, 0, true).ok()?;
+        let extent = E::extent(inode, 0, nowait).ok()?;
         let (Source::File(backing, from), true) = (extent.source, extent.len >= size) else {
             return None;
         };
-        let range = RangeCache::get(E::ranges(inode), backing, from, size).ok()?;
-        // If another mapping was faster it found the same cache.
-        inode.range().populate(range.clone());
-        Some(range)
+        RangeCache::get(E::ranges(inode), backing, from, size).ok()
+    }
+
+    /// The dentry whose inode has the mappings of a file's pages: probes of a program's code look
+    /// for them there.
+    ///
+    /// # Safety
+    ///
+    /// Called by the VFS, for a dentry of `E::FileSystem`, from where it may sleep.
+    unsafe extern "C" fn d_real(
+        dentry: *mut bindings::dentry,
+        kind: bindings::d_real_type,
+    ) -> *mut bindings::dentry {
+        // SAFETY: The dentry is referenced, and while it is its inode stays, if it has one.
+        let regular = unsafe {
+            let inode = (*dentry).d_inode;
+            (!inode.is_null() && u32::from((*inode).i_mode) & bindings::S_IFMT == bindings::S_IFREG)
+                .then(|| Inode::<E::FileSystem>::from_raw(inode))
+        };
+        if kind != bindings::d_real_type_D_REAL_DATA {
+            return dentry;
+        }
+        // The range's dentry stays as long as the inode.
+        regular
+            .and_then(|inode| inode.real(|| Self::range(inode, false)?.dentry().ok()))
+            .map_or(dentry, NonNull::as_ptr)
     }
 }

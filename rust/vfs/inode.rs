@@ -13,10 +13,12 @@ use super::fs_type::FileSystem;
 use super::fs_type::FsType;
 use super::page_cache;
 use super::range::RangeCache;
+use super::range::RangeDentry;
 use super::super_block::SuperBlock;
 use super::xattr;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
+use core::mem;
 use core::mem::ManuallyDrop;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -25,7 +27,8 @@ use kernel::ffi::c_char;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::aref::AlwaysRefCounted;
-use kernel::sync::SetOnce;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
 use kernel::types::Opaque;
 
 /// An inode whose data is set.
@@ -78,9 +81,50 @@ impl<T: FileSystem> Inode<T> {
         &self.contents().data
     }
 
-    /// The cache of the range that the file is, once it was mapped.
-    pub(super) fn range(&self) -> &SetOnce<RangeCache> {
-        &self.contents().range
+    /// The cache of the range that the file was when it was last mapped.
+    pub(super) fn range(&self) -> Option<RangeCache> {
+        Locked::new(self).caches().range.clone()
+    }
+
+    /// Sets what [`Self::range`] returns.
+    pub(super) fn set_range(&self, range: Option<RangeCache>) {
+        let old = mem::replace(&mut Locked::new(self).caches().range, range);
+        // The lock is not held any more: what goes with the last reference may have to wait.
+        drop(old);
+    }
+
+    /// The dentry of the range that stands for the file where inodes of mapped files are looked for.
+    /// The first that `make` made stays it.
+    pub(super) fn real(
+        &self,
+        make: impl FnOnce() -> Option<RangeDentry>,
+    ) -> Option<NonNull<bindings::dentry>> {
+        let known = Locked::new(self)
+            .caches()
+            .real
+            .as_ref()
+            .map(RangeDentry::as_ptr);
+        if known.is_some() {
+            return known;
+        }
+        let mut new = make();
+        let mut locked = Locked::new(self);
+        let real = &mut locked.caches().real;
+        if real.is_none() {
+            mem::swap(real, &mut new);
+        }
+        let known = real.as_ref().map(RangeDentry::as_ptr);
+        drop(locked);
+        // If another was faster this one goes, without the lock.
+        drop(new);
+        known
+    }
+
+    /// Notes which version of the backing files' contents the inode's own pages are from now on.
+    /// Whether they may be from another one so far.
+    pub(super) fn set_version(&self, version: u64) -> bool {
+        let before = self.contents().version.xchg(version, Full);
+        before != 0 && before != version
     }
 
     fn contents(&self) -> &Contents<T> {
@@ -318,7 +362,8 @@ impl<T: FileSystem> NewInode<T> {
         unsafe {
             *(*ptr.cast::<Slot<T>>()).contents.get() = Some(Contents {
                 data,
-                range: SetOnce::new(),
+                caches: UnsafeCell::new(Caches::default()),
+                version: Atomic::new(0),
             });
         }
         // SAFETY: The inode is locked as new, by this thread.
@@ -427,9 +472,45 @@ pub(super) struct Slot<T: FileSystem> {
 }
 
 /// What an inode holds from its initialisation to its eviction.
+///
+/// # Invariants
+///
+/// `caches` are used by who has the inode locked ([`Locked`]), and at eviction.
 struct Contents<T: FileSystem> {
     data: T::Inode,
-    range: SetOnce<RangeCache>,
+    caches: UnsafeCell<Caches>,
+    /// See [`Inode::set_version`]; 0 before it was called.
+    version: Atomic<u64>,
+}
+
+/// The caches elsewhere that a file's bytes are mapped from.
+#[derive(Default)]
+struct Caches {
+    range: Option<RangeCache>,
+    real: Option<RangeDentry>,
+}
+
+/// While it lives, the inode's spinlock `i_lock` is held.
+struct Locked<'a, T: FileSystem>(&'a Inode<T>);
+
+impl<'a, T: FileSystem> Locked<'a, T> {
+    fn new(inode: &'a Inode<T>) -> Self {
+        // SAFETY: The inode is valid, and the lock initialised. No one who has it calls this.
+        unsafe { bindings::spin_lock(&raw mut (*inode.as_ptr()).i_lock) };
+        Self(inode)
+    }
+
+    fn caches(&mut self) -> &mut Caches {
+        // SAFETY: The lock is held as long as `self` lives, and `self` is borrowed.
+        unsafe { &mut *self.0.contents().caches.get() }
+    }
+}
+
+impl<T: FileSystem> Drop for Locked<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: `new` locked it.
+        unsafe { bindings::spin_unlock(&raw mut (*self.0.as_ptr()).i_lock) };
+    }
 }
 
 impl<T: FileSystem> Slot<T> {

@@ -2,7 +2,7 @@
 
 //! Page caches for ranges of backing files, in a filesystem internal to the module.
 //!
-//! A [`RangeCache`] is found by (file as last modified, offset, length), so all who ask for the same range of the
+//! A [`RangeCache`] is found by (file as last changed, offset, length), so all who ask for the same range of the
 //! same file share one cache, whatever mount they belong to. It goes when its last user does.
 
 use super::backing::BackingFile;
@@ -21,6 +21,7 @@ use super::kernel_mount::KernelFs;
 use super::kernel_mount::KernelMount;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
+use kernel::ffi::c_char;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -28,6 +29,7 @@ use kernel::str::CStr;
 use kernel::sync::aref::ARef;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
+use kernel::types::ForeignOwnable;
 
 /// How many pages the first miss of [`RangeCache::bytes`] reads: a mount needs no more.
 const READAHEAD_MIN: i32 = 4;
@@ -49,6 +51,8 @@ pub(crate) struct RangeKey {
 /// What a cache is filled from.
 pub(crate) struct RangeData {
     file: BackingFile,
+    /// What the file was when the cache was made.
+    identity: Identity,
     start: u64,
     len: u64,
     /// How many pages the next miss of [`RangeCache::bytes`] reads.
@@ -112,6 +116,7 @@ impl RangeCache {
             Lookup::New(new) => {
                 let data = RangeData {
                     file: file.clone(),
+                    identity,
                     start,
                     len,
                     window: Atomic::new(READAHEAD_MIN),
@@ -120,6 +125,29 @@ impl RangeCache {
             }
         };
         Ok(Self(inode))
+    }
+
+    /// Whether the file is what it was when the cache was made.
+    pub(super) fn is_current(&self) -> bool {
+        let data = self.0.data();
+        data.file.identity() == data.identity
+    }
+
+    /// A dentry of the range's inode, which has no name.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn dentry(&self) -> Result<RangeDentry> {
+        // SAFETY: The superblock of a referenced inode is valid.
+        let dentry = unsafe { bindings::d_alloc_anon((*self.0.as_ptr()).i_sb) };
+        // INVARIANT: It was made just now.
+        let dentry = RangeDentry(NonNull::new(dentry).ok_or(ENOMEM)?);
+        // SAFETY: The dentry is new, and takes over the reference to the inode.
+        unsafe {
+            bindings::d_instantiate(dentry.0.as_ptr(), IntoRaw::into_raw(self.0.clone()));
+        }
+        Ok(dentry)
     }
 
     /// The length of the range in bytes.
@@ -245,20 +273,18 @@ impl RangeCache {
         user: *mut bindings::file,
         area: *mut bindings::vm_area_struct,
     ) -> Result<i32> {
-        // SAFETY: `d_obtain_alias` takes over the reference.
-        let dentry = super::from_err_ptr(unsafe {
-            bindings::d_obtain_alias(IntoRaw::into_raw(self.0.clone()))
-        })?;
+        let mut dentry = self.dentry()?;
+        // SAFETY: The user's file is open.
+        dentry.set_name(unsafe { UserPath::of(user) })?;
         let path = bindings::path {
             mnt: mount.as_ptr(),
-            dentry,
+            dentry: dentry.as_ptr().as_ptr(),
         };
         // SAFETY: The user's file and the path are valid; the file that is opened keeps what it
-        // needs of both. The reference to the dentry is given up.
+        // needs of both.
         let opened = unsafe {
             let flags = (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NOATIME) as i32;
             let opened = bindings::backing_file_open(user, flags, &path, (*user).f_cred);
-            bindings::dput(dentry);
             let opened = super::from_err_ptr(opened)?;
             // What is read ahead is read from the file's device.
             (*opened).__bindgen_anon_3.f_ra.ra_pages = self.0.data().file.readahead_pages();
@@ -286,3 +312,104 @@ const FILE: &bindings::file_operations = &bindings::file_operations {
     // SAFETY: All members may be zero: no owner, no flags, no functions.
     ..unsafe { MaybeUninit::zeroed().assume_init() }
 };
+
+/// A dentry of a range's inode. No path leads to it.
+///
+/// # Invariants
+///
+/// A reference to the dentry is owned. It is one that [`RangeCache::dentry`] made.
+pub(super) struct RangeDentry(NonNull<bindings::dentry>);
+
+// SAFETY: A reference to a dentry may be used and put from any thread that can sleep.
+unsafe impl Send for RangeDentry {}
+// SAFETY: As above.
+unsafe impl Sync for RangeDentry {}
+
+impl RangeDentry {
+    pub(super) fn as_ptr(&self) -> NonNull<bindings::dentry> {
+        self.0
+    }
+
+    /// Has the dentry shown as the path of a user's file, for those who look at the path of a
+    /// mapped file itself, as core dumps do.
+    fn set_name(&mut self, path: UserPath) -> Result {
+        let path = KBox::new(path, GFP_KERNEL)?;
+        // SAFETY: By the type invariants the dentry is valid. It was not given out yet, and its
+        // filesystem has no operations of dentries; these are none that a flag tells of.
+        unsafe {
+            (*self.0.as_ptr()).d_fsdata = path.into_foreign();
+            (*self.0.as_ptr()).d_op = UserPath::DENTRY;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for RangeDentry {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::dput(self.0.as_ptr()) };
+    }
+}
+
+/// The path of a user's file.
+///
+/// # Invariants
+///
+/// A reference to the path is owned.
+struct UserPath(bindings::path);
+
+// SAFETY: A path may be used and put from any thread that can sleep.
+unsafe impl Send for UserPath {}
+
+impl UserPath {
+    const DENTRY: &'static bindings::dentry_operations = &bindings::dentry_operations {
+        d_dname: Some(Self::d_dname),
+        d_release: Some(Self::d_release),
+        // SAFETY: All members are optional function pointers, for which zero means none.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    };
+
+    /// # Safety
+    ///
+    /// `file` must be an open file.
+    unsafe fn of(file: *mut bindings::file) -> Self {
+        // SAFETY: The path of an open file is valid, and so is a copy of it that has a reference.
+        unsafe {
+            let path = *bindings::vfs_helper_file_user_path(file);
+            bindings::path_get(&path);
+            // INVARIANT: Referenced just now.
+            Self(path)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for a referenced dentry that has this table.
+    unsafe extern "C" fn d_dname(
+        dentry: *mut bindings::dentry,
+        buffer: *mut c_char,
+        len: core::ffi::c_int,
+    ) -> *mut c_char {
+        // SAFETY: `set_name` put a path there before it set the table, and it stays as long as
+        // the dentry. The buffer has the length that is given.
+        unsafe {
+            let path = <KBox<Self> as ForeignOwnable>::borrow((*dentry).d_fsdata);
+            bindings::d_path(&path.0, buffer, len)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for a dentry that has this table and that no one refers to any more.
+    unsafe extern "C" fn d_release(dentry: *mut bindings::dentry) {
+        // SAFETY: As in `d_dname`; it is not used after this.
+        drop(unsafe { <KBox<Self> as ForeignOwnable>::from_foreign((*dentry).d_fsdata) });
+    }
+}
+
+impl Drop for UserPath {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::path_put(&self.0) };
+    }
+}

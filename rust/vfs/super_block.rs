@@ -7,6 +7,7 @@
 
 use super::bindings;
 use super::context::Mountable;
+use super::file;
 use super::fs_type::FileSystem;
 use super::fs_type::FsType;
 use super::inode;
@@ -219,6 +220,7 @@ pub(super) unsafe fn fill<T: Mountable>(
     unsafe {
         (*sb).s_op = ptr::from_ref(Operations::<T>::MOUNTED);
         (*sb).s_xattr = xattr::Table::<T>::HANDLERS.as_ptr();
+        bindings::set_default_d_op(sb, file::dentry_operations::<T::Files>());
     }
     // SAFETY: By the safety requirements.
     let mut new = unsafe { NewSuperBlock::<T>::from_raw(sb) };
