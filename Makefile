@@ -11,6 +11,9 @@ MAKEFLAGS += --no-print-directory
 
 export FEROFS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ferofs
 PREFIX ?= /usr/local
+# Where mount(8), fsck(8) and mkfs(8) look for programs like mount.ferofs: nowhere else, whatever PREFIX is.
+SBINDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/sbin,$(PREFIX)/sbin)
+completions := bash-completion/completions zsh/site-functions fish/vendor_completions.d
 RUSTC ?= rustc
 
 running := /lib/modules/$(shell uname -r)/build
@@ -59,9 +62,19 @@ tools: ## Build the ferofs command and the test kit, static
 modules_install: ## Install ferofs.ko for its kernel (as root; INSTALL_MOD_PATH=DIR for another root)
 	@tests/kernel/install-module $(built)/ferofs.ko
 
-install: ## Install the ferofs command (PREFIX=/usr/local, DESTDIR=)
+install: ## Install the ferofs command, its other names, man pages, completions (PREFIX=/usr/local, SBINDIR=/sbin, DESTDIR=)
 	@[ -e build/bin/ferofs ] || { echo "make: there is no build/bin/ferofs yet; first: make tools" >&2; exit 1; }
 	install -D -m 755 build/bin/ferofs '$(DESTDIR)$(PREFIX)/bin/ferofs'
+	install -d '$(DESTDIR)$(SBINDIR)' $(foreach dir,$(completions),'$(DESTDIR)$(PREFIX)/share/$(dir)')
+	for name in mkfs fsck mount umount; do ln -sf '$(PREFIX)/bin/ferofs' '$(DESTDIR)$(SBINDIR)'/$$name.ferofs || exit; done
+	ln -sf ferofs '$(DESTDIR)$(PREFIX)/bin/dump.ferofs'
+	build/bin/ferofs man '$(DESTDIR)$(PREFIX)/share/man'
+	install -D -m 644 Documentation/man/ferofs.5 '$(DESTDIR)$(PREFIX)/share/man/man5/ferofs.5'
+	for name in ferofs dump.ferofs mkfs.ferofs fsck.ferofs; do \
+		build/bin/ferofs completions bash --name $$name >'$(DESTDIR)$(PREFIX)/share/bash-completion/completions'/$$name && \
+		build/bin/ferofs completions zsh --name $$name >'$(DESTDIR)$(PREFIX)/share/zsh/site-functions'/_$$name && \
+		build/bin/ferofs completions fish --name $$name >'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'/$$name.fish || exit; \
+	done
 
 fmt: ## Format all Rust code
 	@tests/lint --fix rustfmt

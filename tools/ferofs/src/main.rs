@@ -40,6 +40,8 @@ enum Command {
     Merge(commands::merge::Arguments),
     Mount(commands::mount::Arguments),
     Umount(commands::mount::UnmountArguments),
+    Man(commands::pages::ManArguments),
+    Completions(commands::pages::CompletionArguments),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +56,13 @@ fn main() -> ExitCode {
             Ok(helper) => commands::mount::run_helper(&helper),
             Err(code) if code == ExitCode::SUCCESS => code,
             // What mount(8) calls an incorrect invocation.
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    if called_as("umount.") {
+        return match parse::<commands::umount::Helper>() {
+            Ok(helper) => commands::umount::run(&helper),
+            Err(code) if code == ExitCode::SUCCESS => code,
             Err(_) => ExitCode::FAILURE,
         };
     }
@@ -87,6 +96,8 @@ fn main() -> ExitCode {
         Command::Merge(arguments) => commands::run(commands::merge::run(arguments)),
         Command::Mount(arguments) => commands::run(commands::mount::run(arguments)),
         Command::Umount(arguments) => commands::run(commands::mount::run_unmount(arguments)),
+        Command::Man(arguments) => commands::run(commands::pages::man(arguments)),
+        Command::Completions(arguments) => commands::run(commands::pages::completions(arguments)),
     }
 }
 

@@ -64,7 +64,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     blobs: Vec<PathBuf>,
     /// Compare the sha256 of each device with its tag; several are read at once
-    #[arg(long, visible_alias = "verify")]
+    #[arg(long, alias = "verify")]
     digest: bool,
     /// Write all files into this directory, if the image is sound: owner, mode, time, attributes,
     /// devices, links and holes as they are in the image, as far as that is possible without root

@@ -13,7 +13,9 @@ pub mod ls;
 pub mod merge;
 pub mod mkfs;
 pub mod mount;
+pub mod pages;
 mod progress;
+pub mod umount;
 
 use ferofs::error::Error;
 use ferofs::error::Result;

@@ -109,6 +109,11 @@ pub struct Helper {
 
 /// Unmount an image
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ferofs umount /mnt
+      Unmount it, if nobody uses it.
+  ferofs umount --lazy /mnt
+      Take it away now; it ends when nobody uses it any more.")]
 pub struct UnmountArguments {
     /// Take it away now, and end it when nobody uses it any more
     #[arg(short, long)]
