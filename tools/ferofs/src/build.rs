@@ -44,7 +44,25 @@ pub fn apply_archive<I: Input>(
     blob: u16,
     progress: &mut impl Progress,
 ) -> Result<Archive, Error> {
-    let mut reader = Reader::new(input, Names::of_this_machine());
+    apply_entries(
+        Reader::new(input, Names::of_this_machine()),
+        tree,
+        blob,
+        progress,
+    )
+}
+
+/// Applies what a reader reads to a tree; its files' data is in blob number `blob`.
+///
+/// # Errors
+///
+/// Those of [`apply_archive`].
+pub fn apply_entries<I: Input>(
+    mut reader: Reader<I>,
+    tree: &mut Tree,
+    blob: u16,
+    progress: &mut impl Progress,
+) -> Result<Archive, Error> {
     let mut applier = Applier::new(tree, blob);
     let mut entries = 0;
     loop {

@@ -7,6 +7,9 @@
 //! and are gone themselves then. A directory that is in both is one; anything else is replaced. A
 //! directory that its layer's archive only implied, by something in it, says nothing about the one
 //! below, and leads through it if that is a symbolic link.
+//!
+//! The data stays where it is: in the blobs of the layers' indexes, and in the layers' images
+//! themselves if those have it.
 
 use crate::digest::Digest;
 use crate::error::Error;
@@ -34,7 +37,9 @@ use crate::tree::whiteouts;
 use crate::tree::whiteouts::Carrier;
 use crate::tree::whiteouts::Meaning;
 use erofs_format::FileKind;
+use erofs_format::Metadata;
 use erofs_format::Source;
+use erofs_format::ondisk;
 use erofs_format::split_xattr_name;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -45,6 +50,9 @@ pub struct Merge {
     tree: Tree,
     devices: Vec<Device>,
     by_digest: HashMap<Digest, u16>,
+    keep_whiteouts: bool,
+    /// The smallest block size of the layers, as a power of two.
+    block_bits: Option<u8>,
 }
 
 fn full(_: Full) -> Error {
@@ -57,17 +65,36 @@ impl Merge {
         Self::default()
     }
 
+    /// Lets the result be a layer itself: what its layers say of those below the lowest one stays,
+    /// in the form of overlayfs.
+    #[must_use]
+    pub fn keep_whiteouts(mut self, yes: bool) -> Self {
+        self.keep_whiteouts = yes;
+        self
+    }
+
+    /// The block size that the data of all layers is aligned to, as a power of two.
+    pub fn block_bits(&self) -> u8 {
+        self.block_bits
+            .map_or(9, |bits| bits.clamp(ondisk::BLOCK_BITS_MIN, 12))
+    }
+
     /// Applies a layer on top of those before.
     ///
     /// # Errors
     ///
-    /// When the image cannot be read, or is no index: has the data of files in itself. The merge is
-    /// of no use then.
+    /// When the image cannot be read, or has data of files behind their inodes. The merge is of no
+    /// use then.
     pub fn apply(&mut self, image: &Image) -> Result<()> {
         let blobs = self.add_devices(image)?;
+        let bits = image.superblock().block_size().trailing_zeros() as u8;
+        self.block_bits = Some(self.block_bits.map_or(bits, |other| other.min(bits)));
         let layer = Layer {
             image,
             blobs,
+            own_blob: None,
+            devices: &mut self.devices,
+            keep: self.keep_whiteouts,
             tree: &mut self.tree,
             inodes: HashMap::new(),
             seen: HashSet::new(),
@@ -111,9 +138,7 @@ impl Merge {
                 });
                 continue;
             }
-            let added = u16::try_from(self.devices.len())
-                .map_err(|_| Error::Request(format!("{path}: more than 65535 devices")))?;
-            self.devices.push(Device { size, digest });
+            let added = add_device(&mut self.devices, image, Device { size, digest })?;
             if let Some(digest) = digest {
                 self.by_digest.insert(digest, added);
             }
@@ -135,11 +160,26 @@ struct Blob {
     size: u64,
 }
 
+/// Adds a device that is not there yet.
+fn add_device(devices: &mut Vec<Device>, image: &Image, device: Device) -> Result<u16> {
+    let path = image.path().display();
+    let added = u16::try_from(devices.len())
+        .map_err(|_| Error::Request(format!("{path}: more than 65535 devices")))?;
+    devices.push(device);
+    Ok(added)
+}
+
 /// A layer that is being applied.
 struct Layer<'a> {
     image: &'a Image,
     /// Its devices, in their order.
     blobs: Vec<Blob>,
+    /// The image itself, if it has data.
+    own_blob: Option<Blob>,
+    /// The devices of the merged image.
+    devices: &'a mut Vec<Device>,
+    /// Whether whiteouts stay.
+    keep: bool,
     tree: &'a mut Tree,
     /// Files with several names.
     inodes: HashMap<u64, InodeId>,
@@ -155,6 +195,9 @@ impl Layer<'_> {
             self.tree.remove_children(NameId::ROOT);
         }
         self.describe(NameId::ROOT, attributes)?;
+        if opaque {
+            self.stay_opaque(NameId::ROOT)?;
+        }
         self.seen.insert(root.nid());
         let mut left = vec![(NameId::ROOT, root)];
         while let Some((directory, inode)) = left.pop() {
@@ -181,6 +224,7 @@ impl Layer<'_> {
         inode: &erofs_format::Inode,
         left: &mut Vec<(NameId, erofs_format::Inode)>,
     ) -> Result<()> {
+        let mut directory = directory;
         let mut added = Vec::new();
         for name in self.image.names(inode)? {
             if matches!(name.name.as_slice(), b"." | b"..") {
@@ -199,12 +243,18 @@ impl Layer<'_> {
                     if let Some(hidden) = self.tree.lookup(directory, hidden) {
                         self.tree.remove_name(hidden);
                     }
+                    if self.keep {
+                        self.stay_hidden(directory, hidden, &found)?;
+                    }
                     // A directory may be a whiteout and yet have something in it.
                     if found.kind() == FileKind::Directory && self.image.names(&found)?.len() > 2 {
                         added.push((name, found));
                     }
                 }
-                Meaning::Opaque => self.tree.remove_children(directory),
+                Meaning::Opaque => {
+                    directory = self.emptied(directory, left)?;
+                    self.stay_opaque(directory)?;
+                }
                 Meaning::Nothing => {}
                 Meaning::Invalid => {
                     let problem = "a whiteout, expected a name behind \".wh.\"";
@@ -217,12 +267,66 @@ impl Layer<'_> {
                 if !self.seen.insert(found.nid()) {
                     return Err(self.error(directory, &name.name, "a directory with two names"));
                 }
-                let entered = self.enter(directory, &name.name, &found)?;
+                let entered = self.enter(directory, &name.name, &found, left)?;
                 left.push((entered, found));
             } else {
                 self.file(directory, &name, &found)?;
             }
         }
+        Ok(())
+    }
+
+    /// A directory without what is in it; it has another name in the tree then, also in what is left
+    /// to do.
+    fn emptied(
+        &mut self,
+        directory: NameId,
+        left: &mut [(NameId, erofs_format::Inode)],
+    ) -> Result<NameId> {
+        if directory == NameId::ROOT {
+            self.tree.remove_children(directory);
+            return Ok(directory);
+        }
+        // Another name in its place, which nothing is below.
+        let (parent, inode) = (self.tree.parent(directory), self.tree.inode_of(directory));
+        let name = self.tree.name_text(directory).to_vec();
+        self.tree.remove_name(directory);
+        let new = self.tree.add_name(parent, &name, inode).map_err(full)?;
+        for (pending, _) in left {
+            if *pending == directory {
+                *pending = new;
+            }
+        }
+        Ok(new)
+    }
+
+    /// Says that a directory hides what the layers below the lowest one have in it, if that is
+    /// wanted.
+    fn stay_opaque(&mut self, directory: NameId) -> Result<()> {
+        match self.keep {
+            true => whiteouts::make_opaque(self.tree, directory).map_err(full),
+            false => Ok(()),
+        }
+    }
+
+    /// Says that the layers below the lowest one have nothing under a name.
+    fn stay_hidden(
+        &mut self,
+        directory: NameId,
+        name: &[u8],
+        whiteout: &erofs_format::Inode,
+    ) -> Result<()> {
+        let (attributes, _) = self.attributes(whiteout)?;
+        let inode = self.tree.add_inode(Inode {
+            attributes: Attributes {
+                mode: 0,
+                xattrs: XattrSet::NONE,
+                ..attributes
+            },
+            content: Content::CharDevice(0, 0),
+        });
+        let inode = inode.map_err(full)?;
+        self.tree.add_name(directory, name, inode).map_err(full)?;
         Ok(())
     }
 
@@ -232,10 +336,18 @@ impl Layer<'_> {
         directory: NameId,
         name: &[u8],
         inode: &erofs_format::Inode,
+        left: &mut [(NameId, erofs_format::Inode)],
     ) -> Result<NameId> {
         let (attributes, opaque) = self.attributes(inode)?;
         let below = self.tree.lookup(directory, name);
-        let entered = if attributes.mtime.is_none() && below.is_some() {
+        let (mut follows, mut replaces) = (false, false);
+        if let Some(below) = below {
+            let content = &self.tree.inode(self.tree.inode_of(below)).content;
+            follows = matches!(content, Content::Symlink(_)) && attributes.mtime.is_none();
+            // What it takes the place of hid something, too.
+            replaces = *content != Content::Directory && !follows;
+        }
+        let mut entered = if attributes.mtime.is_none() && below.is_some() {
             Applier::new(self.tree, 0)
                 .enter_implied(directory, name)
                 .map_err(|problem| self.error(directory, name, &problem))?
@@ -261,10 +373,13 @@ impl Layer<'_> {
                 }
             }
         };
-        if opaque {
-            self.tree.remove_children(entered);
+        if opaque && (follows || below == Some(entered)) {
+            entered = self.emptied(entered, left)?;
         }
         self.describe(entered, attributes)?;
+        if opaque || replaces {
+            self.stay_opaque(entered)?;
+        }
         Ok(entered)
     }
 
@@ -369,6 +484,19 @@ impl Layer<'_> {
             && inode.mtime() == self.image.superblock().epoch()
     }
 
+    /// The image itself as a device of the merged one.
+    fn own_blob(&mut self) -> Result<Blob> {
+        if let Some(blob) = self.own_blob {
+            return Ok(blob);
+        }
+        let size = self.image.file().size();
+        let digest = None;
+        let number = add_device(self.devices, self.image, Device { size, digest })?;
+        let blob = Blob { number, size };
+        self.own_blob = Some(blob);
+        Ok(blob)
+    }
+
     fn content(
         &mut self,
         directory: NameId,
@@ -390,38 +518,47 @@ impl Layer<'_> {
         })
     }
 
-    /// The device with a number in the layer; they start with 1.
-    fn blob(&self, id: u16) -> Option<Blob> {
-        self.blobs.get(usize::from(id).checked_sub(1)?).copied()
+    /// The device with a number in the layer; they start with 1, and 0 is the layer's image.
+    fn blob(&mut self, id: u16) -> Result<Option<Blob>> {
+        match usize::from(id).checked_sub(1) {
+            Some(index) => Ok(self.blobs.get(index).copied()),
+            None => self.own_blob().map(Some),
+        }
     }
 
     /// Where the data of a regular file is.
-    fn data(&self, directory: NameId, name: &Name, inode: &erofs_format::Inode) -> Result<Content> {
-        let mut blob = None;
+    fn data(
+        &mut self,
+        directory: NameId,
+        name: &Name,
+        inode: &erofs_format::Inode,
+    ) -> Result<Content> {
+        let (mut from, mut blob) = (None, None);
         let mut segments: Vec<Segment> = Vec::new();
         for extent in self.image.extents(inode) {
             let extent = extent?;
             let (id, pos) = match extent.source {
                 Source::Hole => continue,
-                Source::Device { id, pos } if id > 0 => (id, pos),
-                Source::Device { .. } | Source::Metadata { .. } => {
-                    let problem = "its data is in the image, expected an index: layers are merged \
-                                   without their data";
+                Source::Device { id, pos } => (id, pos),
+                Source::Metadata { .. } => {
+                    let problem = "some of its data is behind its inode, where a merged image \
+                                   cannot refer to it: build the layer with --no-inline-data";
                     return Err(self.error(directory, &name.name, problem));
                 }
             };
-            if blob.is_some_and(|blob| blob != id) {
+            if from.is_some_and(|from| from != id) {
                 let problem = "its data is in several devices, expected one";
                 return Err(self.error(directory, &name.name, problem));
             }
-            let size = self.blob(id).map_or(0, |blob| blob.size);
+            let found = self.blob(id)?;
+            let size = found.map_or(0, |blob| blob.size);
             let end = pos.saturating_add(extent.len);
             if end > size {
                 let problem =
                     format!("its data is at {pos} to {end} of device {id}, which has {size} bytes");
                 return Err(self.error(directory, &name.name, &problem));
             }
-            blob = Some(id);
+            (from, blob) = (Some(id), found);
             match segments.last_mut() {
                 Some(last)
                     if last.start + last.len == extent.start && last.pos + last.len == pos =>
@@ -435,7 +572,6 @@ impl Layer<'_> {
                 }),
             }
         }
-        let blob = blob.and_then(|id| self.blob(id));
         let size = inode.size();
         let data = match segments.as_slice() {
             [] if size == 0 => Data::Contiguous(0),

@@ -407,7 +407,7 @@ fn the_command_keeps_the_order_of_layers_and_their_tags() {
     for (arguments, message) in [
         (
             ["out", "one.erofs", "full.erofs"],
-            "full.erofs: \"/one\": its data is in the image",
+            "full.erofs: \"/one\": some of its data is behind its inode",
         ),
         (["out", "one.erofs", "one"], "one: "),
         (

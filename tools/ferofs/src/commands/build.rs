@@ -4,8 +4,10 @@
 
 use super::complain;
 use super::progress::Bar;
+use super::settings::Settings;
+use super::settings::parse_block;
 use ferofs::build::Archive;
-use ferofs::build::apply_archive;
+use ferofs::build::apply_entries;
 use ferofs::compression::decompress;
 use ferofs::compression::look;
 use ferofs::digest;
@@ -21,12 +23,12 @@ use ferofs::oci::Reference;
 use ferofs::output;
 use ferofs::output::Output;
 use ferofs::tar::FileInput;
+use ferofs::tar::Names;
+use ferofs::tar::Reader;
 use ferofs::tar::StreamInput;
-use ferofs::tar::Time;
 use ferofs::tree::Tree;
 use ferofs::tree::edit;
-use ferofs::tree::edit::Edit;
-use ferofs::tree::scan::scan;
+use ferofs::tree::scan::scan_without;
 use ferofs::tree::whiteouts;
 use ferofs::tree::whiteouts::Form;
 use std::fs;
@@ -47,7 +49,7 @@ use std::path::PathBuf;
 /// From a tar, the image is an index unless --mode says otherwise: it has everything but the files'
 /// data, which stays in the tar. Keep the tar, unchanged and uncompressed, and give it to mount. The
 /// same input always gives the same image.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(after_help = "Examples:
   ferofs build -o layer.erofs layer.tar
       Index a tar. Its data is not read, only its headers.
@@ -84,9 +86,9 @@ pub struct Arguments {
     /// Fail unless this is the sha256 of the plain tar (its diff ID)
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_digest)]
     pub(super) expect: Option<Digest>,
-    /// What becomes of whiteouts, in a tar of either form
-    #[arg(long, value_name = "FORM", default_value = "overlay")]
-    pub(super) whiteouts: Whiteouts,
+    /// What becomes of whiteouts of either form [default: overlay for a tar, keep for a directory]
+    #[arg(long, value_name = "FORM")]
+    pub(super) whiteouts: Option<Whiteouts>,
     /// Block size of an image with its data in it: 512, 1024, 2048 or 4096
     #[arg(short, long, value_name = "BYTES", default_value = "4096", value_parser = parse_block)]
     pub(super) block_size: u8,
@@ -96,27 +98,14 @@ pub struct Arguments {
     /// Do not put the ends of files behind their inodes
     #[arg(long)]
     pub(super) no_inline_data: bool,
-    /// Label of the image, at most 16 bytes
-    #[arg(short = 'L', long, value_name = "LABEL", default_value = "", value_parser = parse_label)]
-    pub(super) label: Label,
-    /// UUID of the image, instead of one derived from its content
-    #[arg(short = 'U', long, value_name = "UUID", value_parser = parse_uuid)]
-    pub(super) uuid: Option<Uuid>,
-    /// Make root the owner of all files
-    #[arg(long, conflicts_with_all = ["force_uid", "force_gid"])]
-    pub(super) all_root: bool,
-    /// Owner of all files
-    #[arg(long, value_name = "UID")]
-    pub(super) force_uid: Option<u32>,
-    /// Group of all files
-    #[arg(long, value_name = "GID")]
-    pub(super) force_gid: Option<u32>,
-    /// Modification time of all files, in seconds since 1970
-    #[arg(short = 'T', long, value_name = "SECONDS", allow_hyphen_values = true)]
-    pub(super) timestamp: Option<i64>,
-    /// Say nothing but errors
-    #[arg(short, long)]
-    pub(super) quiet: bool,
+    /// Leave out extended attributes, but those that make directories opaque
+    #[arg(long)]
+    pub(super) no_xattrs: bool,
+    /// The tar has only headers, without the data of files, which are read as zeros
+    #[arg(long, conflicts_with_all = ["digest", "expect", "tar_out"])]
+    pub(super) headers_only: bool,
+    #[command(flatten)]
+    pub(super) settings: Settings,
     /// The tar, plain or compressed with gzip, zstd, xz or bzip2; `-` for standard input; a
     /// directory; or a container image: oci:DIR[:NAME], oci-archive:FILE[:NAME] or
     /// docker-archive:FILE[:NAME], where @sha256:HEX may replace :NAME
@@ -148,15 +137,7 @@ pub(super) enum Whiteouts {
     Keep,
 }
 
-/// A label, padded.
-#[derive(Clone, Copy)]
-pub(super) struct Label(pub(super) [u8; 16]);
-
-/// A UUID.
-#[derive(Clone, Copy)]
-pub(super) struct Uuid(pub(super) [u8; 16]);
-
-pub(super) type Parsed<T> = std::result::Result<T, String>;
+type Parsed<T> = std::result::Result<T, String>;
 
 fn parse_digest(text: &str) -> Parsed<Digest> {
     let digest = text
@@ -170,16 +151,6 @@ pub(super) fn parse_platform(text: &str) -> Parsed<Platform> {
     Platform::parse(text).ok_or_else(|| "expected one like linux/arm64 or linux/arm/v7".to_string())
 }
 
-pub(super) fn parse_block(text: &str) -> Parsed<u8> {
-    match text {
-        "512" => Ok(9),
-        "1024" => Ok(10),
-        "2048" => Ok(11),
-        "4096" => Ok(12),
-        _ => Err("expected 512, 1024, 2048 or 4096".to_string()),
-    }
-}
-
 fn parse_align(text: &str) -> Parsed<u64> {
     let align = text
         .parse()
@@ -188,28 +159,6 @@ fn parse_align(text: &str) -> Parsed<u64> {
     align
         .filter(|align| *align <= 1 << 30)
         .ok_or_else(|| "expected a power of two, at most 1073741824".to_string())
-}
-
-pub(super) fn parse_label(text: &str) -> Parsed<Label> {
-    let mut label = [0; 16];
-    match label.get_mut(..text.len()) {
-        Some(start) => start.copy_from_slice(text.as_bytes()),
-        None => return Err(format!("it has {} bytes, expected at most 16", text.len())),
-    }
-    Ok(Label(label))
-}
-
-pub(super) fn parse_uuid(text: &str) -> Parsed<Uuid> {
-    let shape = text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        });
-    let number = u128::from_str_radix(&text.replace('-', ""), 16);
-    match number {
-        Ok(number) if shape => Ok(Uuid(number.to_be_bytes())),
-        _ => Err("expected a UUID like 123e4567-e89b-12d3-a456-426614174000".to_string()),
-    }
 }
 
 /// Builds the image.
@@ -239,8 +188,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// What the image is to be like.
-fn options(arguments: &Arguments, mode: Mode) -> image::Options {
-    image::Options {
+fn options(arguments: &Arguments, mode: Mode) -> Result<image::Options> {
+    let mut options = image::Options {
         block_bits: match mode {
             // Data in a tar is at multiples of 512 bytes.
             Mode::Index => 9,
@@ -248,22 +197,29 @@ fn options(arguments: &Arguments, mode: Mode) -> image::Options {
         },
         mode,
         align: arguments.align,
-        inline_data: !arguments.no_inline_data,
-        devices: Vec::new(),
-        uuid: arguments.uuid.map(|uuid| uuid.0),
-        label: arguments.label.0,
-    }
+        ..image::Options::default()
+    };
+    arguments.settings.apply(&mut options)?;
+    options.inline_data &= !arguments.no_inline_data;
+    Ok(options)
 }
 
 /// Makes the changes to all files that are asked for.
-fn edit_all(arguments: &Arguments, tree: &mut Tree) {
-    let root = arguments.all_root.then_some(0);
-    let edit = Edit {
-        uid: arguments.force_uid.or(root),
-        gid: arguments.force_gid.or(root),
-        mtime: arguments.timestamp.map(|sec| Time { sec, nsec: 0 }),
+fn edit_all(arguments: &Arguments, tree: &mut Tree, input: &Path) -> Result<()> {
+    let failed =
+        |problem: &dyn std::fmt::Display| Error::Request(format!("{}: {problem}", input.display()));
+    let form = match arguments.whiteouts {
+        Some(Whiteouts::Overlay) => Some(Form::Overlay),
+        Some(Whiteouts::Aufs) => Some(Form::Aufs),
+        Some(Whiteouts::Applied) => Some(Form::Applied),
+        Some(Whiteouts::Keep) | None => None,
     };
-    edit::apply(tree, edit);
+    if let Some(form) = form {
+        whiteouts::convert(tree, form).map_err(|problem| failed(&problem))?;
+    }
+    let mut edit = arguments.settings.edit();
+    edit.no_xattrs |= arguments.no_xattrs;
+    edit::apply(tree, &edit).map_err(|problem| failed(&problem))
 }
 
 fn write(
@@ -273,7 +229,7 @@ fn write(
     source: &dyn Source,
     output: &Output,
 ) -> Result<()> {
-    image::write(tree, options, source, output.file()).map_err(|source| Error::Image {
+    image::write_file(tree, options, source, output.file()).map_err(|source| Error::Image {
         path: arguments.output.clone(),
         source,
     })?;
@@ -287,6 +243,7 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
         (arguments.digest, "--digest"),
         (arguments.expect.is_some(), "--expect"),
         (arguments.tar_out.is_some(), "--tar-out"),
+        (arguments.headers_only, "--headers-only"),
     ];
     if let Some((_, option)) = only_tars.into_iter().find(|(given, _)| *given) {
         return Err(Error::Request(format!(
@@ -297,16 +254,17 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
         Some(ModeName::Meta) => Mode::Meta,
         _ => Mode::Full,
     };
-    let mut bar = Bar::new("reading", None, arguments.quiet).counting();
-    let mut tree = scan(&arguments.input, &mut |count| bar.set(count))?;
+    let mut bar = Bar::new("reading", None, arguments.settings.quiet).counting();
+    let exclude = arguments.settings.exclude();
+    let mut tree = scan_without(&arguments.input, &exclude, &mut |count| bar.set(count))?;
     drop(bar);
-    edit_all(arguments, &mut tree);
+    edit_all(arguments, &mut tree, &arguments.input)?;
     let output = Output::create(&arguments.output, &[])?;
     let source = source::Directory::new(arguments.input.clone());
     write(
         arguments,
         &tree,
-        &options(arguments, mode),
+        &options(arguments, mode)?,
         &source,
         &output,
     )?;
@@ -331,10 +289,16 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         )));
     }
     let mode = match arguments.mode {
+        None if arguments.headers_only => Mode::Meta,
         None | Some(ModeName::Index) => Mode::Index,
         Some(ModeName::Full) => Mode::Full,
         Some(ModeName::Meta) => Mode::Meta,
     };
+    if arguments.headers_only && mode != Mode::Meta {
+        return Err(Error::Request(
+            "without the data of files there is no other --mode than meta".to_string(),
+        ));
+    }
     let mut tree = Tree::new();
     let (archive, plain) = tar.read(arguments, mode, tar_out.as_ref(), &mut tree)?;
     if let (Some(expected), Some(found)) = (arguments.expect, archive.totals.digest) {
@@ -345,23 +309,22 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
             )));
         }
     }
-    if !arguments.quiet {
+    if !arguments.settings.quiet {
         for note in &archive.notes {
             complain(&format!("{}: {note}", tar.path.display()));
         }
     }
-    let form = match arguments.whiteouts {
-        Whiteouts::Overlay => Some(Form::Overlay),
-        Whiteouts::Aufs => Some(Form::Aufs),
-        Whiteouts::Applied => Some(Form::Applied),
-        Whiteouts::Keep => None,
-    };
-    if let Some(form) = form {
-        whiteouts::convert(&mut tree, form)
-            .map_err(|problem| Error::Request(format!("{}: {problem}", tar.path.display())))?;
-    }
-    edit_all(arguments, &mut tree);
-    let mut options = options(arguments, mode);
+    arguments.settings.exclude().apply(&mut tree);
+    let whiteouts = arguments.whiteouts.unwrap_or(Whiteouts::Overlay);
+    edit_all(
+        &Arguments {
+            whiteouts: Some(whiteouts),
+            ..arguments.clone()
+        },
+        &mut tree,
+        &tar.path,
+    )?;
+    let mut options = options(arguments, mode)?;
     if mode == Mode::Index {
         let (size, digest) = (archive.totals.size, archive.totals.digest);
         options.devices = vec![image::Device { size, digest }];
@@ -447,10 +410,12 @@ impl Tar {
         let copy = tar_out.or(spool.as_ref());
         let size = self.metadata.is_file().then_some(self.metadata.len());
         let size = size.filter(|_| compression.is_none());
-        let mut bar = Bar::new("reading", size, arguments.quiet);
+        let mut bar = Bar::new("reading", size, arguments.settings.quiet);
         let input = StreamInput::new(Tee { reader, copy });
+        let reader = Reader::new(input, Names::of_this_machine());
+        let reader = reader.headers_only(arguments.headers_only);
         let archive =
-            apply_archive(input, tree, 0, &mut bar).map_err(Error::archive(&self.path))?;
+            apply_entries(reader, tree, 0, &mut bar).map_err(Error::archive(&self.path))?;
         let plain = match copy {
             Some(copy) => Some(
                 copy.file()
@@ -472,13 +437,15 @@ impl Tar {
             true => Some(digest::Background::spawn(self.clone_file()?)),
             false => None,
         };
-        let mut bar = Bar::new("reading", Some(size), arguments.quiet);
+        let mut bar = Bar::new("reading", Some(size), arguments.settings.quiet);
+        let input = FileInput::new(self.clone_file()?, size);
+        let reader = Reader::new(input, Names::of_this_machine());
+        let reader = reader.headers_only(arguments.headers_only);
         let mut archive =
-            apply_archive(FileInput::new(self.clone_file()?, size), tree, 0, &mut bar)
-                .map_err(Error::archive(&self.path))?;
+            apply_entries(reader, tree, 0, &mut bar).map_err(Error::archive(&self.path))?;
         drop(bar);
         if let Some(hashing) = hashing {
-            let mut bar = Bar::new("hashing", Some(size), arguments.quiet);
+            let mut bar = Bar::new("hashing", Some(size), arguments.settings.quiet);
             let digest = hashing.wait(|done| bar.set(done));
             archive.totals.digest = Some(digest.map_err(Error::io("read", &self.path))?);
         }

@@ -25,6 +25,7 @@ use std::sync::PoisonError;
 
 /// Builds the indexes, and says where they are, the lowest one first.
 pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
+    let settings = &arguments.settings;
     let no_layers = [
         (
             !matches!(arguments.mode, None | Some(ModeName::Index)),
@@ -32,21 +33,23 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
         ),
         (arguments.expect.is_some(), "--expect"),
         (arguments.tar_out.is_some(), "--tar-out"),
-        (arguments.whiteouts != Whiteouts::Overlay, "--whiteouts"),
-        (arguments.all_root, "--all-root"),
-        (arguments.force_uid.is_some(), "--force-uid"),
-        (arguments.force_gid.is_some(), "--force-gid"),
-        (arguments.timestamp.is_some(), "--timestamp"),
         (
-            arguments.label.0 != [0; 16] && arguments.merge.is_none(),
+            !matches!(arguments.whiteouts, None | Some(Whiteouts::Overlay)),
+            "--whiteouts",
+        ),
+        (arguments.no_xattrs, "--no-xattrs"),
+        (arguments.headers_only, "--headers-only"),
+        (
+            settings.label.0 != [0; 16] && arguments.merge.is_none(),
             "--label without --merge",
         ),
         (
-            arguments.uuid.is_some() && arguments.merge.is_none(),
+            settings.uuid.is_some() && arguments.merge.is_none(),
             "--uuid without --merge",
         ),
     ];
-    if let Some((_, option)) = no_layers.into_iter().find(|(given, _)| *given) {
+    let refused = no_layers.into_iter().find(|(given, _)| *given);
+    if let Some(option) = refused.map(|(_, option)| option).or(settings.deviation()) {
         return Err(Error::Request(format!(
             "{reference} is a container image, whose layers are indexed as they are: {option} does \
              not go with it"
@@ -65,7 +68,7 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
     };
     let prepared = {
         let total = image.layers.iter().map(|layer| layer.blob.size()).sum();
-        let bar = Shared::new("reading layers", Some(total), arguments.quiet);
+        let bar = Shared::new("reading layers", Some(total), settings.quiet);
         layers::prepare(&image, places, &|bytes| bar.add(bytes))?
     };
     // Before anything appears, as it may fail.
@@ -77,17 +80,17 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
     directory.keep();
     if let Some(output) = merged {
         let options = image::Options {
-            uuid: arguments.uuid.map(|uuid| uuid.0),
-            label: arguments.label.0,
+            uuid: settings.uuid.map(|uuid| uuid.0),
+            label: settings.label.0,
             ..image::Options::default()
         };
         let count = layers.len() as u64;
-        let mut bar = Bar::new("merging", Some(count), arguments.quiet).counting();
+        let mut bar = Bar::new("merging", Some(count), settings.quiet).counting();
         layers::merge(&layers, options, output.target(), output.file(), &mut bar)?;
         drop(bar);
         output.finish()?;
     }
-    if arguments.quiet {
+    if settings.quiet {
         return Ok(());
     }
     for layer in &layers {

@@ -4,21 +4,26 @@
 
 use super::build;
 use super::progress::Bar;
+use super::settings::Settings;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::image;
 use ferofs::inspect::Image;
 use ferofs::merge::Merge;
 use ferofs::output::Output;
+use ferofs::tree::edit;
+use ferofs::tree::whiteouts;
+use ferofs::tree::whiteouts::Form;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Merge the indexes of layers into one
+/// Merge the images of layers into one
 ///
 /// The layers are applied one after the other as container runtimes do it, with their whiteouts. The
-/// data stays in the tars of all layers: give them to mount in the same order, or let them be
-/// found by their sha256.
+/// data stays where it is, in the tars of all layers: give them to mount in the same order, or let
+/// them be found by their sha256. A layer may also be an image with its data in it, but not behind
+/// inodes (--no-inline-data): then give the image itself to mount.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs merge -o image.erofs base.erofs app.erofs
@@ -28,24 +33,40 @@ use std::path::PathBuf;
 pub struct Arguments {
     /// Where to write the image
     #[arg(short, long, value_name = "IMAGE")]
-    output: PathBuf,
-    /// Label of the image, at most 16 bytes
-    #[arg(short = 'L', long, value_name = "LABEL", default_value = "", value_parser = build::parse_label)]
-    label: build::Label,
-    /// UUID of the image, instead of one derived from its content
-    #[arg(short = 'U', long, value_name = "UUID", value_parser = build::parse_uuid)]
-    uuid: Option<build::Uuid>,
-    /// Say nothing but errors
-    #[arg(short, long)]
-    quiet: bool,
-    /// The index of a layer, the lowest one first
+    pub(super) output: PathBuf,
+    /// What becomes of whiteouts when all layers are applied
+    #[arg(long, value_name = "FORM", default_value = "applied")]
+    pub(super) whiteouts: Whiteouts,
+    /// With 0, the same as --whiteouts=overlay; with 1 the default
+    #[arg(long, value_name = "0|1", num_args = 0..=1, require_equals = true,
+          default_missing_value = "1", value_parser = ["0", "1"], conflicts_with = "whiteouts")]
+    pub(super) ovlfs_strip: Option<String>,
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    /// The image of a layer, the lowest one first
     #[arg(value_name = "LAYER", required = true)]
-    layers: Vec<PathBuf>,
+    pub(super) layers: Vec<PathBuf>,
+}
+
+/// What becomes of whiteouts, as it is called on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Whiteouts {
+    /// They are gone
+    Applied,
+    /// They stay, for an image on top of others, in the form that overlayfs has
+    Overlay,
+    /// They stay in the form that OCI layers have
+    Aufs,
 }
 
 /// Merges.
 pub fn run(arguments: &Arguments) -> Result<()> {
     build::remove_unfinished_on_signals()?;
+    let settings = &arguments.settings;
+    let whiteouts = match arguments.ovlfs_strip.as_deref() {
+        Some("0") => Whiteouts::Overlay,
+        _ => arguments.whiteouts,
+    };
     let mut metadata = Vec::new();
     for path in &arguments.layers {
         metadata.push(fs::metadata(path).map_err(Error::io("open", path))?);
@@ -57,26 +78,32 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .zip(&metadata)
         .collect();
     let output = Output::create(&arguments.output, &inputs)?;
-    let mut merge = Merge::new();
+    let mut merge = Merge::new().keep_whiteouts(whiteouts != Whiteouts::Applied);
     let count = arguments.layers.len() as u64;
-    let mut bar = Bar::new("merging", Some(count), arguments.quiet).counting();
+    let mut bar = Bar::new("merging", Some(count), settings.quiet).counting();
     for (done, path) in arguments.layers.iter().enumerate() {
         merge.apply(&Image::open(path)?)?;
         bar.set(done as u64 + 1);
     }
     drop(bar);
-    let (tree, devices) = merge.finish();
-    let options = image::Options {
+    let block_bits = merge.block_bits();
+    let (mut tree, devices) = merge.finish();
+    let failed = |problem: &dyn std::fmt::Display| Error::Request(problem.to_string());
+    settings.exclude().apply(&mut tree);
+    if whiteouts == Whiteouts::Aufs {
+        whiteouts::convert(&mut tree, Form::Aufs).map_err(|problem| failed(&problem))?;
+    }
+    edit::apply(&mut tree, &settings.edit()).map_err(|problem| failed(&problem))?;
+    let mut options = image::Options {
         devices,
-        uuid: arguments.uuid.map(|uuid| uuid.0),
-        label: arguments.label.0,
+        block_bits,
         ..image::Options::default()
     };
-    image::write(&tree, &options, &image::source::Nothing, output.file()).map_err(|source| {
-        Error::Image {
-            path: arguments.output.clone(),
-            source,
-        }
+    settings.apply(&mut options)?;
+    let source = image::source::Nothing;
+    image::write_file(&tree, &options, &source, output.file()).map_err(|source| Error::Image {
+        path: arguments.output.clone(),
+        source,
     })?;
     output.finish()
 }

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! `mkfs.ferofs`: `ferofs build` with the options of mkfs.erofs, for people and programs that know
-//! them. A link to `ferofs` whose name starts with `mkfs.` is this.
+//! `mkfs.ferofs`: `ferofs build` and `ferofs merge` with the options of mkfs.erofs, for people and
+//! programs that know them. A link to `ferofs` whose name starts with `mkfs.` is this.
 
 use super::build;
+use super::merge;
+use super::settings::Settings;
+use super::settings::parse_block;
 use clap::Parser;
 use ferofs::error::Error;
 use ferofs::error::Result;
+use ferofs::inspect::Image;
+use std::path::Path;
 use std::path::PathBuf;
 
-/// Make an EROFS image of a directory or a tar
+/// Make an EROFS image of a directory, a tar, or other EROFS images
 ///
-/// With --tar=f the data of the tar is in the image, with --tar=i it stays in the tar. Without
-/// SOURCE, the tar is standard input.
+/// With --tar=f the data of the tar is in the image, with --tar=i it stays in the tar; without
+/// SOURCE the tar is standard input. Without --tar, SOURCE is a directory, or several are images of
+/// layers to merge, the lowest one first.
 #[derive(Parser)]
 #[command(
     name = "mkfs.ferofs",
@@ -22,111 +28,214 @@ use std::path::PathBuf;
       Index a tar.
   mkfs.ferofs --tar=f --aufs --quiet -Enoinline_data -b4096 layer.erofs < layer.tar
       Copy a tar into an image, as container runtimes do.
+  mkfs.ferofs --aufs --ovlfs-strip=1 merged.erofs base.erofs app.erofs
+      Merge layers.
   mkfs.ferofs root.erofs /srv/root
       Copy a directory into an image.
 
-Compression is not supported."
+Options that these examples do without are those of `ferofs build`. Compression is not supported."
 )]
 pub struct Arguments {
-    /// Block size of an image with its data in it
-    #[arg(short, value_name = "BYTES", value_parser = build::parse_block, default_value = "4096")]
+    /// Block size of an image with its data in it: 512, 1024, 2048 or 4096
+    #[arg(short, value_name = "BYTES", value_parser = parse_block, default_value = "4096")]
     b: u8,
-    /// Message level; accepted and ignored
+    /// Message level; 0 is --quiet
     #[arg(short, value_name = "LEVEL")]
     d: Option<u8>,
-    /// Extended options: noinline_data, inline_data, force-chunk-indexes, force-inode-compact,
-    /// force-inode-extended; the last three change nothing
-    #[arg(short = 'E', value_name = "OPTION,...", value_delimiter = ',')]
-    extended: Vec<String>,
-    /// Label of the image
-    #[arg(short = 'L', value_name = "LABEL", value_parser = build::parse_label, default_value = "")]
-    label: build::Label,
-    /// Modification time of all files, in seconds since 1970
-    #[arg(short = 'T', value_name = "SECONDS")]
-    timestamp: Option<i64>,
-    /// UUID of the image
-    #[arg(short = 'U', value_name = "UUID", value_parser = build::parse_uuid)]
-    uuid: Option<build::Uuid>,
-    /// Make root the owner of all files
-    #[arg(long)]
-    all_root: bool,
-    /// Owner of all files
-    #[arg(long, value_name = "UID")]
-    force_uid: Option<u32>,
-    /// Group of all files
-    #[arg(long, value_name = "GID")]
-    force_gid: Option<u32>,
-    /// The source is a tar: `f` (also `--tar=f`) to copy its data, `i` (`--tar=i`) to index it
-    #[arg(long, value_name = "f|i", num_args = 0..=1, require_equals = true,
-          default_missing_value = "f", value_parser = ["f", "i"])]
+    #[command(flatten)]
+    settings: Settings,
+    /// The source is a tar: `f` (also `--tar`) to copy its data, `i` to index it, `headerball` if
+    /// it has no data
+    #[arg(long, value_name = "f|i|headerball", num_args = 0..=1, require_equals = true,
+          default_missing_value = "f", value_parser = ["f", "i", "headerball"])]
     tar: Option<String>,
     /// Convert the whiteouts of AUFS to those of overlayfs
     #[arg(long)]
     aufs: bool,
-    /// Say nothing but errors
-    #[arg(long)]
-    quiet: bool,
+    /// With 1, leave out whiteouts, and what says that directories are opaque
+    #[arg(long, value_name = "0|1", num_args = 0..=1, require_equals = true,
+          default_missing_value = "1", default_value = "0", value_parser = ["0", "1"])]
+    ovlfs_strip: String,
+    /// Start each file's data in the image at a multiple of so many blocks, a power of two
+    #[arg(long, value_name = "BLOCKS", default_value = "1")]
+    dsunit: u64,
+    /// The tar is compressed with gzip; write the plain one to FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    ungzip: Option<Option<PathBuf>>,
+    /// The tar is compressed with xz; write the plain one to FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    unxz: Option<Option<PathBuf>>,
+    /// Number of threads; ignored
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<u32>,
+    #[command(flatten)]
+    refused: Refused,
     /// Where to write the image
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// A directory, or with --tar a tar
+    /// A directory, with --tar a tar, or images to merge
     #[arg(value_name = "SOURCE")]
-    source: Option<PathBuf>,
+    sources: Vec<PathBuf>,
+}
+
+/// Options of mkfs.erofs that would change the image in a way that ferofs does not have. They are
+/// taken in so that the message can say so.
+#[derive(clap::Args)]
+struct Refused {
+    #[arg(short = 'z', hide = true, value_name = "X")]
+    compression: Option<String>,
+    #[arg(short = 'C', hide = true, value_name = "X")]
+    cluster: Option<String>,
+    #[arg(long, hide = true, value_name = "X")]
+    max_extent_bytes: Option<String>,
+    #[arg(long, hide = true, value_name = "X")]
+    compress_hints: Option<String>,
+    #[arg(long, hide = true, value_name = "X")]
+    zfeature_bits: Option<String>,
+    #[arg(long, hide = true, value_name = "X")]
+    blobdev: Option<String>,
+    #[arg(long, hide = true, value_name = "X", num_args = 0..=1)]
+    clean: Option<Option<String>>,
+    #[arg(long, hide = true, value_name = "X", num_args = 0..=1)]
+    incremental: Option<Option<String>>,
+    #[arg(long, hide = true, value_name = "X")]
+    file_contexts: Option<String>,
+    #[arg(long, hide = true, value_name = "X")]
+    mount_point: Option<String>,
+    #[arg(long, hide = true, value_name = "X")]
+    offset: Option<String>,
+    #[arg(long, hide = true, value_name = "X")]
+    root_xattr_isize: Option<String>,
+}
+
+impl Refused {
+    fn check(&self) -> Result<()> {
+        let compression = "ferofs does not compress";
+        let update = "ferofs writes whole images only";
+        let labels = "ferofs takes labels from the source";
+        let refused = [
+            (self.compression.is_some(), "-z", compression),
+            (self.cluster.is_some(), "-C", compression),
+            (
+                self.max_extent_bytes.is_some(),
+                "--max-extent-bytes",
+                compression,
+            ),
+            (
+                self.compress_hints.is_some(),
+                "--compress-hints",
+                compression,
+            ),
+            (self.zfeature_bits.is_some(), "--zfeature-bits", compression),
+            (self.clean.is_some(), "--clean", update),
+            (self.incremental.is_some(), "--incremental", update),
+            (
+                self.blobdev.is_some(),
+                "--blobdev",
+                "data is in the image, or with --tar=i in the tar",
+            ),
+            (self.file_contexts.is_some(), "--file-contexts", labels),
+            (self.mount_point.is_some(), "--mount-point", labels),
+            (
+                self.offset.is_some(),
+                "--offset",
+                "an image is a file of its own",
+            ),
+            (
+                self.root_xattr_isize.is_some(),
+                "--root-xattr-isize",
+                "ferofs writes whole images only",
+            ),
+        ];
+        match refused.into_iter().find(|(given, ..)| *given) {
+            Some((_, option, why)) => {
+                Err(Error::Request(format!("{option} is not supported: {why}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a file looks like an image; what is wrong with it otherwise is for later.
+fn is_image(path: &Path) -> bool {
+    match Image::open(path) {
+        Ok(_) => true,
+        Err(error) => matches!(error, Error::Io { .. }),
+    }
 }
 
 /// Makes the image.
-pub fn run(arguments: Arguments) -> Result<()> {
-    let mut inline = true;
-    for option in &arguments.extended {
-        match option.as_str() {
-            "noinline_data" => inline = false,
-            "inline_data" => inline = true,
-            "force-chunk-indexes" | "force-inode-compact" | "force-inode-extended" => {}
-            other => return Err(Error::Request(format!("-E {other} is not supported"))),
-        }
-    }
-    let input = match (&arguments.source, &arguments.tar) {
-        (Some(source), Some(_)) => source.clone(),
-        (None, Some(_)) => PathBuf::from("-"),
-        (Some(source), None) if source.is_dir() => source.clone(),
-        (Some(source), None) => {
-            let source = source.display();
+pub fn run(mut arguments: Arguments) -> Result<()> {
+    arguments.refused.check()?;
+    arguments.settings.quiet |= arguments.d == Some(0);
+    let strip = arguments.ovlfs_strip == "1";
+    let whiteouts = match (strip, arguments.aufs) {
+        (true, _) => build::Whiteouts::Applied,
+        (false, true) => build::Whiteouts::Overlay,
+        (false, false) => build::Whiteouts::Keep,
+    };
+    let input = match (arguments.sources.as_slice(), &arguments.tar) {
+        ([], Some(_)) => PathBuf::from("-"),
+        ([source], Some(_)) => source.clone(),
+        ([_, second, ..], Some(_)) => {
+            let second = second.display();
             return Err(Error::Request(format!(
-                "{source} is no directory; use --tar=f or --tar=i for a tar"
+                "one tar at a time; what is {second}?"
             )));
         }
-        (None, None) => {
+        ([source], None) if source.is_dir() => source.clone(),
+        ([], None) => {
             return Err(Error::Request(
-                "a directory is needed, or --tar".to_string(),
+                "a directory is needed, or images, or --tar".to_string(),
             ));
         }
+        (sources, None) => {
+            if let Some(other) = sources.iter().find(|path| !is_image(path)) {
+                let other = other.display();
+                return Err(Error::Request(format!(
+                    "{other} is neither a directory nor an EROFS image; use --tar=f or --tar=i for \
+                     a tar"
+                )));
+            }
+            let whiteouts = match strip {
+                true => merge::Whiteouts::Applied,
+                false => merge::Whiteouts::Overlay,
+            };
+            return merge::run(&merge::Arguments {
+                output: arguments.image,
+                settings: arguments.settings,
+                ovlfs_strip: None,
+                whiteouts,
+                layers: arguments.sources,
+            });
+        }
     };
-    let root = arguments.all_root.then_some(0);
+    let block = 1_u64 << arguments.b;
+    let align = arguments.dsunit.checked_mul(block);
+    let Some(align) = align.filter(|align| align.is_power_of_two() && *align <= 1 << 30) else {
+        return Err(Error::Request(
+            "--dsunit: expected a power of two of blocks, at most 1 GiB".to_string(),
+        ));
+    };
     build::run(&build::Arguments {
         output: arguments.image,
         merge: None,
         platform: None,
         mode: Some(match arguments.tar.as_deref() {
             Some("i") => build::ModeName::Index,
+            Some("headerball") => build::ModeName::Meta,
             _ => build::ModeName::Full,
         }),
         digest: false,
-        tar_out: None,
+        tar_out: arguments.ungzip.flatten().or(arguments.unxz.flatten()),
         expect: None,
-        whiteouts: match arguments.aufs {
-            true => build::Whiteouts::Overlay,
-            false => build::Whiteouts::Keep,
-        },
+        whiteouts: Some(whiteouts),
         block_size: arguments.b,
-        align: 1,
-        no_inline_data: !inline,
-        label: arguments.label,
-        uuid: arguments.uuid,
-        all_root: false,
-        force_uid: arguments.force_uid.or(root),
-        force_gid: arguments.force_gid.or(root),
-        timestamp: arguments.timestamp,
-        quiet: arguments.quiet,
+        align,
+        no_inline_data: false,
+        no_xattrs: false,
+        headers_only: arguments.tar.as_deref() == Some("headerball"),
+        settings: arguments.settings,
         input,
     })
 }

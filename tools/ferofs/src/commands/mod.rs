@@ -15,6 +15,7 @@ pub mod mkfs;
 pub mod mount;
 pub mod pages;
 mod progress;
+mod settings;
 pub mod umount;
 
 use ferofs::error::Error;

@@ -10,11 +10,14 @@ use super::Mode;
 use super::Options;
 use super::Source;
 use super::Summary;
+use super::direct::ALIGNMENT;
+use super::direct::Buffer;
 use super::directory;
 use super::plan::Body;
 use super::plan::Listed;
 use super::plan::Plan;
 use super::plan::Shape;
+use super::plan::build_time as build_time_of;
 use super::plan::encode_device;
 use super::plan::is_long_link;
 use super::plan::listed;
@@ -35,10 +38,13 @@ use erofs_format::superblock_checksum;
 use erofs_format::superblock_checksum_size;
 use sha2::Digest as _;
 use sha2::Sha256;
+use std::fs::File;
 use std::io;
+use std::io::ErrorKind;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use zerocopy::FromZeros;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U16;
@@ -55,6 +61,7 @@ pub fn emit<W: Write + Seek>(
     source: &dyn Source,
     plan: &Plan,
     mut out: W,
+    direct: Option<File>,
 ) -> Result<Summary, Error> {
     let start = out.stream_position()?;
     let mut emitter = Emitter {
@@ -62,7 +69,7 @@ pub fn emit<W: Write + Seek>(
         children,
         source,
         plan,
-        out: Sink::new(out),
+        out: Sink::new(out, start, direct),
         inode_number: 0,
         data: 0,
     };
@@ -75,9 +82,13 @@ pub fn emit<W: Write + Seek>(
         emitter.out.zeros_to(plan.xattr_area)?;
         emitter.out.put(&plan.xattrs.area(tree.xattrs()))?;
     }
+    if !plan.xattrs.prefixes().is_empty() {
+        emitter.out.zeros_to(plan.xattr_prefixes)?;
+        emitter.out.put(&plan.xattrs.prefixes())?;
+    }
     // The UUID tells images apart by what they say of their files, not by the files' data.
+    let hash = emitter.out.take_hash();
     emitter.out.flush()?;
-    let hash = emitter.out.hash.take().unwrap_or_default();
     emitter.data()?;
     let size = plan.end.next_multiple_of(PAGE.max(plan.block));
     emitter.out.zeros_to(size)?;
@@ -87,7 +98,7 @@ pub fn emit<W: Write + Seek>(
     let Sink { mut out, head, .. } = emitter.out;
     let uuid = options.uuid.unwrap_or_else(|| derived_uuid(hash));
     let superblock = superblock(tree, options, plan, size, uuid);
-    let head = finish_head(head, superblock, options.block_bits);
+    let head = finish_head(head, superblock, options);
     out.seek(SeekFrom::Start(start))?;
     out.write_all(&head)?;
     out.seek(SeekFrom::Start(start.saturating_add(size)))?;
@@ -99,58 +110,138 @@ pub fn emit<W: Write + Seek>(
     })
 }
 
-/// Bytes on their way out.
+/// Bytes on their way out, in order.
 struct Sink<W> {
     out: W,
+    /// Where in `out` the image starts.
+    start: u64,
+    /// The same file, to be written past the page cache.
+    direct: Option<File>,
+    /// Whether `out` does not stand where the next bytes belong.
+    behind: bool,
     pos: u64,
     /// The first page, to be changed and written at the end.
     head: Vec<u8>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
+    /// How much of the buffer is in use.
+    filled: usize,
+    /// How much of that is hashed.
+    hashed: usize,
     /// Of what passes, until it is taken.
     hash: Option<Sha256>,
 }
 
-impl<W: Write> Sink<W> {
-    const BUFFER: usize = 1 << 20;
+impl<W: Write + Seek> Sink<W> {
+    const BUFFER: usize = 256 << 10;
+    const DIRECT_BUFFER: usize = 4 << 20;
 
-    fn new(out: W) -> Self {
-        let buffer = Vec::with_capacity(Self::BUFFER);
+    fn new(out: W, start: u64, direct: Option<File>) -> Self {
+        let len = match direct {
+            Some(_) => Self::DIRECT_BUFFER,
+            None => Self::BUFFER,
+        };
         Sink {
             out,
+            start,
+            direct,
+            behind: false,
             pos: 0,
             head: Vec::new(),
-            buffer,
+            buffer: Buffer::new(len),
+            filled: 0,
+            hashed: 0,
             hash: Some(Sha256::new()),
         }
     }
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        self.pos += bytes.len() as u64;
-        if self.buffer.len() >= Self::BUFFER {
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let space = self.space(bytes.len())?;
+            let (now, rest) = bytes.split_at(space.len());
+            space.copy_from_slice(now);
+            self.advance(now.len());
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Room for the next bytes, at most `len` of them and at least one. They are written once
+    /// [`Self::advance`] says how many there are.
+    fn space(&mut self, len: usize) -> io::Result<&mut [u8]> {
+        if self.filled == self.buffer.bytes().len() {
             self.flush()?;
         }
-        Ok(())
+        let end = self
+            .buffer
+            .bytes()
+            .len()
+            .min(self.filled.saturating_add(len));
+        let space = self.buffer.bytes_mut().get_mut(self.filled..end);
+        Ok(space.unwrap_or_default())
     }
 
+    fn advance(&mut self, len: usize) {
+        self.filled += len;
+        self.pos += len as u64;
+    }
+
+    fn update_hash(&mut self) {
+        if let Some(hash) = &mut self.hash {
+            let new = self.buffer.bytes().get(self.hashed..self.filled);
+            hash.update(new.unwrap_or_default());
+            self.hashed = self.filled;
+        }
+    }
+
+    /// The hash of all that came so far. No more is hashed.
+    fn take_hash(&mut self) -> Sha256 {
+        self.update_hash();
+        self.hash.take().unwrap_or_default()
+    }
+
+    /// Writes what is in the buffer.
     fn flush(&mut self) -> io::Result<()> {
+        self.update_hash();
+        let filled = std::mem::take(&mut self.filled);
+        self.hashed = 0;
+        let bytes = self.buffer.bytes().get(..filled).unwrap_or_default();
         if self.head.len() < PAGE as usize {
             let missing = PAGE as usize - self.head.len();
-            let head = self.buffer.get(..missing).unwrap_or(&self.buffer);
-            self.head.extend_from_slice(head);
+            self.head
+                .extend_from_slice(bytes.get(..missing).unwrap_or(bytes));
         }
-        if let Some(hash) = &mut self.hash {
-            hash.update(&self.buffer);
+        let pos = self.start + (self.pos - filled as u64);
+        let unaligned = (pos as usize | filled | bytes.as_ptr() as usize) % ALIGNMENT != 0;
+        // Metadata is better off in the cache.
+        if let Some(direct) = self
+            .direct
+            .as_ref()
+            .filter(|_| self.hash.is_none() && !unaligned)
+        {
+            match direct.write_all_at(bytes, pos) {
+                Ok(()) => {
+                    self.behind = true;
+                    return Ok(());
+                }
+                // Whatever this filesystem does not like about it.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => self.direct = None,
+                Err(error) => return Err(error),
+            }
         }
-        self.out.write_all(&self.buffer)?;
-        self.buffer.clear();
-        Ok(())
+        if std::mem::take(&mut self.behind) {
+            self.out.seek(SeekFrom::Start(pos))?;
+        }
+        self.out.write_all(bytes)
     }
 
+    /// Fills up with zeros.
     fn zeros_to(&mut self, pos: u64) -> io::Result<()> {
         while self.pos < pos {
-            let len = (pos - self.pos).min(PAGE) as usize;
-            self.put([0; PAGE as usize].get(..len).unwrap_or_default())?;
+            let len = usize::try_from(pos - self.pos).unwrap_or(usize::MAX);
+            let space = self.space(len)?;
+            space.fill(0);
+            let len = space.len();
+            self.advance(len);
         }
         Ok(())
     }
@@ -166,7 +257,7 @@ struct Emitter<'a, W> {
     data: u64,
 }
 
-impl<W: Write> Emitter<'_, W> {
+impl<W: Write + Seek> Emitter<'_, W> {
     fn device_table(&mut self, options: &Options) -> Result<(), Error> {
         // In one file with the image, the blobs follow it one after the other.
         let mut address =
@@ -216,6 +307,12 @@ impl<W: Write> Emitter<'_, W> {
     /// The data of files that is in the image.
     fn data(&mut self) -> Result<(), Error> {
         let plan = self.plan;
+        if let Some(first) = plan.data.first() {
+            // From there on whole pages are written.
+            let start = plan.first_block(self.tree.inode_of(*first)) * plan.block;
+            self.out.zeros_to(start)?;
+            self.out.flush()?;
+        }
         for name in &plan.data {
             let inode = self.tree.inode_of(*name);
             let Content::File { size, data, .. } = &self.tree.inode(inode).content else {
@@ -239,15 +336,15 @@ impl<W: Write> Emitter<'_, W> {
     fn copy(&mut self, name: NameId, offset: u64, len: u64) -> Result<(), Error> {
         let mut offset = offset;
         let end = offset + len;
-        let mut buffer = vec![0; len.min(1 << 20) as usize];
         while offset < end {
-            let piece = (end - offset).min(buffer.len() as u64) as usize;
-            let buf = buffer.get_mut(..piece).unwrap_or_default();
+            let most = usize::try_from(end - offset).unwrap_or(usize::MAX);
+            let space = self.out.space(most)?;
+            let len = space.len();
             self.source
-                .read(self.tree, name, offset, buf)
+                .read(self.tree, name, offset, space)
                 .map_err(|error| Error::file(self.tree, name, error.to_string()))?;
-            self.out.put(buf)?;
-            offset += piece as u64;
+            self.out.advance(len);
+            offset += len as u64;
         }
         self.out
             .zeros_to(self.out.pos.next_multiple_of(self.plan.block))?;
@@ -440,7 +537,7 @@ impl<W: Write> Emitter<'_, W> {
                     self.out.put(index.as_bytes())?;
                 }
             }
-            (Mode::Full, Data::Sparse(_)) => {
+            (Mode::Full, _) => {
                 let id = self.tree.inode_of(name);
                 let size = plan.file_size(self.tree, self.children, name);
                 let mut stored = plan.stored_chunks(data, size, bits).peekable();
@@ -537,9 +634,20 @@ fn superblock(
     }
     let mut superblock = Superblock::new_zeroed();
     superblock.magic = ondisk::SUPER_MAGIC.into();
-    let mut compat = ondisk::compat::SB_CHKSUM | ondisk::compat::MTIME;
-    if !tree.xattrs().is_empty() {
+    let mut compat = ondisk::compat::MTIME;
+    if options.checksum {
+        compat |= ondisk::compat::SB_CHKSUM;
+    }
+    if options.xattrs.filter && !tree.xattrs().is_empty() {
         compat |= ondisk::compat::XATTR_FILTER;
+    }
+    let prefixes = plan.xattrs.prefix_count();
+    if prefixes > 0 {
+        compat |= ondisk::compat::PLAIN_XATTR_PFX;
+        incompat |= ondisk::incompat::XATTR_PREFIXES;
+        superblock.xattr_prefix_count = prefixes;
+        // `plan` made sure that it fits.
+        superblock.xattr_prefix_start = low(plan.xattr_prefixes / 4).into();
     }
     superblock.feature_compat = compat.into();
     superblock.xattr_blkaddr = low(plan.xattr_area / plan.block).into();
@@ -549,6 +657,11 @@ fn superblock(
     superblock.inos = plan.inodes.into();
     superblock.epoch = (plan.epoch.sec as u64).into();
     superblock.fixed_nsec = plan.epoch.nsec.into();
+    // The epoch was chosen so that it fits.
+    let build_time = options.build_time.unwrap_or(plan.epoch.sec);
+    superblock.build_time = build_time_of(build_time, plan.epoch)
+        .unwrap_or_default()
+        .into();
     superblock.blocks_lo = low(blocks).into();
     superblock.uuid = uuid;
     superblock.volume_name = options.label;
@@ -565,16 +678,19 @@ fn superblock(
 }
 
 /// Puts the superblock into the first bytes of the image, with the checksum of its block.
-fn finish_head(mut head: Vec<u8>, mut superblock: Superblock, block_bits: u8) -> Vec<u8> {
+fn finish_head(mut head: Vec<u8>, mut superblock: Superblock, options: &Options) -> Vec<u8> {
     let start = ondisk::SUPER_OFFSET as usize;
-    let end = start + superblock_checksum_size(block_bits) as usize;
+    let end = start + superblock_checksum_size(options.block_bits) as usize;
     let mut put = |superblock: &Superblock| {
         if let Some(bytes) = head.get_mut(start..start + size_of::<Superblock>()) {
             bytes.copy_from_slice(superblock.as_bytes());
         }
         superblock_checksum(head.get(start..end).unwrap_or_default())
     };
-    superblock.checksum = put(&superblock).into();
-    put(&superblock);
+    let checksum = put(&superblock);
+    if options.checksum {
+        superblock.checksum = checksum.into();
+        put(&superblock);
+    }
     head
 }

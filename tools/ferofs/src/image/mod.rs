@@ -8,6 +8,7 @@
 //!
 //! The same tree and options always give the same bytes.
 
+mod direct;
 mod directory;
 mod emit;
 mod plan;
@@ -19,6 +20,7 @@ use crate::tar::Time;
 use crate::tree::NameId;
 use crate::tree::Tree;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::io::Seek;
 use std::io::Write;
@@ -48,6 +50,56 @@ pub enum Mode {
     Meta,
 }
 
+/// Which form inodes have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inodes {
+    /// The compact one where everything fits it, the extended one elsewhere.
+    #[default]
+    Fitting,
+    /// The extended one.
+    Extended,
+}
+
+/// The order that files' data has in an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// That of the walk which inodes are written in, too: what is in a directory lies together.
+    #[default]
+    Path,
+    /// That of the blobs it comes from.
+    Source,
+}
+
+/// An extended attribute's name prefix that is stored once: a well-known one, and what follows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct XattrPrefix {
+    /// Which well-known prefix, as the format numbers them.
+    pub base: u8,
+    /// What follows that.
+    pub infix: Box<[u8]>,
+}
+
+/// How an image has extended attributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XattrOptions {
+    /// What so many files have is in it once.
+    pub share_from: u64,
+    /// Whether each inode says which attributes it surely has not.
+    pub filter: bool,
+    /// Name prefixes to store once. More are found where that makes the image smaller by a block.
+    pub prefixes: Vec<XattrPrefix>,
+}
+
+impl Default for XattrOptions {
+    fn default() -> Self {
+        XattrOptions {
+            share_from: 2,
+            filter: true,
+            prefixes: Vec::new(),
+        }
+    }
+}
+
 /// What an image is to be like.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -59,6 +111,23 @@ pub struct Options {
     pub align: u64,
     /// Whether the last, partial block of a file is behind its inode if there is room.
     pub inline_data: bool,
+    /// Size of the chunks that all files are cut into, as a power of two of bytes, at least that of
+    /// a block. `None`: as large as can be.
+    pub chunk_bits: Option<u8>,
+    /// The order of data in the image.
+    pub order: Order,
+    /// Which form inodes have.
+    pub inodes: Inodes,
+    /// How extended attributes are stored.
+    pub xattrs: XattrOptions,
+    /// When the image was built, in seconds since 1970; `None`: the time that most files have.
+    pub build_time: Option<i64>,
+    /// Whether all files have the build time as their modification time.
+    pub one_time: bool,
+    /// Whether the superblock has a checksum.
+    pub checksum: bool,
+    /// Whether block addresses have 48 bits even if 32 are enough.
+    pub wide: bool,
     /// The blobs, in the order of their numbers.
     pub devices: Vec<Device>,
     /// UUID; derived from the image's content if there is none.
@@ -74,6 +143,14 @@ impl Default for Options {
             mode: Mode::Index,
             align: 1,
             inline_data: true,
+            chunk_bits: None,
+            order: Order::default(),
+            inodes: Inodes::default(),
+            xattrs: XattrOptions::default(),
+            build_time: None,
+            one_time: false,
+            checksum: true,
+            wide: false,
             devices: Vec::new(),
             uuid: None,
             label: [0; 16],
@@ -159,9 +236,37 @@ pub fn write<W: Write + Seek>(
     out: W,
 ) -> Result<Summary, Error> {
     let children = tree.children();
-    let epoch = most_common_time(tree);
-    let plan = plan::Plan::new(tree, &children, options, epoch)?;
-    emit::emit(tree, &children, options, source, &plan, out)
+    let plan = plan::Plan::new(tree, &children, options, epoch(tree, options))?;
+    emit::emit(tree, &children, options, source, &plan, out, None)
+}
+
+/// Writes `tree` to an empty file, as [`write`] does. Much data goes there past the page cache, if
+/// the filesystem can do that: at the disk's speed, and nobody else's memory is taken for it.
+///
+/// # Errors
+///
+/// Those of [`write`].
+pub fn write_file(
+    tree: &Tree,
+    options: &Options,
+    source: &dyn Source,
+    file: &File,
+) -> Result<Summary, Error> {
+    let children = tree.children();
+    let plan = plan::Plan::new(tree, &children, options, epoch(tree, options))?;
+    let direct = direct::open(file, plan.end, plan.data_size())?;
+    emit::emit(tree, &children, options, source, &plan, file, direct)
+}
+
+/// The time of compact inodes: that of most files, unless the build time cannot be told from there.
+fn epoch(tree: &Tree, options: &Options) -> Time {
+    let common = most_common_time(tree);
+    match options.build_time {
+        Some(sec) if options.one_time || plan::build_time(sec, common).is_none() => {
+            Time { sec, nsec: 0 }
+        }
+        _ => common,
+    }
 }
 
 /// The time that most inodes have: those can be compact, as the superblock has it for all of them.

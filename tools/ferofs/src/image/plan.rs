@@ -7,8 +7,10 @@
 //! be behind their inodes. `emit` goes through the same steps and relies on every address here.
 
 use super::Error;
+use super::Inodes;
 use super::Mode;
 use super::Options;
+use super::Order;
 use super::directory::Filler;
 use super::xattrs;
 use crate::tar::Segment;
@@ -20,10 +22,11 @@ use crate::tree::Inode;
 use crate::tree::InodeId;
 use crate::tree::NameId;
 use crate::tree::Tree;
-use crate::tree::Xattrs;
 use erofs_format::ondisk;
 use std::collections::HashMap;
 
+/// Data starts on a page of this size.
+const PAGE: u64 = 4096;
 /// Largest chunk size relative to the block size that the format has room for.
 const MAX_CHUNK_BITS: u32 = 31;
 /// A file whose chunk indexes would take more than this is refused: its holes are too many.
@@ -41,6 +44,9 @@ pub struct Plan {
     /// Where the data of files is.
     pub mode: Mode,
     inline_data: bool,
+    chunk_bits: Option<u8>,
+    inode_form: Inodes,
+    one_time: bool,
     /// Files whose data is in the image, in the order it has there.
     pub data: Vec<NameId>,
     /// Whether block addresses need more than 32 bits.
@@ -59,8 +65,12 @@ pub struct Plan {
     pub xattrs: xattrs::Layout,
     /// Where the area of shared extended attributes starts.
     pub xattr_area: u64,
-    /// Where the metadata ends.
+    /// Where the long prefixes of attribute names are.
+    pub xattr_prefixes: u64,
+    /// Where the metadata ends, and then the data.
     pub end: u64,
+    /// Where the metadata ends.
+    metadata_end: u64,
 }
 
 /// How an inode is stored.
@@ -149,27 +159,41 @@ impl Plan {
             mode: options.mode,
             inline_data: options.inline_data,
             data: Vec::new(),
-            wide: needs_wide_addresses(options),
+            chunk_bits: options.chunk_bits,
+            inode_form: options.inodes,
+            one_time: options.one_time,
+            wide: options.wide || needs_wide_addresses(options),
             positions: vec![0; tree.inode_count()],
             links: vec![0; tree.inode_count()],
             blocks: HashMap::new(),
             walk: Vec::new(),
             inodes: 0,
-            xattrs: xattrs::Layout::new(&Xattrs::default(), &[]).map_err(Error::Image)?,
+            xattrs: xattrs::Layout::default(),
             xattr_area: 0,
+            xattr_prefixes: 0,
+            metadata_end: 0,
             end: ondisk::SUPER_OFFSET
                 + size_of::<ondisk::Superblock>() as u64
                 + options.devices.len() as u64 * ondisk::DEVICE_SLOT_SIZE,
         };
         let uses = plan.count(tree, children);
-        plan.xattrs = xattrs::Layout::new(tree.xattrs(), &uses).map_err(Error::Image)?;
+        plan.xattrs = xattrs::Layout::new(tree.xattrs(), &uses, &options.xattrs, plan.block)
+            .map_err(Error::Image)?;
         plan.place(tree, children)?;
         if plan.xattrs.area > 0 {
             plan.xattr_area = plan.end.next_multiple_of(plan.block);
             plan.end = plan.xattr_area + plan.xattrs.area;
         }
+        if plan.xattrs.prefix_count() > 0 {
+            plan.xattr_prefixes = plan.end.next_multiple_of(4);
+            plan.end = plan.xattr_prefixes + plan.xattrs.prefixes().len() as u64;
+            if plan.xattr_prefixes / 4 > u64::from(u32::MAX) {
+                return Err(too_much());
+            }
+        }
+        plan.metadata_end = plan.end;
         if plan.mode == Mode::Full {
-            plan.place_data(tree, children, options.align.max(plan.block))?;
+            plan.place_data(tree, children, options)?;
         }
         plan.check_addresses()?;
         // Behind thousands of device slots the root's number needs the wide layout, too.
@@ -178,13 +202,26 @@ impl Plan {
     }
 
     /// Gives the data of files its place behind all metadata.
-    fn place_data(&mut self, tree: &Tree, children: &Children, align: u64) -> Result<(), Error> {
-        let walk = std::mem::take(&mut self.walk);
-        for name in walk
+    fn place_data(
+        &mut self,
+        tree: &Tree,
+        children: &Children,
+        options: &Options,
+    ) -> Result<(), Error> {
+        let names = self
+            .walk
             .iter()
             .flat_map(|directory| children.of(*directory))
-            .copied()
-        {
+            .copied();
+        let mut names: Vec<NameId> = names
+            .filter(|name| matches!(&tree.inode(tree.inode_of(*name)).content, Content::File { size, .. } if *size > 0))
+            .collect();
+        if options.order == Order::Source {
+            // A stable sort: what is nowhere in particular stays in the order of the walk.
+            names.sort_by_key(|name| place_in_source(&tree.inode(tree.inode_of(*name)).content));
+        }
+        let align = options.align.max(self.block);
+        for name in names {
             let inode = tree.inode_of(name);
             let Content::File { data, size, .. } = &tree.inode(inode).content else {
                 continue;
@@ -202,17 +239,26 @@ impl Plan {
                 Body::Empty => 0,
             };
             if len > 0 {
+                // Whole pages of nothing but data can be written past the page cache.
+                let align = match self.data.is_empty() {
+                    true => align.max(PAGE),
+                    false => align,
+                };
                 let start = self.end.next_multiple_of(align);
                 self.blocks.insert(inode.index() as u32, start);
                 self.data.push(name);
                 self.end = start + len;
             }
         }
-        self.walk = walk;
         Ok(())
     }
 
-    /// The chunks of a sparse file that are not holes: offset and length of each.
+    /// How much of the image is files' data.
+    pub fn data_size(&self) -> u64 {
+        self.end - self.metadata_end
+    }
+
+    /// The chunks of a file in the image that are not holes: offset and length of each.
     pub fn stored_chunks<'a>(
         &self,
         data: &'a Data,
@@ -220,17 +266,18 @@ impl Plan {
         bits: u32,
     ) -> impl Iterator<Item = (u64, u64)> + 'a {
         let chunk = self.block << bits;
-        let segments: &[Segment] = match data {
-            Data::Sparse(segments) => segments,
-            Data::Contiguous(_) | Data::Original => &[],
+        let (segments, whole): (&[Segment], _) = match data {
+            Data::Sparse(segments) | Data::SparseOriginal(segments) => (segments, 0),
+            Data::Contiguous(_) | Data::Original => (&[], size),
         };
+        let segments = segments.iter().map(|segment| (segment.start, segment.len));
         let mut next = 0;
         segments
-            .iter()
-            .flat_map(move |segment| {
+            .chain((whole > 0).then_some((0, whole)))
+            .flat_map(move |(start, len)| {
                 // Two segments may have a part of the same chunk.
-                let first = next.max(segment.start / chunk);
-                let end = (segment.start + segment.len).div_ceil(chunk).max(first);
+                let first = next.max(start / chunk);
+                let end = (start + len).div_ceil(chunk).max(first);
                 next = end;
                 first..end
             })
@@ -240,9 +287,7 @@ impl Plan {
     /// The format has 32 bits for blocks of the image itself.
     fn check_addresses(&self) -> Result<(), Error> {
         if self.end / self.block >= u64::from(u32::MAX) {
-            return Err(Error::Image(
-                "more metadata than the format can address".to_string(),
-            ));
+            return Err(too_much());
         }
         Ok(())
     }
@@ -348,9 +393,7 @@ impl Plan {
             self.blocks.insert(inode.index() as u32, start);
             self.end = start + len;
             if self.end / self.block > u64::from(u32::MAX) {
-                return Err(Error::Image(
-                    "more metadata than the format can address".to_string(),
-                ));
+                return Err(too_much());
             }
         }
         Ok(())
@@ -382,7 +425,10 @@ impl Plan {
 
     /// The modification time of an inode; that of all compact ones if nobody said another.
     pub fn mtime(&self, inode: &Inode) -> Time {
-        inode.attributes.mtime.unwrap_or(self.epoch)
+        match inode.attributes.mtime {
+            Some(mtime) if !self.one_time => mtime,
+            _ => self.epoch,
+        }
     }
 
     /// Size of a directory in bytes.
@@ -410,7 +456,8 @@ impl Plan {
         let inode = tree.inode(id);
         let size = self.file_size(tree, children, name);
         let attributes = &inode.attributes;
-        let extended = self.mtime(inode) != self.epoch
+        let extended = self.inode_form == Inodes::Extended
+            || self.mtime(inode) != self.epoch
             || attributes.uid > u32::from(u16::MAX)
             || attributes.gid > u32::from(u16::MAX)
             || self.links(id) > u32::from(u16::MAX)
@@ -424,11 +471,15 @@ impl Plan {
         shape.body = match &inode.content {
             Content::File { size: 0, .. } => Body::Empty,
             Content::File { data, .. } => match (self.mode, data) {
-                (Mode::Index, Data::Original) => {
+                (Mode::Index, Data::Original | Data::SparseOriginal(_)) => {
                     let problem = "an index needs its data in a tar, but it is in a file";
                     return Err(Error::file(tree, name, problem));
                 }
-                (Mode::Index | Mode::Meta, _) | (Mode::Full, Data::Sparse(_)) => {
+                (Mode::Index | Mode::Meta, _)
+                | (Mode::Full, Data::Sparse(_) | Data::SparseOriginal(_)) => {
+                    self.chunks(tree, name, size, data)?
+                }
+                (Mode::Full, _) if self.chunk_bits.is_some() => {
                     self.chunks(tree, name, size, data)?
                 }
                 (Mode::Full, _) => self.blocks_and_tail(shape, size, self.inline_data),
@@ -465,7 +516,17 @@ impl Plan {
                 self.sparse_chunk_bits(size, segments).min(whole)
             }
             // What is copied can be cut anywhere; as fine as is cheap.
-            (Mode::Full, Data::Sparse(_)) => whole.saturating_sub(COPIED_CHUNK_COUNT_BITS),
+            (Mode::Full, Data::Sparse(_) | Data::SparseOriginal(_)) => {
+                whole.saturating_sub(COPIED_CHUNK_COUNT_BITS)
+            }
+            (Mode::Index, Data::SparseOriginal(_)) => whole,
+        };
+        let wanted = self
+            .chunk_bits
+            .map(|bits| u32::from(bits).saturating_sub(self.block.trailing_zeros()));
+        let bits = match self.mode {
+            Mode::Full => wanted.unwrap_or(bits),
+            Mode::Index | Mode::Meta => bits.min(wanted.unwrap_or(bits)),
         };
         if let (Mode::Index, Data::Sparse(segments)) = (self.mode, data) {
             let stray = |segment: &&Segment| {
@@ -524,6 +585,28 @@ pub fn is_long_link(tree: &Tree, name: NameId, shape: Shape) -> bool {
 fn needs_wide_addresses(options: &Options) -> bool {
     let limit = u64::from(u32::MAX) << options.block_bits;
     options.devices.iter().any(|device| device.size >= limit)
+}
+
+/// What a superblock has as its build time: seconds since `epoch`. `None` if it has no place for it.
+pub fn build_time(sec: i64, epoch: Time) -> Option<u32> {
+    sec.checked_sub(epoch.sec)
+        .and_then(|since| u32::try_from(since).ok())
+}
+
+fn too_much() -> Error {
+    Error::Image("more metadata or data than the format can address".to_string())
+}
+
+/// Where the data of a file comes from: number and offset of its blob.
+fn place_in_source(content: &Content) -> (u16, u64) {
+    match content {
+        Content::File { blob, data, .. } => match data {
+            Data::Contiguous(pos) => (*blob, *pos),
+            Data::Sparse(segments) => (*blob, segments.first().map_or(0, |segment| segment.pos)),
+            Data::Original | Data::SparseOriginal(_) => (*blob, 0),
+        },
+        _ => (0, 0),
+    }
 }
 
 /// A name in a directory, or one of the two that every directory has.

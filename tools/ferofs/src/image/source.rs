@@ -51,7 +51,7 @@ impl<R: ReadAt> Source for Blobs<R> {
         match data {
             Data::Contiguous(pos) => file.read_exact_at(buf, pos.saturating_add(offset)),
             Data::Sparse(segments) => read_sparse(file, segments, offset, buf),
-            Data::Original => Nothing.read(tree, name, offset, buf),
+            Data::Original | Data::SparseOriginal(_) => Nothing.read(tree, name, offset, buf),
         }
     }
 }

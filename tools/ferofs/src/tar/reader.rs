@@ -36,6 +36,8 @@ pub struct Reader<I> {
     /// Where the next header is.
     pos: u64,
     ended: bool,
+    /// Whether the archive is without the data of its files.
+    headers_only: bool,
     /// Position and size of the data that was skipped last.
     skipped: (u64, u64),
     /// Records of global headers; they apply to all that follows.
@@ -74,6 +76,7 @@ impl<I: Input> Reader<I> {
             names,
             pos: 0,
             ended: false,
+            headers_only: false,
             skipped: (0, 0),
             global: Attributes::default(),
             local: Attributes::default(),
@@ -82,6 +85,13 @@ impl<I: Input> Reader<I> {
             notes: Vec::new(),
             note_count: 0,
         }
+    }
+
+    /// Says that the archive is without the data of its files: the next header follows directly.
+    #[must_use]
+    pub fn headers_only(mut self, yes: bool) -> Self {
+        self.headers_only = yes;
+        self
     }
 
     /// How far in the archive the reader is.
@@ -403,7 +413,7 @@ impl<I: Input> Reader<I> {
                 } else if self.local.sparse.is_sparse() {
                     Body::Plain(self.pax_sparse(data, size)?)
                 } else {
-                    self.skip(data, size)?;
+                    self.skip(data, if self.headers_only { 0 } else { size })?;
                     Body::Plain(Kind::File {
                         size,
                         data: Data::Contiguous(data),

@@ -2,26 +2,197 @@
 
 //! Changes to all files of a tree at once, as options of a builder ask for them.
 
+use super::Content;
+use super::Full;
+use super::InodeId;
 use super::Tree;
-use crate::tar::Time;
+use super::XattrSet;
+use super::whiteouts;
+use std::fmt;
 
-/// What all files get, where it is said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Edit {
-    /// Owner.
-    pub uid: Option<u32>,
-    /// Group.
-    pub gid: Option<u32>,
-    /// Modification time.
-    pub mtime: Option<Time>,
+/// A range of user or group numbers, and what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    /// The first number in the tree: "inside of the container".
+    pub inside: u32,
+    /// What that becomes: "on the host".
+    pub outside: u32,
+    /// How many numbers are in the range.
+    pub count: u32,
 }
 
+/// What becomes of user or group numbers: what is said here, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// All of them become this one.
+    pub force: Option<u32>,
+    /// They are mapped by these ranges; there must be one for each. None at all: they stay.
+    pub map: Vec<IdRange>,
+    /// This is added.
+    pub offset: i64,
+}
+
+impl Ids {
+    /// What becomes of a number.
+    fn apply(&self, id: u32) -> Result<u32, Problem> {
+        let mut new = self.force.unwrap_or(id);
+        if !self.map.is_empty() {
+            let mapped = self.map.iter().find_map(|range| {
+                let at = new.checked_sub(range.inside)?;
+                (at < range.count).then(|| range.outside.checked_add(at))?
+            });
+            new = mapped.ok_or(Problem::Unmapped(new))?;
+        }
+        let sum = i64::from(new).checked_add(self.offset);
+        sum.and_then(|sum| u32::try_from(sum).ok())
+            .ok_or(Problem::OutOfRange(new, self.offset))
+    }
+}
+
+/// What all files get, where it is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// Owners.
+    pub users: Ids,
+    /// Groups.
+    pub groups: Ids,
+    /// Whether extended attributes are left out, but for those that make directories opaque.
+    pub no_xattrs: bool,
+    /// Whether every name of a file becomes a file of its own.
+    pub dereference: bool,
+}
+
+/// Why files cannot be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// This user or group number is in no range.
+    Unmapped(u32),
+    /// This number with this offset is no number of a user or group.
+    OutOfRange(u32, i64),
+    /// The tree is full.
+    Full,
+}
+
+impl From<Full> for Problem {
+    fn from(_: Full) -> Self {
+        Problem::Full
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Unmapped(id) => write!(f, "user or group {id} is in none of the given ranges"),
+            Problem::OutOfRange(id, offset) => {
+                let most = u32::MAX;
+                write!(
+                    f,
+                    "user or group {id} with offset {offset}: expected 0 to {most}"
+                )
+            }
+            Problem::Full => Full.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
+
 /// Changes all files.
-pub fn apply(tree: &mut Tree, edit: Edit) {
-    for inode in &mut tree.inodes {
+///
+/// # Errors
+///
+/// When a number cannot be changed as wanted, or the tree is full. The tree is of no use then.
+pub fn apply(tree: &mut Tree, edit: &Edit) -> Result<(), Problem> {
+    let kept: Vec<XattrSet> = match edit.no_xattrs {
+        true => without_xattrs(tree)?,
+        false => Vec::new(),
+    };
+    // Numbers of files that are not in the tree any more do not matter.
+    let mut in_use = vec![false; tree.inodes.len()];
+    in_use[0] = true;
+    for name in &tree.table {
+        in_use[tree.names[*name as usize].inode.index()] = true;
+    }
+    for (inode, _) in tree.inodes.iter_mut().zip(in_use).filter(|(_, used)| *used) {
         let attributes = &mut inode.attributes;
-        attributes.uid = edit.uid.unwrap_or(attributes.uid);
-        attributes.gid = edit.gid.unwrap_or(attributes.gid);
-        attributes.mtime = edit.mtime.or(attributes.mtime);
+        attributes.uid = edit.users.apply(attributes.uid)?;
+        attributes.gid = edit.groups.apply(attributes.gid)?;
+        if let Some(set) = kept.get(attributes.xattrs.index()) {
+            attributes.xattrs = *set;
+        }
+    }
+    if edit.dereference {
+        dereference(tree)?;
+    }
+    Ok(())
+}
+
+/// For every combination of extended attributes that with nothing but what makes directories opaque.
+fn without_xattrs(tree: &mut Tree) -> Result<Vec<XattrSet>, Full> {
+    let sets: Vec<XattrSet> = tree.xattrs().sets().collect();
+    let mut kept = Vec::with_capacity(sets.len());
+    for set in sets {
+        let mut list = tree.xattrs().list(set);
+        list.retain(whiteouts::is_opaque);
+        kept.push(tree.xattrs_mut().set(list)?);
+    }
+    Ok(kept)
+}
+
+/// Gives every name of a file an inode of its own.
+fn dereference(tree: &mut Tree) -> Result<(), Full> {
+    let mut seen = vec![false; tree.inodes.len()];
+    for name in tree.live_names() {
+        let inode = tree.inode_of(name);
+        let copy = match seen.get_mut(inode.index()) {
+            Some(seen) if !*seen => {
+                *seen = true;
+                continue;
+            }
+            _ if tree.inode(inode).content == Content::Directory => continue,
+            _ => tree.inode(inode).clone(),
+        };
+        let copy: InodeId = tree.add_inode(copy)?;
+        tree.set_inode(name, copy);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_forced_mapped_and_moved() {
+        let range = |inside, outside, count| IdRange {
+            inside,
+            outside,
+            count,
+        };
+        let ids = |force, map: &[IdRange], offset| Ids {
+            force,
+            map: map.to_vec(),
+            offset,
+        };
+        let map = [range(0, 100_000, 1000), range(1000, 5, 1)];
+        let last = [range(u32::MAX, u32::MAX, 1)];
+        for (ids, id, expected) in [
+            (ids(None, &[], 0), 7, Ok(7)),
+            (ids(Some(3), &[], 0), 7, Ok(3)),
+            (ids(Some(3), &map, 10), 7, Ok(100_013)),
+            (ids(None, &map, 0), 999, Ok(100_999)),
+            (ids(None, &map, 0), 1000, Ok(5)),
+            (ids(None, &map, 0), 1001, Err(Problem::Unmapped(1001))),
+            (ids(None, &[], -5), 7, Ok(2)),
+            (ids(None, &[], -8), 7, Err(Problem::OutOfRange(7, -8))),
+            (ids(None, &last, 0), u32::MAX, Ok(u32::MAX)),
+            (
+                ids(None, &last, 1),
+                u32::MAX,
+                Err(Problem::OutOfRange(u32::MAX, 1)),
+            ),
+        ] {
+            assert_eq!(ids.apply(id), expected, "{ids:?} {id}");
+        }
     }
 }

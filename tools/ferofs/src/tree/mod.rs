@@ -9,6 +9,7 @@
 
 pub mod apply;
 pub mod edit;
+pub mod exclude;
 mod path;
 pub mod scan;
 pub mod whiteouts;
@@ -79,6 +80,8 @@ pub enum Data {
     Sparse(Box<[Segment]>),
     /// In a file of its own: that with the same path where the tree was read.
     Original,
+    /// In such a file, in these segments; between them are holes.
+    SparseOriginal(Box<[Segment]>),
 }
 
 /// What a file is.

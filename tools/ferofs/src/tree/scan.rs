@@ -12,10 +12,15 @@ use super::NameId;
 use super::Tree;
 use super::Xattr;
 use super::XattrSet;
+use super::exclude::Exclude;
 use crate::error::Error;
 use crate::error::Result;
+use crate::tar::Segment;
 use crate::tar::Time;
 use erofs_format::split_xattr_name;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs;
@@ -32,7 +37,18 @@ use std::path::PathBuf;
 ///
 /// When something in it cannot be read.
 pub fn scan(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Tree> {
+    scan_without(root, &Exclude::default(), progress)
+}
+
+/// Reads the directory `root`, but for what is excluded, into a new tree. Its files' data stays
+/// where it is.
+///
+/// # Errors
+///
+/// When something in it cannot be read.
+pub fn scan_without(root: &Path, exclude: &Exclude, progress: &mut dyn FnMut(u64)) -> Result<Tree> {
     let mut scanner = Scanner {
+        exclude,
         tree: Tree::new(),
         links: HashMap::new(),
         count: 0,
@@ -49,7 +65,8 @@ pub fn scan(root: &Path, progress: &mut dyn FnMut(u64)) -> Result<Tree> {
     Ok(scanner.tree)
 }
 
-struct Scanner {
+struct Scanner<'a> {
+    exclude: &'a Exclude,
     tree: Tree,
     /// Files with several names, by device and inode number.
     links: HashMap<(u64, u64), InodeId>,
@@ -60,7 +77,7 @@ fn full(_: Full) -> Error {
     Error::Request(Full.to_string())
 }
 
-impl Scanner {
+impl Scanner<'_> {
     fn directory(
         &mut self,
         name: NameId,
@@ -70,6 +87,15 @@ impl Scanner {
         for entry in fs::read_dir(path).map_err(Error::io("read", path))? {
             let entry = entry.map_err(Error::io("read", path))?;
             let path = entry.path();
+            if !self.exclude.is_empty() {
+                let mut inside = self.tree.path(name);
+                inside.push(b'/');
+                inside.extend_from_slice(entry.file_name().as_bytes());
+                let inside = inside.strip_prefix(b"//").unwrap_or(&inside);
+                if self.exclude.matches(inside) {
+                    continue;
+                }
+            }
             let metadata = entry.metadata().map_err(Error::io("read", &path))?;
             let inode = self.inode(&path, &metadata)?;
             let child = self
@@ -120,7 +146,7 @@ impl Scanner {
             Content::File {
                 blob: 0,
                 size: metadata.len(),
-                data: Data::Original,
+                data: data(path, metadata),
             }
         };
         let attributes = self.attributes(path, metadata)?;
@@ -180,6 +206,48 @@ impl Scanner {
         }
         self.tree.xattrs_mut().set(xattrs).map_err(full)
     }
+}
+
+/// Where the data of a file is, if it has holes.
+fn data(path: &Path, metadata: &Metadata) -> Data {
+    // Blocks of stat(2) have 512 bytes on every filesystem.
+    if metadata.blocks().saturating_mul(512) >= metadata.len() {
+        return Data::Original;
+    }
+    match segments(path, metadata.len()) {
+        Ok(segments)
+            if segments.iter().map(|segment| segment.len).sum::<u64>() < metadata.len() =>
+        {
+            Data::SparseOriginal(segments.into())
+        }
+        // Reading will tell what is wrong with it, if anything is.
+        _ => Data::Original,
+    }
+}
+
+/// The segments of a file that are not holes.
+fn segments(path: &Path, size: u64) -> rustix::io::Result<Vec<Segment>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let mut segments = Vec::new();
+    let mut end = 0;
+    while end < size {
+        let start = match rustix::fs::seek(&file, SeekFrom::Data(end)) {
+            // Nothing but a hole is left.
+            Err(Errno::NXIO) => break,
+            start => start?,
+        };
+        end = rustix::fs::seek(&file, SeekFrom::Hole(start))?.min(size);
+        if end <= start {
+            break;
+        }
+        segments.push(Segment {
+            start,
+            len: end - start,
+            pos: start,
+        });
+    }
+    Ok(segments)
 }
 
 /// Calls for something of unknown size: first to learn it, then to get it.

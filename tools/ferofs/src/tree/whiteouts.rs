@@ -99,14 +99,14 @@ pub fn convert(tree: &mut Tree, form: Form) -> Result<(), Problem> {
                 // directory of that name below is.
                 match tree.lookup(directory, &name) {
                     Some(found) if tree.is_directory(found) => {
-                        make_opaque(tree, found, form, attributes)?;
+                        make_opaque_as(tree, found, form, attributes)?;
                     }
                     Some(_) => {}
                     None => hide(tree, directory, &name, form, attributes)?,
                 }
             }
             Whiteout::Opaque(directory, attributes) => {
-                make_opaque(tree, directory, form, attributes)?;
+                make_opaque_as(tree, directory, form, attributes)?;
             }
         }
     }
@@ -264,25 +264,14 @@ fn hide(
 }
 
 /// Hides everything in a directory of the layers below.
-fn make_opaque(
+fn make_opaque_as(
     tree: &mut Tree,
     directory: NameId,
     form: Form,
     attributes: Attributes,
 ) -> Result<(), Problem> {
     match form {
-        Form::Overlay => {
-            let inode = tree.inode_of(directory);
-            let mut xattrs = tree.xattrs().list(tree.inode(inode).attributes.xattrs);
-            xattrs.retain(|xattr| !is_opaque(xattr));
-            xattrs.push(Xattr {
-                prefix: xattr_index::TRUSTED,
-                name: (*b"overlay.opaque").into(),
-                value: (*b"y").into(),
-            });
-            let xattrs = tree.xattrs_mut().set(xattrs)?;
-            tree.inode_mut(inode).attributes.xattrs = xattrs;
-        }
+        Form::Overlay => make_opaque(tree, directory)?,
         Form::Aufs => {
             let attributes = Attributes {
                 xattrs: XattrSet::NONE,
@@ -292,6 +281,25 @@ fn make_opaque(
         }
         Form::Applied => {}
     }
+    Ok(())
+}
+
+/// Makes a directory opaque, in the form of overlayfs.
+///
+/// # Errors
+///
+/// When the tree is full.
+pub fn make_opaque(tree: &mut Tree, directory: NameId) -> Result<(), Full> {
+    let inode = tree.inode_of(directory);
+    let mut xattrs = tree.xattrs().list(tree.inode(inode).attributes.xattrs);
+    xattrs.retain(|xattr| !is_opaque(xattr));
+    xattrs.push(Xattr {
+        prefix: xattr_index::TRUSTED,
+        name: (*b"overlay.opaque").into(),
+        value: (*b"y").into(),
+    });
+    let xattrs = tree.xattrs_mut().set(xattrs)?;
+    tree.inode_mut(inode).attributes.xattrs = xattrs;
     Ok(())
 }
 

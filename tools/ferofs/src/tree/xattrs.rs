@@ -115,6 +115,11 @@ impl Xattrs {
             .collect()
     }
 
+    /// All different attributes, in the order of their numbers.
+    pub fn all(&self) -> &[Xattr] {
+        &self.all
+    }
+
     /// How many different attributes there are.
     pub fn len(&self) -> usize {
         self.all.len()
