@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Builds, inspects and checks EROFS images that leave file data where it is: in plain tars.
+#![doc = include_str!("../README.md")]
+//!
+//! # How it is made
 //!
 //! An image is made in three steps, each a module: [`tar`] reads an archive, [`tree`] holds the
 //! files it comes to, [`image`] writes them. The `ferofs` command is a thin layer over this crate.
+
+#![forbid(unsafe_code)]
 
 mod acl;
 pub mod build;
@@ -11,6 +15,7 @@ pub mod compression;
 pub mod digest;
 pub mod error;
 pub mod image;
+pub mod index;
 pub mod inspect;
 pub mod merge;
 pub mod mount;

@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -28,6 +29,11 @@ pub trait ReadAt {
     ///
     /// When that cannot be found out.
     fn size(&self) -> io::Result<u64>;
+
+    /// Device and inode number, if this is a file: equal for two that are the same.
+    fn identity(&self) -> Option<(u64, u64)> {
+        None
+    }
 
     /// Reads until `buf` is full or the end is reached, and returns how many bytes there were.
     ///
@@ -77,6 +83,11 @@ impl ReadAt for File {
             false => { self }.seek(SeekFrom::End(0)),
         }
     }
+
+    fn identity(&self) -> Option<(u64, u64)> {
+        let metadata = self.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    }
 }
 
 /// Bytes in memory.
@@ -119,6 +130,10 @@ macro_rules! pointers {
 
                 fn size(&self) -> io::Result<u64> {
                     (**self).size()
+                }
+
+                fn identity(&self) -> Option<(u64, u64)> {
+                    (**self).identity()
                 }
             }
         )*
@@ -170,6 +185,8 @@ mod tests {
         std::fs::write(&path, b"0123456789").unwrap();
         let file = File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
+        assert_eq!(file.identity(), file.try_clone().unwrap().identity());
+        assert_eq!(b"".as_slice().identity(), None);
         check(&file);
         check(Slow(Arc::new(file)));
         check(b"0123456789".as_slice());

@@ -6,6 +6,7 @@ use super::Image;
 use crate::error::Error;
 use crate::error::Result;
 use crate::mount::blobs;
+use crate::read_at::ReadAt;
 use crate::text::Quoted;
 use erofs_format::Extent;
 use erofs_format::FileKind;
@@ -13,8 +14,6 @@ use erofs_format::Inode;
 use erofs_format::Source;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -33,7 +32,7 @@ pub enum Piece<'a> {
 /// An image with its blobs.
 pub struct Contents<'a> {
     image: &'a Image,
-    blobs: Vec<(PathBuf, File)>,
+    blobs: Vec<(PathBuf, Box<dyn ReadAt>)>,
     /// Where each device starts in the image's own file, if it is there.
     flat: Vec<Option<u64>>,
 }
@@ -42,7 +41,7 @@ pub struct Contents<'a> {
 enum Place<'a> {
     Nowhere,
     Image(u64),
-    Blob(&'a Path, &'a File, u64),
+    Blob(&'a Path, &'a dyn ReadAt, u64),
 }
 
 impl<'a> Contents<'a> {
@@ -74,13 +73,17 @@ impl<'a> Contents<'a> {
     /// # Errors
     ///
     /// When the device table cannot be read.
-    pub fn of(image: &'a Image, blobs: Vec<(PathBuf, File)>) -> Result<Self> {
+    pub fn of<R: ReadAt + 'static>(image: &'a Image, blobs: Vec<(PathBuf, R)>) -> Result<Self> {
         let block = u64::from(image.superblock().block_size());
         let start = |slot: &erofs_format::DeviceSlot| {
             let start = slot.uniaddr.saturating_mul(block);
             (start > 0 && start < image.size()).then_some(start)
         };
         let flat = image.devices()?.iter().map(start).collect();
+        let blobs = blobs
+            .into_iter()
+            .map(|(path, blob)| (path, Box::new(blob) as Box<dyn ReadAt>))
+            .collect();
         Ok(Contents { image, blobs, flat })
     }
 
@@ -98,8 +101,7 @@ impl<'a> Contents<'a> {
     pub fn is_same_blob(&self, id: u16, other: &Contents<'_>, other_id: u16) -> bool {
         let blob = |contents: &Contents<'_>, id: u16| {
             let index = usize::from(id).checked_sub(1)?;
-            let metadata = contents.blobs.get(index)?.1.metadata().ok()?;
-            Some((metadata.dev(), metadata.ino()))
+            contents.blobs.get(index)?.1.identity()
         };
         let blobs = (blob(self, id), blob(other, other_id));
         matches!(blobs, (Some(one), Some(two)) if one == two)
@@ -128,7 +130,7 @@ impl<'a> Contents<'a> {
                 let index = usize::from(id) - 1;
                 let flat = self.flat.get(index).copied().flatten();
                 match (self.blobs.get(index), flat) {
-                    (Some((path, file)), _) => Some(Place::Blob(path, file, pos)),
+                    (Some((path, blob)), _) => Some(Place::Blob(path, blob.as_ref(), pos)),
                     (None, Some(start)) if self.blobs.is_empty() => {
                         Some(Place::Image(start.saturating_add(pos)))
                     }

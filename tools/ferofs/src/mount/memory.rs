@@ -2,14 +2,10 @@
 
 //! An index of a tar that is in memory only, for as long as somebody has it open or mounted.
 
-use crate::build::apply_archive;
 use crate::error::Error;
 use crate::error::Result;
-use crate::image;
+use crate::index;
 use crate::tar::FileInput;
-use crate::tree::Tree;
-use crate::tree::whiteouts;
-use crate::tree::whiteouts::Form;
 use rustix::fs::MemfdFlags;
 use rustix::fs::SealFlags;
 use std::fs::File;
@@ -32,32 +28,25 @@ pub fn index_in_memory(path: &Path, tar: &File) -> Result<(File, Vec<String>)> {
     let size = file
         .seek(SeekFrom::End(0))
         .map_err(Error::io("seek in", path))?;
-    let mut tree = Tree::new();
-    let archive = apply_archive(FileInput::new(file, size), &mut tree, 0, &mut ())
-        .map_err(Error::archive(path))?;
-    whiteouts::convert(&mut tree, Form::Overlay)
-        .map_err(|problem| Error::Request(format!("{}: {problem}", path.display())))?;
-    let options = image::Options {
-        devices: vec![image::Device {
-            size: archive.totals.size,
-            digest: None,
-        }],
-        ..image::Options::default()
-    };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name: String = name.chars().take(NAME_MAX / 4).collect();
     let failed =
         |errno: rustix::io::Errno| Error::io("make an index in memory of", path)(errno.into());
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let index = rustix::fs::memfd_create(format!("index of {name}"), flags).map_err(failed)?;
-    let index = File::from(index);
-    image::write(&tree, &options, &image::source::Nothing, &index).map_err(|source| {
-        Error::Image {
-            path: path.to_path_buf(),
-            source,
-        }
-    })?;
+    let image = rustix::fs::memfd_create(format!("index of {name}"), flags).map_err(failed)?;
+    let image = File::from(image);
+    let written =
+        index::write(FileInput::new(file, size), &image).map_err(|error| match error {
+            index::Error::Archive(error) => Error::archive(path)(error),
+            index::Error::Whiteouts(problem) => {
+                Error::Request(format!("{}: {problem}", path.display()))
+            }
+            index::Error::Image(source) => Error::Image {
+                path: path.to_path_buf(),
+                source,
+            },
+        })?;
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&index, seals).map_err(failed)?;
-    Ok((index, archive.notes))
+    rustix::fs::fcntl_add_seals(&image, seals).map_err(failed)?;
+    Ok((image, written.archive.notes))
 }

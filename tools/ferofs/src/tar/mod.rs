@@ -106,3 +106,25 @@ pub struct Entry<'a> {
     /// Extended attributes, ACLs among them: names as the kernel has them, and values.
     pub xattrs: &'a [NamedValue],
 }
+
+impl<'a> Entry<'a> {
+    /// An entry that no archive has: owned by root, with the usual permissions of its kind, from
+    /// 1970, without extended attributes.
+    pub fn new(path: &'a [u8], kind: Kind<'a>) -> Self {
+        let mode = match kind {
+            Kind::Directory => 0o755,
+            Kind::Symlink(_) => 0o777,
+            _ => 0o644,
+        };
+        Entry {
+            offset: 0,
+            path,
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: &[],
+        }
+    }
+}

@@ -94,6 +94,25 @@ impl Refusal {
     }
 }
 
+/// Applies entries from anywhere to a tree, as if they were those of one archive; file data is in
+/// blob number `blob`. Returns notes about what was left out.
+///
+/// # Errors
+///
+/// When one of them cannot be in any tree, or is a hard link to something that is not there. The
+/// tree is of no use then.
+pub fn apply_all<'e>(
+    tree: &mut Tree,
+    blob: u16,
+    entries: impl IntoIterator<Item = Entry<'e>>,
+) -> Result<Vec<String>, Error> {
+    let mut applier = Applier::new(tree, blob);
+    for entry in entries {
+        applier.apply(&entry)?;
+    }
+    applier.finish()
+}
+
 impl<'t> Applier<'t> {
     /// Applies entries to `tree`; file data is in blob number `blob`.
     pub fn new(tree: &'t mut Tree, blob: u16) -> Self {

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! From an archive to its index in one step, as `ferofs build` does it without options: for
+//! programs that use this crate, and for the mounting of bare tars.
+
+use crate::build::Archive;
+use crate::build::apply_archive;
+use crate::image;
+use crate::tar;
+use crate::tar::Input;
+use crate::tree::Tree;
+use crate::tree::whiteouts;
+use crate::tree::whiteouts::Form;
+use std::fmt;
+use std::io::Seek;
+use std::io::Write;
+
+/// What an index was made of, and what it came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// What was read.
+    pub archive: Archive,
+    /// What was written.
+    pub image: image::Summary,
+}
+
+/// Why there is no index.
+#[derive(Debug)]
+pub enum Error {
+    /// The archive cannot be read.
+    Archive(tar::Error),
+    /// Its whiteouts cannot have the form that overlayfs knows.
+    Whiteouts(whiteouts::Problem),
+    /// The image cannot be written.
+    Image(image::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Archive(error) => error.fmt(f),
+            Error::Whiteouts(problem) => problem.fmt(f),
+            Error::Image(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Archive(error) => error.source(),
+            Error::Whiteouts(problem) => problem.source(),
+            Error::Image(error) => error.source(),
+        }
+    }
+}
+
+impl From<tar::Error> for Error {
+    fn from(error: tar::Error) -> Self {
+        Error::Archive(error)
+    }
+}
+
+impl From<whiteouts::Problem> for Error {
+    fn from(problem: whiteouts::Problem) -> Self {
+        Error::Whiteouts(problem)
+    }
+}
+
+impl From<image::Error> for Error {
+    fn from(error: image::Error) -> Self {
+        Error::Image(error)
+    }
+}
+
+/// Reads a plain tar and writes its index to `out`: an image with everything but the data of the
+/// files, which stays where it is in the tar. Whiteouts get the form that overlayfs knows.
+///
+/// A tar that comes through any [`Read`](std::io::Read) is read once and hashed on the way: wrap it
+/// in a [`StreamInput`](crate::tar::StreamInput). From one that can be read at any position, only
+/// headers are read: [`FileInput`](crate::tar::FileInput).
+///
+/// # Errors
+///
+/// When the archive cannot be read, or is none, or what is in it has no place in an image, or
+/// writing fails. What was written until then is of no use.
+///
+/// # Examples
+///
+/// ```
+/// use ferofs::index;
+/// use ferofs::tar::StreamInput;
+/// use std::io::Cursor;
+///
+/// let tar = [0; 1024];
+/// let mut image = Cursor::new(Vec::new());
+/// let index = index::write(StreamInput::new(&tar[..]), &mut image)?;
+/// assert_eq!(index.archive.entries, 0);
+/// assert_eq!(index.image.size, image.into_inner().len() as u64);
+/// # Ok::<(), index::Error>(())
+/// ```
+pub fn write<I: Input, W: Write + Seek>(archive: I, out: W) -> Result<Index, Error> {
+    let mut tree = Tree::new();
+    let archive = apply_archive(archive, &mut tree, 0, &mut ())?;
+    whiteouts::convert(&mut tree, Form::Overlay)?;
+    let options = image::Options {
+        devices: vec![image::Device {
+            size: archive.totals.size,
+            digest: archive.totals.digest,
+        }],
+        ..image::Options::default()
+    };
+    let image = image::write(&tree, &options, &image::source::Nothing, out)?;
+    Ok(Index { archive, image })
+}
