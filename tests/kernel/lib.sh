@@ -7,7 +7,8 @@
 #
 # A thing in the cache is a directory named NAME-HASH, where HASH is of everything it is made from. It
 # is made under a lock as NAME-HASH.new and renamed when complete, so an interrupted run leaves nothing
-# that looks complete, and of two runs at once one makes it and the other waits.
+# that looks complete, and of two runs at once one makes it and the other waits. The lock's file is touched
+# when the thing is used.
 
 set -euo pipefail
 
@@ -48,17 +49,16 @@ say() {
 # FUNCTION DIRECTORY. Output goes to a log, whose end is shown if it fails.
 make_once() {
     local name=$1 function=$2
-    if [ -d "$cache/$name" ]; then
-        touch "$cache/lock/$name"
-        return
-    fi
     (
-        exec 9>"$cache/lock/$name"
+        exec 9>>"$cache/lock/$name"
+        # Shared is the lock of those who only use it.
+        if flock --shared --nonblock 9 && used "$name"; then exit; fi
+        flock --unlock 9
         if ! flock --nonblock 9; then
             say "waiting for another run that makes $name"
             flock 9
-            if [ -d "$cache/$name" ]; then exit; fi
         fi
+        if used "$name"; then exit; fi
         remove_tree "$cache/$name.new"
         mkdir "$cache/$name.new"
         log=$cache/log/$name.log
@@ -75,13 +75,26 @@ make_once() {
     ) 9>&-
 }
 
-# remove_unused NAME: removes what has that name, whatever its hash, and has not been used for a week.
+# used NAME-HASH: whether the directory is there; if so, it counts as used now. Called with its lock held.
+used() {
+    [ -d "$cache/$1" ] && touch "$cache/lock/$1"
+}
+
+# remove_unused NAME: removes what has that name, whatever its hash, and has not been used for some time: two
+# hours if it is quickly made again, else three days.
 remove_unused() {
-    local lock
-    find "$cache/lock" -name "$1-????????????" -mtime +7 | while read -r lock; do
-        remove_tree "$cache/$(basename "$lock")"
-        remove_tree "$cache/$(basename "$lock").new"
-        rm "$lock"
+    local name minutes=4320
+    case $1 in boot-*) minutes=120 ;; esac
+    find "$cache/lock" -name "$1-????????????" -mmin "+$minutes" -printf '%f\n' | while read -r name; do
+        (
+            # If not, another run makes it, or looks for it just now.
+            exec 9<"$cache/lock/$name"
+            flock --nonblock 9 || exit 0
+            [ -n "$(find "$cache/lock/$name" -mmin "+$minutes")" ] || exit 0
+            if [ -e "$cache/$name" ]; then mv -T "$cache/$name" "$cache/$name.old"; fi
+            remove_tree "$cache/$name.old"
+            remove_tree "$cache/$name.new"
+        )
     done
 }
 
