@@ -14,6 +14,7 @@ PREFIX ?= /usr/local
 # Where mount(8), fsck(8) and mkfs(8) look for programs like mount.ferofs: nowhere else, whatever PREFIX is.
 SBINDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/sbin,$(PREFIX)/sbin)
 completions := bash-completion/completions zsh/site-functions fish/vendor_completions.d
+version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
 RUSTC ?= rustc
 
 running := /lib/modules/$(shell uname -r)/build
@@ -34,7 +35,7 @@ else
   built := build/$(KERNEL)
 endif
 
-.PHONY: all help module tools modules_install install clean clean-cache distclean root kernel-debug \
+.PHONY: all help module tools modules_install install dkms_install clean clean-cache distclean root kernel-debug \
 	fmt clippy test test-host test-kunit test-vm fuzz bench run shell
 
 all: module tools ## Build the module and the tools (the default)
@@ -75,6 +76,11 @@ install: ## Install the ferofs command, its other names, man pages, completions 
 		build/bin/ferofs completions zsh --name $$name >'$(DESTDIR)$(PREFIX)/share/zsh/site-functions'/_$$name && \
 		build/bin/ferofs completions fish --name $$name >'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'/$$name.fish || exit; \
 	done
+
+dkms_install: ## Install the module's sources for dkms (DESTDIR=; then: dkms install ferofs/VERSION)
+	@find Kbuild dkms.conf LICENSES fs rust -type f -not -path 'rust/erofs/tests/*' -print0 | \
+		xargs -0 -I FILE install -D -m 644 FILE '$(DESTDIR)/usr/src/ferofs-$(version)/FILE'
+	@echo '$(DESTDIR)/usr/src/ferofs-$(version)'
 
 fmt: ## Format all Rust code
 	@tests/lint --fix rustfmt
