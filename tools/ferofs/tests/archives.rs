@@ -276,6 +276,34 @@ fn the_last_of_duplicates_wins() {
 }
 
 #[test]
+fn directories_described_twice_keep_extended_attributes() {
+    let acl = "user::rwx,user:7:rwx,group::r-x,mask::rwx,other::---";
+    let archive = Archive::new()
+        .pax(&[
+            ("SCHILY.xattr.user.kept", "1"),
+            ("SCHILY.xattr.user.new", "1"),
+            ("SCHILY.acl.access", acl),
+        ])
+        .directory("d/")
+        .pax(&[("SCHILY.xattr.user.new", "2")])
+        .directory("d/")
+        .end();
+    let expected = "d0755 2 1000:100 1700000000 /d [user.kept=1] [user.new=2]";
+    assert_eq!(lines(&archive)[1..], [expected]);
+}
+
+#[test]
+fn of_several_extended_headers_the_last_counts() {
+    let archive = Archive::new()
+        .pax(&[("uid", "7"), ("mtime", "5")])
+        .pax(&[("gid", "8")])
+        .file("f", "")
+        .end();
+    assert_eq!(lines(&archive)[1..], ["-0644 1 1000:8 1700000000 0 /f = "]);
+    same_as_gnu_tar(&archive, &[]);
+}
+
+#[test]
 fn missing_parents_are_made() {
     let archive = Archive::new()
         .header(Header::new("top/", b'5').owner(7, 8).mode(0o700))
@@ -502,6 +530,10 @@ fn archives_end_where_gnu_tar_says() {
         one_zero_block,
         garbage,
         vec![0; 10240],
+        one.clone().global(&[("comment", "x")]).end(),
+        Archive::new()
+            .header(Header::new("label", b'V').magic(GNU))
+            .end(),
     ] {
         same_as_gnu_tar(&archive, &[]);
     }

@@ -224,6 +224,8 @@ impl<I: Input> Reader<I> {
         let attributes = if global {
             &mut self.global
         } else {
+            // Of several in front of one entry the last counts.
+            self.local.clear();
             &mut self.local
         };
         attributes
@@ -245,15 +247,18 @@ impl<I: Input> Reader<I> {
         let offset = self.pos;
         let mut extended = Extended::default();
         self.local.clear();
+        // Whether one of the headers so far is about the entry.
+        let mut for_entry = false;
         let header = loop {
             let at = self.pos;
             let Some(header) = self.header()? else {
-                if at != offset {
+                if for_entry {
                     let problem = "the archive ends after an extended header, expected its entry";
                     return Err(Error::invalid(at, problem));
                 }
                 return Ok(None);
             };
+            for_entry |= matches!(header.kind(), b'x' | b'X' | b'L' | b'K');
             match header.kind() {
                 b'x' | b'X' => self.records(&header, false)?,
                 b'g' => self.records(&header, true)?,

@@ -165,9 +165,7 @@ impl<'t> Applier<'t> {
                 ));
                 return Ok(());
             }
-            let root = self.tree.inode_of(NameId::ROOT);
-            self.tree.inode_mut(root).attributes = attributes;
-            return Ok(());
+            return self.describe(NameId::ROOT, attributes);
         };
         let content = match &entry.kind {
             Kind::Directory => {
@@ -240,11 +238,8 @@ impl<'t> Applier<'t> {
                     "extended attribute {name} has {len} bytes, expected at most 65535"
                 ));
             }
-            let acl = matches!(
-                prefix,
-                xattr_index::POSIX_ACL_ACCESS | xattr_index::POSIX_ACL_DEFAULT
-            );
-            if let Some(problem) = acl.then(|| acl::problem(value)).flatten() {
+            let problem = is_acl(prefix).then(|| acl::problem(value)).flatten();
+            if let Some(problem) = problem {
                 // Nobody could open the file. Extracting tells and goes on, too.
                 let (name, path) = (Quoted(name), Quoted(entry.path));
                 self.note(format!(
@@ -418,6 +413,29 @@ impl<'t> Applier<'t> {
         self.last = None;
     }
 
+    /// Gives a directory that is there already the attributes of another entry. Extended ones that
+    /// the entry does not have stay, as nobody takes them away; but ACLs are part of the mode.
+    fn describe(&mut self, directory: NameId, attributes: Attributes) -> Result<(), Refusal> {
+        let inode = self.tree.inode_of(directory);
+        let old = self.tree.inode(inode).attributes.xattrs;
+        let mut attributes = attributes;
+        if old != XattrSet::NONE && old != attributes.xattrs {
+            let mut xattrs = self.tree.xattrs().list(attributes.xattrs);
+            let is_new = |old: &Xattr| {
+                let same = |new: &Xattr| {
+                    (new.prefix, new.name.as_ref()) == (old.prefix, old.name.as_ref())
+                };
+                !is_acl(old.prefix) && !xattrs.iter().any(same)
+            };
+            let mut kept = self.tree.xattrs().list(old);
+            kept.retain(is_new);
+            xattrs.append(&mut kept);
+            attributes.xattrs = self.tree.xattrs_mut().set(xattrs)?;
+        }
+        self.tree.inode_mut(inode).attributes = attributes;
+        Ok(())
+    }
+
     fn directory(
         &mut self,
         directory: NameId,
@@ -426,9 +444,7 @@ impl<'t> Applier<'t> {
     ) -> Result<(), Refusal> {
         if let Some(found) = self.tree.lookup(directory, name) {
             if self.tree.is_directory(found) {
-                let inode = self.tree.inode_of(found);
-                self.tree.inode_mut(inode).attributes = attributes;
-                return Ok(());
+                return self.describe(found, attributes);
             }
             self.remove(found);
         }
@@ -535,6 +551,14 @@ impl<'t> Applier<'t> {
         }
         Ok(self.notes)
     }
+}
+
+/// Whether an attribute whose name has this prefix is an ACL.
+fn is_acl(prefix: u8) -> bool {
+    matches!(
+        prefix,
+        xattr_index::POSIX_ACL_ACCESS | xattr_index::POSIX_ACL_DEFAULT
+    )
 }
 
 fn check_name(name: &[u8]) -> Result<(), Refusal> {
