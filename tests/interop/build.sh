@@ -37,7 +37,11 @@ compare() {
     unpack "$tar" extracted
     ferofs-testkit manifest extracted >tar.manifest
     check "$name: fsck.erofs accepts it" accepted index.erofs "$tar"
-    check "$name: ferofs check accepts it" ferofs check index.erofs --device "$tar"
+    check "$name: ferofs check accepts it, and extracts" ferofs check index.erofs --device "$tar" --extract again
+    ferofs-testkit manifest again >again.manifest
+    same "$name: the same files as GNU tar" tar.manifest again.manifest "$@"
+    check "$name: ferofs diff finds none with the tar" ferofs diff index.erofs "$tar"
+    check "$name: ferofs diff finds none with what it extracts" ferofs diff "$tar" again
     if mounted index.erofs under-test --option "device=$tar" >output 2>&1; then
         ferofs-testkit manifest under-test >f.manifest
         ferofs-testkit manifest --exact --no-content under-test >f.exact
@@ -55,7 +59,7 @@ compare() {
     else
         fail "$name: the C driver mounts it" output
     fi
-    rm -rf extracted index.erofs*
+    rm -rf extracted again index.erofs*
 }
 
 ferofs-testkit gen-tar all pax.tar --files 60

@@ -247,8 +247,9 @@ impl Checker<'_> {
                     name: Box::default(),
                 };
                 self.known.insert(root.nid(), known(&root, place));
-                self.inode(&root)?;
-                self.waiting.push(root);
+                if self.inode(&root)? {
+                    self.waiting.push(root);
+                }
             }
             Err(error) => self.failed(Some(b"/".to_vec()), ondisk::SUPER_OFFSET, error)?,
         }
@@ -479,9 +480,11 @@ impl Checker<'_> {
         };
         self.file_type(&place, at, name, inode.kind());
         self.known.insert(name.nid, known(&inode, place));
-        self.inode(&inode)?;
+        let walkable = self.inode(&inode)?;
         if inode.kind() == FileKind::Directory {
-            self.waiting.push(inode);
+            if walkable {
+                self.waiting.push(inode);
+            }
             return Ok(true);
         }
         self.report.files += 1;
@@ -500,8 +503,9 @@ impl Checker<'_> {
         true
     }
 
-    /// Checks what an inode has by itself: reserved bytes, place, data, attributes.
-    fn inode(&mut self, inode: &Inode) -> io::Result<()> {
+    /// Checks what an inode has by itself: reserved bytes, place, data, attributes. Returns whether all
+    /// of its data was looked at.
+    fn inode(&mut self, inode: &Inode) -> io::Result<bool> {
         let image = self.image;
         let size = xattrs::inode_size(inode);
         let bytes = image.read(inode.pos(), size as usize)?;
@@ -525,8 +529,9 @@ impl Checker<'_> {
             usage: Use::Inode,
             nid: inode.nid(),
         });
-        self.data(inode)?;
-        self.xattrs(inode)
+        let walkable = self.data(inode)?;
+        self.xattrs(inode)?;
+        Ok(walkable)
     }
 
     fn file_type(&mut self, place: &Place, at: u64, name: &Name, kind: FileKind) {
@@ -537,7 +542,7 @@ impl Checker<'_> {
         }
     }
 
-    fn data(&mut self, inode: &Inode) -> io::Result<()> {
+    fn data(&mut self, inode: &Inode) -> io::Result<bool> {
         let image = self.image;
         if inode.kind() == FileKind::Symlink {
             let mut target = [0; ondisk::SYMLINK_MAX as usize];
@@ -546,7 +551,7 @@ impl Checker<'_> {
             }
         }
         if !inode.kind().has_data() {
-            return Ok(());
+            return Ok(true);
         }
         if inode.kind() == FileKind::Regular {
             self.report.data = self.report.data.saturating_add(inode.size());
@@ -557,7 +562,7 @@ impl Checker<'_> {
             false => (Use::Data, inode.nid()),
         };
         if directory && !self.spend(inode.size(), inode, "blocks")? {
-            return Ok(());
+            return Ok(false);
         }
         if let Layout::Chunks {
             table,
@@ -578,7 +583,7 @@ impl Checker<'_> {
                 nid,
             });
             if !self.spend(size, inode, "chunks")? {
-                return Ok(());
+                return Ok(false);
             }
         }
         let mut offset = 0;
@@ -625,7 +630,7 @@ impl Checker<'_> {
             }
             offset = extent.start.saturating_add(extent.len);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether data is within its device.

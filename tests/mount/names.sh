@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# The other names of the command, in the place where mkfs(8), fsck(8), mount(8) and umount(8) look for them.
+
+. "$FEROFS_TESTS/lib.sh"
+[ "$FS" = ferofs ] || { echo "ok - names # SKIP only for ferofs"; exit 0; }
+sample
+for name in mkfs fsck mount umount; do ln -s "$(command -v ferofs)" "/sbin/$name.ferofs"; done
+
+mkdir -p source mnt
+echo iron >source/file
+ln source/file source/again
+check "mkfs(8) makes an image" mkfs -t ferofs image source
+check "fsck(8) checks it" fsck -t ferofs -T image
+check "with its usual options" fsck -t ferofs -T -a -C image
+ferofs-testkit corrupt image spoiled inode-without-type >output
+fsck -t ferofs -T spoiled >output 2>&1
+status=$?
+check "a spoiled image has the exit code of uncorrected errors" [ "$status" -eq 4 ]
+refuses "a tar is no image" "not an EROFS image" fsck -t ferofs -T "$SHARED/sample.tar"
+
+check "mount(8) mounts" mount -t ferofs image mnt
+check "and it is the source" diff -r source mnt
+check "umount(8) unmounts" umount mnt
+check "and nothing is there any more" sh -c '! mountpoint -q mnt'
+check "mount(8) mounts a tar" mount -t ferofs "$SHARED/sample.tar" mnt
+check "in use it is not unmounted" sh -c "cd mnt && ! umount '$WORK/mnt'"
+check "lazily it is" sh -c "cd mnt && umount -l '$WORK/mnt'"
+refuses "what is not mounted" "not mounted\|no EROFS image" umount.ferofs mnt
+rm /sbin/*.ferofs
+
+finish
