@@ -12,11 +12,25 @@ mod corrupt;
 #[allow(dead_code)]
 #[path = "../../../tests/kit/src/image.rs"]
 mod image;
+#[allow(dead_code)]
+#[path = "../../../tests/kit/src/mutate.rs"]
+mod mutate;
+#[allow(dead_code)]
+#[path = "../../../tests/kit/src/random.rs"]
+mod random;
 
 use common::Scratch;
 use common::archive::Archive;
 use common::archive::Header;
 use corrupt::CASES;
+use ferofs::error::Error;
+use ferofs::inspect;
+use ferofs::inspect::contents::Contents;
+use ferofs::inspect::diff::Ignored;
+use ferofs::inspect::diff::diff;
+use ferofs::inspect::extract;
+use ferofs::inspect::extract::extract;
+use ferofs::inspect::statistics::Statistics;
 use image::Image;
 use image::Node;
 use std::fs;
@@ -34,6 +48,15 @@ fn run(scratch: &Scratch, program: &str, arguments: &[&str]) -> (i32, String) {
 
 fn ferofs(scratch: &Scratch, arguments: &[&str]) -> (i32, String) {
     run(scratch, env!("CARGO_BIN_EXE_ferofs"), arguments)
+}
+
+impl Scratch {
+    fn names(&self) -> Vec<std::ffi::OsString> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    }
 }
 
 /// Something of everything that a mistake can be made in.
@@ -335,4 +358,48 @@ fn mistakes_of_a_superblock_do_not_hide_others() {
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
+}
+
+/// Whatever the bytes are, looking at them ends, and extracting them leaves the rest of the machine
+/// alone.
+#[test]
+fn mutated_images_do_no_harm() {
+    let scratch = Scratch::new();
+    images(&scratch);
+    let open = |name: &str| inspect::Image::open(&scratch.join(name));
+    let (mut sound, mut extracted) = (0, 0);
+    let before = scratch.names();
+    for name in ["full", "plain"] {
+        let good = open(name).unwrap();
+        let good = Contents::new(&good, &[], &[]).unwrap();
+        let base = mutate::Base::new(fs::read(scratch.join(name)).unwrap());
+        for seed in 0..40 {
+            fs::write(scratch.join("spoiled"), base.mutated(seed)).unwrap();
+            let Ok(image) = open("spoiled") else {
+                continue;
+            };
+            sound += usize::from(Statistics::of(&image).is_ok());
+            let Ok(contents) = Contents::new(&image, &[], &[]) else {
+                continue;
+            };
+            let emit = &mut |_: &_| Ok::<_, Error>(true);
+            drop(diff(&good, &contents, &Ignored::new(), emit));
+            fs::create_dir(scratch.join("below")).unwrap();
+            let target = scratch.join("below/out");
+            let options = extract::Options::default();
+            extracted += usize::from(extract(&contents, &target, options, &mut |_| {}).is_ok());
+            let below = fs::read_dir(scratch.join("below")).unwrap();
+            assert!(below.count() <= 1, "{name}, seed {seed}");
+            remove(&scratch, "below");
+        }
+        fs::remove_file(scratch.join("spoiled")).unwrap();
+        assert_eq!(scratch.names(), before);
+    }
+    assert!(sound > 10 && extracted > 10, "{sound}, {extracted}");
+}
+
+fn remove(scratch: &Scratch, name: &str) {
+    let script = "chmod -R u+rwx \"$0\"; rm -rf \"$0\"";
+    let (code, said) = run(scratch, "sh", &["-c", script, name]);
+    assert_eq!(code, 0, "{said}");
 }
