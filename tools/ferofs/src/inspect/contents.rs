@@ -35,6 +35,8 @@ pub struct Contents<'a> {
     blobs: Vec<(PathBuf, Box<dyn ReadAt>)>,
     /// Where each device starts in the image's own file, if it is there.
     flat: Vec<Option<u64>>,
+    /// Nobody knows whether these are the right blobs: nothing is read from them.
+    uncertain: bool,
 }
 
 /// Where data is.
@@ -84,7 +86,20 @@ impl<'a> Contents<'a> {
             .into_iter()
             .map(|(path, blob)| (path, Box::new(blob) as Box<dyn ReadAt>))
             .collect();
-        Ok(Contents { image, blobs, flat })
+        Ok(Contents {
+            image,
+            blobs,
+            flat,
+            uncertain: false,
+        })
+    }
+
+    /// The same without reading anything from the blobs, since nobody knows whether they are the right
+    /// ones. They still are what other images' blobs can be compared with.
+    #[must_use]
+    pub fn uncertain(mut self) -> Self {
+        self.uncertain = true;
+        self
     }
 
     /// The image.
@@ -130,6 +145,7 @@ impl<'a> Contents<'a> {
                 let index = usize::from(id) - 1;
                 let flat = self.flat.get(index).copied().flatten();
                 match (self.blobs.get(index), flat) {
+                    (Some(_), _) if self.uncertain => None,
                     (Some((path, blob)), _) => Some(Place::Blob(path, blob.as_ref(), pos)),
                     (None, Some(start)) if self.blobs.is_empty() => {
                         Some(Place::Image(start.saturating_add(pos)))
