@@ -4,6 +4,7 @@
 //! descriptions that `--help` shows. `make install` calls them.
 
 use super::to_stdout;
+use clap::Arg;
 use clap::Command;
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -172,7 +173,7 @@ pub fn man(arguments: &ManArguments) -> Result<()> {
 /// A page of a command.
 fn page(command: &Command, section: &str, exit: &str, others: &[(&str, &str)]) -> Vec<u8> {
     let name = command.get_display_name().unwrap_or(command.get_name());
-    let man = Man::new(command.clone()).section(section);
+    let man = Man::new(command.clone().mut_args(with_aliases)).section(section);
     let mut page = format!(
         ".TH {} {section} \"\" \"ferofs {}\" \"ferofs\"\n",
         name.to_uppercase(),
@@ -233,6 +234,19 @@ fn sections(
         roff.text([bold(*name), roman(format!("({section}){end}"))]);
     }
     roff.to_writer(page)
+}
+
+/// An option whose description has its other names, which pages leave out otherwise.
+fn with_aliases(argument: Arg) -> Arg {
+    let names = argument.get_visible_aliases().unwrap_or_default();
+    let names: Vec<String> = names.iter().map(|name| format!("--{name}")).collect();
+    if names.is_empty() {
+        return argument;
+    }
+    let help = argument.get_long_help().or(argument.get_help());
+    let help = help.map(ToString::to_string).unwrap_or_default();
+    let help = format!("{help} (also {})", names.join(", "));
+    argument.help(help.clone()).long_help(help)
 }
 
 /// The name and what follows it, the options in a word.
