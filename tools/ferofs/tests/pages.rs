@@ -60,8 +60,8 @@ fn every_command_has_a_page_with_its_options() {
             .split_whitespace()
             .filter(|word| word.starts_with("--"))
         {
-            let option = word.trim_end_matches([',', ';', '.', '=', ')', ']', ':']);
-            let option = option.split('=').next().unwrap().replace('-', "\\-");
+            let end = word.find(|c: char| c != '-' && !c.is_ascii_alphanumeric());
+            let option = word[..end.unwrap_or(word.len())].replace('-', "\\-");
             assert!(page.contains(&option), "{command}: {option}");
         }
         for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "SEE ALSO"] {

@@ -251,7 +251,7 @@ fn compare(arguments: &Arguments) -> Result<u8> {
         }
         Ok(())
     })?;
-    if summary.unknown > 0 && !(arguments.quiet && !summary.is_same()) {
+    if summary.unknown > 0 && (summary.is_same() || !arguments.quiet) {
         let files = match summary.unknown {
             1 => "1 file".to_string(),
             count => format!("{count} files"),
