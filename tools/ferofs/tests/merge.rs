@@ -131,32 +131,38 @@ fn index(tar: &Path, form: Option<Form>) -> Image {
     Image::open(&path).unwrap()
 }
 
-/// Merges tars, each after being indexed.
-fn merged(scratch: &Scratch, tars: &[PathBuf], form: Option<Form>) -> Vec<Described> {
-    let mut merge = Merge::new();
-    for tar in tars {
-        merge.apply(&index(tar, form)).unwrap();
+/// Merges images into one, which may be a layer itself.
+fn merge_images(images: &[&Image], path: &Path, keep_whiteouts: bool) -> Image {
+    let mut merge = Merge::new().keep_whiteouts(keep_whiteouts);
+    for image in images {
+        merge.apply(image).unwrap();
     }
     let (tree, devices) = merge.finish();
-    let mut blobs: Vec<PathBuf> = Vec::new();
-    for device in &devices {
-        let blob = tars.iter().find(|tar| {
-            let bytes = fs::read(tar).unwrap();
-            device.digest == Some(Digest::of(&bytes)) && device.size == bytes.len() as u64
-        });
-        blobs.push(blob.unwrap().clone());
-    }
-    let sizes: Vec<u64> = devices.iter().map(|device| device.size).collect();
     let options = image::Options {
         devices,
         ..image::Options::default()
     };
-    let path = scratch.join("merged.erofs");
-    let out = File::create(&path).unwrap();
+    let out = File::create(path).unwrap();
     image::write(&tree, &options, &image::source::Nothing, out).unwrap();
-    let image = Image::open(&path).unwrap();
-    assert_eq!(check(&image, &sizes, &mut |_| {}).unwrap().problems, []);
-    description_over(&image, &blobs)
+    Image::open(path).unwrap()
+}
+
+/// What is in an image over tars.
+fn described(image: &Image, tars: &[PathBuf]) -> Vec<Described> {
+    let mut blobs: Vec<PathBuf> = Vec::new();
+    let mut sizes = Vec::new();
+    for slot in image.devices().unwrap() {
+        let size = slot.blocks * 512;
+        let digest = Digest::parse(std::str::from_utf8(slot.name()).unwrap());
+        let blob = tars.iter().find(|tar| {
+            let bytes = fs::read(tar).unwrap();
+            digest == Some(Digest::of(&bytes)) && size == bytes.len() as u64
+        });
+        blobs.push(blob.unwrap().clone());
+        sizes.push(size);
+    }
+    assert_eq!(check(image, &sizes, &mut |_| {}).unwrap().problems, []);
+    description_over(image, &blobs)
 }
 
 /// What both have to be the same in: time and number of links of a directory depend on the machine
@@ -192,8 +198,23 @@ fn same_as_extracted(layers: &[Layer]) {
     }
     let expected = comparable(description_of_directory(&root));
     for form in [Some(Form::Overlay), Some(Form::Aufs), None] {
-        let found = comparable(merged(&scratch, &tars, form));
+        let images: Vec<Image> = tars.iter().map(|tar| index(tar, form)).collect();
+        let images: Vec<&Image> = images.iter().collect();
+        let merged = merge_images(&images, &scratch.join("merged.erofs"), false);
+        let found = comparable(described(&merged, &tars));
         assert_eq!(found, expected, "whiteouts as {form:?}: {layers:#?}");
+        if form != Some(Form::Overlay) {
+            continue;
+        }
+        // The upper ones together are a layer on top of the lower ones.
+        for below in 1..images.len() {
+            let (lower, upper) = images.split_at(below);
+            let upper = merge_images(upper, &scratch.join("upper.erofs"), true);
+            let all = [lower, &[&upper]].concat();
+            let merged = merge_images(&all, &scratch.join("merged.erofs"), false);
+            let found = comparable(described(&merged, &tars));
+            assert_eq!(found, expected, "{form:?}, {below} below: {layers:#?}");
+        }
     }
 }
 
