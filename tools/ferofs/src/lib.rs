@@ -13,6 +13,7 @@ mod acl;
 pub mod build;
 pub mod compression;
 pub mod digest;
+pub mod direct;
 pub mod error;
 pub mod image;
 pub mod index;

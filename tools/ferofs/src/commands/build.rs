@@ -12,6 +12,7 @@ use ferofs::compression::decompress;
 use ferofs::compression::look;
 use ferofs::digest;
 use ferofs::digest::Digest;
+use ferofs::direct;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::image;
@@ -411,11 +412,24 @@ impl Tar {
         let size = self.metadata.is_file().then_some(self.metadata.len());
         let size = size.filter(|_| compression.is_none());
         let mut bar = Bar::new("reading", size, arguments.settings.quiet);
-        let input = StreamInput::new(Tee { reader, copy });
+        let mut writer = copy.map(|copy| direct::Writer::new(copy.file()));
+        let tee = Tee {
+            reader,
+            copy: writer.as_mut().zip(copy.map(Output::target)),
+        };
+        // Nobody asks for the digest of a tar that goes into the image.
+        let input = match mode == Mode::Index || arguments.expect.is_some() {
+            true => StreamInput::new(tee),
+            false => StreamInput::without_digest(tee),
+        };
         let reader = Reader::new(input, Names::of_this_machine());
         let reader = reader.headers_only(arguments.headers_only);
         let archive =
             apply_entries(reader, tree, 0, &mut bar).map_err(Error::archive(&self.path))?;
+        if let (Some(writer), Some(copy)) = (&mut writer, copy) {
+            let flushed = writer.flush();
+            flushed.map_err(Error::io("write", copy.target()))?;
+        }
         let plain = match copy {
             Some(copy) => Some(
                 copy.file()
@@ -454,17 +468,17 @@ impl Tar {
 }
 
 /// Writes what is read to another file, too.
-struct Tee<'a, R> {
+struct Tee<'a, 'f, R> {
     reader: R,
-    copy: Option<&'a Output>,
+    copy: Option<(&'a mut direct::Writer<'f>, &'a Path)>,
 }
 
-impl<R: Read> Read for Tee<'_, R> {
+impl<R: Read> Read for Tee<'_, '_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.reader.read(buf)?;
-        if let (Some(copy), Some(bytes)) = (self.copy, buf.get(..n)) {
-            copy.file().write_all(bytes).map_err(|error| {
-                let target = copy.target().display();
+        if let (Some((copy, target)), Some(bytes)) = (&mut self.copy, buf.get(..n)) {
+            copy.write_all(bytes).map_err(|error| {
+                let target = target.display();
                 io::Error::new(error.kind(), format!("cannot write {target}: {error}"))
             })?;
         }

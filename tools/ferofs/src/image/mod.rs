@@ -8,7 +8,6 @@
 //!
 //! The same tree and options always give the same bytes.
 
-mod direct;
 mod directory;
 mod emit;
 mod plan;
@@ -16,6 +15,7 @@ pub mod source;
 mod xattrs;
 
 use crate::digest::Digest;
+use crate::direct;
 use crate::tar::Time;
 use crate::tree::NameId;
 use crate::tree::Tree;

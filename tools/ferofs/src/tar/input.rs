@@ -159,7 +159,7 @@ impl<R: ReadAt> Input for FileInput<R> {
 /// thread of its own.
 pub struct StreamInput<R> {
     reader: R,
-    hasher: Hasher,
+    hasher: Option<Hasher>,
     /// The chunk read last, shared with the hasher, and its position.
     chunk: Arc<Vec<u8>>,
     chunk_start: u64,
@@ -175,11 +175,19 @@ impl<R: Read> StreamInput<R> {
     pub fn new(reader: R) -> Self {
         StreamInput {
             reader,
-            hasher: Hasher::spawn(),
+            hasher: Some(Hasher::spawn()),
             chunk: Arc::default(),
             chunk_start: 0,
             gathered: Vec::new(),
             ended: false,
+        }
+    }
+
+    /// The same, but nothing is hashed.
+    pub fn without_digest(reader: R) -> Self {
+        StreamInput {
+            hasher: None,
+            ..Self::new(reader)
         }
     }
 
@@ -193,13 +201,23 @@ impl<R: Read> StreamInput<R> {
             return Ok(());
         }
         self.chunk_start = self.chunk_end();
-        self.chunk = Arc::default();
-        let mut buffer = self.hasher.buffer(Self::CHUNK);
+        let used = std::mem::take(&mut self.chunk);
+        let mut buffer = match &self.hasher {
+            Some(hasher) => {
+                // It may be the last one that has it.
+                drop(used);
+                hasher.buffer(Self::CHUNK)
+            }
+            None => Arc::try_unwrap(used).unwrap_or_default(),
+        };
+        buffer.resize(Self::CHUNK, 0);
         let filled = read_full(|buf| self.reader.read(buf), &mut buffer)?;
         self.ended = filled < buffer.len();
         buffer.truncate(filled);
         self.chunk = Arc::new(buffer);
-        self.hasher.update(&self.chunk);
+        if let Some(hasher) = &self.hasher {
+            hasher.update(&self.chunk);
+        }
         Ok(())
     }
 
@@ -253,7 +271,7 @@ impl<R: Read> Input for StreamInput<R> {
         while !self.ended {
             self.advance()?;
         }
-        let digest = self.hasher.finish();
+        let digest = self.hasher.as_mut().and_then(Hasher::finish);
         Ok(Totals {
             size: self.chunk_end(),
             digest,
