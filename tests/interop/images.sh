@@ -12,6 +12,7 @@ compare() {
     name=$1
     image=$2
     shift 2
+    check "$name: ferofs check finds nothing" ferofs check "$image"
     if ! mounted "$image" under-test "$@" >output 2>&1; then
         fail "$name: mounts" output
         return

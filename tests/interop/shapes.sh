@@ -12,6 +12,7 @@ compare() {
     name=$1
     image=$2
     shift 2
+    check "$name: ferofs check finds nothing" ferofs check "$image"
     check "$name: mounts" mounted "$image" under-test "$@"
     check "$name: the C driver mounts it" mounted -t erofs "$(padded "$image")" reference "$@"
     ferofs-testkit manifest --exact reference >c.exact
