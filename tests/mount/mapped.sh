@@ -205,5 +205,37 @@ print(gone, again)
 sys.exit((gone, again) != (-signal.SIGBUS, ord("0")))
 PYTHON
 kill "$holder" && wait "$holder"
-check "unmounts" umount under-test full
+umount full
+
+# Many map the same ranges, in two mounts, while the blob is changed (but for its bytes) and caches are dropped.
+mounted layer.erofs second --option "device=$WORK/layer.tar" >output 2>&1 || fail "mounts" output
+# The blob was written anew since: what is in it is in tree/, but for its times.
+# reader MOUNT NUMBER: maps all of it again and again, and says what differs.
+reader() {
+    for round in $(seq 8); do
+        ferofs-testkit manifest --via mmap "$1" >"$1.$2.manifest"
+        ferofs-testkit manifest-diff --ignore mtime tree.manifest "$1.$2.manifest" >"$1.$2.difference" ||
+            { echo "in round $round:" && cat "$1.$2.difference"; }
+    done
+    echo "the end"
+}
+(
+    for number in 1 2; do
+        reader under-test $number >under-test.$number.differences 2>&1 &
+        reader second $number >second.$number.differences 2>&1 &
+    done
+    wait
+) &
+readers=$!
+while kill -0 $readers 2>/dev/null; do
+    touch -c layer.tar
+    sleep 0.1
+    echo 1 >/proc/sys/vm/drop_caches
+    sleep 0.1
+    echo 2 >/proc/sys/vm/drop_caches
+done
+for differences in ./*.differences; do
+    check "all at once: $differences" test "$(cat "$differences")" = "the end"
+done
+check "unmounts" umount under-test second
 finish
