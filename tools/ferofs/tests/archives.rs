@@ -18,20 +18,13 @@ use common::archive::base256_short;
 use common::archive::octal;
 use common::archive::seal;
 use common::description;
-use common::description_of_directory;
-use common::index_both_ways;
+use common::gnu_tar::indexed;
+use common::gnu_tar::same_as_gnu_tar;
 use ferofs::image;
+use ferofs::inspect::Image;
+use ferofs::inspect::check::check;
+use ferofs::tar::StreamInput;
 use std::fs;
-use std::process::Command;
-
-/// Indexes an archive; returns its files, or the error.
-fn indexed(bytes: &[u8]) -> Result<Vec<Described>, String> {
-    let scratch = Scratch::new();
-    let tar = scratch.join("archive.tar");
-    fs::write(&tar, bytes).unwrap();
-    let image = index_both_ways(&tar, &scratch.join("image"))?;
-    Ok(description(&image, &tar))
-}
 
 fn lines(bytes: &[u8]) -> Vec<String> {
     indexed(bytes)
@@ -39,50 +32,6 @@ fn lines(bytes: &[u8]) -> Vec<String> {
         .iter()
         .map(Described::line)
         .collect()
-}
-
-/// Extracts an archive with GNU tar.
-fn extracted(bytes: &[u8]) -> Vec<Described> {
-    let scratch = Scratch::new();
-    fs::write(scratch.join("archive.tar"), bytes).unwrap();
-    fs::create_dir(scratch.join("root")).unwrap();
-    let script = "umask 022; cd \"$0\"; tar -C root -xpf archive.tar --no-same-owner";
-    let output = Command::new("sh")
-        .args(["-c", script])
-        .arg(&scratch.0)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    description_of_directory(&scratch.join("root"))
-}
-
-/// Whether GNU tar makes the same of an archive, as far as it can without being root. Directories
-/// that are not in the archive have the current time there, and the root is where it extracts.
-#[track_caller]
-fn same_as_gnu_tar(bytes: &[u8], implied: &[&str]) {
-    let comparable = |mut file: Described| {
-        file.owner = (0, 0);
-        if file.kind == 'd' {
-            // Filesystems differ in what they count as links of a directory.
-            file.links = 0;
-        }
-        if file.path == "/" || implied.contains(&file.path.as_str()) {
-            file.mtime = (0, 0);
-            file.mode = 0;
-        }
-        file.line()
-    };
-    let ours: Vec<_> = indexed(bytes)
-        .unwrap()
-        .into_iter()
-        .map(comparable)
-        .collect();
-    let theirs: Vec<_> = extracted(bytes).into_iter().map(comparable).collect();
-    assert_eq!(ours, theirs);
 }
 
 #[track_caller]
@@ -238,6 +187,39 @@ fn global_headers_apply_to_what_follows() {
             "-0644 1 6:100 1700000000 0 /two = ",
         ]
     );
+    // GNU tar knows no records without a value.
+    let archive = Archive::new()
+        .file("before", "")
+        .global(&[("mtime", "9.5"), ("comment", "for all")])
+        .file("one", "")
+        .pax(&[("mtime", "-3")])
+        .file("two", "")
+        .global(&[("mtime", "11")])
+        .directory("three")
+        .end();
+    same_as_gnu_tar(&archive, &[]);
+}
+
+#[test]
+fn names_are_bytes() {
+    let mut latin = Header::new("", b'0');
+    latin.name = b"caf\xe9/\xff\xfe".to_vec();
+    let long = [&[0xfe; 254][..], b"e"].concat();
+    let archive = Archive::new()
+        .header(latin)
+        .pax(&[(b"path".as_slice(), long.as_slice())])
+        .file("", "long")
+        .pax(&[(b"linkpath".as_slice(), b"\x80\n\t\"".as_slice())])
+        .symlink("new\nline", "")
+        .file("\x01\x7f \\*?", "")
+        .end();
+    same_as_gnu_tar(&archive, &["/caf\\xe9"]);
+    let longer = [long.as_slice(), b"e"].concat();
+    let archive = Archive::new()
+        .pax(&[(b"path".as_slice(), longer.as_slice())])
+        .file("", "")
+        .end();
+    fails(&archive, &["offset 0", "256 bytes", "at most 255"]);
 }
 
 #[test]
@@ -431,6 +413,64 @@ fn nothing_leads_out_of_the_root() {
     fails(&circle, &["\"a/file\"", "symbolic links"]);
 }
 
+/// Sparse files with so many segments that their maps go on behind the header, or over several
+/// blocks: GNU's own, and PAX 0.1 and 1.0.
+fn many_segments() -> Vec<u8> {
+    let size = 400_000;
+    let mut segments: Vec<(u64, u64)> = (0..60).map(|at| (at * 5000 / 512 * 512, 512)).collect();
+    segments.push((size, 0));
+    let data: Vec<u8> = (0..60 * 512_u32)
+        .map(|at| (at / 512 + at % 7) as u8)
+        .collect();
+    let pair = |(offset, length): &(u64, u64)| [octal(*offset, 12), octal(*length, 12)].concat();
+    let mut header = Header::new("gnu", b'S')
+        .magic(GNU)
+        .size(data.len() as u64)
+        .block();
+    let map: Vec<u8> = segments.iter().flat_map(pair).collect();
+    let (first, rest) = map.split_at(4 * 24);
+    header[386..482].copy_from_slice(first);
+    header[482] = 1;
+    header[483..495].copy_from_slice(&octal(size, 12));
+    seal(&mut header);
+    let mut archive = Archive::new().block(header);
+    let blocks = rest.chunks(21 * 24);
+    let last = blocks.len() - 1;
+    for (number, part) in blocks.enumerate() {
+        let mut block = [0; 512];
+        block[..part.len()].copy_from_slice(part);
+        block[504] = u8::from(number < last);
+        archive = archive.block(block);
+    }
+    let numbers = |separator: &str| {
+        let numbers = segments
+            .iter()
+            .flat_map(|(offset, length)| [offset, length]);
+        let numbers: Vec<_> = numbers.map(u64::to_string).collect();
+        numbers.join(separator)
+    };
+    let mut in_data = format!("{}\n{}\n", segments.len(), numbers("\n")).into_bytes();
+    in_data.resize(in_data.len().next_multiple_of(512), 0);
+    let size = size.to_string();
+    archive
+        .data(&data)
+        .pax(&[
+            ("GNU.sparse.size", size.as_str()),
+            ("GNU.sparse.numblocks", "61"),
+            ("GNU.sparse.name", "v0.1"),
+            ("GNU.sparse.map", &numbers(",")),
+        ])
+        .with_data(Header::new("x", b'0'), &data)
+        .pax(&[
+            ("GNU.sparse.major", "1"),
+            ("GNU.sparse.minor", "0"),
+            ("GNU.sparse.name", "v1.0"),
+            ("GNU.sparse.realsize", &size),
+        ])
+        .with_data(Header::new("x", b'0'), &[in_data, data].concat())
+        .end()
+}
+
 #[test]
 fn sparse_files_of_all_versions() {
     let head = "h".repeat(512);
@@ -507,6 +547,7 @@ fn sparse_files_of_all_versions() {
         );
     }
     same_as_gnu_tar(&archive, &[]);
+    same_as_gnu_tar(&many_segments(), &[]);
     let odd = Archive::new()
         .pax(&[
             ("GNU.sparse.size", "20000"),
@@ -729,11 +770,20 @@ fn link_targets_of_every_length() {
 #[test]
 fn large_directories() {
     let mut archive = Archive::new().directory("d/");
-    for at in 0..5000 {
-        archive = archive.file(&format!("d/{:x}-{at}", at * 7919 % 5000), "");
+    for at in 0..100_000 {
+        archive = archive.file(&format!("d/{:x}-{at}", at * 7919 % 100_000), "");
     }
-    let files = indexed(&archive.end()).unwrap();
-    assert_eq!(files.len(), 5002);
+    let scratch = Scratch::new();
+    let path = scratch.join("image");
+    let archive = archive.end();
+    common::index(StreamInput::new(archive.as_slice()), &path).unwrap();
+    let image = Image::open(&path).unwrap();
+    let report = check(&image, &[], &mut |_| {}).unwrap();
+    assert_eq!((report.problems.len(), report.files), (0, 100_000));
+    image.find(b"/d/0-0").unwrap();
+    image
+        .find(format!("/d/{:x}-99999", 99_999 * 7919 % 100_000).as_bytes())
+        .unwrap();
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod archive;
+pub mod gnu_tar;
 pub mod layout;
 
 use erofs_format::FileKind;
