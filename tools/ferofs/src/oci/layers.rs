@@ -30,6 +30,8 @@ use crate::tar::Totals;
 use crate::tree::Tree;
 use crate::tree::whiteouts;
 use crate::tree::whiteouts::Form;
+use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -104,12 +106,11 @@ pub type Watch<'a> = &'a (dyn Fn(u64) + Sync);
 pub fn prepare(image: &Image, places: Places<'_>, watch: Watch<'_>) -> Result<Prepared> {
     let mut layers: Vec<&Layer> = Vec::new();
     let mut order = Vec::new();
+    let mut places_of = HashMap::new();
     for layer in &image.layers {
-        let known = layers
-            .iter()
-            .position(|other| other.diff_id == layer.diff_id);
-        order.push(known.unwrap_or(layers.len()));
-        if known.is_none() {
+        let place = *places_of.entry(layer.diff_id).or_insert(layers.len());
+        order.push(place);
+        if place == layers.len() {
             layers.push(layer);
         }
     }
@@ -415,11 +416,10 @@ pub fn merge(
 /// The plain tars of all layers together, each once, in the order of the devices of their merged
 /// index.
 pub fn tars(layers: &[Indexed]) -> Vec<(Digest, PathBuf)> {
-    let mut tars: Vec<(Digest, PathBuf)> = Vec::new();
-    for layer in layers {
-        if !tars.iter().any(|(digest, _)| *digest == layer.diff_id) {
-            tars.push((layer.diff_id, layer.tar.clone()));
-        }
-    }
-    tars
+    let mut seen = HashSet::new();
+    layers
+        .iter()
+        .filter(|layer| seen.insert(layer.diff_id))
+        .map(|layer| (layer.diff_id, layer.tar.clone()))
+        .collect()
 }
