@@ -563,6 +563,86 @@ impl Suite {
             }
             self.results.add(row);
         }
+        self.copying()?;
+        self.merging()
+    }
+
+    /// Images that have the data in them: with mkfs.erofs, --tar=f.
+    fn copying(&mut self) -> Result<()> {
+        let name = "build: the tar with its data, cached";
+        if !self.wanted(name) {
+            return Ok(());
+        }
+        let tar = self.disk.join("usr.tar");
+        let mut row = Row::new(name, Group::Building, &[(Erofs, 0.5)]);
+        for system in [Ferofs, Erofs] {
+            for _ in 0..self.repeat {
+                let out = self.work.join("build");
+                fs::create_dir_all(&out)?;
+                drop_caches()?;
+                work::read_file(&tar, &mut vec![0; work::READ])?;
+                let mut command = match system {
+                    Ferofs => Command::new("ferofs"),
+                    _ => Command::new("mkfs.erofs"),
+                };
+                let image = out.join("full.erofs");
+                match system {
+                    Ferofs => command.args(["build", "-q", "--mode=full", "-o"]),
+                    _ => command.args(["--quiet", "--tar=f"]),
+                };
+                command.arg(image).arg(&tar);
+                let sample = self.meter.measure(|| work::run(&mut command))?;
+                row.add(system, sample);
+                fs::remove_dir_all(&out)?;
+            }
+        }
+        self.results.add(row);
+        Ok(())
+    }
+
+    /// One image of the indexes of 8 layers, each by its own tool.
+    fn merging(&mut self) -> Result<()> {
+        let name = "merge: 8 indexes";
+        if !self.wanted(name) {
+            return Ok(());
+        }
+        let mut row = Row::new(name, Group::Building, &[(Erofs, 0.5)]);
+        for system in [Ferofs, Erofs] {
+            let out = self.work.join("merge");
+            fs::create_dir_all(&out)?;
+            let mut indexes = Vec::new();
+            for number in 0..8 {
+                let index = out.join(format!("{number}.erofs"));
+                let tar = self.disk.join(format!("layers/{number}.tar"));
+                let mut command = match system {
+                    Ferofs => Command::new("ferofs"),
+                    _ => Command::new("mkfs.erofs"),
+                };
+                match system {
+                    Ferofs => command.args(["build", "-q", "-o"]),
+                    _ => command.args(["--quiet", "--tar=i"]),
+                };
+                work::run(command.arg(&index).arg(tar))?;
+                indexes.push(index);
+            }
+            for _ in 0..self.repeat {
+                let merged = out.join("merged.erofs");
+                let mut command = match system {
+                    Ferofs => Command::new("ferofs"),
+                    _ => Command::new("mkfs.erofs"),
+                };
+                match system {
+                    Ferofs => command.args(["merge", "-q", "-o"]),
+                    _ => command.args(["--quiet", "--aufs", "--ovlfs-strip=1"]),
+                };
+                command.arg(&merged).args(&indexes);
+                let sample = self.meter.measure(|| work::run(&mut command))?;
+                row.add(system, sample);
+                fs::remove_file(&merged)?;
+            }
+            fs::remove_dir_all(&out)?;
+        }
+        self.results.add(row);
         Ok(())
     }
 
