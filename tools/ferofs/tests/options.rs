@@ -592,3 +592,41 @@ fn blobs_of_more_than_two_tebibytes() {
     let output = session.run("ferofs cat --device layer.tar image /behind", None);
     assert_eq!(output.stdout, b"behind");
 }
+
+#[test]
+fn whiteouts_of_directories_and_of_merged_layers() {
+    let session = Session::new(b"");
+    fs::create_dir_all(session.0.join("root/d")).unwrap();
+    fs::write(session.0.join("root/.wh.gone"), "").unwrap();
+    fs::write(session.0.join("root/d/.wh..wh..opq"), "").unwrap();
+    let short = |image: &Image| -> Vec<String> {
+        let files = session.described(image).into_iter();
+        files
+            .map(|file| format!("{}{} {}", file.kind, file.path, file.xattrs.join(" ")))
+            .collect()
+    };
+    let aufs = ["d/ ", "-/.wh.gone ", "d/d ", "-/d/.wh..wh..opq "];
+    let overlay = ["d/ ", "d/d trusted.overlay.opaque=y", "c/gone "];
+    let applied = ["d/ ", "d/d "];
+    for (options, expected) in [
+        ("", &aufs[..]),
+        ("--whiteouts=keep", &aufs),
+        ("--whiteouts=aufs", &aufs),
+        ("--whiteouts=overlay", &overlay),
+        ("--whiteouts=applied", &applied),
+    ] {
+        session.good(&format!("ferofs build -o out {options} root"), None);
+        assert_eq!(short(&session.take(Path::new(""))), expected, "{options}");
+    }
+    session.good("ferofs build --no-inline-data -o layer root", None);
+    for (options, expected) in [
+        ("", &applied[..]),
+        ("--ovlfs-strip", &applied),
+        ("--ovlfs-strip=0", &overlay),
+        ("--whiteouts=overlay", &overlay),
+        ("--whiteouts=aufs", &aufs),
+    ] {
+        session.good(&format!("ferofs merge -o out {options} layer"), None);
+        assert_eq!(short(&session.take(Path::new(""))), expected, "{options}");
+    }
+}
