@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Directories: every name that can be read in spite of those that cannot, and what only shows when
+//! Directories: what their names refer to, every name that can be read in spite of those that cannot, and what only shows when
 //! the blocks are looked at as they are.
 
 use super::Checker;
+use super::Place;
+use super::known;
 use crate::inspect::Name;
 use crate::text::Quoted;
 use erofs_format::DirEntry;
+use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Source;
 use erofs_format::ondisk;
@@ -19,8 +22,123 @@ const ENTRY: usize = ondisk::DIRECTORY_ENTRY_SIZE as usize;
 const MAX_ERRORS: u32 = 100;
 
 impl Checker<'_> {
+    pub(super) fn directory(&mut self, directory: &Inode) -> io::Result<()> {
+        let names = self.list(directory)?;
+        let own = directory.nid();
+        let parent = self
+            .known
+            .get(&own)
+            .map_or(own, |known| known.place.directory);
+        let mut directories: u64 = 0;
+        let mut dots = (false, false);
+        for name in &names {
+            let expected = match name.name.as_slice() {
+                b"." => {
+                    dots.0 = true;
+                    own
+                }
+                b".." => {
+                    dots.1 = true;
+                    parent
+                }
+                _ => {
+                    directories += u64::from(self.entry(directory, name)?);
+                    continue;
+                }
+            };
+            let shown = Quoted(&name.name);
+            if name.nid != expected {
+                let what = format!("{shown} refers to inode {}, expected {expected}", name.nid);
+                self.problem_of(directory, what);
+            }
+            if !matches!(name.file_type, 0 | ondisk::file_type::DIRECTORY) {
+                let what = format!("{shown} is not listed as a directory");
+                self.problem_of(directory, what);
+            }
+        }
+        if !dots.0 {
+            self.problem_of(directory, "\".\" is missing");
+        }
+        if !dots.1 {
+            self.problem_of(directory, "\"..\" is missing");
+        }
+        let links = u64::from(directory.nlink());
+        if links != directories + 2 {
+            let expected = directories + 2;
+            let what = format!("its link count is {links}, expected {expected}");
+            self.problem_of(directory, what);
+        }
+        Ok(())
+    }
+
+    /// Checks what a name refers to; returns whether that is a directory.
+    fn entry(&mut self, directory: &Inode, name: &Name) -> io::Result<bool> {
+        let image = self.image;
+        let at = directory.pos();
+        let place = Place {
+            directory: directory.nid(),
+            name: name.name.as_slice().into(),
+        };
+        if let Some(known) = self.known.get_mut(&name.nid) {
+            known.found += 1;
+            let kind = known.kind;
+            self.file_type(&place, at, name, kind);
+            if kind == FileKind::Directory && self.is_kept() {
+                let first = self.path(name.nid);
+                let first = Quoted(&first);
+                let what = match self.is_above(name.nid, directory.nid()) {
+                    true => format!("it is the directory {first}, and in it: a circle"),
+                    false => format!("the directory {first} has this second name"),
+                };
+                self.problem_at(&place, at, what);
+            } else if kind == FileKind::Directory {
+                self.problem(None, at, "a directory has a second name");
+            }
+            return Ok(kind == FileKind::Directory);
+        }
+        let inode = match image.superblock().inode(image.file(), name.nid) {
+            Ok(inode) => inode,
+            Err(error) => {
+                let path = self.is_kept().then(|| self.path_of(&place));
+                self.failed(path, at, error)?;
+                return Ok(name.file_type == ondisk::file_type::DIRECTORY);
+            }
+        };
+        self.file_type(&place, at, name, inode.kind());
+        self.known.insert(name.nid, known(&inode, place));
+        let walkable = self.inode(&inode)?;
+        if inode.kind() == FileKind::Directory {
+            if walkable {
+                self.waiting.push(inode);
+            }
+            return Ok(true);
+        }
+        self.report.files += 1;
+        Ok(false)
+    }
+
+    /// Whether a directory is another one, or above it.
+    fn is_above(&self, above: u64, nid: u64) -> bool {
+        let mut at = nid;
+        while at != above {
+            match self.known.get(&at).filter(|_| at != self.root) {
+                Some(known) => at = known.place.directory,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn file_type(&mut self, place: &Place, at: u64, name: &Name, kind: FileKind) {
+        let (found, expected) = (name.file_type, kind.file_type());
+        if found != expected && found != ondisk::file_type::UNKNOWN {
+            let what = format!("its directory says type {found}, its inode {expected}");
+            self.problem_at(place, at, what);
+        }
+    }
+
     /// The names in a directory, leaving out what cannot be read.
-    pub(super) fn list(&mut self, directory: &Inode) -> io::Result<Vec<Name>> {
+    fn list(&mut self, directory: &Inode) -> io::Result<Vec<Name>> {
         let image = self.image;
         let superblock = image.superblock();
         let block = u64::from(superblock.block_size());

@@ -10,21 +10,19 @@
 //! [`open`] opens an image whose superblock may be wrong, [`check`] walks it. What is strange but
 //! changes nothing for a reader is a warning.
 
+mod devices;
 mod directory;
+mod inode;
 mod regions;
 mod superblock;
 mod xattrs;
 
 use super::Image;
-use super::Name;
 use super::ReadError;
 use crate::text::Quoted;
-use erofs_format::DeviceSlot;
 use erofs_format::FileKind;
 use erofs_format::Inode;
-use erofs_format::Layout;
 use erofs_format::Metadata;
-use erofs_format::Source;
 use erofs_format::ondisk;
 use regions::Region;
 use regions::Use;
@@ -175,12 +173,26 @@ impl Checker<'_> {
 
     /// Adds a problem of the file that has a name in a directory.
     fn problem_at(&mut self, place: &Place, at: u64, what: impl Into<String>) {
-        let path = self.path_of(place);
-        self.problem(Some(path), at, what);
+        let path = self.is_kept().then(|| self.path_of(place));
+        self.problem(path, at, what);
+    }
+
+    /// Whether another problem is kept, and worth the work to put its path together.
+    fn is_kept(&self) -> bool {
+        self.report.problems.len() < KEPT
+    }
+
+    fn region(&mut self, start: u64, end: u64, usage: Use, nid: u64) {
+        self.regions.push(Region {
+            start,
+            end,
+            usage,
+            nid,
+        });
     }
 
     fn problem(&mut self, path: Option<Vec<u8>>, at: u64, what: impl Into<String>) {
-        if self.report.problems.len() >= KEPT {
+        if !self.is_kept() {
             self.report.more_problems += 1;
             return;
         }
@@ -197,11 +209,8 @@ impl Checker<'_> {
 
     /// Adds a problem of an inode that has a name.
     fn problem_of(&mut self, inode: &Inode, what: impl Into<String>) {
-        if self.report.problems.len() >= KEPT {
-            self.report.more_problems += 1;
-            return;
-        }
-        self.problem(Some(self.path(inode.nid())), inode.pos(), what);
+        let path = self.is_kept().then(|| self.path(inode.nid()));
+        self.problem(path, inode.pos(), what);
     }
 
     fn warning_of(&mut self, inode: &Inode, what: impl Into<String>) {
@@ -212,9 +221,7 @@ impl Checker<'_> {
 
     /// Takes in what could not be read of an inode that has a name.
     fn failed_at(&mut self, inode: &Inode, error: ReadError) -> io::Result<()> {
-        // Paths are not for free.
-        let kept = self.report.problems.len() < KEPT;
-        let path = kept.then(|| self.path(inode.nid()));
+        let path = self.is_kept().then(|| self.path(inode.nid()));
         self.failed(path, inode.pos(), error)
     }
 
@@ -302,353 +309,6 @@ impl Checker<'_> {
             };
             let what = format!("{what} begins within {other}, which is at {start} to {end}");
             self.problem(path, region.start, what);
-        }
-    }
-
-    fn image_size(&mut self) {
-        let superblock = self.image.superblock();
-        let stated = superblock
-            .blocks()
-            .saturating_mul(u64::from(superblock.block_size()));
-        let found = self.image.file().size();
-        if stated > found {
-            let what = format!("the superblock counts {stated} bytes, the image has {found}");
-            self.problem(None, ondisk::SUPER_OFFSET, what);
-        }
-        let mut region = |start: u64, size: u64, usage| {
-            let end = start.saturating_add(size);
-            self.regions.push(Region {
-                start,
-                end,
-                usage,
-                nid: 0,
-            });
-        };
-        let size = u64::from(superblock.size());
-        region(ondisk::SUPER_OFFSET, size, Use::Superblock);
-        let slots = u64::from(superblock.device_count()) * ondisk::DEVICE_SLOT_SIZE;
-        region(superblock.device_table_pos(), slots, Use::DeviceTable);
-    }
-
-    fn device_table(&mut self) -> io::Result<()> {
-        let superblock = self.image.superblock();
-        let block = u64::from(superblock.block_size());
-        let mut slots: Vec<(u16, DeviceSlot)> = Vec::new();
-        for index in 0..superblock.device_count() {
-            let at = self.slot_position(index);
-            let size = match superblock.device(self.image.file(), index) {
-                Ok(slot) => {
-                    slots.push((index, slot));
-                    slot.blocks.saturating_mul(block)
-                }
-                Err(error) => {
-                    self.failed(None, at, error)?;
-                    u64::MAX
-                }
-            };
-            let slot = self.image.read(at, ondisk::DEVICE_SLOT_SIZE as usize)?;
-            if slot
-                .get(76..)
-                .is_some_and(|reserved| reserved.iter().any(|byte| *byte != 0))
-            {
-                let what = format!("reserved bytes of device slot {} are not zero", index + 1);
-                self.warning(None, at, what);
-            }
-            let Some(found) = self.sizes.get(usize::from(index)).copied() else {
-                self.devices.push(size);
-                continue;
-            };
-            if size != u64::MAX && size > found.next_multiple_of(block) {
-                let number = index + 1;
-                let what = format!("device {number} has {found} bytes, its slot says {size}");
-                self.problem(None, at, what);
-            }
-            self.devices.push(found);
-        }
-        self.flat_addresses(slots);
-        Ok(())
-    }
-
-    fn slot_position(&self, index: u16) -> u64 {
-        let table = self.image.superblock().device_table_pos();
-        table.saturating_add(u64::from(index) * ondisk::DEVICE_SLOT_SIZE)
-    }
-
-    /// Devices in one file with the image must not overlap there.
-    fn flat_addresses(&mut self, mut slots: Vec<(u16, DeviceSlot)>) {
-        slots.retain(|(_, slot)| slot.uniaddr != 0 && slot.blocks != 0);
-        slots.sort_by_key(|(_, slot)| slot.uniaddr);
-        let own = self.image.superblock().blocks();
-        if let Some((index, slot)) = slots.first() {
-            if slot.uniaddr < own {
-                let number = index + 1;
-                let what = format!("device {number} overlaps the image in flat addresses");
-                self.problem(None, self.slot_position(*index), what);
-            }
-        }
-        for pair in slots.windows(2) {
-            let [(first, before), (second, after)] = pair else {
-                continue;
-            };
-            if before.uniaddr.saturating_add(before.blocks) > after.uniaddr {
-                let (first, second) = (first + 1, second + 1);
-                let what = format!("devices {first} and {second} overlap in flat addresses");
-                self.problem(None, self.slot_position(second - 1), what);
-            }
-        }
-    }
-
-    fn directory(&mut self, directory: &Inode) -> io::Result<()> {
-        let names = self.list(directory)?;
-        let own = directory.nid();
-        let parent = self
-            .known
-            .get(&own)
-            .map_or(own, |known| known.place.directory);
-        let at = directory.pos();
-        let mut directories: u64 = 0;
-        let mut dots = (false, false);
-        for name in &names {
-            let expected = match name.name.as_slice() {
-                b"." => {
-                    dots.0 = true;
-                    own
-                }
-                b".." => {
-                    dots.1 = true;
-                    parent
-                }
-                _ => {
-                    directories += u64::from(self.entry(directory, name)?);
-                    continue;
-                }
-            };
-            let shown = Quoted(&name.name);
-            if name.nid != expected {
-                let what = format!("{shown} refers to inode {}, expected {expected}", name.nid);
-                self.problem(Some(self.path(own)), at, what);
-            }
-            if !matches!(name.file_type, 0 | ondisk::file_type::DIRECTORY) {
-                let what = format!("{shown} is not listed as a directory");
-                self.problem(Some(self.path(own)), at, what);
-            }
-        }
-        if !dots.0 {
-            self.problem(Some(self.path(own)), at, "\".\" is missing");
-        }
-        if !dots.1 {
-            self.problem(Some(self.path(own)), at, "\"..\" is missing");
-        }
-        let links = u64::from(directory.nlink());
-        if links != directories + 2 {
-            let expected = directories + 2;
-            let what = format!("its link count is {links}, expected {expected}");
-            self.problem(Some(self.path(own)), at, what);
-        }
-        Ok(())
-    }
-
-    /// Checks what a name refers to; returns whether that is a directory.
-    fn entry(&mut self, directory: &Inode, name: &Name) -> io::Result<bool> {
-        let image = self.image;
-        let at = directory.pos();
-        let place = Place {
-            directory: directory.nid(),
-            name: name.name.as_slice().into(),
-        };
-        if let Some(known) = self.known.get_mut(&name.nid) {
-            known.found += 1;
-            let kind = known.kind;
-            self.file_type(&place, at, name, kind);
-            if kind == FileKind::Directory {
-                let first = self.path(name.nid);
-                let first = Quoted(&first);
-                let what = match self.is_above(name.nid, directory.nid()) {
-                    true => format!("it is the directory {first}, and in it: a circle"),
-                    false => format!("the directory {first} has this second name"),
-                };
-                self.problem_at(&place, at, what);
-            }
-            return Ok(kind == FileKind::Directory);
-        }
-        let inode = match image.superblock().inode(image.file(), name.nid) {
-            Ok(inode) => inode,
-            Err(error) => {
-                self.failed(Some(self.path_of(&place)), at, error)?;
-                return Ok(name.file_type == ondisk::file_type::DIRECTORY);
-            }
-        };
-        self.file_type(&place, at, name, inode.kind());
-        self.known.insert(name.nid, known(&inode, place));
-        let walkable = self.inode(&inode)?;
-        if inode.kind() == FileKind::Directory {
-            if walkable {
-                self.waiting.push(inode);
-            }
-            return Ok(true);
-        }
-        self.report.files += 1;
-        Ok(false)
-    }
-
-    /// Whether a directory is another one, or above it.
-    fn is_above(&self, above: u64, nid: u64) -> bool {
-        let mut at = nid;
-        while at != above {
-            match self.known.get(&at).filter(|_| at != self.root) {
-                Some(known) => at = known.place.directory,
-                None => return false,
-            }
-        }
-        true
-    }
-
-    /// Checks what an inode has by itself: reserved bytes, place, data, attributes. Returns whether all
-    /// of its data was looked at.
-    fn inode(&mut self, inode: &Inode) -> io::Result<bool> {
-        let image = self.image;
-        let size = xattrs::inode_size(inode);
-        let bytes = image.read(inode.pos(), size as usize)?;
-        let reserved = match inode.is_extended() {
-            true => 48..64,
-            false => 28..32,
-        };
-        let is_set = |range| -> bool {
-            let reserved: Option<&[u8]> = bytes.get::<std::ops::Range<usize>>(range);
-            reserved.is_some_and(|reserved| reserved.iter().any(|byte| *byte != 0))
-        };
-        let chunks = matches!(inode.layout(), Layout::Chunks { .. });
-        if is_set(reserved) || (chunks && is_set(18..20)) {
-            self.warning_of(inode, "reserved bytes of its inode are not zero");
-        }
-        let head = size.saturating_add(u64::from(inode.xattr_size()));
-        let start = inode.pos();
-        self.regions.push(Region {
-            start,
-            end: start.saturating_add(head),
-            usage: Use::Inode,
-            nid: inode.nid(),
-        });
-        let walkable = self.data(inode)?;
-        self.xattrs(inode)?;
-        Ok(walkable)
-    }
-
-    fn file_type(&mut self, place: &Place, at: u64, name: &Name, kind: FileKind) {
-        let (found, expected) = (name.file_type, kind.file_type());
-        if found != expected && found != ondisk::file_type::UNKNOWN {
-            let what = format!("its directory says type {found}, its inode {expected}");
-            self.problem_at(place, at, what);
-        }
-    }
-
-    fn data(&mut self, inode: &Inode) -> io::Result<bool> {
-        let image = self.image;
-        if inode.kind() == FileKind::Symlink {
-            let mut target = [0; ondisk::SYMLINK_MAX as usize];
-            if let Err(error) = inode.read_link(image.superblock(), image.file(), &mut target) {
-                self.failed(Some(self.path(inode.nid())), inode.pos(), error)?;
-            }
-        }
-        if !inode.kind().has_data() {
-            return Ok(true);
-        }
-        if inode.kind() == FileKind::Regular {
-            self.report.data = self.report.data.saturating_add(inode.size());
-        }
-        let directory = inode.kind() == FileKind::Directory;
-        let (usage, nid) = match directory {
-            true => (Use::Directory, inode.nid()),
-            false => (Use::Data, inode.nid()),
-        };
-        if directory && !self.spend(inode.size(), inode, "blocks")? {
-            return Ok(false);
-        }
-        if let Layout::Chunks {
-            table,
-            chunk_bits,
-            indexes,
-            ..
-        } = inode.layout()
-        {
-            let chunks = (u128::from(inode.size())).div_ceil(1 << chunk_bits);
-            let entry: u128 = if indexes { 8 } else { 4 };
-            // The table lies within the image.
-            let size = u64::try_from(chunks * entry).unwrap_or(u64::MAX);
-            let end = table.saturating_add(size);
-            self.regions.push(Region {
-                start: table,
-                end,
-                usage: Use::Inode,
-                nid,
-            });
-            if !self.spend(size, inode, "chunks")? {
-                return Ok(false);
-            }
-        }
-        let mut offset = 0;
-        while offset < inode.size() {
-            let extent = match inode.extent(image.superblock(), image.file(), offset) {
-                Ok(extent) if extent.len > 0 => extent,
-                Ok(_) => break,
-                Err(error) => {
-                    self.failed_at(inode, error)?;
-                    // The other chunks may be sound.
-                    match inode.layout() {
-                        Layout::Chunks { chunk_bits, .. } => {
-                            offset = ((offset >> chunk_bits) + 1) << chunk_bits;
-                            continue;
-                        }
-                        _ => break,
-                    }
-                }
-            };
-            match extent.source {
-                Source::Device { id, pos } => {
-                    self.bounds(inode, offset, id, pos, extent.len);
-                    self.used.insert(id);
-                    if id == 0 {
-                        let end = pos.saturating_add(extent.len);
-                        self.regions.push(Region {
-                            start: pos,
-                            end,
-                            usage,
-                            nid,
-                        });
-                    }
-                }
-                Source::Metadata { pos } => {
-                    let end = pos.saturating_add(extent.len);
-                    self.regions.push(Region {
-                        start: pos,
-                        end,
-                        usage: Use::Inode,
-                        nid,
-                    });
-                }
-                Source::Hole => {}
-            }
-            offset = extent.start.saturating_add(extent.len);
-        }
-        Ok(true)
-    }
-
-    /// Whether data is within its device.
-    fn bounds(&mut self, inode: &Inode, offset: u64, id: u16, pos: u64, len: u64) {
-        let end = pos.saturating_add(len);
-        let (device, size) = match id.checked_sub(1) {
-            None => ("the image".to_string(), Some(self.image.file().size())),
-            Some(index) => (
-                format!("device {id}"),
-                self.devices.get(usize::from(index)).copied(),
-            ),
-        };
-        let size = size.unwrap_or_default();
-        if end > size {
-            let what = format!(
-                "its data at {offset} is at {pos} to {end} of {device}, which has {size} bytes"
-            );
-            self.problem(Some(self.path(inode.nid())), inode.pos(), what);
         }
     }
 

@@ -4,7 +4,7 @@
 //! check for every inode that has some.
 
 use super::Checker;
-use super::regions::Region;
+use super::inode::inode_size;
 use super::regions::Use;
 use crate::acl;
 use crate::text::Quoted;
@@ -122,12 +122,8 @@ impl Checker<'_> {
             }
             if let [name_len, _, low, high, ..] = *image.read(start, 4)? {
                 let size = xattr_entry_size(name_len, u16::from_le_bytes([low, high]));
-                self.regions.push(Region {
-                    start,
-                    end: start.saturating_add(u64::from(size)),
-                    usage: Use::SharedXattr,
-                    nid: 0,
-                });
+                let end = start.saturating_add(u64::from(size));
+                self.region(start, end, Use::SharedXattr, 0);
             }
         }
         Ok(())
@@ -162,15 +158,6 @@ impl Checker<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Size of an inode without what follows it.
-pub(super) fn inode_size(inode: &Inode) -> u64 {
-    if inode.is_extended() {
-        size_of::<ondisk::InodeExtended>() as u64
-    } else {
-        size_of::<ondisk::InodeCompact>() as u64
     }
 }
 

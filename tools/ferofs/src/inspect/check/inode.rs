@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! One inode by itself: reserved bytes, where its data is, and its attributes.
+
+use super::Checker;
+use super::regions::Use;
+use erofs_format::FileKind;
+use erofs_format::Inode;
+use erofs_format::Layout;
+use erofs_format::Metadata;
+use erofs_format::Source;
+use erofs_format::ondisk;
+use std::io;
+
+impl Checker<'_> {
+    /// Checks what an inode has by itself: reserved bytes, place, data, attributes. Returns whether all
+    /// of its data was looked at.
+    pub(super) fn inode(&mut self, inode: &Inode) -> io::Result<bool> {
+        let image = self.image;
+        let size = inode_size(inode);
+        let bytes = image.read(inode.pos(), size as usize)?;
+        let reserved = match inode.is_extended() {
+            true => 48..64,
+            false => 28..32,
+        };
+        let is_set = |range| -> bool {
+            let reserved: Option<&[u8]> = bytes.get::<std::ops::Range<usize>>(range);
+            reserved.is_some_and(|reserved| reserved.iter().any(|byte| *byte != 0))
+        };
+        let chunks = matches!(inode.layout(), Layout::Chunks { .. });
+        if is_set(reserved) || (chunks && is_set(18..20)) {
+            self.warning_of(inode, "reserved bytes of its inode are not zero");
+        }
+        let head = size.saturating_add(u64::from(inode.xattr_size()));
+        let start = inode.pos();
+        let end = start.saturating_add(head);
+        self.region(start, end, Use::Inode, inode.nid());
+        let walkable = self.data(inode)?;
+        self.xattrs(inode)?;
+        Ok(walkable)
+    }
+
+    fn data(&mut self, inode: &Inode) -> io::Result<bool> {
+        let image = self.image;
+        if inode.kind() == FileKind::Symlink {
+            let mut target = [0; ondisk::SYMLINK_MAX as usize];
+            if let Err(error) = inode.read_link(image.superblock(), image.file(), &mut target) {
+                self.failed_at(inode, error)?;
+            }
+        }
+        if !inode.kind().has_data() {
+            return Ok(true);
+        }
+        if inode.kind() == FileKind::Regular {
+            self.report.data = self.report.data.saturating_add(inode.size());
+        }
+        let directory = inode.kind() == FileKind::Directory;
+        let (usage, nid) = match directory {
+            true => (Use::Directory, inode.nid()),
+            false => (Use::Data, inode.nid()),
+        };
+        if directory && !self.spend(inode.size(), inode, "blocks")? {
+            return Ok(false);
+        }
+        if let Layout::Chunks {
+            table,
+            chunk_bits,
+            indexes,
+            ..
+        } = inode.layout()
+        {
+            let chunks = (u128::from(inode.size())).div_ceil(1 << chunk_bits);
+            let entry: u128 = if indexes { 8 } else { 4 };
+            // The table lies within the image.
+            let size = u64::try_from(chunks * entry).unwrap_or(u64::MAX);
+            let end = table.saturating_add(size);
+            self.region(table, end, Use::Inode, nid);
+            if !self.spend(size, inode, "chunks")? {
+                return Ok(false);
+            }
+        }
+        let mut offset = 0;
+        while offset < inode.size() {
+            let extent = match inode.extent(image.superblock(), image.file(), offset) {
+                Ok(extent) if extent.len > 0 => extent,
+                Ok(_) => break,
+                Err(error) => {
+                    self.failed_at(inode, error)?;
+                    // The other chunks may be sound.
+                    match inode.layout() {
+                        Layout::Chunks { chunk_bits, .. } => {
+                            offset = ((offset >> chunk_bits) + 1) << chunk_bits;
+                            continue;
+                        }
+                        _ => break,
+                    }
+                }
+            };
+            match extent.source {
+                Source::Device { id, pos } => {
+                    self.bounds(inode, offset, id, pos, extent.len);
+                    self.used.insert(id);
+                    if id == 0 {
+                        let end = pos.saturating_add(extent.len);
+                        self.region(pos, end, usage, nid);
+                    }
+                }
+                Source::Metadata { pos } => {
+                    let end = pos.saturating_add(extent.len);
+                    self.region(pos, end, Use::Inode, nid);
+                }
+                Source::Hole => {}
+            }
+            offset = extent.start.saturating_add(extent.len);
+        }
+        Ok(true)
+    }
+
+    /// Whether data is within its device.
+    fn bounds(&mut self, inode: &Inode, offset: u64, id: u16, pos: u64, len: u64) {
+        let end = pos.saturating_add(len);
+        let (device, size) = match id.checked_sub(1) {
+            None => ("the image".to_string(), Some(self.image.file().size())),
+            Some(index) => (
+                format!("device {id}"),
+                self.devices.get(usize::from(index)).copied(),
+            ),
+        };
+        let size = size.unwrap_or_default();
+        if end > size {
+            let what = format!(
+                "its data at {offset} is at {pos} to {end} of {device}, which has {size} bytes"
+            );
+            self.problem_of(inode, what);
+        }
+    }
+}
+
+/// Size of an inode without what follows it.
+pub(super) fn inode_size(inode: &Inode) -> u64 {
+    if inode.is_extended() {
+        size_of::<ondisk::InodeExtended>() as u64
+    } else {
+        size_of::<ondisk::InodeCompact>() as u64
+    }
+}
