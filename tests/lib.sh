@@ -93,6 +93,24 @@ padded() {
     cp "$1" "$1.padded" && truncate -s %4096 "$1.padded" && echo "$1.padded"
 }
 
+# limited BYTES COMMAND...: runs it with that much memory, page cache included. What came of that is in
+# $WORK/limited.events. Page cache that is there already is charged to no one, so it is dropped first.
+limited() {
+    limited_group=/sys/fs/cgroup/ferofs-$SCRIPT
+    limited_bytes=$1
+    shift
+    mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup2 /sys/fs/cgroup
+    echo +memory >/sys/fs/cgroup/cgroup.subtree_control && mkdir -p "$limited_group" || return
+    echo "$limited_bytes" >"$limited_group/memory.max" || return
+    echo 3 >/proc/sys/vm/drop_caches
+    # shellcheck disable=SC2016 # the inner shell's $0
+    sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$limited_group" "$@"
+    limited_status=$?
+    cat "$limited_group/memory.events" >"$WORK/limited.events"
+    rmdir "$limited_group"
+    return $limited_status
+}
+
 # log_mark; log_since: the kernel's messages that came after the mark.
 log_mark() {
     LOG_MARK="ferofs-tests mark $$ $(date +%s%N)"

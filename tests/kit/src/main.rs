@@ -13,16 +13,22 @@ mod dircheck;
 mod errno;
 mod escape;
 mod exercise;
+mod faultcheck;
 mod fuzz;
 mod gen_tar;
 mod image;
+mod kills;
 mod kmsg;
 mod manifest;
 mod manifest_diff;
 mod mount;
 mod mutate;
+mod pressure;
 mod random;
+#[allow(unsafe_code)]
+mod raw;
 mod readcheck;
+mod readers;
 mod reshape;
 mod tar_writer;
 mod walk;
@@ -47,6 +53,9 @@ enum Command {
     #[command(hide = true)]
     FuzzWorker(fuzz::WorkerArgs),
     Readcheck(readcheck::Args),
+    Faultcheck(faultcheck::Args),
+    Touch(faultcheck::TouchArgs),
+    Kills(kills::Args),
     Dircheck(dircheck::Args),
 }
 
@@ -63,6 +72,9 @@ fn main() -> ExitCode {
         Command::FuzzMounts(args) => fuzz::run(&args),
         Command::FuzzWorker(args) => fuzz::run_worker(&args),
         Command::Readcheck(args) => readcheck::run(&args),
+        Command::Faultcheck(args) => faultcheck::run(&args),
+        Command::Touch(args) => faultcheck::touch(&args),
+        Command::Kills(args) => kills::run(&args),
         Command::Dircheck(args) => dircheck::run(&args),
     };
     match result {

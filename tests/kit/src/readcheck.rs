@@ -4,30 +4,24 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::IoSliceMut;
-use std::io::Read;
-use std::io::Seek;
-use std::io::SeekFrom;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
-use rustix::fs::MemfdFlags;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
-use rustix::io::Errno;
-use rustix::io::ReadWriteFlags;
-use rustix::pipe::PipeFlags;
-use rustix::pipe::SpliceFlags;
-use vmap::Map;
 
-use crate::errno;
+use crate::pressure;
 use crate::random::Random;
+use crate::readers;
+use crate::readers::Pair;
+use crate::readers::READERS;
+use crate::readers::Reader;
+use crate::readers::Worker;
 use crate::walk;
 
 /// Compares random reads of DIR's files with the same files of a reference tree.
@@ -50,29 +44,9 @@ pub struct Args {
     /// Only these interfaces, separated by commas.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-}
-
-/// A way to obtain `length` bytes at `offset`; `None` if the file system does not offer it, or not now.
-type Reader = fn(&Pair, &mut Random, u64, usize) -> Result<Option<Vec<u8>>>;
-
-const READERS: &[(&str, Reader)] = &[
-    ("read", by_read),
-    ("pread", by_pread),
-    ("readv", by_readv),
-    ("preadv2", by_preadv2),
-    ("nowait", by_nowait),
-    ("mmap", by_mmap),
-    ("splice", by_splice),
-    ("sendfile", by_sendfile),
-    ("copy_file_range", by_copy_file_range),
-    ("direct", by_direct),
-];
-
-struct Pair {
-    path: PathBuf,
-    file: File,
-    reference: File,
-    size: u64,
+    /// Empties all caches and takes memory meanwhile, again and again.
+    #[arg(long)]
+    pressure: bool,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -81,10 +55,27 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .iter()
         .filter(|(name, _)| args.only.is_empty() || args.only.iter().any(|o| o == name))
         .collect();
-    if pairs.is_empty() || readers.is_empty() {
-        bail!("nothing to read: expected a regular file and a known interface");
+    if let Some(name) = args
+        .only
+        .iter()
+        .find(|&name| !READERS.iter().any(|(n, _)| n == name))
+    {
+        let names: Vec<&str> = READERS.iter().map(|&(name, _)| name).collect();
+        bail!(
+            "there is no interface '{name}'; there are {}",
+            names.join(", ")
+        );
     }
+    if pairs.is_empty() {
+        bail!("nothing to read: expected a regular file that is not empty");
+    }
+    let done = AtomicBool::new(false);
     let results: Vec<Result<BTreeMap<&str, u64>>> = std::thread::scope(|scope| {
+        if args.pressure {
+            let files: Vec<&File> = pairs.iter().map(|pair| &pair.file).collect();
+            let done = &done;
+            scope.spawn(move || pressure::until(done, &files, args.seed));
+        }
         let threads: Vec<_> = (0..args.threads)
             .map(|thread| {
                 let (pairs, readers) = (&pairs, &readers);
@@ -93,14 +84,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 })
             })
             .collect();
-        threads
+        let results = threads
             .into_iter()
             .map(|thread| {
                 thread
                     .join()
                     .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
             })
-            .collect()
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        results
     });
     let mut total: BTreeMap<&str, u64> = BTreeMap::new();
     let mut wrong = 0;
@@ -162,10 +155,11 @@ fn check<'a>(
     args: &Args,
     seed: u64,
 ) -> Result<BTreeMap<&'a str, u64>> {
-    let mut random = Random::new(seed);
+    let mut worker = Worker::new(seed, args.max_length);
     let mut counts = BTreeMap::new();
     for op in 0..args.ops {
         // The large files have most of the boundaries.
+        let random = &mut worker.random;
         let some = if random.one_in(2) {
             pairs.len()
         } else {
@@ -173,18 +167,18 @@ fn check<'a>(
         };
         let pair = random.pick(&pairs[..some]);
         let (name, reader) = **random.pick(readers);
-        let (offset, length) = range(&mut random, pair.size, args.max_length);
+        let (offset, length) = range(random, pair.size, args.max_length);
         let context = || {
             format!(
                 "{}: {name} of {length} bytes at {offset} (seed {seed}, operation {op})",
                 pair.path.display()
             )
         };
-        let Some(got) = reader(pair, &mut random, offset, length).with_context(context)? else {
+        let Some(got) = reader(pair, &mut worker, offset, length).with_context(context)? else {
             counts.entry(name).or_insert(0);
             continue;
         };
-        compare(pair, offset, length, &got, name == "nowait").with_context(context)?;
+        compare(pair, offset, length, &got, readers::may_be_short(name)).with_context(context)?;
         *counts.entry(name).or_insert(0) += got.len() as u64;
     }
     Ok(counts)
@@ -193,18 +187,24 @@ fn check<'a>(
 /// An offset up to a little behind the end, often at a boundary, and a length.
 fn range(random: &mut Random, size: u64, max_length: u64) -> (u64, usize) {
     let mut offset = random.below(size + 1);
-    match random.below(8) {
+    // What sectors, blocks, pages, chunks and readahead are multiples of.
+    let unit = *random.pick(&[512, 1024, 4096, 8192, 65_536, 131_072]);
+    match random.below(10) {
         0 => offset = 0,
-        1 => offset -= offset % 4096,
-        2 => offset -= offset % 512,
-        3 => offset = size.saturating_sub(random.below(5000)),
-        4 => offset = size + random.below(9000),
+        1 | 2 => offset -= offset % unit,
+        3 | 4 => offset = (offset - offset % unit + random.below(7)).saturating_sub(3),
+        5 => offset = size.saturating_sub(random.below(5000)),
+        6 => offset = size + random.below(9000),
         _ => {}
     }
-    let length = match random.below(6) {
+    let length = match random.below(8) {
         0 => 1 + random.below(16),
         1 => 512 * (1 + random.below(16)),
         2 => 4096 * (1 + random.below(16)),
+        // Up to a boundary, or nearly.
+        3 => (unit - offset % unit + random.below(3)).max(2) - 1,
+        // To the end, or nearly.
+        4 => (size.saturating_sub(offset) + random.below(3)).max(2) - 1,
         _ => 1 + random.below(max_length),
     };
     (offset, length.min(max_length) as usize)
@@ -239,226 +239,4 @@ fn compare(pair: &Pair, offset: u64, length: usize, got: &[u8], may_be_short: bo
         );
     }
     Ok(())
-}
-
-/// Calls `read` until the buffer is full or the file ends.
-fn fill(
-    length: usize,
-    mut read: impl FnMut(&mut [u8], u64) -> std::io::Result<usize>,
-) -> Result<Vec<u8>> {
-    let mut buffer = vec![0; length];
-    let mut filled = 0;
-    while filled < length {
-        let count = read(&mut buffer[filled..], filled as u64)
-            .map_err(|error| anyhow::anyhow!("{} after {filled} bytes", errno::io_name(&error)))?;
-        if count == 0 {
-            break;
-        }
-        filled += count;
-    }
-    buffer.truncate(filled);
-    Ok(buffer)
-}
-
-fn reopened(pair: &Pair, flags: OFlags) -> rustix::io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | flags;
-    Ok(rustix::fs::open(&pair.path, flags, Mode::empty())?.into())
-}
-
-fn by_read(pair: &Pair, _: &mut Random, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
-    let mut file = reopened(pair, OFlags::empty()).context("open")?;
-    file.seek(SeekFrom::Start(offset)).context("lseek")?;
-    fill(length, |buffer, _| file.read(buffer)).map(Some)
-}
-
-fn by_pread(pair: &Pair, _: &mut Random, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
-    fill(length, |buffer, done| {
-        pair.file.read_at(buffer, offset + done)
-    })
-    .map(Some)
-}
-
-fn by_readv(
-    pair: &Pair,
-    random: &mut Random,
-    offset: u64,
-    length: usize,
-) -> Result<Option<Vec<u8>>> {
-    let mut file = reopened(pair, OFlags::empty()).context("open")?;
-    file.seek(SeekFrom::Start(offset)).context("lseek")?;
-    let split = random.index(length + 1);
-    fill(length, |buffer, _| {
-        let (a, b) = buffer.split_at_mut(split.min(buffer.len()));
-        file.read_vectored(&mut [IoSliceMut::new(a), IoSliceMut::new(b)])
-    })
-    .map(Some)
-}
-
-fn preadv2(
-    pair: &Pair,
-    random: &mut Random,
-    offset: u64,
-    buffer: &mut [u8],
-    flags: ReadWriteFlags,
-) -> rustix::io::Result<usize> {
-    let (a, b) = buffer.split_at_mut(random.index(buffer.len() + 1));
-    rustix::io::preadv2(
-        &pair.file,
-        &mut [IoSliceMut::new(a), IoSliceMut::new(b)],
-        offset,
-        flags,
-    )
-}
-
-fn by_preadv2(
-    pair: &Pair,
-    random: &mut Random,
-    offset: u64,
-    length: usize,
-) -> Result<Option<Vec<u8>>> {
-    fill(length, |buffer, done| {
-        Ok(preadv2(
-            pair,
-            random,
-            offset + done,
-            buffer,
-            ReadWriteFlags::empty(),
-        )?)
-    })
-    .map(Some)
-}
-
-/// One attempt that may not wait: what it gives must be right, but it may give less, or nothing.
-fn by_nowait(
-    pair: &Pair,
-    random: &mut Random,
-    offset: u64,
-    length: usize,
-) -> Result<Option<Vec<u8>>> {
-    let mut buffer = vec![0; length];
-    match preadv2(pair, random, offset, &mut buffer, ReadWriteFlags::NOWAIT) {
-        Ok(count) => {
-            if count == 0 && offset < pair.size {
-                bail!("0 bytes before the end of the file");
-            }
-            buffer.truncate(count);
-            Ok(Some(buffer))
-        }
-        Err(Errno::AGAIN | Errno::OPNOTSUPP) => Ok(None),
-        Err(error) => bail!("{}", errno::name(error)),
-    }
-}
-
-fn by_mmap(pair: &Pair, _: &mut Random, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
-    if offset >= pair.size {
-        return Ok(Some(Vec::new()));
-    }
-    let length = length.min((pair.size - offset) as usize);
-    let map = Map::with_options()
-        .offset(offset as usize)
-        .len(length)
-        .map(&pair.file)
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(Some(map[..].to_vec()))
-}
-
-fn by_splice(pair: &Pair, _: &mut Random, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
-    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
-    let mut position = offset;
-    let mut all = Vec::new();
-    while all.len() < length {
-        // No more than an empty pipe holds, so that nothing blocks.
-        let want = (length - all.len()).min(32 << 10);
-        let count = rustix::pipe::splice(
-            &pair.file,
-            Some(&mut position),
-            &writer,
-            None,
-            want,
-            SpliceFlags::empty(),
-        )
-        .map_err(|error| anyhow::anyhow!("{}", errno::name(error)))?;
-        if count == 0 {
-            break;
-        }
-        let mut piece = vec![0; count];
-        File::from(reader.try_clone().context("dup")?)
-            .read_exact(&mut piece)
-            .context("pipe")?;
-        all.extend_from_slice(&piece);
-    }
-    Ok(Some(all))
-}
-
-fn memory() -> Result<OwnedFd> {
-    rustix::fs::memfd_create("readcheck", MemfdFlags::CLOEXEC).context("memfd_create")
-}
-
-fn contents(memory: OwnedFd, length: usize) -> Result<Option<Vec<u8>>> {
-    let file = File::from(memory);
-    fill(length, |buffer, done| file.read_at(buffer, done)).map(Some)
-}
-
-fn by_sendfile(pair: &Pair, _: &mut Random, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
-    let memory = memory()?;
-    let mut position = offset;
-    let mut done = 0;
-    while done < length {
-        let count = rustix::fs::sendfile(&memory, &pair.file, Some(&mut position), length - done)
-            .map_err(|error| anyhow::anyhow!("{}", errno::name(error)))?;
-        if count == 0 {
-            break;
-        }
-        done += count;
-    }
-    contents(memory, length)
-}
-
-/// Between different file systems the kernel may refuse with EXDEV; what it copies must be right.
-fn by_copy_file_range(
-    pair: &Pair,
-    _: &mut Random,
-    offset: u64,
-    length: usize,
-) -> Result<Option<Vec<u8>>> {
-    let memory = memory()?;
-    let mut position = offset;
-    let mut done = 0;
-    while done < length {
-        match rustix::fs::copy_file_range(
-            &pair.file,
-            Some(&mut position),
-            &memory,
-            None,
-            length - done,
-        ) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL) if done == 0 => return Ok(None),
-            Err(error) => bail!("{}", errno::name(error)),
-        }
-    }
-    contents(memory, length)
-}
-
-/// An aligned read of a descriptor opened with O_DIRECT, if the file system opens it.
-fn by_direct(pair: &Pair, _: &mut Random, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
-    const ALIGN: usize = 4096;
-    let file = match reopened(pair, OFlags::DIRECT) {
-        Ok(file) => file,
-        Err(Errno::INVAL) => return Ok(None),
-        Err(error) => bail!("open: {}", errno::name(error)),
-    };
-    let skip = (offset % ALIGN as u64) as usize;
-    let wanted = (skip + length).next_multiple_of(ALIGN);
-    let mut space = vec![0; wanted + ALIGN];
-    let start = space.as_ptr().align_offset(ALIGN);
-    let aligned = &mut space[start..start + wanted];
-    let count = match file.read_at(aligned, offset - skip as u64) {
-        Ok(count) => count,
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => return Ok(None),
-        Err(error) => bail!("{}", errno::io_name(&error)),
-    };
-    let end = count.min(skip + length).max(skip);
-    Ok(Some(aligned[skip..end].to_vec()))
 }

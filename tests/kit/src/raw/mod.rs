@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Ways to read a file for which there is no safe crate: mappings that may fault, Linux AIO, io_uring.
+//!
+//! The only part of the kit with unsafe code. Called by `readers` and `faultcheck`.
+
+pub mod aio;
+pub mod mapping;
+pub mod uring;
+
+/// A read that is one of several at once.
+pub struct Job<'a> {
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// Where the bytes go; also says how many are wanted.
+    pub buffer: &'a mut [u8],
+    /// What came of it: the number of bytes, or a negative errno.
+    pub result: i64,
+}
+
+/// What the last call of libc failed with.
+fn last_errno() -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())
+        .unwrap_or(rustix::io::Errno::IO)
+}
+
+/// readahead(2).
+pub fn readahead(file: &std::fs::File, start: u64, count: usize) -> rustix::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: The call takes numbers only.
+    let done = unsafe { libc::readahead(file.as_raw_fd(), start as i64, count) };
+    if done < 0 {
+        return Err(last_errno());
+    }
+    Ok(())
+}
