@@ -101,8 +101,10 @@ pub struct Arguments {
     after_help = "Examples:
   fsck.ferofs layer.erofs
       Check an image.
-  fsck -t ferofs /dev/vdb
-      The same for a device, by way of fsck(8)."
+  fsck.ferofs --extract root --device layer.tar layer.erofs
+      Also write all files into a directory.
+
+fsck(8) calls this for what /etc/fstab has as ferofs; for other images it calls fsck.erofs."
 )]
 pub struct Fsck {
     /// Accepted and ignored: there is nothing to repair in what is read-only
