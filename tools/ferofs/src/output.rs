@@ -161,8 +161,13 @@ impl NewDirectory {
         }
     }
 
+    /// Whether it was not there before, and need not stay yet.
+    pub fn is_new(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Lets it stay.
-    pub fn keep(mut self) {
+    pub fn stay(&mut self) {
         self.0 = None;
     }
 }

@@ -56,7 +56,7 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
         )));
     }
     let image = oci::open(reference, arguments.platform.as_ref())?;
-    let directory = NewDirectory::create(&arguments.output, 0o777)?;
+    let mut directory = NewDirectory::create(&arguments.output, 0o777)?;
     let layout = [reference.path.clone()];
     let places = Places {
         directory: &arguments.output,
@@ -77,7 +77,7 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
         None => None,
     };
     let layers = prepared.keep()?;
-    directory.keep();
+    directory.stay();
     if let Some(output) = merged {
         let options = image::Options {
             uuid: settings.uuid.map(|uuid| uuid.0),

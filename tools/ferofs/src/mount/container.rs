@@ -70,7 +70,7 @@ pub fn prepare(
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
     // Layers have files that not everybody may read.
-    let directory = NewDirectory::create(&cache, 0o700)?;
+    let mut directory = NewDirectory::create(&cache, 0o700)?;
     let mut search = options.directories.clone();
     if reference.kind == Kind::Layout {
         search.push(reference.path.clone());
@@ -81,7 +81,7 @@ pub fn prepare(
         links: false,
     };
     let layers = layers::prepare(&image, places, watch)?.keep()?;
-    directory.keep();
+    directory.stay();
     let mut lines = vec![format!(
         "{reference}: {}, {} layers",
         image.platform,

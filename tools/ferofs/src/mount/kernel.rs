@@ -5,6 +5,8 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::FsMountFlags;
 use rustix::mount::FsOpenFlags;
@@ -100,17 +102,31 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Puts a mount where it belongs.
-pub fn place(mount: &OwnedFd, source: &Path, target: &Path) -> Result<()> {
-    rustix::mount::move_mount(
-        mount.as_fd(),
-        "",
-        rustix::fs::CWD,
-        target,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .map_err(|errno| {
-        let (source, target) = (source.display(), target.display());
-        Error::Request(format!("cannot mount {source} at {target}: {errno}"))
-    })
+/// A directory to mount at.
+pub struct Target<'a> {
+    path: &'a Path,
+    directory: OwnedFd,
+}
+
+impl<'a> Target<'a> {
+    /// Looks for it, before anything is made that would have to be undone.
+    pub fn open(path: &'a Path, source: &Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|errno| cannot_mount(source, path, errno))?;
+        Ok(Target { path, directory })
+    }
+
+    /// Puts a mount there.
+    pub fn take(&self, mount: &OwnedFd, source: &Path) -> Result<()> {
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(mount.as_fd(), "", self.directory.as_fd(), "", flags)
+            .map_err(|errno| cannot_mount(source, self.path, errno))
+    }
+}
+
+fn cannot_mount(source: &Path, target: &Path, errno: Errno) -> Error {
+    let (source, target) = (source.display(), target.display());
+    Error::Request(format!("cannot mount {source} at {target}: {errno}"))
 }

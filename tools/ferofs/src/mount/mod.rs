@@ -176,6 +176,7 @@ impl Mount {
             options,
             ..
         } = &self.request;
+        let target = kernel::Target::open(target, source)?;
         let attributes = options.attributes();
         let of_layers = match self.overlay {
             true => MountAttrFlags::MOUNT_ATTR_RDONLY,
@@ -190,16 +191,22 @@ impl Mount {
         }
         if !self.overlay {
             let mut mounts = mounts.iter();
-            mounts.try_for_each(|mount| kernel::place(mount, source, target))?;
+            mounts.try_for_each(|mount| target.take(mount, source))?;
             return Ok(warnings);
         }
         let upper = match &options.upper {
-            Some(upper) => Some(Upper::prepare(upper, options.work.as_deref())?),
+            Some(upper) => {
+                let upper = Upper::prepare(upper, options.work.as_deref())?;
+                if let Some(top) = mounts.last() {
+                    upper.look_like(top)?;
+                }
+                Some(upper)
+            }
             None => None,
         };
         let (mount, mut warned) = overlay::mount(source, mounts, upper.as_ref(), attributes)?;
         warnings.append(&mut warned);
-        kernel::place(&mount, source, target)?;
+        target.take(&mount, source)?;
         if let Some(upper) = upper {
             upper.keep();
         }

@@ -10,10 +10,16 @@ use super::kernel::Context;
 use crate::error::Error;
 use crate::error::Result;
 use crate::output::NewDirectory;
+use rustix::fs::Timespec;
+use rustix::fs::Timestamps;
 use rustix::mount::MountAttrFlags;
 use std::ffi::OsString;
 use std::fs;
+use std::fs::File;
+use std::fs::Permissions;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::fchown;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -25,7 +31,8 @@ pub const SOURCE_PREFIX: &str = "ferofs:";
 pub struct Upper {
     upper: PathBuf,
     work: PathBuf,
-    made: Vec<NewDirectory>,
+    made_upper: NewDirectory,
+    made_work: NewDirectory,
 }
 
 impl Upper {
@@ -36,7 +43,7 @@ impl Upper {
     ///
     /// When they cannot be made.
     pub fn prepare(upper: &Path, work: Option<&Path>) -> Result<Self> {
-        let mut made = vec![NewDirectory::create(upper, 0o755)?];
+        let made_upper = NewDirectory::create(upper, 0o700)?;
         let upper = fs::canonicalize(upper).map_err(Error::io("open", upper))?;
         let work = match work {
             Some(work) => work.to_path_buf(),
@@ -46,14 +53,58 @@ impl Upper {
                 work.into()
             }
         };
-        made.push(NewDirectory::create(&work, 0o700)?);
+        let made_work = NewDirectory::create(&work, 0o700)?;
         let work = fs::canonicalize(&work).map_err(Error::io("open", &work))?;
-        Ok(Upper { upper, work, made })
+        Ok(Upper {
+            upper,
+            work,
+            made_upper,
+            made_work,
+        })
+    }
+
+    /// Gives a new upper directory the owner, mode and time of the root directory below: it is what
+    /// is seen of both.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be had or set.
+    pub fn look_like(&self, below: &OwnedFd) -> Result<()> {
+        if !self.made_upper.is_new() {
+            return Ok(());
+        }
+        let set = || {
+            let found = rustix::fs::fstat(below)?;
+            let directory = File::open(&self.upper)?;
+            fchown(&directory, Some(found.st_uid), Some(found.st_gid))?;
+            directory.set_permissions(Permissions::from_mode(found.st_mode & 0o7777))?;
+            let time = Timespec {
+                tv_sec: found.st_mtime,
+                tv_nsec: found.st_mtime_nsec as _,
+            };
+            let times = Timestamps {
+                last_access: time,
+                last_modification: time,
+            };
+            rustix::fs::futimens(&directory, &times)?;
+            Ok(())
+        };
+        set().map_err(Error::io("set the attributes of", &self.upper))
     }
 
     /// It was mounted: the directories stay.
-    pub fn keep(self) {
-        self.made.into_iter().for_each(NewDirectory::keep);
+    pub fn keep(mut self) {
+        self.made_upper.stay();
+        self.made_work.stay();
+    }
+}
+
+impl Drop for Upper {
+    fn drop(&mut self) {
+        // Overlayfs makes it, and does not remove it.
+        if self.made_work.is_new() {
+            drop(fs::remove_dir(self.work.join("work")));
+        }
     }
 }
 
