@@ -16,7 +16,7 @@ check "mkfs(8) makes an image" mkfs -t ferofs image source
 for name in image spoiled; do echo "$WORK/$name $WORK/mnt ferofs noauto 0 2" >>/etc/fstab; done
 check "fsck(8) checks it" fsck -T "$WORK/image"
 cp output said
-check "and says so" grep -q "1 directories, 1 other files, no errors" said
+check "and says so" grep -q "1 directory, 1 other file, no errors" said
 check "with its usual options" fsck -T -a -C "$WORK/image"
 ferofs-testkit corrupt image spoiled inode-without-type >output
 fsck -T "$WORK/spoiled" >output 2>&1

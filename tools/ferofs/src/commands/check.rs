@@ -365,12 +365,16 @@ fn show(arguments: &Arguments, found: &Found) -> Result<()> {
     if arguments.quiet || found.report.directories == 0 {
         return Ok(());
     }
+    let counted = |count: u64, one: &str, several: &str| match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {several}"),
+    };
     let errors = match found.errors() {
         0 => "no errors".to_string(),
-        1 => "1 error".to_string(),
-        count => format!("{count} errors"),
+        count => counted(count, "error", "errors"),
     };
-    let (files, directories) = (found.report.files, found.report.directories);
+    let directories = counted(found.report.directories, "directory", "directories");
+    let files = counted(found.report.files, "other file", "other files");
     to_stdout(|out| {
         if arguments.verbose {
             for number in &found.report.unused_devices {
@@ -381,10 +385,7 @@ fn show(arguments: &Arguments, found: &Found) -> Result<()> {
                 writeln!(out, "{path}: its sha256 is {digest}, as the image expects")?;
             }
         }
-        writeln!(
-            out,
-            "{image}: {directories} directories, {files} other files, {errors}"
-        )
+        writeln!(out, "{image}: {directories}, {files}, {errors}")
     })
 }
 
