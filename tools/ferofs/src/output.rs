@@ -147,7 +147,11 @@ impl NewDirectory {
     /// When it cannot be made, or is something else.
     pub fn create(path: &Path, mode: u32) -> Result<Self> {
         match DirBuilder::new().mode(mode).create(path) {
-            Ok(()) => Ok(NewDirectory(Some(path.to_path_buf()))),
+            Ok(()) => {
+                let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+                unfinished.push(path.to_path_buf());
+                Ok(NewDirectory(Some(path.to_path_buf())))
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {
                 Ok(NewDirectory(None))
             }
@@ -168,7 +172,10 @@ impl NewDirectory {
 
     /// Lets it stay.
     pub fn stay(&mut self) {
-        self.0 = None;
+        if let Some(path) = self.0.take() {
+            let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+            unfinished.retain(|other| *other != path);
+        }
     }
 }
 
@@ -178,14 +185,16 @@ impl Drop for NewDirectory {
             // If there is something in it after all, it stays.
             drop(fs::remove_dir(path));
         }
+        self.stay();
     }
 }
 
 /// Removes everything that is unfinished. The process must end after this.
 pub fn remove_all() {
     let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-    for path in unfinished.drain(..) {
-        drop(fs::remove_file(path));
+    // A new directory comes before the files in it.
+    for path in unfinished.drain(..).rev() {
+        drop(fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)));
     }
 }
 
@@ -270,6 +279,29 @@ mod tests {
         assert_eq!(fs::read(&target).unwrap(), b"new");
         assert_eq!(directory.names(), ["image", "link"]);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_new_directory_is_gone_unless_it_stays() {
+        let directory = Directory::new("new-directory");
+        let path = directory.0.join("new");
+        let made = NewDirectory::create(&path, 0o700).unwrap();
+        assert!(made.is_new() && path.is_dir());
+        // It was there before the second one.
+        drop(NewDirectory::create(&path, 0o700).unwrap());
+        assert!(path.is_dir());
+        drop(made);
+        assert!(!path.exists());
+        let mut made = NewDirectory::create(&path, 0o700).unwrap();
+        made.stay();
+        drop(made);
+        assert!(path.is_dir());
+        let made = NewDirectory::create(&path.join("inner"), 0o700).unwrap();
+        fs::write(path.join("inner/file"), b"").unwrap();
+        drop(made);
+        let error = NewDirectory::create(&path.join("inner/file"), 0o700);
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains("is no directory"), "{error}");
     }
 
     #[test]
