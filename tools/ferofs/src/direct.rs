@@ -4,6 +4,7 @@
 //! else, and two to ten times as long as the disk alone. [`image`](crate::image) writes images so,
 //! the `ferofs build` command tars.
 
+use rustix::io::Errno;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
@@ -34,7 +35,7 @@ pub fn open(file: &File, size: u64, data: u64) -> io::Result<Option<File>> {
     let flags = rustix::fs::FallocateFlags::empty();
     match rustix::fs::fallocate(file, flags, 0, size) {
         // Not every filesystem can do that.
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL) => {}
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
         Err(errno) => return Err(errno.into()),
     }
     Ok(reopen(file))

@@ -630,3 +630,31 @@ fn whiteouts_of_directories_and_of_merged_layers() {
         assert_eq!(short(&session.take(Path::new(""))), expected, "{options}");
     }
 }
+
+/// Attributes of files in a directory, larger ones and many, on a filesystem that has them.
+#[test]
+fn attributes_of_files_in_a_directory() {
+    let session = Session::new(b"");
+    fs::create_dir(session.0.join("root")).unwrap();
+    fs::write(session.0.join("root/file"), "").unwrap();
+    let large = "x".repeat(2000);
+    let script = "import os, sys\n\
+                  for number in range(40): os.setxattr('root/file', f'user.number.{number}', b'v')\n\
+                  os.setxattr('root/file', 'user.large', sys.argv[1].encode())";
+    let set = Command::new("python3")
+        .args(["-c", script, &large])
+        .current_dir(&session.0.0)
+        .output()
+        .unwrap();
+    if String::from_utf8_lossy(&set.stderr).contains("Operation not supported") {
+        // Nothing to be seen here.
+        return;
+    }
+    assert!(set.status.success(), "{set:?}");
+    session.good("ferofs build -o out root", None);
+    let image = session.take(Path::new(""));
+    let file = &session.described(&image)[1];
+    assert_eq!(file.xattrs.len(), 41);
+    assert_eq!(file.xattrs[0], format!("user.large={large}"));
+    assert_eq!(file.xattrs[40], "user.number.9=v");
+}

@@ -250,23 +250,22 @@ fn segments(path: &Path, size: u64) -> rustix::io::Result<Vec<Segment>> {
     Ok(segments)
 }
 
-/// Calls for something of unknown size: first to learn it, then to get it.
+/// Calls for something of unknown size, with more and more room for it.
 fn read_whole(
     call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
 ) -> rustix::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 256];
     loop {
-        let size = call(&mut [])?;
-        let mut bytes = vec![0; size];
-        if size == 0 {
-            return Ok(bytes);
-        }
         match call(&mut bytes) {
             Ok(filled) => {
                 bytes.truncate(filled);
                 return Ok(bytes);
             }
-            // It grew in between.
-            Err(Errno::RANGE) => {}
+            // Linux has 64 KiB at most.
+            Err(Errno::RANGE) if bytes.len() < 1 << 20 => {
+                let len = bytes.len() * 4;
+                bytes.resize(len, 0);
+            }
             Err(errno) => return Err(errno),
         }
     }
