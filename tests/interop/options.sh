@@ -88,7 +88,7 @@ head -c 9000 /dev/urandom >below/large
 ln below/large below/same
 : >above/d/.wh.gone
 for layer in below above; do
-    tar -C $layer -cf $layer.tar .
+    tar --format=posix -C $layer -cf $layer.tar .
     ferofs build --mode=full --no-inline-data -o $layer.erofs $layer.tar
 done
 ferofs merge -o merged.erofs below.erofs above.erofs
