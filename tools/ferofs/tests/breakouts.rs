@@ -5,7 +5,7 @@
 //! or refuse it; an image must have the same files.
 //!
 //! Every case is done in all ways there are: both layers as one archive, and merged from two
-//! indexes with whiteouts in every form.
+//! indexes with whiteouts in every form; and what comes of it is extracted.
 
 #![allow(missing_docs)]
 
@@ -16,12 +16,16 @@ use common::Scratch;
 use common::archive::Archive;
 use common::archive::Header;
 use common::description;
+use common::description_of_directory;
 use common::description_over;
 use common::index_both_ways;
 use ferofs::build::apply_archive;
 use ferofs::image;
 use ferofs::inspect::Image;
 use ferofs::inspect::check::check;
+use ferofs::inspect::contents::Contents;
+use ferofs::inspect::extract;
+use ferofs::inspect::extract::extract;
 use ferofs::merge::Merge;
 use ferofs::tar::StreamInput;
 use ferofs::tree::Tree;
@@ -597,7 +601,28 @@ fn merged(tars: &[PathBuf], form: Option<Form>) -> Result<Vec<Described>, String
     let image = Image::open(&path).unwrap();
     let report = check(&image, &sizes, &mut |_| {}).unwrap();
     assert_eq!(report.problems, []);
-    Ok(description_over(&image, tars))
+    let files = description_over(&image, tars);
+    is_extracted(&image, tars, &files);
+    Ok(files)
+}
+
+/// Extracts an image into a directory of its own; there must be its files, and nothing beside them.
+fn is_extracted(image: &Image, tars: &[PathBuf], expected: &[Described]) {
+    let scratch = Scratch::new();
+    let root = scratch.join("root");
+    let blobs = tars
+        .iter()
+        .map(|tar| (tar.clone(), File::open(tar).unwrap()));
+    let contents = Contents::of(image, blobs.collect()).unwrap();
+    extract(&contents, &root, extract::Options::default(), &mut |_| {}).unwrap();
+    let shown = |file: &Described| format!("{} {} {}", file.kind, file.path, file.content);
+    // Who is not root makes no devices.
+    let made = |file: &&Described| file.kind != 'c';
+    let found = description_of_directory(&root);
+    let found: Vec<_> = found.iter().filter(made).map(shown).collect();
+    let expected: Vec<_> = expected.iter().filter(made).map(shown).collect();
+    assert_eq!(found, expected);
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);
 }
 
 #[test]
@@ -628,7 +653,11 @@ fn as_one_archive() {
         judge(
             case,
             "one archive",
-            found.map(|image| description(&image, &tar)),
+            found.map(|image| {
+                let files = description(&image, &tar);
+                is_extracted(&image, std::slice::from_ref(&tar), &files);
+                files
+            }),
         );
     }
 }
