@@ -8,6 +8,23 @@
 //! files it comes to, [`image`] writes them. The `ferofs` command is a thin layer over this crate.
 
 #![forbid(unsafe_code)]
+// No input makes it panic.
+#![warn(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 mod acl;
 pub mod build;

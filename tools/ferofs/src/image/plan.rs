@@ -138,6 +138,10 @@ pub fn encode_device(major: u32, minor: u32) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "its vectors are as long as those of the tree it is for"
+)]
 impl Plan {
     /// Plans an image of `tree`.
     pub fn new(

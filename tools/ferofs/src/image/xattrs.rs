@@ -79,6 +79,10 @@ fn worthwhile_prefixes(xattrs: &Xattrs, copies: &[u64], block: u64) -> Vec<Xattr
     best.into_iter().map(prefix).collect()
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "its vectors are as long as those of the tree it is for"
+)]
 impl Layout {
     /// Decides what is shared; `uses` says how many files have each combination.
     pub fn new(

@@ -102,6 +102,10 @@ impl std::error::Error for Problem {}
 /// # Errors
 ///
 /// When a number cannot be changed as wanted, or the tree is full. The tree is of no use then.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "numbers are made by the tree only, and nothing is taken out of its vectors"
+)]
 pub fn apply(tree: &mut Tree, edit: &Edit) -> Result<(), Problem> {
     let kept: Vec<XattrSet> = match edit.no_xattrs {
         true => without_xattrs(tree)?,

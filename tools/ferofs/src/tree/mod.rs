@@ -156,6 +156,10 @@ impl Default for Tree {
     }
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "numbers are made by the tree only, and nothing is taken out of its vectors"
+)]
 impl Tree {
     /// A tree with nothing but a root directory that nobody described.
     pub fn new() -> Self {
@@ -205,6 +209,10 @@ impl Tree {
     }
 
     /// The inode with this number.
+    ///
+    /// # Panics
+    ///
+    /// When the number is one of another tree, as with everything here that takes numbers.
     pub fn inode(&self, id: InodeId) -> &Inode {
         &self.inodes[id.index()]
     }
@@ -437,6 +445,10 @@ pub struct Children {
     names: Vec<NameId>,
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "numbers are made by the tree only, and nothing is taken out of its vectors"
+)]
 impl Children {
     /// The names in a directory.
     pub fn of(&self, directory: NameId) -> &[NameId] {

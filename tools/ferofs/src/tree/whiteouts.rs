@@ -156,6 +156,10 @@ pub fn meaning(name: &[u8], carrier: Carrier) -> Meaning<'_> {
 }
 
 /// Takes all whiteouts of both forms out of the tree, but for the devices that are to stay such.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "numbers are made by the tree only, and nothing is taken out of its vectors"
+)]
 fn take(tree: &mut Tree, form: Form) -> Result<Vec<Whiteout>, Problem> {
     let mut whiteouts = Vec::new();
     let names = tree.live_names();

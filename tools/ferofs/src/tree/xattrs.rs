@@ -95,6 +95,7 @@ impl Xattrs {
     }
 
     /// The attribute with this number.
+    #[expect(clippy::indexing_slicing, reason = "numbers are made here only")]
     pub fn get(&self, id: XattrId) -> &Xattr {
         &self.all[id.index()]
     }
