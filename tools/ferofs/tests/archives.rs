@@ -361,6 +361,23 @@ fn hard_links_of_all_kinds() {
 }
 
 #[test]
+fn long_chains_of_hard_links() {
+    // Every one is to the next, which comes later; nobody has the time to follow each to its end.
+    let mut archive = Archive::new();
+    let count = 30_000;
+    for at in 0..count {
+        archive = archive.hard_link(&format!("{at}"), &format!("{}", at + 1));
+    }
+    let archive = archive.file(&format!("{count}"), "end").end();
+    let scratch = Scratch::new();
+    let path = scratch.join("image");
+    common::index(StreamInput::new(archive.as_slice()), &path).unwrap();
+    let image = Image::open(&path).unwrap();
+    let first = image.find(b"/0").unwrap();
+    assert_eq!((first.nlink(), first.size()), (count + 1, 3));
+}
+
+#[test]
 fn nothing_leads_out_of_the_root() {
     let archive = Archive::new()
         .file("../../up", "")
@@ -950,6 +967,16 @@ fn very_many_extended_attributes() {
         (count("/one"), count("/two"), count("/large")),
         (600, 600, 6)
     );
+}
+
+#[test]
+fn more_extended_attributes_than_linux_lists() {
+    let names: Vec<String> = (0..5000)
+        .map(|at| format!("SCHILY.xattr.user.name{at:06}"))
+        .collect();
+    let records: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+    let archive = Archive::new().pax(&records).file("f", "").end();
+    fails(&archive, &["offset 512", "bytes of names", "65536"]);
 }
 
 /// Files whose sizes are on both sides of every border, sparse ones among them.

@@ -6,9 +6,14 @@
 //! back what a global header or the ustar header says, so "said to be nothing" and "not said"
 //! are different here.
 
+use super::NamedValue;
 use super::Time;
 use super::number;
 use super::sparse::PaxMap;
+use std::collections::HashSet;
+
+/// Most that Linux lists of the names of a file's extended attributes, in bytes with their NULs.
+const XATTR_LIST_MAX: usize = 65_536;
 
 /// What one set of records says; `None` where it says nothing, `Some(None)` where it takes back.
 #[derive(Default, Clone)]
@@ -24,7 +29,7 @@ pub struct Attributes {
     /// star's name for the type, the only way to say "socket".
     pub file_type: Option<Option<Vec<u8>>>,
     /// Extended attributes, names as the kernel has them.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<NamedValue>,
     /// ACLs as text.
     pub acl_access: Option<Option<Vec<u8>>>,
     pub acl_default: Option<Option<Vec<u8>>>,
@@ -55,6 +60,14 @@ impl Attributes {
             let Record { at, key, value } = record?;
             self.set(key, value)
                 .map_err(|problem| BadRecord { at, problem })?;
+        }
+        keep_last(&mut self.xattrs);
+        let names: usize = self.xattrs.iter().map(|(name, _)| name.len() + 1).sum();
+        if names > XATTR_LIST_MAX {
+            let problem = format!(
+                "extended attributes with {names} bytes of names, expected at most {XATTR_LIST_MAX}"
+            );
+            return Err(BadRecord { at: 0, problem });
         }
         Ok(())
     }
@@ -112,13 +125,24 @@ impl Attributes {
         Ok(())
     }
 
-    /// Sets an extended attribute. Its value may be empty: here that takes nothing back.
+    /// Adds an extended attribute. Its value may be empty: here that takes nothing back.
     fn set_xattr(&mut self, name: Vec<u8>, value: Vec<u8>) {
-        match self.xattrs.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, old)) => *old = value,
-            None => self.xattrs.push((name, value)),
-        }
+        self.xattrs.push((name, value));
     }
+}
+
+/// Of several extended attributes with one name keeps the last.
+pub fn keep_last(xattrs: &mut Vec<NamedValue>) {
+    if xattrs.len() < 2 {
+        return;
+    }
+    let mut seen = HashSet::new();
+    let mut keep: Vec<bool> = xattrs
+        .iter()
+        .rev()
+        .map(|(name, _)| seen.insert(name.as_slice()))
+        .collect();
+    xattrs.retain(|_| keep.pop().unwrap_or_default());
 }
 
 /// Decodes base64, with or without the padding at its end.
@@ -298,8 +322,8 @@ mod tests {
                         26 RHT.security.selinux=l\n";
         attributes.apply(records).unwrap();
         let expected: [(&[u8], &[u8]); 4] = [
-            (b"user.a", b"newer"),
             (b"user.b=", b"\x01\x02"),
+            (b"user.a", b"newer"),
             (b"user.c", b""),
             (b"security.selinux", b"l\0"),
         ];

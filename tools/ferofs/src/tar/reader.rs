@@ -19,6 +19,7 @@ use super::header::Checksum;
 use super::header::Header;
 use super::header::until_nul;
 use super::pax::Attributes;
+use super::pax::keep_last;
 use super::sparse;
 use crate::acl::Acl;
 use crate::text::Quoted;
@@ -440,10 +441,11 @@ impl<I: Input> Reader<I> {
     /// Puts all extended attributes of the entry into `self.local`, ACLs as the kernel has them;
     /// returns the mode, which an ACL may change.
     fn extended_attributes(&mut self, mode: u16, directory: bool) -> Result<u16, String> {
-        for (name, value) in &self.global.xattrs {
-            if !self.local.xattrs.iter().any(|(other, _)| other == name) {
-                self.local.xattrs.push((name.clone(), value.clone()));
-            }
+        if !self.global.xattrs.is_empty() {
+            let mut all = self.global.xattrs.clone();
+            all.append(&mut self.local.xattrs);
+            keep_last(&mut all);
+            self.local.xattrs = all;
         }
         let mut mode = mode;
         let said = |local: &mut Option<Option<Vec<u8>>>, global: &Option<Option<Vec<u8>>>| {

@@ -532,11 +532,8 @@ impl<'t> Applier<'t> {
             if self.tree.is_directory(target) {
                 return Err(missing("is a directory"));
             }
-            let mut inode = self.tree.inode_of(target);
             // It may be a link to something later itself, but not in a circle.
-            while let Some(next) = found.get(&inode) {
-                inode = *next;
-            }
+            let inode = last_of(&mut found, self.tree.inode_of(target));
             if inode == link.inode {
                 return Err(missing("leads back to itself"));
             }
@@ -544,13 +541,24 @@ impl<'t> Applier<'t> {
         }
         if !found.is_empty() {
             for name in &mut self.tree.names {
-                while let Some(inode) = found.get(&name.inode) {
-                    name.inode = *inode;
-                }
+                name.inode = last_of(&mut found, name.inode);
             }
         }
         Ok(self.notes)
     }
+}
+
+/// Where a chain of hard links ends. The way there is made short for those who come later.
+fn last_of(links: &mut HashMap<InodeId, InodeId>, first: InodeId) -> InodeId {
+    let mut last = first;
+    while let Some(next) = links.get(&last) {
+        last = *next;
+    }
+    let mut at = first;
+    while let Some(next) = links.get_mut(&at) {
+        at = std::mem::replace(next, last);
+    }
+    last
 }
 
 /// Whether an attribute whose name has this prefix is an ACL.
