@@ -7,6 +7,7 @@ use crate::vfs::dentry::LookupDentry;
 use crate::vfs::dentry::Spliced;
 use crate::vfs::dir::Directory;
 use crate::vfs::dir::Emitter;
+use crate::vfs::errno::ENAMETOOLONG;
 use crate::vfs::inode::Inode;
 use crate::Ferofs;
 use kernel::prelude::*;

@@ -5,6 +5,7 @@
 use crate::erofs;
 use crate::erofs::Metadata as _;
 use crate::metadata::Cached;
+use crate::vfs::errno::EUCLEAN;
 use crate::vfs::extent::Extent;
 use crate::vfs::extent::Extents;
 use crate::vfs::extent::Source;

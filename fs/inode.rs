@@ -8,6 +8,7 @@ use crate::erofs::ondisk::xattr_index;
 use crate::erofs::FileKind;
 use crate::file::Data;
 use crate::vfs::dir;
+use crate::vfs::errno::EUCLEAN;
 use crate::vfs::file;
 use crate::vfs::inode::Attributes;
 use crate::vfs::inode::Inode;

@@ -4,6 +4,8 @@
 
 use crate::erofs;
 use crate::vfs::context::Context;
+use crate::vfs::errno::EOPNOTSUPP;
+use crate::vfs::errno::EUCLEAN;
 use kernel::fmt;
 use kernel::prelude::*;
 use kernel::str::CStr;

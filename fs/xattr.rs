@@ -3,6 +3,8 @@
 //! Extended attributes of an image's inodes.
 
 use crate::erofs::ondisk::xattr_index;
+use crate::vfs::errno::ENODATA;
+use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::inode::Inode;
 use crate::vfs::xattr::Namespace;
 use crate::Ferofs;

@@ -8,6 +8,7 @@
 
 use super::bindings;
 use super::context::Mountable;
+use super::errno::EOPNOTSUPP;
 use super::inode;
 use super::inode::Inode;
 use super::super_block;

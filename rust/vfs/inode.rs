@@ -7,6 +7,8 @@
 
 use super::bindings;
 use super::dir;
+use super::errno::ENAMETOOLONG;
+use super::errno::EUCLEAN;
 use super::extent::Extents;
 use super::file;
 use super::fs_type::FileSystem;

@@ -20,6 +20,7 @@ pub(crate) mod backing;
 pub(crate) mod context;
 pub(crate) mod dentry;
 pub(crate) mod dir;
+pub(crate) mod errno;
 pub(crate) mod extent;
 pub(crate) mod file;
 pub(crate) mod folio;

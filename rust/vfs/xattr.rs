@@ -7,6 +7,8 @@
 //! [`FileSystem::get_xattr`] and [`FileSystem::list_xattrs`].
 
 use super::bindings;
+use super::errno::ENODATA;
+use super::errno::EOPNOTSUPP;
 use super::fs_type::FileSystem;
 use super::inode::Inode;
 use core::marker::PhantomData;
