@@ -29,7 +29,7 @@ case $cache in
 /*) ;;
 *) die "FEROFS_CACHE must be an absolute path: $cache" ;;
 esac
-mkdir -p "$cache"/{lock,log,tmp}
+mkdir -p "$cache"/{lock,log,tmp} || die "cannot write to $cache; another place: FEROFS_CACHE=DIRECTORY"
 cache=$(cd "$cache" && pwd -P)
 
 # hash_of FILE-OR-WORD...: a short hash of the words, and of the contents of those that are files.

@@ -390,7 +390,7 @@ def main():
     with working_directory(temporary) as work:
         try:
             return run(options, work)
-        except Failure as failure:
+        except (Failure, OSError, subprocess.CalledProcessError) as failure:
             print(f"vm: {failure}", file=sys.stderr)
             return 125
         except KeyboardInterrupt:
