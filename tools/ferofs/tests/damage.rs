@@ -267,6 +267,16 @@ mistakes! {
         image.put(table + 4, 4, 1000);
         Some(())
     };
+    "index" "are not looked at, as others lie in the same place" |image, nodes| {
+        // Tables of chunks of 512 bytes, all of them up to the end of the image.
+        for path in ["./small", "./dir/one", "./dir/two", "./dir/three", "./dir/x"] {
+            let node = node(nodes, path)?;
+            let room = (image.bytes.len() - node.chunks?.0) / 8;
+            image.put(node.pos + 16, 2, 0x20);
+            image.put(node.pos + 8, 4, (room * 512) as u64);
+        }
+        Some(())
+    };
     "index" "device 1 overlaps the image in flat addresses" |image, _| {
         let slot = *image.device_slots().first()?;
         image.put(slot + 68, 4, 1);
