@@ -19,7 +19,7 @@ use common::description;
 use common::description_of_directory;
 use common::description_over;
 use common::index_both_ways;
-use ferofs::build::apply_archive;
+use common::index_of_layer;
 use ferofs::image;
 use ferofs::inspect::Image;
 use ferofs::inspect::check::check;
@@ -27,13 +27,9 @@ use ferofs::inspect::contents::Contents;
 use ferofs::inspect::extract;
 use ferofs::inspect::extract::extract;
 use ferofs::merge::Merge;
-use ferofs::tar::StreamInput;
-use ferofs::tree::Tree;
-use ferofs::tree::whiteouts;
 use ferofs::tree::whiteouts::Form;
 use std::fs;
 use std::fs::File;
-use std::path::Path;
 use std::path::PathBuf;
 
 /// One attempt.
@@ -559,34 +555,12 @@ fn judge(case: &Case, way: &str, found: Result<Vec<Described>, String>) {
     }
 }
 
-/// The index of an archive, with whiteouts in a form.
-fn index(tar: &Path, form: Option<Form>) -> Result<Image, String> {
-    let mut tree = Tree::new();
-    let input = StreamInput::new(File::open(tar).unwrap());
-    let archive = apply_archive(input, &mut tree, 0, &mut ()).map_err(|error| error.to_string())?;
-    if let Some(form) = form {
-        whiteouts::convert(&mut tree, form).map_err(|error| error.to_string())?;
-    }
-    let options = image::Options {
-        devices: vec![image::Device {
-            size: archive.totals.size,
-            digest: archive.totals.digest,
-        }],
-        ..image::Options::default()
-    };
-    let path = tar.with_extension("erofs");
-    let out = File::create(&path).unwrap();
-    image::write(&tree, &options, &image::source::Nothing, out)
-        .map_err(|error| error.to_string())?;
-    Ok(Image::open(&path).unwrap())
-}
-
 /// What the layers come to, each indexed with whiteouts in a form.
 fn merged(tars: &[PathBuf], form: Option<Form>) -> Result<Vec<Described>, String> {
     let mut merge = Merge::new();
     for tar in tars {
         merge
-            .apply(&index(tar, form)?)
+            .apply(&index_of_layer(tar, form)?)
             .map_err(|error| error.to_string())?;
     }
     let (tree, devices) = merge.finish();

@@ -13,6 +13,7 @@ use common::archive::Archive;
 use common::archive::Header;
 use common::description_of_directory;
 use common::description_over;
+use common::index_of_layer;
 use ferofs::digest::Digest;
 use ferofs::image;
 use ferofs::inspect::Image;
@@ -112,23 +113,7 @@ fn extract(layer: &Layer, tar: &Path, root: &Path) {
 
 /// The index of a layer, with whiteouts in a form.
 fn index(tar: &Path, form: Option<Form>) -> Image {
-    let mut tree = Tree::new();
-    let input = StreamInput::new(File::open(tar).unwrap());
-    let archive = ferofs::build::apply_archive(input, &mut tree, 0, &mut ()).unwrap();
-    if let Some(form) = form {
-        whiteouts::convert(&mut tree, form).unwrap();
-    }
-    let options = image::Options {
-        devices: vec![image::Device {
-            size: archive.totals.size,
-            digest: archive.totals.digest,
-        }],
-        ..image::Options::default()
-    };
-    let path = tar.with_extension("erofs");
-    let out = File::create(&path).unwrap();
-    image::write(&tree, &options, &image::source::Nothing, out).unwrap();
-    Image::open(&path).unwrap()
+    index_of_layer(tar, form).unwrap()
 }
 
 /// Merges images into one, which may be a layer itself.

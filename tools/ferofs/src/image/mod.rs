@@ -240,12 +240,12 @@ pub fn write<W: Write + Seek>(
     emit::emit(tree, &children, options, source, &plan, out, None)
 }
 
-/// Writes `tree` to an empty file, as [`write`] does. Much data goes there past the page cache, if
+/// Writes `tree` to an empty file, as [`write()`] does. Much data goes there past the page cache, if
 /// the filesystem can do that: at the disk's speed, and nobody else's memory is taken for it.
 ///
 /// # Errors
 ///
-/// Those of [`write`].
+/// Those of [`write()`].
 pub fn write_file(
     tree: &Tree,
     options: &Options,

@@ -20,6 +20,8 @@ use ferofs::tar::Input;
 use ferofs::tar::StreamInput;
 use ferofs::text::Escaped;
 use ferofs::tree::Tree;
+use ferofs::tree::whiteouts;
+use ferofs::tree::whiteouts::Form;
 use std::fs;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -93,6 +95,28 @@ pub fn index_both_ways(tar: &Path, path: &Path) -> Result<Image, String> {
     let report = check(&image, &[size], &mut |_| {}).unwrap();
     assert_eq!(report.problems, []);
     Ok(image)
+}
+
+/// The index of an archive, with whiteouts in a form.
+pub fn index_of_layer(tar: &Path, form: Option<Form>) -> Result<Image, String> {
+    let mut tree = Tree::new();
+    let input = StreamInput::new(File::open(tar).unwrap());
+    let archive = apply_archive(input, &mut tree, 0, &mut ()).map_err(|error| error.to_string())?;
+    if let Some(form) = form {
+        whiteouts::convert(&mut tree, form).map_err(|error| error.to_string())?;
+    }
+    let options = image::Options {
+        devices: vec![image::Device {
+            size: archive.totals.size,
+            digest: archive.totals.digest,
+        }],
+        ..image::Options::default()
+    };
+    let path = tar.with_extension("erofs");
+    let out = File::create(&path).unwrap();
+    image::write(&tree, &options, &image::source::Nothing, out)
+        .map_err(|error| error.to_string())?;
+    Ok(Image::open(&path).unwrap())
 }
 
 /// Makes an image of an archive that is like `options` says, and checks it.
