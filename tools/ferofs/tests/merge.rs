@@ -21,7 +21,6 @@ use ferofs::inspect::check::check;
 use ferofs::merge::Merge;
 use ferofs::tar::StreamInput;
 use ferofs::tree::Tree;
-use ferofs::tree::whiteouts;
 use ferofs::tree::whiteouts::Form;
 use std::fs;
 use std::fs::File;
