@@ -9,6 +9,27 @@
 //! Nothing in an image is believed: documents and layers are compared with the sha256 that they
 //! are called by, plain tars with the image's diff IDs, and no path is ever made of anything but
 //! such a sha256.
+//!
+//! ```no_run
+//! use ferofs::oci;
+//! use ferofs::oci::layers;
+//! use std::path::Path;
+//!
+//! let Some(reference) = oci::Reference::parse(Path::new("oci:/srv/app:1.0"))? else {
+//!     panic!("it begins with oci:");
+//! };
+//! let image = oci::open(&reference, None)?;
+//! let places = layers::Places {
+//!     directory: Path::new("layers"),
+//!     search: &[],
+//!     links: true,
+//! };
+//! let prepared = layers::prepare(&image, places, &|_bytes_more| {})?;
+//! for layer in prepared.keep()? {
+//!     println!("{} needs {}", layer.index.display(), layer.tar.display());
+//! }
+//! # Ok::<(), ferofs::error::Error>(())
+//! ```
 
 pub mod document;
 pub mod layers;
