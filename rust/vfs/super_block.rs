@@ -253,9 +253,6 @@ pub(super) unsafe fn fill_internal<T: FileSystem>(sb: *mut bindings::super_block
         (*sb).s_op = ptr::from_ref(Operations::<T>::INTERNAL);
         (*sb).s_maxbytes = bindings::VFS_CONST_MAX_LFS_FILESIZE;
     }
-    // Without a backing device there would be no readahead.
-    // SAFETY: By the safety requirements.
-    unsafe { NewSuperBlock::<T>::from_raw(sb) }.setup_bdi()?;
     // SAFETY: By the safety requirements; the inode is new, and `d_make_root` takes it over.
     let dentry = unsafe {
         let root = bindings::new_inode(sb);
