@@ -53,6 +53,7 @@ struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
+    #[inline]
     fn new(data: &'a [u8], at: u64) -> core::result::Result<Self, Corrupt> {
         const ENTRY: usize = size_of::<ondisk::DirectoryEntry>();
         let corrupt = |what| Corrupt { what, at };
@@ -83,6 +84,7 @@ impl<'a> Block<'a> {
 
     /// Entry `index`, and where in the block its name is. The name has a valid length and lies
     /// behind the entries.
+    #[inline]
     fn entry(
         &self,
         index: usize,
@@ -126,16 +128,18 @@ impl<'a> Block<'a> {
         Ok(compare(self.name(range), name))
     }
 
-    /// What entry `index` stands for.
-    fn dirent(&self, index: usize) -> core::result::Result<Dirent, Corrupt> {
-        let (entry, _) = self.entry(index)?;
+    /// What entry `index` stands for, and where in the block its name is.
+    #[inline]
+    fn dirent(&self, index: usize) -> core::result::Result<(Dirent, Range<usize>), Corrupt> {
+        let (entry, name) = self.entry(index)?;
         if entry.file_type > ondisk::file_type::SYMLINK {
             return Err(self.corrupt(index, "directory entry's file type is invalid"));
         }
-        Ok(Dirent {
+        let dirent = Dirent {
             nid: entry.nid.get(),
             file_type: entry.file_type,
-        })
+        };
+        Ok((dirent, name))
     }
 
     /// Finds `name`, which is greater than the first entry's.
@@ -146,7 +150,7 @@ impl<'a> Block<'a> {
             let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
             match self.compare(middle, name)? {
                 Ordering::Less => low = middle.wrapping_add(1),
-                Ordering::Equal => return self.dirent(middle).map(Some),
+                Ordering::Equal => return Ok(Some(self.dirent(middle)?.0)),
                 Ordering::Greater => high = middle,
             }
         }
@@ -162,6 +166,7 @@ struct Loaded<B> {
 }
 
 impl<B: core::ops::Deref<Target = [u8]>> Loaded<B> {
+    #[inline]
     fn block(&self) -> core::result::Result<Block<'_>, Corrupt> {
         match self.bytes.get(..self.len) {
             Some(data) => Block::new(data, self.at),
@@ -207,7 +212,7 @@ impl Inode {
                     low = middle.wrapping_add(1);
                     candidate = Some(loaded);
                 }
-                Ordering::Equal => return Ok(Some(block.dirent(0)?)),
+                Ordering::Equal => return Ok(Some(block.dirent(0)?.0)),
                 Ordering::Greater => high = middle,
             }
         }
@@ -259,8 +264,7 @@ impl Inode {
             // Positions within an entry mean the next one.
             let first = pos.wrapping_sub(offset).div_ceil(ENTRY) as usize;
             for index in first..block.entries.len() {
-                let dirent = block.dirent(index)?;
-                let (_, range) = block.entry(index)?;
+                let (dirent, range) = block.dirent(index)?;
                 let name = block.name(range.clone());
                 if !is_name(name) {
                     let what = "directory entry's name holds a NUL or a slash";
@@ -322,6 +326,7 @@ impl Inode {
 
     /// Gets the block at `offset` of this directory: a multiple of the block size, less than the
     /// directory's size.
+    #[inline]
     fn directory_block<'m, M: Metadata>(
         &self,
         sb: &Superblock,
@@ -338,19 +343,7 @@ impl Inode {
                     tail
                 }
             }
-            Layout::Hole => return Err(Error::corrupt("directory is a hole", self.pos())),
-            Layout::Chunks { .. } => match self.extent(sb, meta, offset)?.skip_to(offset).source {
-                Source::Device { id: 0, pos } | Source::Metadata { pos } => pos,
-                Source::Hole => {
-                    return Err(Error::corrupt("directory has a hole", self.pos()));
-                }
-                Source::Device { .. } => {
-                    return Err(Error::corrupt(
-                        "directory is not in the image itself",
-                        self.pos(),
-                    ));
-                }
-            },
+            Layout::Hole | Layout::Chunks { .. } => self.chunk_of_directory(sb, meta, offset)?,
         };
         let rest = self.size().wrapping_sub(offset);
         Ok(Loaded {
@@ -359,16 +352,53 @@ impl Inode {
             at,
         })
     }
+
+    /// Where the block at `offset` of this directory is, if it is in chunks, as hardly any is.
+    #[cold]
+    fn chunk_of_directory<M: Metadata>(
+        &self,
+        sb: &Superblock,
+        meta: &M,
+        offset: u64,
+    ) -> Result<u64, M::Error> {
+        match self.extent(sb, meta, offset)?.skip_to(offset).source {
+            Source::Device { id: 0, pos } | Source::Metadata { pos } => Ok(pos),
+            Source::Hole => {
+                let what = match self.layout() {
+                    Layout::Hole => "directory is a hole",
+                    _ => "directory has a hole",
+                };
+                Err(Error::corrupt(what, self.pos()))
+            }
+            Source::Device { .. } => Err(Error::corrupt(
+                "directory is not in the image itself",
+                self.pos(),
+            )),
+        }
+    }
 }
 
 /// Whether `name` can be that of a directory entry.
 fn is_name(name: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    const SLASHES: u64 = u64::from_ne_bytes([b'/'; 8]);
+    // Not zero exactly if one of the eight bytes is zero: only then does subtracting set a high bit
+    // that was clear.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let words = name.chunks_exact(8);
+    let rest = words.remainder();
     (1..=ondisk::NAME_MAX).contains(&name.len())
-        && !name.iter().any(|&byte| matches!(byte, 0 | b'/'))
+        && !rest.iter().any(|&byte| matches!(byte, 0 | b'/'))
+        && !words
+            .filter_map(|bytes| bytes.try_into().ok())
+            .map(u64::from_ne_bytes)
+            .any(|word| zero(word) | zero(word ^ SLASHES) != 0)
 }
 
 /// Compares names as bytes. Between slices of different lengths, `cmp` of `core` subtracts the
 /// lengths, with an overflow check that the compiler cannot prove away.
+#[inline]
 fn compare(a: &[u8], b: &[u8]) -> Ordering {
     let common = a.len().min(b.len());
     match (a.get(..common), b.get(..common)) {
