@@ -9,7 +9,7 @@
 
 use crate::erofs;
 use crate::erofs::Metadata as _;
-use crate::metadata::Metadata;
+use crate::metadata::Reader;
 use crate::options::DeviceOption;
 use crate::vfs::backing::BackingFile;
 use crate::vfs::context::Context;
@@ -47,7 +47,7 @@ impl Devices {
         context: &Context<'_>,
         name: &CStr,
         format: &erofs::Superblock,
-        metadata: &Metadata,
+        metadata: &Reader<'_>,
         image: BackingFile,
         options: KVec<DeviceOption>,
         depth: &mut u32,

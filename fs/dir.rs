@@ -28,13 +28,14 @@ impl Directory for Dir {
         if name.len() > crate::erofs::ondisk::NAME_MAX {
             return Err(ENAMETOOLONG);
         }
+        let reader = volume.metadata().reader(false);
         let found = dir
             .data()
             .disk()
-            .lookup(volume.format(), volume.metadata(), name)
+            .lookup(volume.format(), &reader, name)
             .map_err(|error| volume.report(error))?;
         let inode = match found {
-            Some(entry) => Some(inode::get(sb, entry.nid)?),
+            Some(entry) => Some(inode::read(sb, &reader, entry.nid)?),
             None => None,
         };
         Ok(dentry.splice(inode))
@@ -42,6 +43,7 @@ impl Directory for Dir {
 
     fn iterate(dir: &Inode<Ferofs>, emitter: &mut Emitter<'_>) -> Result {
         let volume = dir.super_block().data();
+        let reader = volume.metadata().reader(false);
         loop {
             let mut left = ENTRIES_BETWEEN_CHECKS;
             let mut full = false;
@@ -49,7 +51,7 @@ impl Directory for Dir {
             let end = dir
                 .data()
                 .disk()
-                .read_dir(volume.format(), volume.metadata(), start, &mut |entry| {
+                .read_dir(volume.format(), &reader, start, &mut |entry| {
                     if left == 0 {
                         return false;
                     }

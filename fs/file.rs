@@ -3,8 +3,7 @@
 //! Regular files: where their bytes lie.
 
 use crate::erofs;
-use crate::erofs::Metadata as _;
-use crate::metadata::Cached;
+use crate::vfs::backing::BackingFile;
 use crate::vfs::errno::EUCLEAN;
 use crate::vfs::extent::Extent;
 use crate::vfs::extent::Extents;
@@ -21,17 +20,15 @@ pub(crate) struct Data;
 
 impl Extents for Data {
     type FileSystem = Ferofs;
-    type Bytes<'a> = FolioBytes;
+    type Bytes<'a> = FolioBytes<'a>;
 
-    fn extent(inode: &Inode<Ferofs>, pos: u64, nowait: bool) -> Result<Extent<'_, FolioBytes>> {
+    fn extent(inode: &Inode<Ferofs>, pos: u64, nowait: bool) -> Result<Extent<'_, FolioBytes<'_>>> {
         let volume = inode.super_block().data();
-        let (format, metadata) = (volume.format(), volume.metadata());
-        let found = if nowait {
-            inode.data().extent(format, &Cached(metadata), pos)
-        } else {
-            inode.data().extent(format, metadata, pos)
-        }
-        .map_err(|error| volume.report(error))?;
+        let metadata = volume.metadata();
+        let found = inode
+            .data()
+            .extent(volume.format(), &metadata.reader(nowait), pos)
+            .map_err(|error| volume.report(error))?;
         let skip = pos.checked_sub(found.start).ok_or(EIO)?;
         let len = found.len.checked_sub(skip).ok_or(EIO)?;
         match found.source {
@@ -41,12 +38,9 @@ impl Extents for Data {
             }),
             erofs::Source::Metadata { pos } => {
                 let pos = pos.checked_add(skip).ok_or(EUCLEAN)?;
-                let bytes = if nowait {
-                    Cached(metadata).bytes(pos)
-                } else {
-                    metadata.bytes(pos)
-                }
-                .map_err(|error| volume.report(erofs::Error::Io(error)))?;
+                let bytes = metadata
+                    .bytes(pos, nowait)
+                    .map_err(|error| volume.report(erofs::Error::Io(error)))?;
                 Ok(Extent {
                     len: len.min(bytes.len() as u64),
                     source: Source::Memory(bytes, pos),
@@ -73,6 +67,17 @@ impl Extents for Data {
                 })
             }
         }
+    }
+
+    #[inline]
+    fn whole(inode: &Inode<Ferofs>) -> Option<(&BackingFile, u64)> {
+        let extent = inode.data().whole()?;
+        let erofs::Source::Device { id, pos } = extent.source else {
+            return None;
+        };
+        let devices = inode.super_block().data().devices();
+        let (file, pos, len) = devices.locate(id, pos, extent.len)?;
+        (len == extent.len).then_some((file, pos))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::erofs;
 use crate::erofs::ondisk::xattr_index;
 use crate::erofs::FileKind;
 use crate::file::Data;
+use crate::metadata::Reader;
 use crate::vfs::dir;
 use crate::vfs::errno::EUCLEAN;
 use crate::vfs::file;
@@ -35,6 +36,12 @@ impl Node {
     /// The inode as it is in the image.
     pub(crate) fn disk(&self) -> &erofs::Inode {
         &self.disk
+    }
+
+    /// The extent that is all of a file's data, if there is one and that is known.
+    #[inline]
+    pub(crate) fn whole(&self) -> Option<&erofs::Extent> {
+        self.whole.as_ref()
     }
 
     /// The extent of the byte at `pos` of a file.
@@ -69,6 +76,15 @@ const LINK_MAX: usize = 4095;
 ///
 /// `EUCLEAN` and `EOPNOTSUPP` for what the image holds there, `ENOMEM`, and those of reading it.
 pub(crate) fn get(sb: &SuperBlock<Ferofs>, nid: u64) -> Result<ARef<Inode<Ferofs>>> {
+    read(sb, &sb.data().metadata().reader(false), nid)
+}
+
+/// The same, as part of an operation that reads the image through `reader`.
+pub(crate) fn read(
+    sb: &SuperBlock<Ferofs>,
+    reader: &Reader<'_>,
+    nid: u64,
+) -> Result<ARef<Inode<Ferofs>>> {
     let new = match sb.inode(nid, nid, nid)? {
         Lookup::Cached(inode) => return Ok(inode),
         Lookup::New(new) => new,
@@ -76,12 +92,12 @@ pub(crate) fn get(sb: &SuperBlock<Ferofs>, nid: u64) -> Result<ARef<Inode<Ferofs
     let volume = sb.data();
     let inode = volume
         .format()
-        .inode(volume.metadata(), nid)
+        .inode(reader, nid)
         .map_err(|error| volume.report(error))?;
     let kind = match inode.kind() {
         FileKind::Regular => Kind::Regular(const { file::operations::<Data>() }),
         FileKind::Directory => Kind::Directory(const { dir::operations::<Dir>() }),
-        FileKind::Symlink => Kind::Symlink(link_target(volume, &inode)?),
+        FileKind::Symlink => Kind::Symlink(link_target(volume, reader, &inode)?),
         _ => Kind::Special(inode.rdev()),
     };
     let attributes = Attributes {
@@ -108,11 +124,11 @@ pub(crate) fn get(sb: &SuperBlock<Ferofs>, nid: u64) -> Result<ARef<Inode<Ferofs
 }
 
 /// Reads the target of a symbolic link.
-fn link_target(volume: &Volume, inode: &erofs::Inode) -> Result<LinkTarget> {
+fn link_target(volume: &Volume, reader: &Reader<'_>, inode: &erofs::Inode) -> Result<LinkTarget> {
     let len = usize::try_from(inode.size()).map_err(|_| EUCLEAN)?;
     let mut buffer = KVec::from_elem(0u8, len.min(LINK_MAX), GFP_KERNEL)?;
     let len = inode
-        .read_link(volume.format(), volume.metadata(), &mut buffer)
+        .read_link(volume.format(), reader, &mut buffer)
         .map_err(|error| volume.report(error))?;
     LinkTarget::new(buffer.get(..len).ok_or(EUCLEAN)?)
 }

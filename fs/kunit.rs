@@ -449,6 +449,7 @@ mod options {
 #[kunit_tests(ferofs_page_cache)]
 mod page_cache {
     use crate::vfs::backing::BackingFile;
+    use crate::vfs::kunit::bytes;
     use crate::vfs::kunit::check;
     use crate::vfs::kunit::file;
     use crate::vfs::kunit::pattern;
@@ -488,10 +489,13 @@ mod page_cache {
         let mount = &ferofs.shared().mount()?;
         let backing = BackingFile::from_file(file(3 * 4096)?)?;
         let cache = RangeCache::get(mount, &backing, 0, 10 * 4096)?;
-        assert_eq!(cache.bytes(9 * 4096).err(), Some(EIO));
-        assert_eq!(cache.bytes(0)?.first().copied(), Some(pattern(0)));
-        assert_eq!(cache.bytes(2 * 4096)?.first().copied(), Some(pattern(8192)));
-        assert_eq!(cache.bytes(3 * 4096).err(), Some(EIO));
+        assert_eq!(cache.folio(9 * 4096).err(), Some(EIO));
+        assert_eq!(bytes(&cache, 0)?.first().copied(), Some(pattern(0)));
+        assert_eq!(
+            bytes(&cache, 2 * 4096)?.first().copied(),
+            Some(pattern(8192))
+        );
+        assert_eq!(cache.folio(3 * 4096).err(), Some(EIO));
         Ok(())
     }
 
@@ -502,9 +506,9 @@ mod page_cache {
         let file = file(4096)?;
         let backing = BackingFile::from_file(file.clone())?;
         let cache = RangeCache::get(mount, &backing, 0, 8192)?;
-        assert_eq!(cache.bytes(4096).err(), Some(EIO));
+        assert_eq!(cache.folio(4096).err(), Some(EIO));
         write(&file, 4096, &[9; 4096])?;
-        assert!(cache.bytes(4096)?.iter().all(|byte| *byte == 9));
+        assert!(bytes(&cache, 4096)?.iter().all(|byte| *byte == 9));
         Ok(())
     }
 
@@ -517,10 +521,10 @@ mod page_cache {
         let same = RangeCache::get(mount, &backing, 512, 10_000)?;
         let shorter = RangeCache::get(mount, &backing, 512, 9_999)?;
         let other = RangeCache::get(mount, &backing, 1024, 10_000)?;
-        first.bytes(0)?;
-        assert!(same.cached_bytes(0).is_ok());
-        assert_eq!(shorter.cached_bytes(0).err(), Some(EAGAIN));
-        assert_eq!(other.cached_bytes(0).err(), Some(EAGAIN));
+        first.folio(0)?;
+        assert!(same.cached_folio(0).is_ok());
+        assert_eq!(shorter.cached_folio(0).err(), Some(EAGAIN));
+        assert_eq!(other.cached_folio(0).err(), Some(EAGAIN));
         Ok(())
     }
 
@@ -531,11 +535,11 @@ mod page_cache {
         let file = file(4096)?;
         let backing = BackingFile::from_file(file.clone())?;
         let before = RangeCache::get(mount, &backing, 0, 4096)?;
-        assert_eq!(before.bytes(0)?.first().copied(), Some(pattern(0)));
+        assert_eq!(bytes(&before, 0)?.first().copied(), Some(pattern(0)));
         tick();
         write(&file, 0, &[9; 4096])?;
         let after = RangeCache::get(mount, &backing, 0, 4096)?;
-        assert_eq!(after.bytes(0)?.first().copied(), Some(9));
+        assert_eq!(bytes(&after, 0)?.first().copied(), Some(9));
         Ok(())
     }
 }

@@ -5,6 +5,8 @@
 
 use crate::erofs;
 use crate::vfs::folio::FolioBytes;
+use crate::vfs::folio::ReadFolio;
+use crate::vfs::folio::ReadFolios;
 use crate::vfs::range::RangeCache;
 use kernel::error::Error;
 
@@ -16,37 +18,77 @@ impl Metadata {
     pub(crate) fn new(cache: RangeCache) -> Self {
         Self(cache)
     }
-}
 
-impl erofs::Metadata for Metadata {
-    type Error = Error;
-    type Bytes<'a> = FolioBytes;
-
-    fn bytes(&self, pos: u64) -> Result<FolioBytes, Error> {
-        self.0.bytes(pos)
+    /// The bytes for one operation, which waits for them unless `nowait` is set: then those that are
+    /// not cached are `EAGAIN`.
+    #[inline]
+    pub(crate) fn reader(&self, nowait: bool) -> Reader<'_> {
+        Reader {
+            cache: &self.0,
+            nowait,
+            held: ReadFolios::new(),
+        }
     }
 
-    fn size(&self) -> u64 {
-        self.0.len()
+    /// The bytes from `pos` on, apart from any operation.
+    ///
+    /// # Errors
+    ///
+    /// What reading the image returns, and `EAGAIN` as for [`Self::reader`].
+    pub(crate) fn bytes(&self, pos: u64, nowait: bool) -> Result<FolioBytes<'static>, Error> {
+        Ok(match folio(&self.0, pos, nowait)? {
+            Some(folio) => folio.into_bytes(pos),
+            None => FolioBytes::empty(),
+        })
     }
 }
 
-/// An image's bytes as far as they are cached, for those who cannot wait.
-pub(crate) struct Cached<'a>(pub(crate) &'a Metadata);
+/// The folio with the byte at `pos`, if that is not behind the end.
+fn folio(cache: &RangeCache, pos: u64, nowait: bool) -> Result<Option<ReadFolio>, Error> {
+    if nowait {
+        cache.cached_folio(pos)
+    } else {
+        cache.folio(pos)
+    }
+}
 
-impl erofs::Metadata for Cached<'_> {
+/// An image's bytes as one operation reads them: it keeps the folios that it finds, for what comes
+/// next is likely to be in the last of them.
+pub(crate) struct Reader<'a> {
+    cache: &'a RangeCache,
+    nowait: bool,
+    held: ReadFolios,
+}
+
+impl Reader<'_> {
+    #[inline(never)]
+    fn find(&self, pos: u64) -> Result<FolioBytes<'_>, Error> {
+        let Some(folio) = folio(self.cache, pos, self.nowait)? else {
+            return Ok(FolioBytes::empty());
+        };
+        Ok(match self.held.keep(folio) {
+            Ok(kept) => kept.bytes(pos),
+            Err(folio) => folio.into_bytes(pos),
+        })
+    }
+}
+
+impl erofs::Metadata for Reader<'_> {
     type Error = Error;
     type Bytes<'a>
-        = FolioBytes
+        = FolioBytes<'a>
     where
         Self: 'a;
 
-    /// `EAGAIN` if they are not cached.
-    fn bytes(&self, pos: u64) -> Result<FolioBytes, Error> {
-        self.0 .0.cached_bytes(pos)
+    #[inline]
+    fn bytes(&self, pos: u64) -> Result<FolioBytes<'_>, Error> {
+        match self.held.last() {
+            Some(last) if last.contains(pos) => Ok(last.bytes(pos)),
+            _ => self.find(pos),
+        }
     }
 
     fn size(&self) -> u64 {
-        self.0.size()
+        self.cache.len()
     }
 }

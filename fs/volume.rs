@@ -70,13 +70,14 @@ impl Volume {
         // Metadata is small, and read again by the next mount.
         let cache = RangeCache::get(&ranges, &image.kept(), 0, image.size())?;
         let metadata = Metadata::new(cache);
-        let format = erofs::Superblock::read(&metadata, PAGE_SHIFT as u8)
+        let reader = metadata.reader(false);
+        let format = erofs::Superblock::read(&reader, PAGE_SHIFT as u8)
             .map_err(|error| report::at_mount(context, name, &error))?;
         let devices = Devices::new(
             context,
             name,
             &format,
-            &metadata,
+            &reader,
             image,
             options.devices,
             &mut depth,

@@ -42,7 +42,13 @@ pub(crate) fn get(
     inode
         .data()
         .disk()
-        .get_xattr(volume.format(), volume.metadata(), index, name, buffer)
+        .get_xattr(
+            volume.format(),
+            &volume.metadata().reader(false),
+            index,
+            name,
+            buffer,
+        )
         .map_err(|error| volume.report(error))?
         .ok_or(ENODATA)
 }
@@ -60,14 +66,18 @@ pub(crate) fn list(
     inode
         .data()
         .disk()
-        .list_xattrs(volume.format(), volume.metadata(), &mut |xattr| {
-            let space = INDEXES
-                .iter()
-                .find_map(|(space, index)| (*index == xattr.index).then_some(*space));
-            match space {
-                Some(space) if !volume.hides(space) => emit(space, xattr.name),
-                _ => true,
-            }
-        })
+        .list_xattrs(
+            volume.format(),
+            &volume.metadata().reader(false),
+            &mut |xattr| {
+                let space = INDEXES
+                    .iter()
+                    .find_map(|(space, index)| (*index == xattr.index).then_some(*space));
+                match space {
+                    Some(space) if !volume.hides(space) => emit(space, xattr.name),
+                    _ => true,
+                }
+            },
+        )
         .map_err(|error| volume.report(error))
 }

@@ -103,14 +103,38 @@ void vfs_helper_mapping_set_large_folios(struct address_space *mapping)
 	mapping_set_large_folios(mapping);
 }
 
-struct folio *vfs_helper_filemap_get_folio(struct address_space *mapping, pgoff_t index)
+static void describe(struct folio *folio, struct vfs_helper_folio *found)
 {
-	return filemap_get_folio(mapping, index);
+	found->folio = folio;
+	found->address = folio_address(folio);
+	found->pos = folio_pos(folio);
+	found->size = folio_size(folio);
 }
 
-struct folio *vfs_helper_read_mapping_folio(struct address_space *mapping, pgoff_t index)
+bool vfs_helper_find_folio(struct address_space *mapping, pgoff_t index,
+			   struct vfs_helper_folio *found)
 {
-	return read_mapping_folio(mapping, index, NULL);
+	struct folio *folio = filemap_get_folio(mapping, index);
+
+	if (IS_ERR(folio))
+		return false;
+	if (!folio_test_uptodate(folio)) {
+		folio_put(folio);
+		return false;
+	}
+	describe(folio, found);
+	return true;
+}
+
+int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index,
+			  struct vfs_helper_folio *found)
+{
+	struct folio *folio = read_mapping_folio(mapping, index, NULL);
+
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+	describe(folio, found);
+	return 0;
 }
 
 void vfs_helper_readahead_around(struct address_space *mapping, struct file_ra_state *ra,
@@ -122,6 +146,11 @@ void vfs_helper_readahead_around(struct address_space *mapping, struct file_ra_s
 struct folio *vfs_helper_readahead_folio(struct readahead_control *rac)
 {
 	return readahead_folio(rac);
+}
+
+unsigned int vfs_helper_readahead_count(const struct readahead_control *rac)
+{
+	return readahead_count(rac);
 }
 
 struct inode *vfs_helper_folio_inode(struct folio *folio)
@@ -137,16 +166,6 @@ size_t vfs_helper_folio_size(const struct folio *folio)
 loff_t vfs_helper_folio_pos(const struct folio *folio)
 {
 	return folio_pos(folio);
-}
-
-void *vfs_helper_folio_address(const struct folio *folio)
-{
-	return folio_address(folio);
-}
-
-bool vfs_helper_folio_test_uptodate(const struct folio *folio)
-{
-	return folio_test_uptodate(folio);
 }
 
 void vfs_helper_folio_put(struct folio *folio)
@@ -195,29 +214,9 @@ void vfs_helper_cond_resched(void)
 }
 
 bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
-			 unsigned int type)
+			 unsigned int ftype)
 {
-	return dir_emit(ctx, name, len, ino, type);
-}
-
-unsigned char vfs_helper_fs_ftype_to_dtype(unsigned int ftype)
-{
-	return fs_ftype_to_dtype(ftype);
-}
-
-size_t vfs_helper_iov_iter_count(const struct iov_iter *iter)
-{
-	return iov_iter_count(iter);
-}
-
-void vfs_helper_iov_iter_truncate(struct iov_iter *iter, u64 count)
-{
-	iov_iter_truncate(iter, count);
-}
-
-void vfs_helper_iov_iter_reexpand(struct iov_iter *iter, size_t count)
-{
-	iov_iter_reexpand(iter, count);
+	return dir_emit(ctx, name, len, ino, fs_ftype_to_dtype(ftype));
 }
 
 size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter)

@@ -29,17 +29,28 @@ void vfs_helper_inode_set_cached_link(struct inode *inode, char *link, int len);
 void vfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len);
 
 void vfs_helper_mapping_set_large_folios(struct address_space *mapping);
-struct folio *vfs_helper_filemap_get_folio(struct address_space *mapping, pgoff_t index);
-struct folio *vfs_helper_read_mapping_folio(struct address_space *mapping, pgoff_t index);
+
+/* A folio that is up to date, and where its bytes are. */
+struct vfs_helper_folio {
+	struct folio *folio;
+	void *address;
+	loff_t pos;
+	size_t size;
+};
+
+/* Both take a reference. The one finds nothing if the page is not there or not up to date. */
+bool vfs_helper_find_folio(struct address_space *mapping, pgoff_t index,
+			   struct vfs_helper_folio *found);
+int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index,
+			  struct vfs_helper_folio *found);
 void vfs_helper_readahead_around(struct address_space *mapping, struct file_ra_state *ra,
 				 pgoff_t index, unsigned long nr_pages);
 struct folio *vfs_helper_readahead_folio(struct readahead_control *rac);
+unsigned int vfs_helper_readahead_count(const struct readahead_control *rac);
 
 struct inode *vfs_helper_folio_inode(struct folio *folio);
 size_t vfs_helper_folio_size(const struct folio *folio);
 loff_t vfs_helper_folio_pos(const struct folio *folio);
-void *vfs_helper_folio_address(const struct folio *folio);
-bool vfs_helper_folio_test_uptodate(const struct folio *folio);
 void vfs_helper_folio_put(struct folio *folio);
 void vfs_helper_folio_zero_range(struct folio *folio, size_t start, size_t len);
 void vfs_helper_memcpy_to_folio(struct folio *folio, size_t offset, const char *from, size_t len);
@@ -52,12 +63,8 @@ bool vfs_helper_fatal_signal_pending(void);
 void vfs_helper_cond_resched(void);
 
 bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
-			 unsigned int type);
-unsigned char vfs_helper_fs_ftype_to_dtype(unsigned int ftype);
+			 unsigned int ftype);
 
-size_t vfs_helper_iov_iter_count(const struct iov_iter *iter);
-void vfs_helper_iov_iter_truncate(struct iov_iter *iter, u64 count);
-void vfs_helper_iov_iter_reexpand(struct iov_iter *iter, size_t count);
 size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter);
 int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
 					  struct file *user);

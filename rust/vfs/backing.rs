@@ -9,6 +9,7 @@
 
 use super::bindings;
 use core::mem::MaybeUninit;
+use core::ops::Range;
 use core::ptr;
 use kernel::bindings::iov_iter;
 use kernel::fs::File;
@@ -211,8 +212,9 @@ impl BackingFile {
         }
     }
 
-    /// Reads `len` bytes at `pos` into the pages of `segments`, all of them or none that count.
-    /// There are `room` bytes in the segments; what is behind `len` may be overwritten.
+    /// Reads `len` bytes at `pos` into the pages of `segments`, all of them or none that count. They
+    /// go behind the first `skip` bytes of the segments, where there are `room` bytes; what is behind
+    /// `len` may be overwritten.
     ///
     /// The pages are a cache of their own, so the file's should not keep the bytes, too. What it has
     /// is copied, the rest is read directly, past it. Where that cannot be done it is read through
@@ -224,6 +226,7 @@ impl BackingFile {
     pub(super) fn read_exact(
         &self,
         segments: &[bindings::bio_vec],
+        skip: usize,
         len: usize,
         room: usize,
         pos: u64,
@@ -243,7 +246,7 @@ impl BackingFile {
                         .min(done.saturating_add(direct_step)),
                     Way::Cached | Way::NotKept => len,
                 };
-                match self.read(segments, done, end, pos, way) {
+                match self.read(segments, skip, done..end, pos, way) {
                     Ok(0) if way == Way::NotKept => return Err(EIO),
                     Ok(0) => break,
                     Ok(read) => done = done.checked_add(read).ok_or(EIO)?,
@@ -291,17 +294,19 @@ impl BackingFile {
         }
     }
 
-    /// Reads the bytes from `done` to `end` of `segments`, which are those at `pos`, and waits for
-    /// it. The number of bytes, which may be less.
+    /// Reads the bytes of a range, which begins at `pos` of the file and behind the first `skip`
+    /// bytes of `segments`, and waits for it. The number of bytes, which may be less.
     fn read(
         &self,
         segments: &[bindings::bio_vec],
-        done: usize,
-        end: usize,
+        skip: usize,
+        range: Range<usize>,
         pos: u64,
         way: Way,
     ) -> Result<usize> {
-        let at = pos.checked_add(done as u64).ok_or(EIO)?;
+        let at = pos.checked_add(range.start as u64).ok_or(EIO)?;
+        let start = skip.checked_add(range.start).ok_or(EIO)?;
+        let end = skip.checked_add(range.end).ok_or(EIO)?;
         let mut kiocb = bindings::kiocb {
             ki_filp: self.as_ptr(),
             ki_pos: i64::try_from(at).map_err(|_| EIO)?,
@@ -320,7 +325,7 @@ impl BackingFile {
         // Each read gets an iterator of its own: where a read that failed leaves it is not defined.
         let mut iter = MaybeUninit::<iov_iter>::uninit();
         let _as_opener = Credentials::of(self);
-        // SAFETY: The segments are valid, and hold `end` bytes, of which `done` are passed over. The
+        // SAFETY: The segments are valid, and hold `end` bytes, of which `start` are passed over. The
         // file is open for reading, the control block is for it and has no completion, so that the
         // call returns when it is done.
         let read = unsafe {
@@ -331,7 +336,7 @@ impl BackingFile {
                 segments.len(),
                 end,
             );
-            bindings::iov_iter_advance(iter.as_mut_ptr(), done);
+            bindings::iov_iter_advance(iter.as_mut_ptr(), start);
             bindings::vfs_iocb_iter_read(self.as_ptr(), &mut kiocb, iter.as_mut_ptr())
         };
         usize::try_from(read).map_err(|_| Error::from_errno(read as i32))

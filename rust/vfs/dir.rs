@@ -76,13 +76,12 @@ impl Emitter<'_> {
         };
         // SAFETY: By the type invariants, and the name is valid for its length.
         unsafe {
-            let dtype = bindings::vfs_helper_fs_ftype_to_dtype(file_type.into());
             bindings::vfs_helper_dir_emit(
                 self.context.as_ptr(),
                 name.as_ptr().cast(),
                 len,
                 ino,
-                dtype.into(),
+                file_type.into(),
             )
         }
     }

@@ -47,4 +47,10 @@ pub(crate) trait Extents {
         pos: u64,
         nowait: bool,
     ) -> Result<Extent<'_, Self::Bytes<'_>>>;
+
+    /// Where the file begins in a backing file, if that is known to hold all of its bytes in one
+    /// extent. Whether the backing file is long enough is not looked at.
+    fn whole(_inode: &Inode<Self::FileSystem>) -> Option<(&BackingFile, u64)> {
+        None
+    }
 }

@@ -104,7 +104,7 @@ impl<E: Files> Table<E> {
                 Inode::<E::FileSystem>::from_raw(inode),
             )
         };
-        if opened == 0 && inode.size() > 0 {
+        if opened == 0 && E::whole(inode).is_none() && inode.size() > 0 {
             // Where the file lies is found out now, for mmap() must not wait for it: it is called
             // with the lock of the caller's memory held. What is wrong is reported to who reads.
             let _ = E::extent(inode, 0, false);

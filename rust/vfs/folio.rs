@@ -4,6 +4,11 @@
 
 use super::backing::BackingFile;
 use super::bindings;
+use core::cell::Cell;
+use core::cell::UnsafeCell;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use kernel::prelude::*;
@@ -67,20 +72,31 @@ impl LockedFolio {
         Ok(())
     }
 
-    /// The folio's bytes as a segment to read into.
-    pub(super) fn segment(&mut self, offset: usize, len: usize) -> Result<bindings::bio_vec> {
-        self.contains(offset, len)?;
+    /// The whole folio as a segment to read into, with its lock.
+    fn into_segment(self) -> bindings::bio_vec {
+        let this = ManuallyDrop::new(self);
         let mut segment = bindings::bio_vec::default();
-        // SAFETY: The range lies in the folio.
+        // SAFETY: By the type invariants; the range is the whole folio.
         unsafe {
-            bindings::vfs_helper_bvec_set_folio(&mut segment, self.0.as_ptr(), len, offset);
+            bindings::vfs_helper_bvec_set_folio(&mut segment, this.0.as_ptr(), this.size(), 0);
         }
-        Ok(segment)
+        segment
+    }
+
+    /// The folio of a segment.
+    ///
+    /// # Safety
+    ///
+    /// `segment` must come from [`Self::into_segment`]; its lock passes to the result.
+    unsafe fn from_segment(segment: &bindings::bio_vec) -> Self {
+        // INVARIANT: By the safety requirements.
+        // SAFETY: A folio is its first page by another name, and that is the segment's page.
+        Self(unsafe { NonNull::new_unchecked(segment.bv_page.cast()) })
     }
 
     /// Unlocks the folio: up to date, or failed.
     pub(super) fn end_read(self, success: bool) {
-        let this = core::mem::ManuallyDrop::new(self);
+        let this = ManuallyDrop::new(self);
         // SAFETY: By the type invariants; the lock is given up.
         unsafe { bindings::folio_end_read(this.0.as_ptr(), success) };
     }
@@ -93,54 +109,87 @@ impl Drop for LockedFolio {
     }
 }
 
-/// How many folios are filled together at the most. They may be large.
-pub(super) const BATCH: usize = 16;
+/// How many folios are filled together at the most. They may be large. Not more than what nearly
+/// any device reads with one request if each is a page.
+const MANY: usize = 128;
 
-/// Locked folios that follow each other in a file.
+/// How many there is always room for.
+const FEW: usize = 8;
+
+/// Locked folios that follow each other in a file. Those that are still locked when it is dropped
+/// count as failed.
 ///
 /// # Invariants
 ///
-/// The first `count` of `folios` are set, and each begins where the one before it ends.
+/// The first `count` of the segments are locked folios ([`LockedFolio::into_segment`]). The first
+/// begins at `pos`, each one where the one before it ends, and the last ends at `end`.
 pub(super) struct FolioBatch {
-    folios: [Option<LockedFolio>; BATCH],
+    few: [bindings::bio_vec; FEW],
+    /// Used in place of `few` unless it is empty.
+    many: KVec<bindings::bio_vec>,
     count: usize,
     pos: u64,
     end: u64,
 }
 
 impl FolioBatch {
-    /// A batch of one folio.
-    pub(super) fn new(first: LockedFolio) -> Self {
-        let pos = first.pos();
-        let mut this = Self {
-            folios: [const { None }; BATCH],
-            count: 0,
-            pos,
-            end: pos,
+    /// An empty batch for as many folios, or for as many as there is memory for.
+    pub(super) fn new(wanted: usize) -> Self {
+        let many = match wanted.min(MANY) {
+            0..=FEW => KVec::new(),
+            wanted => KVec::from_elem(bindings::bio_vec::default(), wanted, GFP_KERNEL)
+                .unwrap_or_default(),
         };
-        this.append(first);
-        this
-    }
-
-    fn append(&mut self, folio: LockedFolio) {
-        let size = folio.size() as u64;
-        if let Some(slot) = self.folios.get_mut(self.count) {
-            *slot = Some(folio);
-            self.count = self.count.saturating_add(1);
-            self.end = self.end.saturating_add(size);
+        // INVARIANT: It is empty.
+        Self {
+            few: [bindings::bio_vec::default(); FEW],
+            many,
+            count: 0,
+            pos: 0,
+            end: 0,
         }
     }
 
-    /// Adds the folio that `next` gives, if there is room for one more.
-    pub(super) fn extend(&mut self, next: impl Fn() -> Option<LockedFolio>) {
-        while self.count < BATCH {
-            let Some(folio) = next() else { return };
-            if folio.pos() != self.end {
+    fn slots(&mut self) -> &mut [bindings::bio_vec] {
+        if self.many.is_empty() {
+            &mut self.few
+        } else {
+            &mut self.many
+        }
+    }
+
+    fn segments(&self) -> &[bindings::bio_vec] {
+        let slots: &[_] = if self.many.is_empty() {
+            &self.few
+        } else {
+            &self.many
+        };
+        slots.get(..self.count).unwrap_or_default()
+    }
+
+    /// Takes the folios that `next` gives into the empty batch, while there is room. False if there
+    /// are none.
+    pub(super) fn take(&mut self, mut next: impl FnMut() -> Option<LockedFolio>) -> bool {
+        while self.count < self.slots().len() {
+            let Some(folio) = next() else { break };
+            let pos = folio.pos();
+            if self.count == 0 {
+                self.pos = pos;
+            } else if pos != self.end {
                 // Readahead hands out folios in order; one that is not is left to be read alone.
-                return;
+                break;
             }
-            self.append(folio);
+            let count = self.count;
+            let Some(slot) = self.slots().get_mut(count) else {
+                break;
+            };
+            let segment = folio.into_segment();
+            *slot = segment;
+            // INVARIANT: It begins where the one before ends.
+            self.end = pos.saturating_add(segment.bv_len.into());
+            self.count = count.saturating_add(1);
         }
+        self.count > 0
     }
 
     /// The position of the first byte.
@@ -161,18 +210,22 @@ impl FolioBatch {
         mut f: impl FnMut(&mut LockedFolio, usize, usize, usize) -> Result,
     ) -> Result {
         let end = pos.checked_add(len).ok_or(EINVAL)?;
-        for folio in self.folios.iter_mut().flatten() {
-            let start = folio.pos();
+        let mut start = self.pos;
+        for segment in self.segments() {
+            let behind = start.saturating_add(segment.bv_len.into());
             let from = pos.max(start);
-            let to = end.min(start.saturating_add(folio.size() as u64));
+            let to = end.min(behind);
             if from < to {
+                // SAFETY: By the type invariants; the lock stays with the batch.
+                let mut folio = ManuallyDrop::new(unsafe { LockedFolio::from_segment(segment) });
                 f(
-                    folio,
+                    &mut folio,
                     from.wrapping_sub(start) as usize,
                     to.wrapping_sub(from) as usize,
                     from.wrapping_sub(pos) as usize,
                 )?;
             }
+            start = behind;
         }
         Ok(())
     }
@@ -199,44 +252,42 @@ impl FolioBatch {
         file: &BackingFile,
         from: u64,
     ) -> Result {
-        let mut segments = [bindings::bio_vec::default(); BATCH];
-        let mut count = 0usize;
-        let room = self.end.saturating_sub(pos);
-        self.for_each(pos, room, |folio, offset, len, _| {
-            *segments.get_mut(count).ok_or(EINVAL)? = folio.segment(offset, len)?;
-            count = count.saturating_add(1);
-            Ok(())
-        })?;
-        let segments = segments.get(..count).ok_or(EINVAL)?;
+        let room = self.end.checked_sub(pos).ok_or(EINVAL)?;
+        let mut skip = pos.checked_sub(self.pos).ok_or(EINVAL)?;
+        let mut segments = self.segments();
+        while let [first, rest @ ..] = segments {
+            let Some(left) = skip.checked_sub(first.bv_len.into()) else {
+                break;
+            };
+            skip = left;
+            segments = rest;
+        }
         let bytes = |len| usize::try_from(len).map_err(|_| EINVAL);
-        file.read_exact(segments, bytes(len)?, bytes(room)?, from)
+        file.read_exact(segments, bytes(skip)?, bytes(len)?, bytes(room)?, from)
     }
 
-    /// Unlocks all folios: up to date, or failed.
+    /// Unlocks all folios, up to date or failed, after which the batch is empty.
     pub(super) fn end_read(&mut self, success: bool) {
-        for folio in self.folios.iter_mut() {
-            if let Some(folio) = folio.take() {
-                folio.end_read(success);
-            }
+        for segment in self.segments() {
+            // SAFETY: By the type invariants; the batch gives the lock up.
+            unsafe { LockedFolio::from_segment(segment) }.end_read(success);
         }
+        self.count = 0;
     }
 }
 
-/// A reference to a folio that is up to date.
+impl Drop for FolioBatch {
+    fn drop(&mut self) {
+        self.end_read(false);
+    }
+}
+
+/// A reference to a folio.
 ///
 /// # Invariants
 ///
-/// The reference is owned, and the folio is up to date.
-pub(super) struct FolioRef(NonNull<bindings::folio>);
-
-impl FolioRef {
-    /// # Safety
-    ///
-    /// `folio` must be up to date, and a reference to it passes to the result.
-    pub(super) unsafe fn from_raw(folio: NonNull<bindings::folio>) -> Self {
-        Self(folio)
-    }
-}
+/// The reference is owned.
+struct FolioRef(NonNull<bindings::folio>);
 
 impl Drop for FolioRef {
     fn drop(&mut self) {
@@ -245,63 +296,165 @@ impl Drop for FolioRef {
     }
 }
 
-/// Bytes of a folio that is up to date and that no one writes to.
+/// A folio that is up to date, and that no one writes to.
 ///
 /// # Invariants
 ///
-/// Unless `len` is zero, `start` is the address of `len` bytes in `folio`, which has a permanent
-/// kernel address, and which nothing changes while it is up to date and referenced.
-pub(crate) struct FolioBytes {
+/// `address` is that of `len` bytes in `folio`, which nothing changes while it is referenced.
+pub(crate) struct ReadFolio {
+    folio: FolioRef,
+    address: NonNull<u8>,
+    pos: u64,
+    len: u64,
+}
+
+impl ReadFolio {
+    /// A folio of a file of `size` bytes.
+    ///
+    /// # Safety
+    ///
+    /// `found` must be filled in; its reference passes to the result. The folio must not be in high
+    /// memory, and must be one of a mapping that is neither written to nor mapped writable by anyone.
+    pub(super) unsafe fn from_raw(found: &bindings::vfs_helper_folio, size: u64) -> Self {
+        let pos = found.pos.unsigned_abs();
+        // INVARIANT: By the safety requirements; what is not in high memory has an address.
+        // SAFETY: By the safety requirements.
+        unsafe {
+            Self {
+                folio: FolioRef(NonNull::new_unchecked(found.folio)),
+                address: NonNull::new_unchecked(found.address.cast()),
+                pos,
+                len: size.saturating_sub(pos).min(found.size as u64),
+            }
+        }
+    }
+
+    /// Whether the file's byte at `pos` is in it.
+    #[inline]
+    pub(crate) fn contains(&self, pos: u64) -> bool {
+        pos.wrapping_sub(self.pos) < self.len
+    }
+
+    /// The bytes from the file's position `pos` to the end of the folio or of the file. None if that
+    /// is not in it.
+    #[inline]
+    pub(crate) fn bytes(&self, pos: u64) -> FolioBytes<'_> {
+        let skip = pos.wrapping_sub(self.pos);
+        if skip >= self.len {
+            return FolioBytes::empty();
+        }
+        // INVARIANT: As in `ReadFolio`, of which this is a part, and which keeps the reference.
+        FolioBytes {
+            _folio: None,
+            // SAFETY: `skip` is less than the number of bytes.
+            start: unsafe { self.address.add(skip as usize) },
+            len: self.len.wrapping_sub(skip) as usize,
+            _p: PhantomData,
+        }
+    }
+
+    /// The same, with the reference.
+    pub(crate) fn into_bytes(self, pos: u64) -> FolioBytes<'static> {
+        let FolioBytes { start, len, .. } = self.bytes(pos);
+        // INVARIANT: As above; the reference is kept here.
+        FolioBytes {
+            _folio: Some(self.folio),
+            start,
+            len,
+            _p: PhantomData,
+        }
+    }
+}
+
+/// Bytes of a [`ReadFolio`].
+///
+/// # Invariants
+///
+/// Unless `len` is zero, `start` is the address of `len` bytes in a folio, which nothing changes
+/// while it is referenced; it is for `'a`, or by `folio`.
+pub(crate) struct FolioBytes<'a> {
     _folio: Option<FolioRef>,
     start: NonNull<u8>,
     len: usize,
+    _p: PhantomData<&'a [u8]>,
 }
 
-impl FolioBytes {
+impl FolioBytes<'_> {
     /// No bytes.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             _folio: None,
             start: NonNull::dangling(),
             len: 0,
+            _p: PhantomData,
         }
-    }
-
-    /// The folio's bytes from the file's position `pos` to `end` at the most.
-    ///
-    /// # Safety
-    ///
-    /// The folio must not be in high memory, and must be one of a mapping that is neither written
-    /// to nor mapped writable by anyone.
-    pub(super) unsafe fn new(folio: FolioRef, pos: u64, end: u64) -> Result<Self> {
-        let ptr = folio.0.as_ptr();
-        // SAFETY: The folio is referenced.
-        let (start, size, address) = unsafe {
-            (
-                bindings::vfs_helper_folio_pos(ptr).unsigned_abs(),
-                bindings::vfs_helper_folio_size(ptr) as u64,
-                bindings::vfs_helper_folio_address(ptr).cast::<u8>(),
-            )
-        };
-        let end = end.min(start.checked_add(size).ok_or(EINVAL)?);
-        let offset = pos.checked_sub(start).ok_or(EINVAL)?;
-        let len = end.checked_sub(pos).ok_or(EINVAL)?;
-        // INVARIANT: `offset + len <= size` by the above, and the rest by the safety requirements.
-        Ok(Self {
-            _folio: Some(folio),
-            // SAFETY: `offset` is within the folio, whose address is not null by the safety
-            // requirements.
-            start: unsafe { NonNull::new_unchecked(address.add(offset as usize)) },
-            len: len as usize,
-        })
     }
 }
 
-impl Deref for FolioBytes {
+impl Deref for FolioBytes<'_> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: By the type invariants.
         unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+/// How many folios [`ReadFolios`] keeps.
+const KEPT: usize = 16;
+
+/// The folios that an operation has read, as far as there is room for them: what it wants next is
+/// likely to be in the last of them.
+///
+/// # Invariants
+///
+/// The first `count` of `folios` are set, and do not change any more.
+pub(crate) struct ReadFolios {
+    folios: [UnsafeCell<MaybeUninit<ReadFolio>>; KEPT],
+    count: Cell<usize>,
+}
+
+impl ReadFolios {
+    /// None yet.
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self {
+            folios: [const { UnsafeCell::new(MaybeUninit::uninit()) }; KEPT],
+            count: Cell::new(0),
+        }
+    }
+
+    /// The folio that was kept last.
+    #[inline]
+    pub(crate) fn last(&self) -> Option<&ReadFolio> {
+        let slot = self.folios.get(self.count.get().wrapping_sub(1))?;
+        // SAFETY: By the type invariants it is set, and not written to any more.
+        Some(unsafe { (*slot.get()).assume_init_ref() })
+    }
+
+    /// Keeps a folio, or hands it back if there is no room.
+    #[inline]
+    pub(crate) fn keep(&self, folio: ReadFolio) -> core::result::Result<&ReadFolio, ReadFolio> {
+        let count = self.count.get();
+        let Some(slot) = self.folios.get(count) else {
+            return Err(folio);
+        };
+        // SAFETY: By the type invariants no one looks at it yet, and only this thread can: the type
+        // is not `Sync`.
+        let kept = unsafe { (*slot.get()).write(folio) };
+        // INVARIANT: Set just now.
+        self.count.set(count.wrapping_add(1));
+        Ok(kept)
+    }
+}
+
+impl Drop for ReadFolios {
+    fn drop(&mut self) {
+        let count = self.count.get();
+        for slot in self.folios.iter_mut().take(count) {
+            // SAFETY: By the type invariants it is set, and it is not used any more.
+            unsafe { slot.get_mut().assume_init_drop() };
+        }
     }
 }

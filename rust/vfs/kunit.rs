@@ -7,6 +7,7 @@ use super::backing::BackingFile;
 use super::bindings;
 use super::context;
 use super::context::Mountable;
+use super::folio::FolioBytes;
 use super::fs_type::FsType;
 use super::range::RangeCache;
 use super::range::RangeMount;
@@ -118,13 +119,21 @@ pub(crate) fn write(file: &File, pos: i64, bytes: &[u8]) -> Result {
     }
 }
 
+/// The bytes of a cache from `pos` on.
+pub(crate) fn bytes(cache: &RangeCache, pos: u64) -> Result<FolioBytes<'static>> {
+    Ok(match cache.folio(pos)? {
+        Some(folio) => folio.into_bytes(pos),
+        None => FolioBytes::empty(),
+    })
+}
+
 /// Checks all bytes of the cache of a range against the pattern.
 pub(crate) fn check(mount: &RangeMount, len: u64, start: u64, wanted: u64) -> Result {
     let backing = BackingFile::from_file(file(len)?)?;
     let cache = RangeCache::get(mount, &backing, start, wanted)?;
     let mut pos = 0;
     while pos < wanted {
-        let bytes = cache.bytes(pos)?;
+        let bytes = bytes(&cache, pos)?;
         if bytes.is_empty() || pos + bytes.len() as u64 > wanted {
             return Err(EINVAL);
         }
@@ -135,7 +144,7 @@ pub(crate) fn check(mount: &RangeMount, len: u64, start: u64, wanted: u64) -> Re
         }
         pos += bytes.len() as u64;
     }
-    if !cache.bytes(wanted)?.is_empty() || !cache.bytes(u64::MAX)?.is_empty() {
+    if cache.folio(wanted)?.is_some() || cache.folio(u64::MAX)?.is_some() {
         return Err(EINVAL);
     }
     Ok(())

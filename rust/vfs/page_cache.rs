@@ -76,7 +76,9 @@ impl<E: Extents> Operations<E> {
             )
         };
         from_result(|| {
-            let mut batch = FolioBatch::new(folio);
+            let mut batch = FolioBatch::new(1);
+            let mut folio = Some(folio);
+            batch.take(|| folio.take());
             let filled = fill::<E>(inode, &mut batch);
             batch.end_read(filled.is_ok());
             filled?;
@@ -96,9 +98,10 @@ impl<E: Extents> Operations<E> {
             // SAFETY: Folios come locked and not up to date; being locked keeps them in the cache.
             Some(unsafe { LockedFolio::from_raw(folio) })
         };
-        while let Some(first) = next() {
-            let mut batch = FolioBatch::new(first);
-            batch.extend(next);
+        // SAFETY: As above.
+        let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
+        let mut batch = FolioBatch::new(pages as usize);
+        while batch.take(next) {
             let filled = fill::<E>(inode, &mut batch);
             batch.end_read(filled.is_ok());
             if filled.is_err() {

@@ -11,8 +11,7 @@ use super::bindings;
 use super::extent::Extent;
 use super::extent::Extents;
 use super::extent::Source;
-use super::folio::FolioBytes;
-use super::folio::FolioRef;
+use super::folio::ReadFolio;
 use super::fs_type::FileSystem;
 use super::inode::Inode;
 use super::inode::IntoRaw;
@@ -21,6 +20,7 @@ use super::kernel_mount::KernelFs;
 use super::kernel_mount::KernelMount;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
+use kernel::error::to_result;
 use kernel::ffi::c_char;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
@@ -31,8 +31,8 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::types::ForeignOwnable;
 
-/// How many pages the first miss of [`RangeCache::bytes`] reads: a mount needs no more.
-const READAHEAD_MIN: i32 = 4;
+/// How many pages the first miss of [`RangeCache::folio`] reads: a mount often needs no more.
+const READAHEAD_MIN: i32 = 1;
 
 /// How many pages a miss reads at the most, after each miss has read twice as many as the last.
 const READAHEAD_MAX: i32 = 128;
@@ -55,7 +55,7 @@ pub(crate) struct RangeData {
     identity: Identity,
     start: u64,
     len: u64,
-    /// How many pages the next miss of [`RangeCache::bytes`] reads.
+    /// How many pages the next miss of [`RangeCache::folio`] reads.
     window: Atomic<i32>,
 }
 
@@ -155,69 +155,58 @@ impl RangeCache {
         self.0.data().len
     }
 
-    /// The bytes from `pos` on if they are cached, as [`Self::bytes`].
+    /// The folio with the byte at `pos` if it is cached; none at or past the end.
     ///
     /// # Errors
     ///
-    /// `EAGAIN` if they are not.
-    pub(crate) fn cached_bytes(&self, pos: u64) -> Result<FolioBytes> {
-        let len = self.len();
-        if pos >= len {
-            return Ok(FolioBytes::empty());
+    /// `EAGAIN` if it is not cached.
+    pub(crate) fn cached_folio(&self, pos: u64) -> Result<Option<ReadFolio>> {
+        if pos >= self.len() {
+            return Ok(None);
         }
-        let folio = self
-            .cached_folio((pos >> PAGE_SHIFT) as usize)
-            .ok_or(EAGAIN)?;
-        // SAFETY: As in `bytes`.
-        unsafe { FolioBytes::new(folio.ok_or(EAGAIN)?, pos, len) }
+        self.find((pos >> PAGE_SHIFT) as usize)
+            .map(Some)
+            .ok_or(EAGAIN)
     }
 
-    /// The bytes from `pos` on: to the end of the page at least, or to the end of the range. None
-    /// at or past the end.
+    /// The folio with the byte at `pos`, read if it is not cached; none at or past the end.
     ///
     /// # Errors
     ///
     /// What reading the file returns.
-    pub(crate) fn bytes(&self, pos: u64) -> Result<FolioBytes> {
-        let len = self.len();
-        if pos >= len {
-            return Ok(FolioBytes::empty());
+    pub(crate) fn folio(&self, pos: u64) -> Result<Option<ReadFolio>> {
+        if pos >= self.len() {
+            return Ok(None);
         }
-        let folio = self.folio((pos >> PAGE_SHIFT) as usize)?;
-        // SAFETY: The mapping was set to use no high memory. Nothing writes to it: it has no write
-        // operations, and its inode cannot be opened.
-        unsafe { FolioBytes::new(folio, pos, len) }
+        let index = (pos >> PAGE_SHIFT) as usize;
+        match self.find(index) {
+            Some(folio) => Ok(Some(folio)),
+            None => self.read(index).map(Some),
+        }
     }
 
-    /// The folio with the page `index`, if it is cached; none in it if it is not up to date.
-    fn cached_folio(&self, index: usize) -> Option<Option<FolioRef>> {
+    /// The folio with the page `index`, if it is cached and up to date.
+    fn find(&self, index: usize) -> Option<ReadFolio> {
+        let mut found = bindings::vfs_helper_folio::default();
         // SAFETY: The mapping is that of a referenced inode.
-        let found = unsafe { bindings::vfs_helper_filemap_get_folio(self.0.mapping(), index) };
-        let folio = NonNull::new(super::from_err_ptr(found).ok()?)?;
-        // SAFETY: A folio was found, and referenced; the reference passes on or is given up.
-        unsafe {
-            if bindings::vfs_helper_folio_test_uptodate(folio.as_ptr()) {
-                return Some(Some(FolioRef::from_raw(folio)));
-            }
-            bindings::vfs_helper_folio_put(folio.as_ptr());
+        if !unsafe { bindings::vfs_helper_find_folio(self.0.mapping(), index, &mut found) } {
+            return None;
         }
-        Some(None)
+        // SAFETY: It was found, and is up to date. The mapping was set to use no high memory. Nothing
+        // writes to it: it has no write operations, and its inode cannot be opened.
+        Some(unsafe { ReadFolio::from_raw(&found, self.len()) })
     }
 
-    /// The folio with the page `index`, read if it is not cached.
-    fn folio(&self, index: usize) -> Result<FolioRef> {
-        match self.cached_folio(index) {
-            Some(Some(folio)) => return Ok(folio),
-            Some(None) => {}
-            None => self.readahead(index),
-        }
-        // SAFETY: The mapping is that of a referenced inode. The call waits until the folio is up
-        // to date or has failed.
-        let folio = super::from_err_ptr(unsafe {
-            bindings::vfs_helper_read_mapping_folio(self.0.mapping(), index)
-        })?;
-        // SAFETY: It is up to date, and the reference passes on.
-        Ok(unsafe { FolioRef::from_raw(NonNull::new_unchecked(folio)) })
+    /// Reads the folio with the page `index`, and those behind it.
+    #[cold]
+    fn read(&self, index: usize) -> Result<ReadFolio> {
+        self.readahead(index);
+        let mut found = bindings::vfs_helper_folio::default();
+        // SAFETY: The mapping is that of a referenced inode. The call waits until the folio is up to
+        // date or has failed.
+        to_result(unsafe { bindings::vfs_helper_read_folio(self.0.mapping(), index, &mut found) })?;
+        // SAFETY: As in `find`.
+        Ok(unsafe { ReadFolio::from_raw(&found, self.len()) })
     }
 
     /// Drops the pages that lie whole between two positions, as far as they are not in use.
@@ -248,6 +237,10 @@ impl RangeCache {
         let pages = window.load(Relaxed).clamp(READAHEAD_MIN, READAHEAD_MAX);
         // If two miss at once the window grows once, which is as good.
         window.store(pages.saturating_mul(2), Relaxed);
+        if pages == 1 {
+            // That is read anyway.
+            return;
+        }
         let mut state = MaybeUninit::<bindings::file_ra_state>::zeroed();
         // SAFETY: The mapping is that of a referenced inode; the state is this call's own.
         unsafe {

@@ -12,6 +12,7 @@ use super::extent::Extents;
 use super::extent::Source;
 use super::inode::Inode;
 use super::opener::Opener;
+use core::mem::MaybeUninit;
 use core::ptr;
 use kernel::prelude::*;
 
@@ -39,6 +40,7 @@ struct Read<'a> {
 ///
 /// `iocb` must be valid, and for an open file of `inode`; `iter` must be a valid iterator to be
 /// written to.
+#[inline]
 pub(super) unsafe fn read_iter<E: Extents>(
     inode: &Inode<E::FileSystem>,
     iocb: *mut bindings::kiocb,
@@ -56,37 +58,83 @@ pub(super) unsafe fn read_iter<E: Extents>(
             (*iocb).ki_pos.unsigned_abs(),
         )
     };
-    let nowait = read.flags & bindings::VFS_CONST_IOCB_NOWAIT != 0;
-    if nowait && read.flags & bindings::IOCB_DIRECT as i32 != 0 {
-        // A direct read is waited for here.
-        return Err(EAGAIN);
+    let wanted = read.left();
+    let left = inode.size().saturating_sub(start);
+    if wanted == 0 || left == 0 {
+        return Ok(0);
     }
-    let size = inode.size();
-    let mut pos = start;
-    let mut failed = Ok(());
-    while pos < size && read.left() > 0 {
-        match read.step::<E>(inode, pos, size, nowait) {
-            Ok(0) => break,
-            Ok(len) => pos = pos.saturating_add(len),
-            Err(error) => {
-                failed = Err(error);
-                break;
-            }
+    let mut done = 0;
+    if read.flags & bindings::IOCB_DIRECT as i32 == 0 {
+        if let Some((file, from)) = E::whole(inode) {
+            let from = from.checked_add(start).ok_or(EIO)?;
+            done = read.read_whole(file, from, wanted, left, start == 0)?;
         }
     }
-    if pos == start {
-        failed?;
+    if done == 0 {
+        done = read.read_extents::<E>(inode, start)?;
     }
+    let pos = start.saturating_add(done as u64);
     // SAFETY: By the safety requirements.
     unsafe { (*iocb).ki_pos = i64::try_from(pos).unwrap_or(i64::MAX) };
-    Ok(pos.saturating_sub(start) as usize)
+    Ok(done)
 }
 
 impl Read<'_> {
     /// How many bytes are still wanted.
+    #[inline]
     fn left(&self) -> u64 {
         // SAFETY: The iterator is valid by the requirements of `read_iter`.
-        unsafe { bindings::vfs_helper_iov_iter_count(self.iter) as u64 }
+        unsafe { *count_of(self.iter) as u64 }
+    }
+
+    /// Reads what is wanted at `from` of a backing file, which goes on for `left` bytes that are the
+    /// reader's file's. The number of bytes, which is 0 where the backing file ends.
+    #[inline]
+    fn read_whole(
+        &mut self,
+        file: &BackingFile,
+        from: u64,
+        wanted: u64,
+        left: u64,
+        from_start: bool,
+    ) -> Result<usize> {
+        let view = self.view(file, from_start && wanted >= left)?;
+        let behind = wanted.saturating_sub(left) as usize;
+        // The iterator is the reader's own: no one looks at it after an error.
+        // SAFETY: The iterator is valid, and has more than `behind` bytes. The view is open for
+        // reading, and stays so.
+        let read = unsafe {
+            *count_of(self.iter) = (*count_of(self.iter)).wrapping_sub(behind);
+            let read = self.pass_on(file, view, from, self.flags, self.iter);
+            *count_of(self.iter) = (*count_of(self.iter)).wrapping_add(behind);
+            read
+        };
+        usize::try_from(read).map_err(|_| Error::from_errno(read as i32))
+    }
+
+    /// Reads one extent after the other, from position `start` on. The number of bytes.
+    #[inline(never)]
+    fn read_extents<E: Extents>(
+        &mut self,
+        inode: &Inode<E::FileSystem>,
+        start: u64,
+    ) -> Result<usize> {
+        let nowait = self.flags & bindings::VFS_CONST_IOCB_NOWAIT != 0;
+        if nowait && self.flags & bindings::IOCB_DIRECT as i32 != 0 {
+            // A direct read is waited for here.
+            return Err(EAGAIN);
+        }
+        let size = inode.size();
+        let mut pos = start;
+        while pos < size && self.left() > 0 {
+            match self.step::<E>(inode, pos, size, nowait) {
+                Ok(0) => break,
+                Ok(len) => pos = pos.saturating_add(len),
+                Err(error) if pos == start => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(pos.saturating_sub(start) as usize)
     }
 
     /// Reads from one extent. The number of bytes, which is 0 if there are none to be had.
@@ -137,9 +185,10 @@ impl Read<'_> {
         Ok(done as u64)
     }
 
-    /// Reads `len` bytes at `from` of a backing file, directly if the reader wants that and the
-    /// alignment allows it.
-    fn read_file(&mut self, file: &BackingFile, from: u64, len: u64, whole: bool) -> Result<usize> {
+    /// What to read a backing file through: the opener's own view of it, but for the `whole` file at
+    /// once, which needs no readahead.
+    #[inline]
+    fn view(&self, file: &BackingFile, whole: bool) -> Result<*mut bindings::file> {
         let nowait = self.flags & bindings::VFS_CONST_IOCB_NOWAIT != 0;
         let view = if whole {
             file.as_ptr()
@@ -150,6 +199,13 @@ impl Read<'_> {
         if nowait && unsafe { (*view).f_mode } & bindings::VFS_CONST_FMODE_NOWAIT == 0 {
             return Err(EAGAIN);
         }
+        Ok(view)
+    }
+
+    /// Reads `len` bytes at `from` of a backing file, directly if the reader wants that and the
+    /// alignment allows it.
+    fn read_file(&mut self, file: &BackingFile, from: u64, len: u64, whole: bool) -> Result<usize> {
+        let view = self.view(file, whole)?;
         let direct = bindings::IOCB_DIRECT as i32;
         if self.flags & direct != 0 {
             let aligned = len & !SECTOR.wrapping_sub(1);
@@ -174,22 +230,14 @@ impl Read<'_> {
         len: u64,
         flags: i32,
     ) -> Result<usize> {
-        let mut kiocb = bindings::kiocb {
-            ki_filp: view,
-            ki_pos: i64::try_from(from).map_err(|_| EIO)?,
-            ki_flags: flags,
-            ki_ioprio: self.ioprio,
-            ..Default::default()
-        };
         // The read gets a copy of the iterator, no longer than the extent: where a read that failed
         // leaves its iterator is not defined.
         // SAFETY: The iterator is valid, and so is a copy of it while the original is not used. The
         // view is open for reading, and stays so.
         let read = unsafe {
             let mut part = ptr::read(self.iter);
-            bindings::vfs_helper_iov_iter_truncate(&mut part, len);
-            let _as_opener = Credentials::of(file);
-            bindings::vfs_iocb_iter_read(view, &mut kiocb, &mut part)
+            *count_of(&mut part) = (*count_of(&mut part)).min(len as usize);
+            self.pass_on(file, view, from, flags, &mut part)
         };
         if let Ok(done) = usize::try_from(read) {
             // SAFETY: The iterator is valid, and has that many bytes.
@@ -201,6 +249,46 @@ impl Read<'_> {
             Err(_) => Err(Error::from_errno(read as i32)),
         }
     }
+
+    /// Calls the backing file's filesystem.
+    ///
+    /// # Safety
+    ///
+    /// `view` must be `file`, or another file opened for it, and stay open for reading; `iter` must be
+    /// valid.
+    #[inline]
+    unsafe fn pass_on(
+        &self,
+        file: &BackingFile,
+        view: *mut bindings::file,
+        from: u64,
+        flags: i32,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        let Ok(pos) = i64::try_from(from) else {
+            return EIO.to_errno() as isize;
+        };
+        // SAFETY: All members are numbers, or pointers that may be null.
+        let mut kiocb = unsafe { MaybeUninit::<bindings::kiocb>::zeroed().assume_init() };
+        kiocb.ki_filp = view;
+        kiocb.ki_pos = pos;
+        kiocb.ki_flags = flags;
+        kiocb.ki_ioprio = self.ioprio;
+        let _as_opener = Credentials::of(file);
+        // SAFETY: By the safety requirements. Without a completion the call returns when it is done.
+        unsafe { bindings::vfs_iocb_iter_read(view, &mut kiocb, iter) }
+    }
+}
+
+/// Where an iterator counts its bytes.
+///
+/// # Safety
+///
+/// `iter` must be valid.
+#[inline]
+unsafe fn count_of(iter: *mut bindings::iov_iter) -> *mut usize {
+    // SAFETY: By the safety requirements. The count is there for all kinds of iterators.
+    unsafe { &raw mut (*iter).__bindgen_anon_1.__bindgen_anon_1.as_mut().count }
 }
 
 /// Moves bytes of `inode` at `*pos` to a pipe: the backing file's own pages where they lie in one.
