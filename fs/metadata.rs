@@ -44,6 +44,7 @@ impl Metadata {
 }
 
 /// The folio with the byte at `pos`, if that is not behind the end.
+#[inline]
 fn folio(cache: &RangeCache, pos: u64, nowait: bool) -> Result<Option<ReadFolio>, Error> {
     if nowait {
         cache.cached_folio(pos)

@@ -315,6 +315,7 @@ impl ReadFolio {
     ///
     /// `found` must be filled in; its reference passes to the result. The folio must not be in high
     /// memory, and must be one of a mapping that is neither written to nor mapped writable by anyone.
+    #[inline]
     pub(super) unsafe fn from_raw(found: &bindings::vfs_helper_folio, size: u64) -> Self {
         let pos = found.pos.unsigned_abs();
         // INVARIANT: By the safety requirements; what is not in high memory has an address.
@@ -419,9 +420,13 @@ impl ReadFolios {
     /// None yet.
     #[inline]
     pub(crate) fn new() -> Self {
-        Self {
-            folios: [const { UnsafeCell::new(MaybeUninit::uninit()) }; KEPT],
-            count: Cell::new(0),
+        let mut this = MaybeUninit::<Self>::uninit();
+        // Written as a value the compiler would fill all of it with zeros, which takes longer than
+        // what it is for.
+        // SAFETY: Only the count has to be set; folios may be anything beyond it.
+        unsafe {
+            (&raw mut (*this.as_mut_ptr()).count).write(Cell::new(0));
+            this.assume_init()
         }
     }
 

@@ -57,6 +57,7 @@ impl<'a> Opener<'a> {
     /// opener's is one of another file or cannot be had.
     ///
     /// With `nowait` none is opened.
+    #[inline]
     pub(super) fn view(self, backing: &'a BackingFile, nowait: bool) -> *mut bindings::file {
         let mut own = self.private().load(Acquire).cast::<bindings::file>();
         if own.is_null() && !nowait {
@@ -72,6 +73,7 @@ impl<'a> Opener<'a> {
     }
 
     /// Opens this opener's view of `backing`. Null if that fails, for reading works without.
+    #[cold]
     fn open_view(self, backing: &BackingFile) -> *mut bindings::file {
         // SAFETY: Both files are valid, with their paths and credentials. The path's types differ
         // only in the name by which the bindings know them.

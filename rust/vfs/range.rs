@@ -151,6 +151,7 @@ impl RangeCache {
     }
 
     /// The length of the range in bytes.
+    #[inline]
     pub(crate) fn len(&self) -> u64 {
         self.0.data().len
     }
@@ -160,6 +161,7 @@ impl RangeCache {
     /// # Errors
     ///
     /// `EAGAIN` if it is not cached.
+    #[inline]
     pub(crate) fn cached_folio(&self, pos: u64) -> Result<Option<ReadFolio>> {
         if pos >= self.len() {
             return Ok(None);
@@ -174,6 +176,7 @@ impl RangeCache {
     /// # Errors
     ///
     /// What reading the file returns.
+    #[inline]
     pub(crate) fn folio(&self, pos: u64) -> Result<Option<ReadFolio>> {
         if pos >= self.len() {
             return Ok(None);
@@ -186,6 +189,7 @@ impl RangeCache {
     }
 
     /// The folio with the page `index`, if it is cached and up to date.
+    #[inline]
     fn find(&self, index: usize) -> Option<ReadFolio> {
         let mut found = bindings::vfs_helper_folio::default();
         // SAFETY: The mapping is that of a referenced inode.
