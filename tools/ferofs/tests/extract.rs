@@ -257,7 +257,7 @@ fn without_root_what_is_possible_is_done() {
     let (code, _, said) = run(command.uid(65_534).gid(65_534));
     assert_eq!(code, 0, "{said}");
     for expected in [
-        "ferofs: devices cannot be made without root, and are left out: 1 file",
+        "ferofs: devices may not be made here, and are left out: 1 file",
         "ferofs: owner and group are not kept without root",
         "ferofs: set-user-ID and set-group-ID are not kept without the owner: 1 file",
     ] {

@@ -362,8 +362,9 @@ impl Extractor<'_> {
         };
         match made {
             Ok(()) => {}
-            Err(Errno::PERM) if !self.privileged => {
-                self.lose("devices cannot be made without root, and are left out");
+            // Without root, or as that of a user namespace.
+            Err(Errno::PERM) => {
+                self.lose("devices may not be made here, and are left out");
                 return Ok(false);
             }
             Err(errno) => return Err(self.failed("create", raw)(errno)),
@@ -410,7 +411,8 @@ impl Extractor<'_> {
         // The owner first: a change of it takes away capabilities and set-user-ID.
         if self.keeps_owner() {
             let (uid, gid) = owner(inode);
-            rustix::fs::fchown(fd, uid, gid).map_err(self.failed("change the owner of", name))?;
+            let set = rustix::fs::fchown(fd, uid, gid);
+            self.owner_was_set(set, name)?;
         }
         for (key, value) in self.image.xattrs(inode)? {
             let Ok(key) = CString::new(key) else {
@@ -429,14 +431,9 @@ impl Extractor<'_> {
         let raw = name.as_bytes();
         if self.keeps_owner() {
             let (uid, gid) = owner(inode);
-            rustix::fs::chownat(
-                directory,
-                name.as_c_str(),
-                uid,
-                gid,
-                AtFlags::SYMLINK_NOFOLLOW,
-            )
-            .map_err(self.failed("change the owner of", raw))?;
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            let set = rustix::fs::chownat(directory, name.as_c_str(), uid, gid, flags);
+            self.owner_was_set(set, raw)?;
         }
         let xattrs = self.image.xattrs(inode)?;
         if !xattrs.is_empty() {
@@ -485,6 +482,18 @@ impl Extractor<'_> {
         mode.difference(special)
     }
 
+    fn owner_was_set(&mut self, set: rustix::io::Result<()>, name: &[u8]) -> Result<()> {
+        match set {
+            Ok(()) => Ok(()),
+            // A user namespace has not all owners.
+            Err(Errno::PERM | Errno::INVAL) => {
+                self.lose("owner and group may not be set here");
+                Ok(())
+            }
+            Err(errno) => Err(self.failed("change the owner of", name)(errno)),
+        }
+    }
+
     fn attribute_was_set(&mut self, set: rustix::io::Result<()>, name: &[u8]) -> Result<()> {
         match set {
             Ok(()) => Ok(()),
@@ -492,7 +501,7 @@ impl Extractor<'_> {
                 self.lose("an extended attribute is not kept, as the file system has none");
                 Ok(())
             }
-            Err(Errno::PERM | Errno::ACCESS) => {
+            Err(Errno::PERM | Errno::ACCESS | Errno::INVAL) => {
                 self.lose("an extended attribute is not kept, as it may not be set");
                 Ok(())
             }
