@@ -240,10 +240,13 @@ if [ "$FS" = ferofs ]; then
     check "a container image in /etc/fstab" mount mnt
     check "/etc/fstab: attributes" grep -q " $WORK/mnt ferofs ro,nodev" /proc/mounts
     tree "/etc/fstab"
+    check "/etc/fstab: once more" mount mnt
+    check "/etc/fstab: is mounted once" sh -c "[ \"\$(grep -c '$WORK' /proc/mounts)\" -eq 1 ]"
     check "/etc/fstab: umount(8)" umount mnt
     sed -i "s/cache=/stack,upper=\"a,b\",cache=/" /etc/fstab
     (cd / && sed -i "s|upper=|upper=$WORK/|" /etc/fstab && sed -i "s|$WORK/\"a,b\"|\"$WORK/a,b\"|" /etc/fstab)
     check "/etc/fstab: stacked and writable" mount mnt
+    check "/etc/fstab: once more, stacked" mount mnt
     check "/etc/fstab: can be written to" sh -c 'echo x >mnt/new && [ -e a,b/new ]'
     check "/etc/fstab: umount(8) takes all of it down" umount mnt
     check "/etc/fstab: nothing is left mounted" sh -c "! grep '$WORK' /proc/mounts && lsmod | grep -q '^ferofs .* 0 *$'"

@@ -125,6 +125,11 @@ pub struct UnmountArguments {
 
 /// Mounts.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    mount_once(arguments, false)
+}
+
+/// Mounts; with `once`, unless the same is mounted there already, as `mount -a` expects.
+fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
     super::build::remove_unfinished_on_signals()?;
     let mut options = Options::default();
     options.sloppy = arguments.sloppy;
@@ -163,11 +168,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         complain(&format!("{}: {note}", arguments.source.display()));
     }
     let mut lines = mount.describe().to_vec();
+    let (source, target) = (arguments.source.display(), arguments.target.display());
+    // What is wrong with the directory is found once more, and said, by attaching.
+    let there = || mount.is_mounted_at(&arguments.target).unwrap_or(false);
+    if once && !arguments.fake && there() {
+        complain(&format!("{source} is mounted at {target} already"));
+        return Ok(());
+    }
     if !arguments.fake {
         for warning in mount.attach(&arguments.target)? {
             complain(&warning);
         }
-        let (source, target) = (arguments.source.display(), arguments.target.display());
         lines.push(format!("{source}: mounted at {target} as {}", mount.kind()));
     }
     if !arguments.verbose {
@@ -178,7 +189,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Mounts for mount(8), with the exit codes it knows.
 pub fn run_helper(helper: &Helper) -> ExitCode {
-    match run(&helper.arguments) {
+    match mount_once(&helper.arguments, true) {
         // It was mounted, whoever may have closed the output.
         Ok(())
         | Err(Error::Io {

@@ -164,6 +164,31 @@ impl Mount {
         }
     }
 
+    /// Whether the same is mounted at a directory already, as far as that can be seen: of a tar it
+    /// cannot, unless it is below an overlay.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such directory, or mounts cannot be listed.
+    pub fn is_mounted_at(&self, target: &Path) -> Result<bool> {
+        let Some((kind, source)) = unmount::mounted_at(target)? else {
+            return Ok(false);
+        };
+        if self.overlay {
+            let expected = format!(
+                "{}{}",
+                overlay::SOURCE_PREFIX,
+                self.request.source.display()
+            );
+            return Ok(kind == "overlay" && source == expected);
+        }
+        let mut layers = self.layers.iter();
+        Ok(kind == self.request.driver.name()
+            && layers.any(|layer| {
+                std::fs::canonicalize(&layer.path).is_ok_and(|path| path == Path::new(&source))
+            }))
+    }
+
     /// Mounts. Returns the kernel's warnings.
     ///
     /// # Errors
