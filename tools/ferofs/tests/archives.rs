@@ -612,13 +612,19 @@ fn other_headers_are_understood_or_skipped() {
         .with_data(Header::new("acl", b'A'), b"user::rwx")
         .with_data(Header::new("unknown", b'Z'), b"data")
         .with_data(Header::new("slash/", b'0'), b"")
+        .header(Header::new("sized/", b'0').size(700))
+        .file("sized/file", "")
+        .with_data(Header::new("data/", b'0'), b"of a directory")
         .end();
     assert_eq!(
         lines(&archive),
         [
-            "d0755 4 0:0 1700000000 /",
+            "d0755 6 0:0 1700000000 /",
+            "d0644 2 1000:100 1700000000 /data",
             "d0644 2 1000:100 1700000000 /dump",
             "-0644 1 9:100 1700000000 0 /dump/file = ",
+            "d0644 2 1000:100 1700000000 /sized",
+            "-0644 1 1000:100 1700000000 0 /sized/file = ",
             "d0644 2 1000:100 1700000000 /slash",
             "-0644 1 1000:100 1700000000 4 /unknown = data",
         ]

@@ -374,7 +374,7 @@ impl<I: Input> Reader<I> {
         let socket = file_type == Some(b"socket");
         let body = match header.kind() {
             b'1' => {
-                self.hard_link(data, size)?;
+                self.skip_if_there(data, size)?;
                 Body::HardLink
             }
             b'2' => {
@@ -414,7 +414,7 @@ impl<I: Input> Reader<I> {
                     self.skip(data, 0)?;
                     Body::Plain(Kind::Socket)
                 } else if directory_name {
-                    self.skip(data, size)?;
+                    self.skip_if_there(data, size)?;
                     Body::Plain(Kind::Directory)
                 } else if self.local.sparse.is_sparse() {
                     Body::Plain(self.pax_sparse(data, size)?)
@@ -478,9 +478,10 @@ impl<I: Input> Reader<I> {
         Ok(mode)
     }
 
-    /// Moves behind a hard link. Some writers give it the size of its target without the data,
-    /// others give it the data as well: then what follows is no header.
-    fn hard_link(&mut self, data: u64, size: u64) -> Result<(), Error> {
+    /// Moves behind an entry that needs no data: a hard link, or a directory by its name. Some
+    /// writers give it a size without the data, others give it the data as well: then what follows
+    /// is no header.
+    fn skip_if_there(&mut self, data: u64, size: u64) -> Result<(), Error> {
         self.skip(data, 0)?;
         if size > 0 && self.header().is_err() {
             self.skip(data, size)?;
