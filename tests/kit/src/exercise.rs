@@ -3,7 +3,9 @@
 //! What `fuzz-mounts` does with a mounted image: everything, but only so much of it.
 //!
 //! Errors are expected and ignored: the image is spoiled, and the question is whether the kernel survives.
+//! Every name is looked up, but what has several names is read only once.
 
+use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -29,6 +31,8 @@ pub struct Exercise {
     entries: u32,
     bytes: u64,
     visited: u32,
+    /// The numbers of the inodes that were read.
+    known: BTreeSet<u64>,
 }
 
 impl Exercise {
@@ -38,6 +42,7 @@ impl Exercise {
             entries,
             bytes,
             visited: 0,
+            known: BTreeSet::new(),
         }
     }
 
@@ -91,16 +96,14 @@ impl Exercise {
             rustix::fs::openat(dir, name, flags, Mode::empty())
         };
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory if depth < MAX_DEPTH => {
-                if let Ok(child) = open(OFlags::DIRECTORY) {
-                    self.directory(&child, depth + 1);
-                }
-            }
-            FileType::RegularFile => {
-                if let Ok(file) = open(OFlags::empty()) {
-                    self.file(file, stat.st_size as u64);
-                }
-            }
+            FileType::Directory if depth < MAX_DEPTH => match open(OFlags::DIRECTORY) {
+                Ok(child) if self.known.insert(stat.st_ino) => self.directory(&child, depth + 1),
+                _ => {}
+            },
+            FileType::RegularFile => match open(OFlags::empty()) {
+                Ok(file) if self.known.insert(stat.st_ino) => self.file(file, stat.st_size as u64),
+                _ => {}
+            },
             FileType::Symlink => {
                 let _ = rustix::fs::readlinkat(dir, name, Vec::new());
             }

@@ -2,9 +2,9 @@
 
 //! `fuzz-mounts`: mounts one mutated image after the other and does with each what programs do.
 //!
-//! A worker process does the work and says which seed it is at; the parent kills it when a seed takes too
-//! long, which is reported as a hang, and goes on with the next. What the kernel itself has to say about
-//! an image is for the caller to look for in its log.
+//! Worker processes, one for each processor, do the work and say which seed they are at; the parent kills one
+//! when a seed takes too long, which is reported as a hang, and goes on with the next. What the kernel
+//! itself has to say about an image is for the caller to look for in its log.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -47,6 +47,9 @@ pub struct Args {
     /// How long one image may take, in seconds.
     #[arg(long, default_value_t = 60)]
     limit: u64,
+    /// How many images are mounted at a time; as many as there are processors if not given.
+    #[arg(long)]
+    jobs: Option<u64>,
 }
 
 /// The part of `fuzz-mounts` that may die.
@@ -99,20 +102,34 @@ impl Tally {
         println!("seed {seed}: {what}");
         self.failures += 1;
     }
+
+    fn add(&mut self, other: Tally) {
+        for (result, count) in other.results {
+            *self.results.entry(result).or_default() += count;
+        }
+        self.entries += other.entries;
+        self.failures += other.failures;
+        self.slowest = self.slowest.max(other.slowest);
+    }
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let mount_point = args.job.mount_point();
-    std::fs::create_dir_all(&mount_point).with_context(|| mount_point.display().to_string())?;
-    let mut tally = Tally::default();
-    let end = args.first + args.count;
-    let mut next = args.first;
+    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let jobs = args.jobs.unwrap_or_else(processors).max(1);
     let started = Instant::now();
-    while next < end {
-        next = supervise(args, next, end, &mut tally)?;
-        // A killed worker leaves its image mounted.
-        while rustix::mount::unmount(&mount_point, UnmountFlags::DETACH).is_ok() {}
-    }
+    let mut tally = Tally::default();
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = (0..jobs)
+            .map(|number| scope.spawn(move || part(args, number, jobs)))
+            .collect();
+        for part in parts {
+            let tallied = part
+                .join()
+                .map_err(|_| anyhow::anyhow!("a thread has panicked"))?;
+            tally.add(tallied?);
+        }
+        anyhow::Ok(())
+    })?;
     let results: Vec<String> = tally
         .results
         .iter()
@@ -141,9 +158,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
+/// One of `jobs` equal parts of the seeds, in a directory of its own.
+fn part(args: &Args, number: u64, jobs: u64) -> Result<Tally> {
+    let mut job = args.job.clone();
+    job.work.push(number.to_string());
+    let mount_point = job.mount_point();
+    std::fs::create_dir_all(&mount_point).with_context(|| mount_point.display().to_string())?;
+    let mut tally = Tally::default();
+    let mut next = args.first + args.count * number / jobs;
+    let end = args.first + args.count * (number + 1) / jobs;
+    while next < end {
+        next = supervise(&job, args.limit, next, end, &mut tally)?;
+        // A killed worker leaves its image mounted.
+        while rustix::mount::unmount(&mount_point, UnmountFlags::DETACH).is_ok() {}
+    }
+    Ok(tally)
+}
+
 /// Runs a worker until it is done or dead; returns the seed to go on with.
-fn supervise(args: &Args, first: u64, end: u64, tally: &mut Tally) -> Result<u64> {
-    let mut worker = spawn(&args.job, first, end)?;
+fn supervise(job: &Job, limit: u64, first: u64, end: u64, tally: &mut Tally) -> Result<u64> {
+    let mut worker = spawn(job, first, end)?;
     let output = worker
         .stdout
         .take()
@@ -162,7 +196,7 @@ fn supervise(args: &Args, first: u64, end: u64, tally: &mut Tally) -> Result<u64
     let mut current = first;
     let mut since = Instant::now();
     loop {
-        match lines.recv_timeout(Duration::from_secs(args.limit)) {
+        match lines.recv_timeout(Duration::from_secs(limit)) {
             Ok(line) => {
                 let mut words = line.split(' ');
                 match (words.next(), words.next(), words.next()) {
@@ -181,7 +215,7 @@ fn supervise(args: &Args, first: u64, end: u64, tally: &mut Tally) -> Result<u64
             Err(RecvTimeoutError::Timeout) => {
                 tally.fail(
                     current,
-                    &format!("no end after {} s, {}", args.limit, whereabouts(&worker)),
+                    &format!("no end after {limit} s, {}", whereabouts(&worker)),
                 );
                 stop(&mut worker, current)?;
                 break;
