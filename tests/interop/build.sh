@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
+# kernels: debian-7.3 debian-7.2
+#
 # Images by `ferofs build`: fsck.erofs accepts them, and through ferofs and through the C driver they are
 # what GNU tar extracts.
 

@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
+# kernels: debian-7.3 debian-7.2
+#
 # The module itself: loaded and unloaded many times, with and without having been used; found by mount(8)
 # by its alias.
 

@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
+# kernels: debian-7.3 debian-7.2
+#
 # Mount options: what is taken, what is refused and how it is told, and what /proc/mounts shows.
 
 . "$FEROFS_TESTS/lib.sh"
