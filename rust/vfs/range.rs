@@ -37,6 +37,9 @@ const READAHEAD_MIN: i32 = 1;
 /// How many pages a miss reads at the most, after each miss has read twice as many as the last.
 const READAHEAD_MAX: i32 = 128;
 
+/// How many pages are read ahead of a mapping at the most.
+const MAPPED_READAHEAD_MAX: u32 = 256;
+
 /// The internal filesystem that the caches live in.
 pub(crate) struct RangeFs;
 
@@ -283,8 +286,15 @@ impl RangeCache {
             let flags = (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NOATIME) as i32;
             let opened = bindings::backing_file_open(user, flags, &path, (*user).f_cred);
             let opened = super::from_err_ptr(opened)?;
-            // What is read ahead is read from the file's device.
-            (*opened).__bindgen_anon_3.f_ra.ra_pages = self.0.data().file.readahead_pages();
+            // What is read ahead is read from the file's device; but the first window of a mapping is
+            // one of single pages, and folios grow with each window that follows.
+            let pages = self
+                .0
+                .data()
+                .file
+                .readahead_pages()
+                .min(MAPPED_READAHEAD_MAX);
+            (*opened).__bindgen_anon_3.f_ra.ra_pages = pages;
             opened
         };
         // SAFETY: The area is being set up, and takes a reference of its own to the file. If this
