@@ -8,6 +8,7 @@
 //! as for any reader.
 
 use super::bindings;
+use super::errno::ENODATA;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::ptr;
@@ -259,6 +260,11 @@ impl BackingFile {
                     {
                         direct_step = DIRECT_STEP;
                     }
+                    // What the disk cannot read is not there for the next way either, which would wait
+                    // for locks on top of that.
+                    Err(error) if way == Way::Direct && (error == EIO || error == ENODATA) => {
+                        return Err(error);
+                    }
                     Err(_) => break,
                 }
             }
@@ -274,14 +280,15 @@ impl BackingFile {
         };
         let nowait = mode & bindings::VFS_CONST_FMODE_NOWAIT != 0;
         match way {
-            Way::Cached => nowait,
+            // A block device has the lock waited for even then.
+            Way::Cached => nowait && (self.kept || !self.is_block_device()),
             // Not over a network, where a reply may still come in after a killed read has returned,
             // and not through a stacked filesystem, which would read through a cache after all.
             Way::Direct => {
                 !self.kept
-                    && nowait
                     && self.can_read_directly()
-                    && (self.is_block_device() || fs_flags & bindings::FS_REQUIRES_DEV as i32 != 0)
+                    && (self.is_block_device()
+                        || nowait && fs_flags & bindings::FS_REQUIRES_DEV as i32 != 0)
             }
             Way::NotKept => true,
         }
@@ -314,6 +321,8 @@ impl BackingFile {
                 Way::Cached => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_NOIO as i32,
                 // Pages may be wanted by a fault, with the lock of the task's memory held, which a
                 // writer of the file can wait for: so the file's own lock is tried, not waited for.
+                // Direct reads of a block device take none, others do.
+                Way::Direct if self.is_block_device() => bindings::IOCB_DIRECT as i32,
                 Way::Direct => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
                 Way::NotKept if !self.kept && self.can_drop() => bindings::VFS_CONST_IOCB_DONTCACHE,
                 Way::NotKept => 0,
