@@ -42,13 +42,14 @@ refuses "an open file keeps the module" "in use\|busy\|temporarily" rmmod ferofs
 exec 5<&-
 check "then it unloads" sh -c 'for i in 1 2 3 4 5; do rmmod ferofs 2>/dev/null && exit 0; sleep 0.3; done; exit 1'
 
-# Found by its alias: the kernel asks modprobe for fs-ferofs.
-if modinfo -n ferofs >/dev/null 2>&1; then
-    check "mount -t ferofs loads the module" mount -t ferofs full.erofs under-test
-    umount under-test
-else
-    echo "ok - $SCRIPT: mount -t ferofs loads the module # SKIP modprobe cannot find it here"
-fi
+# Found by its alias: the kernel asks modprobe for fs-ferofs. The machine has the module where depmod finds it.
+check "modprobe finds the alias" sh -c "modprobe --show-depends fs-ferofs | grep -q /ferofs.ko"
+modprobe -r ferofs
+check "it is not loaded" sh -c '! grep -qw ferofs /proc/filesystems /proc/modules'
+check "mount -t ferofs loads the module" mount -t ferofs full.erofs under-test
+check "and it is loaded" grep -qw ferofs /proc/modules
+check "and mounted" findmnt --types ferofs --mountpoint under-test
+umount under-test
 grep -qw ferofs /proc/filesystems || insmod "$FEROFS_KO"
 
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug

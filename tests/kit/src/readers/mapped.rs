@@ -159,7 +159,12 @@ pub fn mapwrite(
     let Some(window) = window(pair, offset, length) else {
         return Ok(Some(Vec::new()));
     };
-    let map = window.map(pair, worker)?;
+    // Not populated: over a page that cannot be read, Linux would try that again without end.
+    let kind = Kind {
+        shared: worker.random.one_in(2),
+        ..Kind::default()
+    };
+    let map = Mapping::new(&pair.file, window.start, window.len, kind).context("mmap")?;
     let sink = File::from(memory()?);
     let mut all = Vec::new();
     while all.len() < window.wanted {
