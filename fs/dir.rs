@@ -11,12 +11,30 @@ use crate::vfs::errno::ENAMETOOLONG;
 use crate::vfs::inode::Inode;
 use crate::Ferofs;
 use kernel::prelude::*;
+use kernel::sync::aref::ARef;
 
 /// How many entries are handed out between looks at whether the task is being killed.
 const ENTRIES_BETWEEN_CHECKS: u32 = 1024;
 
 /// What a directory of an image does.
 pub(crate) struct Dir;
+
+/// The directory that `dir` is in.
+///
+/// # Errors
+///
+/// `ENOENT` if it does not say so, and those of [`inode::read`].
+pub(crate) fn parent(dir: &Inode<Ferofs>) -> Result<ARef<Inode<Ferofs>>> {
+    let sb = dir.super_block();
+    let volume = sb.data();
+    let reader = volume.metadata().reader(false);
+    let found = dir
+        .data()
+        .disk()
+        .lookup(volume.format(), &reader, b"..")
+        .map_err(|error| volume.report(error))?;
+    inode::read(sb, &reader, found.ok_or(ENOENT)?.nid)
+}
 
 impl Directory for Dir {
     type FileSystem = Ferofs;

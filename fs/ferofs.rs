@@ -81,6 +81,10 @@ impl FileSystem for Ferofs {
     type Key = u64;
     type Inode = inode::Node;
 
+    fn label(inode: &Inode<Self>) -> &[u8] {
+        inode.super_block().data().format().volume_name()
+    }
+
     fn get_xattr(
         inode: &Inode<Self>,
         space: Namespace,
@@ -122,6 +126,14 @@ impl Mountable for Ferofs {
             })));
         }
         Ok(root)
+    }
+
+    fn inode(sb: &SuperBlock<Self>, number: u64) -> Result<ARef<Inode<Self>>> {
+        inode::get(sb, number)
+    }
+
+    fn parent(dir: &Inode<Self>) -> Result<ARef<Inode<Self>>> {
+        dir::parent(dir)
     }
 
     fn reconfigure(sb: &SuperBlock<Self>, context: &Context<'_>, options: Options) -> Result {

@@ -6,6 +6,7 @@
  */
 #include <linux/backing-file.h>
 #include <linux/delay.h>
+#include <linux/exportfs.h>
 #include <linux/fadvise.h>
 #include <linux/fiemap.h>
 #include <linux/filelock.h>
@@ -22,6 +23,7 @@
 #include "../helpers/vfs.h"
 
 /* bindgen does not evaluate these by itself. */
+const unsigned int VFS_CONST_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
 const unsigned int VFS_CONST_FMODE_READ = (__force unsigned int)FMODE_READ;
 const unsigned int VFS_CONST_FMODE_CAN_READ = (__force unsigned int)FMODE_CAN_READ;
 const unsigned int VFS_CONST_FMODE_CAN_ODIRECT = (__force unsigned int)FMODE_CAN_ODIRECT;

@@ -61,6 +61,12 @@ pub(crate) trait Mountable: FileSystem {
     /// The root directory of a superblock that has its data.
     fn root(sb: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>>;
 
+    /// The inode of a number: one that an inode of the superblock had, or any other.
+    fn inode(sb: &SuperBlock<Self>, number: u64) -> Result<ARef<Inode<Self>>>;
+
+    /// The directory that a directory is in.
+    fn parent(dir: &Inode<Self>) -> Result<ARef<Inode<Self>>>;
+
     /// Applies the options of a remount.
     fn reconfigure(sb: &SuperBlock<Self>, context: &Context<'_>, options: Self::Options) -> Result;
 

@@ -8,6 +8,7 @@ use super::dentry::Spliced;
 use super::fs_type::FileSystem;
 use super::inode;
 use super::inode::Inode;
+use super::ioctl;
 use super::xattr;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -112,6 +113,8 @@ impl<D: Directory> Table<D> {
         llseek: Some(bindings::generic_file_llseek),
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(Self::iterate_shared),
+        unlocked_ioctl: Some(ioctl::ioctl::<D::FileSystem>),
+        compat_ioctl: bindings::compat_ptr_ioctl,
         setlease: Some(bindings::generic_setlease),
         // SAFETY: The other members may be zero: no owner, no flags, no functions.
         ..unsafe { MaybeUninit::zeroed().assume_init() }

@@ -13,6 +13,7 @@ use super::extent::Extents;
 use super::extent::Source;
 use super::inode;
 use super::inode::Inode;
+use super::ioctl;
 use super::layout;
 use super::opener::Opener;
 use super::page_cache;
@@ -85,6 +86,8 @@ impl<E: Files> Table<E> {
         splice_read: Some(Self::splice_read),
         mmap: Some(Self::mmap),
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
+        unlocked_ioctl: Some(ioctl::ioctl::<E::FileSystem>),
+        compat_ioctl: bindings::compat_ptr_ioctl,
         setlease: Some(bindings::generic_setlease),
         fadvise: Some(Self::fadvise),
         // SAFETY: The other members may be zero: no owner, no flags, no functions.

@@ -37,6 +37,11 @@ pub(crate) trait FileSystem: Sized + 'static {
     /// The data of one inode.
     type Inode: Send + Sync;
 
+    /// The label of the superblock that an inode is of; empty if it has none.
+    fn label(_inode: &Inode<Self>) -> &[u8] {
+        &[]
+    }
+
     /// Reads the value of an attribute into `buffer`, if it fits. Its size in any case.
     ///
     /// # Errors

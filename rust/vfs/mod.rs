@@ -6,7 +6,7 @@
 //! Nothing here knows an on-disk format. A filesystem says what it is ([`fs_type`]), how a mount
 //! is set up ([`context`], [`super_block`]), what its inodes are ([`inode`]), what is in its
 //! directories ([`dir`], [`dentry`]), what attributes they have ([`xattr`]) and where the bytes of its files lie ([`extent`]). The rest is
-//! done here: reads are served from backing files ([`backing`], [`read`]), pages for mappings are
+//! done here: inodes are found again by handles ([`export`]), reads are served from backing files ([`backing`], [`read`]), pages for mappings are
 //! filled ([`folio`], [`page_cache`]), and a range of a backing file can have a page cache that all
 //! who use it share ([`range`]).
 //!
@@ -21,11 +21,13 @@ pub(crate) mod context;
 pub(crate) mod dentry;
 pub(crate) mod dir;
 pub(crate) mod errno;
+mod export;
 pub(crate) mod extent;
 pub(crate) mod file;
 pub(crate) mod folio;
 pub(crate) mod fs_type;
 pub(crate) mod inode;
+mod ioctl;
 pub(crate) mod kernel_mount;
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod kunit;

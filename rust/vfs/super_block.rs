@@ -7,6 +7,7 @@
 
 use super::bindings;
 use super::context::Mountable;
+use super::export;
 use super::file;
 use super::fs_type::FileSystem;
 use super::fs_type::FsType;
@@ -220,6 +221,8 @@ pub(super) unsafe fn fill<T: Mountable>(
     unsafe {
         (*sb).s_op = ptr::from_ref(Operations::<T>::MOUNTED);
         (*sb).s_xattr = xattr::Table::<T>::HANDLERS.as_ptr();
+        // The type has two names: the one that this structure's members are known by, and an opaque one.
+        (*sb).s_export_op = ptr::from_ref(export::Operations::<T>::TABLE).cast();
         bindings::set_default_d_op(sb, file::dentry_operations::<T::Files>());
     }
     // SAFETY: By the safety requirements.
