@@ -72,6 +72,15 @@ impl<'a> Opener<'a> {
         }
     }
 
+    /// Whether reading must raise no events: the file is one that fanotify gave to a listener, who
+    /// would wait for himself if he had to allow a read of the backing file. A view inherits that.
+    #[inline]
+    pub(super) fn is_silent(self) -> bool {
+        // SAFETY: The file is valid for `'a`; these bits of its mode do not change after it was opened.
+        let mode = unsafe { (*self.as_ptr()).f_mode };
+        mode & bindings::VFS_CONST_FMODE_FSNOTIFY_MASK == bindings::VFS_CONST_FMODE_NONOTIFY
+    }
+
     /// Opens this opener's view of `backing`. Null if that fails, for reading works without.
     #[cold]
     fn open_view(self, backing: &BackingFile) -> *mut bindings::file {

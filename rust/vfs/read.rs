@@ -190,7 +190,7 @@ impl Read<'_> {
     #[inline]
     fn view(&self, file: &BackingFile, whole: bool) -> Result<*mut bindings::file> {
         let nowait = self.flags & bindings::VFS_CONST_IOCB_NOWAIT != 0;
-        let view = if whole {
+        let view = if whole && !self.opener.is_silent() {
             file.as_ptr()
         } else {
             self.opener.view(file, nowait)

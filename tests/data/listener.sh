@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# A listener of fanotify who has to allow what is read, on the mount and on the filesystem of the blobs, and who
+# reads each file himself before he does, as virus scanners do. He must not have to wait for himself.
+
+. "$FEROFS_TESTS/lib.sh"
+[ "$FS" = ferofs ] || { echo "ok - listener # SKIP the C driver's readers wait for ever"; exit 0; }
+mkdir source
+echo iron >source/small
+seq 100000 >source/large
+tar -cf plain.tar -C source small large
+ferofs build --quiet -o index.erofs plain.tar >output 2>&1 || fail "an index" output
+
+cat >listener.py <<'END'
+import ctypes, os, signal, struct, subprocess, sys
+
+libc = ctypes.CDLL(None, use_errno=True)
+CLASS_CONTENT, ADD, MOUNT, FILESYSTEM, ACCESS_PERM, OPEN_PERM = 0x4, 0x1, 0x10, 0x100, 0x20000, 0x10000
+EVENT = struct.Struct("IBBHQii")
+blobs, mount, mounted, expected = sys.argv[1:5]
+
+
+def watch(group, kind, path):
+    mask = ctypes.c_uint64(ACCESS_PERM | OPEN_PERM)
+    if libc.fanotify_mark(group, ADD | kind, mask, -100, os.fsencode(path)):
+        raise OSError(ctypes.get_errno(), "fanotify_mark", path)
+
+
+def listen(group):
+    while True:
+        events = os.read(group, 4096)
+        while events:
+            length, _, _, _, mask, fd, _ = EVENT.unpack_from(events)
+            # In one piece, which is how a small file is read best, and in parts.
+            with os.fdopen(fd, "rb", buffering=0) as file:
+                os.pread(fd, 1 << 20, 0)
+                os.pread(fd, 100, 3)
+                os.write(group, struct.pack("iI", fd, 1))
+            events = events[length:]
+
+
+group = libc.fanotify_init(CLASS_CONTENT, os.O_RDONLY)
+# Files that are open before anyone watches raise no events, so the mount comes after.
+watch(group, FILESYSTEM, blobs)
+listener = os.fork()
+if listener == 0:
+    listen(group)
+try:
+    subprocess.run(mount, shell=True, check=True, timeout=30)
+    watch(group, MOUNT, mounted)
+    for name in "small", "large":
+        path = os.path.join(mounted, name)
+        done = subprocess.run(["cmp", path, os.path.join(expected, name)], timeout=30)
+        assert done.returncode == 0, path
+finally:
+    os.kill(listener, signal.SIGKILL)
+    os.waitpid(listener, 0)
+    # No one answers any more.
+    os.close(group)
+END
+mkdir mnt
+check "a listener reads what he has to allow" python3 listener.py "$WORK" \
+    "mount -t ferofs index.erofs mnt -o device=plain.tar" mnt source
+
+finish
