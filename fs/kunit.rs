@@ -477,7 +477,7 @@ mod page_cache {
     fn reaches_the_end_of_the_file() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
         let mount = &ferofs.shared().mount()?;
-        for len in [1, 512, 2048, 4096, 5000, 70_001] {
+        for len in [1, 512, 2048, 4096, 5000, 70_001, 1_500_001] {
             check(mount, len, 0, len)?;
         }
         Ok(())

@@ -137,10 +137,23 @@ int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index,
 	return 0;
 }
 
-void vfs_helper_readahead_around(struct address_space *mapping, struct file_ra_state *ra,
-				 pgoff_t index, unsigned long nr_pages)
+struct folio *vfs_helper_alloc_folio(struct address_space *mapping, unsigned int order)
 {
-	page_cache_sync_readahead(mapping, ra, NULL, index, nr_pages);
+	return filemap_alloc_folio(readahead_gfp_mask(mapping), order, NULL);
+}
+
+int vfs_helper_add_read_folio(struct address_space *mapping, struct folio *folio, pgoff_t index,
+			      struct vfs_helper_folio *found)
+{
+	int error;
+
+	folio_mark_uptodate(folio);
+	error = filemap_add_folio(mapping, folio, index, readahead_gfp_mask(mapping));
+	if (error)
+		return error;
+	folio_unlock(folio);
+	describe(folio, found);
+	return 0;
 }
 
 struct folio *vfs_helper_readahead_folio(struct readahead_control *rac)

@@ -43,8 +43,10 @@ bool vfs_helper_find_folio(struct address_space *mapping, pgoff_t index,
 			   struct vfs_helper_folio *found);
 int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index,
 			  struct vfs_helper_folio *found);
-void vfs_helper_readahead_around(struct address_space *mapping, struct file_ra_state *ra,
-				 pgoff_t index, unsigned long nr_pages);
+/* A folio of no cache, and one that was read becoming part of a cache, where none may be yet. */
+struct folio *vfs_helper_alloc_folio(struct address_space *mapping, unsigned int order);
+int vfs_helper_add_read_folio(struct address_space *mapping, struct folio *folio, pgoff_t index,
+			      struct vfs_helper_folio *found);
 struct folio *vfs_helper_readahead_folio(struct readahead_control *rac);
 unsigned int vfs_helper_readahead_count(const struct readahead_control *rac);
 

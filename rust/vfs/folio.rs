@@ -11,6 +11,7 @@ use core::mem::ManuallyDrop;
 use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::ptr::NonNull;
+use kernel::error::to_result;
 use kernel::prelude::*;
 
 /// A folio that is locked for reading into. Dropped, it counts as failed.
@@ -293,6 +294,77 @@ impl Drop for FolioRef {
     fn drop(&mut self) {
         // SAFETY: By the type invariants; the reference is given up.
         unsafe { bindings::vfs_helper_folio_put(self.0.as_ptr()) };
+    }
+}
+
+/// A folio that is in no cache yet.
+///
+/// # Invariants
+///
+/// No one else refers to the folio.
+pub(super) struct NewFolio(FolioRef);
+
+impl NewFolio {
+    /// A folio of 2^`order` pages for a mapping that can have such, if there is memory for it at once.
+    ///
+    /// # Safety
+    ///
+    /// `mapping` must be valid.
+    pub(super) unsafe fn new(mapping: *mut bindings::address_space, order: u32) -> Option<Self> {
+        // SAFETY: By the safety requirements.
+        let folio = unsafe { bindings::vfs_helper_alloc_folio(mapping, order) };
+        // INVARIANT: It was allocated just now, with one reference.
+        NonNull::new(folio).map(|folio| Self(FolioRef(folio)))
+    }
+
+    /// Reads `len` bytes of `file` from position `from` on into the folio; what follows is zero.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the file ends before, `EINVAL` for more bytes than there is room for, and what the
+    /// file's filesystem returns.
+    pub(super) fn fill(&mut self, len: usize, file: &BackingFile, from: u64) -> Result {
+        let folio = self.0 .0.as_ptr();
+        let mut segment = bindings::bio_vec::default();
+        // SAFETY: The folio is referenced; the segment is all of it.
+        let size = unsafe {
+            let size = bindings::vfs_helper_folio_size(folio);
+            bindings::vfs_helper_bvec_set_folio(&mut segment, folio, size, 0);
+            size
+        };
+        let rest = size.checked_sub(len).ok_or(EINVAL)?;
+        file.read_exact(&[segment], 0, len, size, from)?;
+        // SAFETY: By the type invariants no one else looks at the folio, and the bytes lie in it.
+        unsafe { bindings::vfs_helper_folio_zero_range(folio, len, rest) };
+        Ok(())
+    }
+
+    /// Puts the folio, filled, into a mapping at the page `index`, whose file has `size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if there is one in the mapping already, and `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// `mapping` must be valid, the index a multiple of the folio's number of pages, and the rest as
+    /// for [`ReadFolio::from_raw`].
+    pub(super) unsafe fn insert(
+        self,
+        mapping: *mut bindings::address_space,
+        index: usize,
+        size: u64,
+    ) -> Result<ReadFolio> {
+        let mut found = bindings::vfs_helper_folio::default();
+        // SAFETY: By the safety requirements and the type invariants.
+        let error = unsafe {
+            bindings::vfs_helper_add_read_folio(mapping, self.0 .0.as_ptr(), index, &mut found)
+        };
+        to_result(error)?;
+        // The reference goes to what is returned.
+        let _ = ManuallyDrop::new(self);
+        // SAFETY: By the safety requirements; it was filled in.
+        Ok(unsafe { ReadFolio::from_raw(&found, size) })
     }
 }
 

@@ -11,6 +11,7 @@ use super::bindings;
 use super::extent::Extent;
 use super::extent::Extents;
 use super::extent::Source;
+use super::folio::NewFolio;
 use super::folio::ReadFolio;
 use super::fs_type::FileSystem;
 use super::inode::Inode;
@@ -31,11 +32,9 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::types::ForeignOwnable;
 
-/// How many pages the first miss of [`RangeCache::folio`] reads: a mount often needs no more.
-const READAHEAD_MIN: i32 = 1;
-
-/// How many pages a miss reads at the most, after each miss has read twice as many as the last.
-const READAHEAD_MAX: i32 = 128;
+/// The largest folio that a miss of [`RangeCache::folio`] reads has this power of two of pages. The
+/// first has one, for a mount often needs no more, and each that follows twice as many.
+const ORDER_MAX: i32 = 6;
 
 /// How many pages are read ahead of a mapping at the most.
 const MAPPED_READAHEAD_MAX: u32 = 256;
@@ -58,8 +57,8 @@ pub(crate) struct RangeData {
     identity: Identity,
     start: u64,
     len: u64,
-    /// How many pages the next miss of [`RangeCache::folio`] reads.
-    window: Atomic<i32>,
+    /// How many pages the next miss of [`RangeCache::folio`] reads, as a power of two.
+    order: Atomic<i32>,
 }
 
 impl FileSystem for RangeFs {
@@ -122,7 +121,7 @@ impl RangeCache {
                     identity,
                     start,
                     len,
-                    window: Atomic::new(READAHEAD_MIN),
+                    order: Atomic::new(0),
                 };
                 new.init_cache::<RangeFs>(len, FILE, data)?
             }
@@ -204,16 +203,57 @@ impl RangeCache {
         Some(unsafe { ReadFolio::from_raw(&found, self.len()) })
     }
 
-    /// Reads the folio with the page `index`, and those behind it.
+    /// Reads the folio with the page `index`: a large one if more was missed before, for then what is
+    /// around it is likely to be wanted, too.
     #[cold]
     fn read(&self, index: usize) -> Result<ReadFolio> {
-        self.readahead(index);
+        if let Some(folio) = self.read_large(index) {
+            return Ok(folio);
+        }
         let mut found = bindings::vfs_helper_folio::default();
         // SAFETY: The mapping is that of a referenced inode. The call waits until the folio is up to
         // date or has failed.
         to_result(unsafe { bindings::vfs_helper_read_folio(self.0.mapping(), index, &mut found) })?;
         // SAFETY: As in `find`.
         Ok(unsafe { ReadFolio::from_raw(&found, self.len()) })
+    }
+
+    /// Reads the largest folio with the page `index` that is to be read now and that nothing is in the
+    /// way of. None if that has but one page, or cannot be read: then the page may be readable alone.
+    fn read_large(&self, index: usize) -> Option<ReadFolio> {
+        let data = self.0.data();
+        let mapping = self.0.mapping();
+        let largest = data.order.load(Relaxed).clamp(0, ORDER_MAX);
+        // If two miss at once it grows once, which is as good.
+        data.order
+            .store(largest.saturating_add(1).min(ORDER_MAX), Relaxed);
+        for order in (1..=largest.unsigned_abs()).rev() {
+            let pages = 1usize << order;
+            let first = index & !pages.wrapping_sub(1);
+            let start = (first as u64) << PAGE_SHIFT;
+            let size = (pages as u64) << PAGE_SHIFT;
+            let end = start.saturating_add(size);
+            // None has a whole page behind the end.
+            if end >= self.len().saturating_add(PAGE_SIZE as u64) {
+                continue;
+            }
+            let (first_byte, last_byte) = (start as i64, end.wrapping_sub(1) as i64);
+            // SAFETY: The mapping is that of a referenced inode.
+            if unsafe { bindings::filemap_range_has_page(mapping, first_byte, last_byte) } {
+                continue;
+            }
+            // SAFETY: As above.
+            let Some(mut folio) = (unsafe { NewFolio::new(mapping, order) }) else {
+                continue;
+            };
+            let len = self.len().saturating_sub(start).min(size);
+            let from = data.start.checked_add(start)?;
+            folio.fill(len as usize, &data.file, from).ok()?;
+            // SAFETY: As in `find`; the index is a multiple of the number of pages. If another reader was
+            // faster, there is a folio now.
+            return unsafe { folio.insert(mapping, first, self.len()) }.ok();
+        }
+        None
     }
 
     /// Drops the pages that lie whole between two positions, as far as they are not in use.
@@ -234,31 +274,6 @@ impl RangeCache {
                     behind.wrapping_sub(1) as usize,
                 )
             };
-        }
-    }
-
-    /// Reads pages from `index` on: few at first, more the more was asked for.
-    fn readahead(&self, index: usize) {
-        let mapping = self.0.mapping();
-        let window = &self.0.data().window;
-        let pages = window.load(Relaxed).clamp(READAHEAD_MIN, READAHEAD_MAX);
-        // If two miss at once the window grows once, which is as good.
-        window.store(pages.saturating_mul(2), Relaxed);
-        if pages == 1 {
-            // That is read anyway.
-            return;
-        }
-        let mut state = MaybeUninit::<bindings::file_ra_state>::zeroed();
-        // SAFETY: The mapping is that of a referenced inode; the state is this call's own.
-        unsafe {
-            bindings::file_ra_state_init(state.as_mut_ptr(), mapping);
-            (*state.as_mut_ptr()).ra_pages = pages.unsigned_abs();
-            bindings::vfs_helper_readahead_around(
-                mapping,
-                state.as_mut_ptr(),
-                index,
-                pages as usize,
-            );
         }
     }
 

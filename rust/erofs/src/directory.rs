@@ -142,9 +142,9 @@ impl<'a> Block<'a> {
         Ok((dirent, name))
     }
 
-    /// Finds `name`, which is greater than the first entry's.
+    /// Finds `name`.
     fn find(&self, name: &[u8]) -> core::result::Result<Option<Dirent>, Corrupt> {
-        let mut low = 1;
+        let mut low = 0;
         let mut high = self.entries.len();
         while low < high {
             let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
@@ -195,31 +195,24 @@ impl Inode {
         meta: &M,
         name: &[u8],
     ) -> Result<Option<Dirent>, M::Error> {
-        if self.kind() != FileKind::Directory || !is_name(name) {
+        if self.kind() != FileKind::Directory || self.size() == 0 || !is_name(name) {
             return Ok(None);
         }
-        // The last block whose first name is less than the name, if it is anywhere.
-        let mut candidate = None;
-        let mut low = 0;
+        // The first block after the first that begins with a greater name: the one before has it, if any.
+        let mut low = 1;
         let mut high = self.directory_blocks(sb);
         while low < high {
             let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
             let offset = middle.wrapping_shl(u32::from(sb.block_bits()));
             let loaded = self.directory_block(sb, meta, offset)?;
-            let block = loaded.block()?;
-            match block.compare(0, name)? {
-                Ordering::Less => {
-                    low = middle.wrapping_add(1);
-                    candidate = Some(loaded);
-                }
-                Ordering::Equal => return Ok(Some(block.dirent(0)?.0)),
+            match loaded.block()?.compare(0, name)? {
                 Ordering::Greater => high = middle,
+                Ordering::Less | Ordering::Equal => low = middle.wrapping_add(1),
             }
         }
-        match candidate {
-            Some(loaded) => Ok(loaded.block()?.find(name)?),
-            None => Ok(None),
-        }
+        let offset = low.wrapping_sub(1).wrapping_shl(u32::from(sb.block_bits()));
+        let loaded = self.directory_block(sb, meta, offset)?;
+        Ok(loaded.block()?.find(name)?)
     }
 
     /// Lists this directory from position `pos` on: 0, or a position of a [`DirEntry`], or what
