@@ -188,15 +188,7 @@ impl BackingFile {
             return true;
         }
         // A file that was unlinked has a path that leads nowhere.
-        let Ok(mut buffer) = KVec::<u8>::from_elem(0, PATH_MAX, GFP_KERNEL) else {
-            return false;
-        };
-        // SAFETY: The file is referenced, and the buffer has the length that is given.
-        let own = super::from_err_ptr(unsafe {
-            bindings::file_path(self.as_ptr(), buffer.as_mut_ptr().cast(), PATH_MAX as i32)
-        });
-        // SAFETY: That path is a C string in the buffer.
-        own.is_ok_and(|own| unsafe { super::c_str(own) } == path)
+        with_path(&self.file, |own| own == path).unwrap_or(false)
     }
 
     /// Writes the file's path, as the reader of `seq` sees it, with what separates mount options
@@ -359,6 +351,21 @@ impl BackingFile {
                 && (*self.inode()).i_flags & bindings::VFS_CONST_S_DAX == 0
         }
     }
+}
+
+/// Calls `f` with the path of an open file, as the current task sees it.
+///
+/// # Errors
+///
+/// `ENOMEM`, and `ENAMETOOLONG` for a path that no task could open.
+pub(super) fn with_path<R>(file: &File, f: impl FnOnce(&CStr) -> R) -> Result<R> {
+    let mut buffer = KVec::<u8>::from_elem(0, PATH_MAX, GFP_KERNEL)?;
+    // SAFETY: The file is referenced, and the buffer has the length that is given.
+    let path = super::from_err_ptr(unsafe {
+        bindings::file_path(file.as_ptr(), buffer.as_mut_ptr().cast(), PATH_MAX as i32)
+    })?;
+    // SAFETY: The path is a C string in the buffer.
+    Ok(f(unsafe { super::c_str(path) }))
 }
 
 /// How bytes are read that are to be cached elsewhere, in the order in which it is tried.

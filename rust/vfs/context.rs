@@ -6,6 +6,7 @@
 //! ([`Mountable::fill_super`], [`Mountable::root`]) or for the change of one
 //! ([`Mountable::reconfigure`]).
 
+use super::backing::with_path;
 use super::bindings;
 use super::file::Files;
 use super::fs_type::FileSystem;
@@ -172,20 +173,15 @@ impl Context<'_> {
 
     /// Notes the path of an open file as the source.
     fn set_source_from(&mut self, file: &File) -> Result {
-        const PATH_MAX: usize = 4096;
-        let mut buffer = KVec::<u8>::from_elem(0, PATH_MAX, GFP_KERNEL)?;
-        // SAFETY: The file is referenced, and the buffer has the length that is given.
-        let path = super::from_err_ptr(unsafe {
-            bindings::file_path(file.as_ptr(), buffer.as_mut_ptr().cast(), PATH_MAX as i32)
+        // SAFETY: The path is a C string.
+        let source = with_path(file, |path| unsafe {
+            bindings::vfs_helper_kstrdup(path.as_char_ptr())
         })?;
-        // SAFETY: The path is a C string in the buffer. The context takes over the copy.
-        unsafe {
-            let copy = bindings::vfs_helper_kstrdup(path);
-            if copy.is_null() {
-                return Err(ENOMEM);
-            }
-            self.fc.as_mut().source = copy;
+        if source.is_null() {
+            return Err(ENOMEM);
         }
+        // SAFETY: By the type invariants. The context takes the copy over.
+        unsafe { self.fc.as_mut().source = source };
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ mod export;
 pub(crate) mod extent;
 pub(crate) mod file;
 pub(crate) mod folio;
+mod folio_batch;
 pub(crate) mod fs_type;
 pub(crate) mod inode;
 mod ioctl;

@@ -10,8 +10,8 @@
 use super::bindings;
 use super::extent::Extents;
 use super::extent::Source;
-use super::folio::FolioBatch;
-use super::folio::LockedFolio;
+use super::folio_batch::FolioBatch;
+use super::folio_batch::LockedFolio;
 use super::inode::Inode;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
