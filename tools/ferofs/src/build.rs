@@ -3,11 +3,16 @@
 //! From an archive to an index image: puts together [`tar`](crate::tar), [`tree`](crate::tree)
 //! and [`image`](crate::image). The `ferofs build` command calls this with files.
 
+use crate::image::Store;
+use crate::image::store::StoreError;
+use crate::image::store::Wanted;
+use crate::tar::Entry;
 use crate::tar::Error;
 use crate::tar::Input;
 use crate::tar::Names;
 use crate::tar::Reader;
 use crate::tar::Totals;
+use crate::tree::Data;
 use crate::tree::Tree;
 use crate::tree::apply::Applier;
 
@@ -58,11 +63,40 @@ pub fn apply_archive<I: Input>(
 ///
 /// Those of [`apply_archive`].
 pub fn apply_entries<I: Input>(
-    mut reader: Reader<I>,
+    reader: Reader<I>,
     tree: &mut Tree,
     blob: u16,
     progress: &mut impl Progress,
 ) -> Result<Archive, Error> {
+    let stays = |_: &mut Reader<I>, _: &()| Ok(None);
+    apply(reader, tree, blob, progress, |_| None, stays)
+}
+
+/// Applies what a reader reads to a tree, and puts the data of its files into an image on the way.
+///
+/// # Errors
+///
+/// Those of [`apply_archive`], and when the data cannot be written.
+pub fn store_entries<I: Input>(
+    reader: Reader<I>,
+    tree: &mut Tree,
+    store: &mut Store<'_>,
+    progress: &mut impl Progress,
+) -> Result<Archive, StoreError> {
+    let take = |reader: &mut Reader<I>, wanted: &Wanted| store.take(reader, wanted).map(Some);
+    apply(reader, tree, 0, progress, Wanted::of, take)
+}
+
+/// Applies all entries. `look` is shown each one, `take` gets what it saw if that was a file, and
+/// may say that the file's data is somewhere else.
+fn apply<I: Input, L, E: From<Error>>(
+    mut reader: Reader<I>,
+    tree: &mut Tree,
+    blob: u16,
+    progress: &mut impl Progress,
+    look: impl Fn(&Entry<'_>) -> Option<L>,
+    mut take: impl FnMut(&mut Reader<I>, &L) -> Result<Option<Data>, E>,
+) -> Result<Archive, E> {
     let mut applier = Applier::new(tree, blob);
     let mut entries = 0;
     loop {
@@ -70,7 +104,13 @@ pub fn apply_entries<I: Input>(
         let Some(entry) = reader.next_entry()? else {
             break;
         };
-        applier.apply(&entry)?;
+        let seen = look(&entry);
+        let file = applier.apply(&entry)?;
+        if let (Some(file), Some(seen)) = (file, seen) {
+            if let Some(data) = take(&mut reader, &seen)? {
+                applier.set_data(file, data);
+            }
+        }
         entries += 1;
         progress.advance(position, entries);
     }

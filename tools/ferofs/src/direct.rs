@@ -13,6 +13,8 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::mpsc;
+use std::thread;
 
 /// Less data than this is written through the cache, where it is still at hand when the image is
 /// mounted.
@@ -51,35 +53,106 @@ fn reopen(file: &File) -> Option<File> {
         .ok()
 }
 
-/// Writes an empty file from its start to its end, directly once it is large enough.
-pub struct Writer<'a> {
-    file: &'a File,
-    direct: Option<File>,
+/// Writes an empty file from its start to its end, directly once it is large enough, in a thread of
+/// its own: while one part is written the next one can be made.
+pub struct Writer {
+    /// What is to be written next: how much is in it.
     buffer: Buffer,
     filled: usize,
-    /// Where what is in the buffer belongs.
-    pos: u64,
+    full: Option<mpsc::SyncSender<(Buffer, usize)>>,
+    used: mpsc::Receiver<Buffer>,
+    thread: Option<thread::JoinHandle<io::Result<()>>>,
+    /// How many buffers there are.
+    buffers: usize,
 }
 
-impl<'a> Writer<'a> {
+impl Writer {
     const BUFFER: usize = 4 << 20;
+    /// One is filled, one waits, one is written.
+    const BUFFERS: usize = 3;
 
     /// For a file that is empty.
-    pub fn new(file: &'a File) -> Self {
-        Writer {
-            file,
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened once more.
+    pub fn new(file: &File) -> io::Result<Self> {
+        let mut file = Sequential {
+            file: file.try_clone()?,
             direct: None,
+            pos: 0,
+        };
+        let (full, parts) = mpsc::sync_channel::<(Buffer, usize)>(1);
+        let (returned, used) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            for (buffer, filled) in parts {
+                file.write(buffer.bytes().get(..filled).unwrap_or_default())?;
+                // Nobody may be waiting for the buffer.
+                drop(returned.send(buffer));
+            }
+            Ok(())
+        });
+        Ok(Writer {
             buffer: Buffer::new(Self::BUFFER),
             filled: 0,
-            pos: 0,
+            full: Some(full),
+            used,
+            thread: Some(thread),
+            buffers: 1,
+        })
+    }
+
+    /// A buffer to go on with: a new one, or one that has been written.
+    fn another(&mut self) -> io::Result<Buffer> {
+        if self.buffers < Self::BUFFERS {
+            self.buffers += 1;
+            return Ok(Buffer::new(Self::BUFFER));
         }
+        match self.used.recv() {
+            Ok(buffer) => Ok(buffer),
+            // It ends early only when it cannot write.
+            Err(_) => self.end().map(|()| Buffer::new(Self::BUFFER)),
+        }
+    }
+
+    /// Passes what is in the buffer to the thread.
+    fn pass(&mut self, next: Buffer) -> io::Result<()> {
+        let buffer = std::mem::replace(&mut self.buffer, next);
+        let filled = std::mem::take(&mut self.filled);
+        match &self.full {
+            Some(full) if full.send((buffer, filled)).is_ok() => Ok(()),
+            // It ends early only when it cannot write.
+            _ => self.end(),
+        }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.full = None;
+        match self.thread.take().map(thread::JoinHandle::join) {
+            Some(Ok(result)) => result,
+            _ => Err(io::Error::other("the writing thread ended early")),
+        }
+    }
+
+    /// Waits until all is written.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.pass(Buffer::new(0))?;
+        self.end()
     }
 }
 
-impl Write for Writer<'_> {
+impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.filled == Self::BUFFER {
-            self.flush()?;
+            let next = match self.used.try_recv() {
+                Ok(buffer) => buffer,
+                Err(_) => self.another()?,
+            };
+            self.pass(next)?;
         }
         let space = self.buffer.bytes_mut().get_mut(self.filled..);
         let space = space.unwrap_or_default();
@@ -91,16 +164,27 @@ impl Write for Writer<'_> {
         Ok(len)
     }
 
-    /// Writes what is in the buffer, which must be done at the end.
+    /// Does nothing: [`Self::finish`] does all.
     fn flush(&mut self) -> io::Result<()> {
-        let filled = std::mem::take(&mut self.filled);
-        let bytes = self.buffer.bytes().get(..filled).unwrap_or_default();
-        let pos = self.pos;
-        self.pos = pos.saturating_add(filled as u64);
-        if pos >= WORTH && pos.saturating_sub(filled as u64) < WORTH {
-            self.direct = reopen(self.file);
+        Ok(())
+    }
+}
+
+/// A file that is written front to back.
+struct Sequential {
+    file: File,
+    direct: Option<File>,
+    pos: u64,
+}
+
+impl Sequential {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (pos, len) = (self.pos, bytes.len());
+        self.pos = pos.saturating_add(len as u64);
+        if pos >= WORTH && pos.saturating_sub(len as u64) < WORTH {
+            self.direct = reopen(&self.file);
         }
-        let unaligned = (pos as usize | filled | bytes.as_ptr() as usize) % ALIGNMENT != 0;
+        let unaligned = (pos as usize | len | bytes.as_ptr() as usize) % ALIGNMENT != 0;
         if let Some(direct) = self.direct.as_ref().filter(|_| !unaligned) {
             match direct.write_all_at(bytes, pos) {
                 Ok(()) => return Ok(()),
@@ -158,17 +242,34 @@ mod tests {
         let file = options.open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let piece: Vec<u8> = (0..=250).cycle().take(999_999).collect();
-        let mut writer = Writer::new(&file);
+        let mut writer = Writer::new(&file).unwrap();
         let mut expected = sha2::Sha256::new();
         for _ in 0..80 {
             writer.write_all(&piece).unwrap();
             expected.update(&piece);
         }
-        writer.flush().unwrap();
+        writer.finish().unwrap();
         assert_eq!(file.metadata().unwrap().len(), 80 * 999_999);
         let mut found = sha2::Sha256::new();
         io::copy(&mut &file, &mut found).unwrap();
         assert_eq!(found.finalize(), expected.finalize());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_an_error() {
+        let file = File::open("/dev/null").unwrap();
+        let mut writer = Writer::new(&file).unwrap();
+        let piece = vec![0; 1 << 20];
+        // It may be a few buffers behind.
+        let error = (0..100).find_map(|_| writer.write_all(&piece).err());
+        assert_eq!(
+            error.unwrap().raw_os_error(),
+            Some(Errno::BADF.raw_os_error())
+        );
+        let mut writer = Writer::new(&file).unwrap();
+        writer.write_all(b"few").unwrap();
+        let error = writer.finish().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::BADF.raw_os_error()));
     }
 
     #[test]

@@ -9,15 +9,18 @@
 //! below, and leads through it if that is a symbolic link.
 //!
 //! The data stays where it is: in the blobs of the layers' indexes, and in the layers' images
-//! themselves if those have it.
+//! themselves if those have it. Only what is behind inodes there, where nothing else can refer to
+//! it, is copied.
 
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
+use crate::image;
 use crate::image::Device;
 use crate::inspect::Image;
 use crate::inspect::Name;
 use crate::mount::blobs;
+use crate::read_at::ReadAt;
 use crate::tar::Segment;
 use crate::tar::Time;
 use crate::text::Escaped;
@@ -36,6 +39,7 @@ use crate::tree::apply::Applier;
 use crate::tree::whiteouts;
 use crate::tree::whiteouts::Carrier;
 use crate::tree::whiteouts::Meaning;
+use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Metadata;
 use erofs_format::Source;
@@ -43,6 +47,8 @@ use erofs_format::ondisk;
 use erofs_format::split_xattr_name;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::io;
+use std::rc::Rc;
 
 /// The layers so far.
 #[derive(Default)]
@@ -53,6 +59,31 @@ pub struct Merge {
     keep_whiteouts: bool,
     /// The smallest block size of the layers, as a power of two.
     block_bits: Option<u8>,
+    tails: Tails,
+}
+
+/// The ends of files that a merged image gets from its layers' images.
+#[derive(Default)]
+pub struct Tails(Vec<Rc<dyn ReadAt>>);
+
+impl image::Source for Tails {
+    fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if let Content::File {
+            size,
+            data: Data::WithTail {
+                end, tail, from, ..
+            },
+            ..
+        } = &tree.inode(tree.inode_of(name)).content
+        {
+            let left = size.saturating_sub(offset);
+            let image = self.0.get(usize::from(*from));
+            if let Some(image) = image.filter(|_| left <= u64::from(*tail)) {
+                return image.read_exact_at(buf, end.saturating_sub(left));
+            }
+        }
+        image::source::Nothing.read(tree, name, offset, buf)
+    }
 }
 
 fn full(_: Full) -> Error {
@@ -83,8 +114,8 @@ impl Merge {
     ///
     /// # Errors
     ///
-    /// When the image cannot be read, or has data of files behind their inodes. The merge is of no
-    /// use then.
+    /// When the image cannot be read, or a file has its data in several blobs. The merge is of no use
+    /// then.
     pub fn apply(&mut self, image: &Image) -> Result<()> {
         let blobs = self.add_devices(image)?;
         let bits = image.superblock().block_size().trailing_zeros() as u8;
@@ -94,6 +125,8 @@ impl Merge {
             blobs,
             own_blob: None,
             devices: &mut self.devices,
+            tails: &mut self.tails,
+            own_tails: None,
             keep: self.keep_whiteouts,
             tree: &mut self.tree,
             inodes: HashMap::new(),
@@ -102,9 +135,10 @@ impl Merge {
         layer.apply()
     }
 
-    /// The tree of all layers together, and the devices that it has its data in.
-    pub fn finish(self) -> (Tree, Vec<Device>) {
-        (self.tree, self.devices)
+    /// The tree of all layers together, the devices that it has its data in, and where the data is
+    /// that its image has itself.
+    pub fn finish(self) -> (Tree, Vec<Device>, Tails) {
+        (self.tree, self.devices, self.tails)
     }
 
     /// What the devices of a layer are in the merged image: one that is there already is not added
@@ -178,6 +212,10 @@ struct Layer<'a> {
     own_blob: Option<Blob>,
     /// The devices of the merged image.
     devices: &'a mut Vec<Device>,
+    /// What ends of files are copied from.
+    tails: &'a mut Tails,
+    /// The number of the image itself among them, if it has some.
+    own_tails: Option<u16>,
     /// Whether whiteouts stay.
     keep: bool,
     tree: &'a mut Tree,
@@ -497,6 +535,19 @@ impl Layer<'_> {
         Ok(blob)
     }
 
+    /// The number of the image itself among those that ends of files are copied from.
+    fn own_tails(&mut self) -> Result<u16> {
+        if let Some(number) = self.own_tails {
+            return Ok(number);
+        }
+        let path = self.image.path().display();
+        let number = u16::try_from(self.tails.0.len())
+            .map_err(|_| Error::Request(format!("{path}: more than 65536 layers")))?;
+        self.tails.0.push(self.image.file().share());
+        self.own_tails = Some(number);
+        Ok(number)
+    }
+
     fn content(
         &mut self,
         directory: NameId,
@@ -535,24 +586,36 @@ impl Layer<'_> {
     ) -> Result<Content> {
         let (mut from, mut blob) = (None, None);
         let mut segments: Vec<Segment> = Vec::new();
+        // What is copied: its end in the file, and in the image.
+        let mut tail: Option<Segment> = None;
+        let several = "its data is in several devices, expected one";
         for extent in self.image.extents(inode) {
             let extent = extent?;
-            let (id, pos) = match extent.source {
+            let (id, pos, copied) = match extent.source {
                 Source::Hole => continue,
-                Source::Device { id, pos } => (id, pos),
-                Source::Metadata { .. } => {
-                    let problem = "some of its data is behind its inode, where a merged image \
-                                   cannot refer to it: build the layer with --no-inline-data";
-                    return Err(self.error(directory, &name.name, problem));
-                }
+                // A merged image has the ends of files itself, and all else is in devices.
+                Source::Device { id, pos } => (id, pos, id == 0 && from.is_some_and(|id| id != 0)),
+                Source::Metadata { pos } => (0, pos, true),
             };
+            let Extent { start, len, .. } = extent;
+            let segment = Segment { start, len, pos };
+            if copied || tail.is_some() {
+                let follows = |tail: &Segment| {
+                    copied && tail.start + tail.len == start && tail.pos + tail.len == pos
+                };
+                match &mut tail {
+                    Some(tail) if follows(tail) => tail.len += len,
+                    None => tail = Some(segment),
+                    Some(_) => return Err(self.error(directory, &name.name, several)),
+                }
+                continue;
+            }
             if from.is_some_and(|from| from != id) {
-                let problem = "its data is in several devices, expected one";
-                return Err(self.error(directory, &name.name, problem));
+                return Err(self.error(directory, &name.name, several));
             }
             let found = self.blob(id)?;
             let size = found.map_or(0, |blob| blob.size);
-            let end = pos.saturating_add(extent.len);
+            let end = pos.saturating_add(len);
             if end > size {
                 let problem =
                     format!("its data is at {pos} to {end} of device {id}, which has {size} bytes");
@@ -560,23 +623,36 @@ impl Layer<'_> {
             }
             (from, blob) = (Some(id), found);
             match segments.last_mut() {
-                Some(last)
-                    if last.start + last.len == extent.start && last.pos + last.len == pos =>
-                {
-                    last.len += extent.len;
+                Some(last) if last.start + last.len == start && last.pos + last.len == pos => {
+                    last.len += len;
                 }
-                _ => segments.push(Segment {
-                    start: extent.start,
-                    len: extent.len,
-                    pos,
-                }),
+                _ => segments.push(segment),
             }
         }
         let size = inode.size();
-        let data = match segments.as_slice() {
-            [] if size == 0 => Data::Contiguous(0),
-            [all] if all.len == size => Data::Contiguous(all.pos),
-            _ => Data::Sparse(segments.into()),
+        let data = match (segments.as_slice(), tail) {
+            (front @ ([] | [_]), Some(tail)) => {
+                let front = front.first();
+                let whole = front.map_or(0, |front| front.len);
+                let len = u16::try_from(tail.len).ok();
+                let Some(len) = len.filter(|_| {
+                    front.is_none_or(|front| front.start == 0)
+                        && tail.start == whole
+                        && tail.start + tail.len == size
+                }) else {
+                    return Err(self.error(directory, &name.name, several));
+                };
+                Data::WithTail {
+                    pos: front.map_or(0, |front| front.pos),
+                    end: tail.pos + tail.len,
+                    tail: len,
+                    from: self.own_tails()?,
+                }
+            }
+            (_, Some(_)) => return Err(self.error(directory, &name.name, several)),
+            ([], None) if size == 0 => Data::Contiguous(0),
+            ([all], None) if all.len == size => Data::Contiguous(all.pos),
+            (_, None) => Data::Sparse(segments.into()),
         };
         Ok(Content::File {
             blob: blob.map_or(0, |blob| blob.number),

@@ -25,6 +25,7 @@ use ferofs::inspect::Image;
 use ferofs::inspect::check::check;
 use ferofs::tar::StreamInput;
 use std::fs;
+use std::path::Path;
 
 fn lines(bytes: &[u8]) -> Vec<String> {
     indexed(bytes)
@@ -1022,7 +1023,14 @@ fn sizes() -> Archive {
         .file("hole", "")
         .pax(&[("SCHILY.xattr.user.a", "x".repeat(3000))])
         .file("attributes", "data")
+        .pax(&[("SCHILY.xattr.user.a", "x".repeat(3000))])
+        .file("attributes and a tail", &"data".repeat(1300))
+        .file("replaced", &REPLACED.repeat(9000))
+        .file("replaced", "by this")
 }
+
+/// What is in a file that another one takes the place of.
+const REPLACED: &str = "Q";
 
 #[test]
 fn images_with_their_data_have_the_same_files() {
@@ -1039,13 +1047,31 @@ fn images_with_their_data_have_the_same_files() {
                 inline_data,
                 ..image::Options::default()
             };
-            let image = common::image_of(&tar, &path, &options);
-            let found = description(&image, &tar);
-            let content = |path: &str| found.iter().find(|file| file.path == path).unwrap();
-            assert_eq!(content("/d/1").content, "= a");
-            match &seen {
-                Some(seen) => assert_eq!(found, *seen, "blocks of {block_bits} bits"),
-                None => seen = Some(found),
+            let cut = image::Options {
+                chunk_bits: Some(16),
+                ..options.clone()
+            };
+            let stored = common::stored_image_of;
+            for (make, options) in [
+                (
+                    common::image_of as fn(&Path, &Path, &image::Options) -> Image,
+                    &options,
+                ),
+                (stored, &options),
+                (stored, &cut),
+            ] {
+                let image = make(&tar, &path, options);
+                let found = description(&image, &tar);
+                let content = |path: &str| found.iter().find(|file| file.path == path).unwrap();
+                assert_eq!(content("/d/1").content, "= a");
+                match &seen {
+                    Some(seen) => assert_eq!(found, *seen, "blocks of {block_bits} bits"),
+                    None => seen = Some(found),
+                }
+                let bytes = fs::read(&path).unwrap();
+                let replaced = REPLACED.repeat(100);
+                let mut windows = bytes.windows(replaced.len());
+                assert!(!windows.any(|window| window == replaced.as_bytes()));
             }
         }
     }

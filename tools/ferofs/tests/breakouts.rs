@@ -563,7 +563,7 @@ fn merged(tars: &[PathBuf], form: Option<Form>) -> Result<Vec<Described>, String
             .apply(&index_of_layer(tar, form)?)
             .map_err(|error| error.to_string())?;
     }
-    let (tree, devices) = merge.finish();
+    let (tree, devices, tails) = merge.finish();
     let sizes: Vec<u64> = devices.iter().map(|device| device.size).collect();
     let options = image::Options {
         devices,
@@ -571,7 +571,7 @@ fn merged(tars: &[PathBuf], form: Option<Form>) -> Result<Vec<Described>, String
     };
     let path = tars[0].with_extension("merged");
     let out = File::create(&path).unwrap();
-    image::write(&tree, &options, &image::source::Nothing, out).unwrap();
+    image::write(&tree, &options, &tails, out).unwrap();
     let image = Image::open(&path).unwrap();
     let report = check(&image, &sizes, &mut |_| {}).unwrap();
     assert_eq!(report.problems, []);

@@ -6,7 +6,6 @@
 #![no_main]
 
 use ferofs::image::Options;
-use ferofs::image::source::Nothing;
 use ferofs::merge::Merge;
 use ferofs_fuzz::open;
 use ferofs_fuzz::write_and_check;
@@ -29,13 +28,13 @@ fuzz_target!(|bytes: &[u8]| {
             return;
         }
     }
-    let (tree, devices) = merge.finish();
+    let (tree, devices, tails) = merge.finish();
     let options = Options {
         devices,
         ..Options::default()
     };
     // Attributes stay what they are in the layers, right or wrong.
-    write_and_check(&tree, &options, &Nothing, |problem| {
+    write_and_check(&tree, &options, &tails, |problem| {
         problem.what.contains("attribute")
     });
 });

@@ -8,6 +8,7 @@ use super::settings::Settings;
 use super::settings::parse_block;
 use ferofs::build::Archive;
 use ferofs::build::apply_entries;
+use ferofs::build::store_entries;
 use ferofs::compression::decompress;
 use ferofs::compression::look;
 use ferofs::digest;
@@ -18,7 +19,9 @@ use ferofs::error::Result;
 use ferofs::image;
 use ferofs::image::Mode;
 use ferofs::image::Source;
+use ferofs::image::Store;
 use ferofs::image::source;
+use ferofs::image::store::StoreError;
 use ferofs::oci::Platform;
 use ferofs::oci::Reference;
 use ferofs::output;
@@ -138,6 +141,9 @@ pub(super) enum Whiteouts {
     Keep,
 }
 
+/// How much a pipe should hold: what everybody may ask for.
+const PIPE: usize = 1 << 20;
+
 type Parsed<T> = std::result::Result<T, String>;
 
 fn parse_digest(text: &str) -> Parsed<Digest> {
@@ -230,11 +236,14 @@ fn write(
     source: &dyn Source,
     output: &Output,
 ) -> Result<()> {
-    image::write_file(tree, options, source, output.file()).map_err(|source| Error::Image {
-        path: arguments.output.clone(),
-        source,
-    })?;
+    let failed = image_error(arguments);
+    image::write_file(tree, options, source, output.file()).map_err(failed)?;
     Ok(())
+}
+
+fn image_error(arguments: &Arguments) -> impl FnOnce(image::Error) -> Error {
+    let path = arguments.output.clone();
+    |source| Error::Image { path, source }
 }
 
 fn from_directory(arguments: &Arguments) -> Result<()> {
@@ -300,8 +309,27 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
             "without the data of files there is no other --mode than meta".to_string(),
         ));
     }
+    let mut options = options(arguments, mode)?;
+    // With an order of its own, or without some of it, data is copied when all headers are known.
+    let path_order = arguments.settings.sort.as_deref() == Some("path");
+    let one_pass = mode == Mode::Full && !path_order && arguments.settings.exclude().is_empty();
+    let aside = match one_pass {
+        true => Some(Output::create_unnamed(&arguments.output)?),
+        false => None,
+    };
+    let mut store = match &aside {
+        Some(aside) => Some(
+            Store::new(output.file(), aside.file(), &options)
+                .map_err(Error::io("write", output.target()))?,
+        ),
+        None => None,
+    };
     let mut tree = Tree::new();
-    let (archive, plain) = tar.read(arguments, mode, tar_out.as_ref(), &mut tree)?;
+    let copies = Copies {
+        tar: tar_out.as_ref(),
+        data: store.as_mut(),
+    };
+    let (archive, plain) = tar.read(arguments, mode, copies, &mut tree)?;
     if let (Some(expected), Some(found)) = (arguments.expect, archive.totals.digest) {
         if expected != found {
             let path = tar.path.display();
@@ -325,17 +353,31 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         &mut tree,
         &tar.path,
     )?;
-    let mut options = options(arguments, mode)?;
     if mode == Mode::Index {
         let (size, digest) = (archive.totals.size, archive.totals.digest);
         options.devices = vec![image::Device { size, digest }];
     }
-    let source = source::Blobs(plain.into_iter().collect());
-    write(arguments, &tree, &options, &source, &output)?;
+    match store.map(|store| store.finish(&tree, &options)) {
+        Some(finished) => {
+            finished.map_err(image_error(arguments))?;
+        }
+        None => {
+            let source = source::Blobs(plain.into_iter().collect());
+            write(arguments, &tree, &options, &source, &output)?;
+        }
+    }
     if let Some(tar_out) = tar_out {
         tar_out.finish()?;
     }
     output.finish()
+}
+
+/// What is to be written while a tar is read.
+struct Copies<'a, 's> {
+    /// The plain tar, to go here.
+    tar: Option<&'a Output>,
+    /// The data of its files, to go here.
+    data: Option<&'a mut Store<'s>>,
 }
 
 /// A tar that was opened.
@@ -365,6 +407,10 @@ impl Tar {
         let metadata = file.metadata().map_err(Error::io("read", &path))?;
         let kind = metadata.file_type();
         let seekable = !stdin && (kind.is_file() || kind.is_block_device());
+        if kind.is_fifo() {
+            // The more fits into it, the less often each side waits. The system may set a limit.
+            let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE);
+        }
         Ok(Tar {
             path,
             file,
@@ -383,12 +429,14 @@ impl Tar {
         &self,
         arguments: &Arguments,
         mode: Mode,
-        tar_out: Option<&Output>,
+        copies: Copies<'_, '_>,
         tree: &mut Tree,
     ) -> Result<(Archive, Option<File>)> {
         let failed = || Error::io("read", &self.path);
+        let tar_out = copies.tar;
         let (compression, reader) = look(&self.file).map_err(failed())?;
-        if compression.is_none() && tar_out.is_none() && self.seekable {
+        let all = tar_out.is_some() || copies.data.is_some();
+        if compression.is_none() && !all && self.seekable {
             let archive = self.read_headers(arguments, tree)?;
             return Ok((archive, Some(self.clone_file()?)));
         }
@@ -403,16 +451,21 @@ impl Tar {
             }
             Some(compression) => decompress(compression, reader).map_err(failed())?,
         };
-        // Data is copied when all headers are known: until then it has to be somewhere.
-        let spool = match (mode, tar_out) {
-            (Mode::Full, None) => Some(Output::create_unnamed(&arguments.output)?),
+        // Data that is copied when all headers are known has to be somewhere until then.
+        let spool = match (mode, all) {
+            (Mode::Full, false) => Some(Output::create_unnamed(&arguments.output)?),
             _ => None,
         };
         let copy = tar_out.or(spool.as_ref());
         let size = self.metadata.is_file().then_some(self.metadata.len());
         let size = size.filter(|_| compression.is_none());
         let mut bar = Bar::new("reading", size, arguments.settings.quiet);
-        let mut writer = copy.map(|copy| direct::Writer::new(copy.file()));
+        let mut writer = match copy {
+            Some(copy) => {
+                Some(direct::Writer::new(copy.file()).map_err(Error::io("write", copy.target()))?)
+            }
+            None => None,
+        };
         let tee = Tee {
             reader,
             copy: writer.as_mut().zip(copy.map(Output::target)),
@@ -424,11 +477,18 @@ impl Tar {
         };
         let reader = Reader::new(input, Names::of_this_machine());
         let reader = reader.headers_only(arguments.headers_only);
-        let archive =
-            apply_entries(reader, tree, 0, &mut bar).map_err(Error::archive(&self.path))?;
-        if let (Some(writer), Some(copy)) = (&mut writer, copy) {
-            let flushed = writer.flush();
-            flushed.map_err(Error::io("write", copy.target()))?;
+        let archive = match copies.data {
+            Some(store) => {
+                let stored = store_entries(reader, tree, store, &mut bar);
+                stored.map_err(|error| match error {
+                    StoreError::Archive(error) => Error::archive(&self.path)(error),
+                    StoreError::Image(error) => Error::io("write", &arguments.output)(error),
+                })?
+            }
+            None => apply_entries(reader, tree, 0, &mut bar).map_err(Error::archive(&self.path))?,
+        };
+        if let (Some(writer), Some(copy)) = (writer, copy) {
+            writer.finish().map_err(Error::io("write", copy.target()))?;
         }
         let plain = match copy {
             Some(copy) => Some(
@@ -468,12 +528,12 @@ impl Tar {
 }
 
 /// Writes what is read to another file, too.
-struct Tee<'a, 'f, R> {
+struct Tee<'a, R> {
     reader: R,
-    copy: Option<(&'a mut direct::Writer<'f>, &'a Path)>,
+    copy: Option<(&'a mut direct::Writer, &'a Path)>,
 }
 
-impl<R: Read> Read for Tee<'_, '_, R> {
+impl<R: Read> Read for Tee<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.reader.read(buf)?;
         if let (Some((copy, target)), Some(bytes)) = (&mut self.copy, buf.get(..n)) {

@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     drop(bar);
     let block_bits = merge.block_bits();
-    let (mut tree, devices) = merge.finish();
+    let (mut tree, devices, tails) = merge.finish();
     let failed = |problem: &dyn std::fmt::Display| Error::Request(problem.to_string());
     settings.exclude().apply(&mut tree);
     if whiteouts == Whiteouts::Aufs {
@@ -100,8 +100,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ..image::Options::default()
     };
     settings.apply(&mut options)?;
-    let source = image::source::Nothing;
-    image::write_file(&tree, &options, &source, output.file()).map_err(|source| Error::Image {
+    image::write_file(&tree, &options, &tails, output.file()).map_err(|source| Error::Image {
         path: arguments.output.clone(),
         source,
     })?;

@@ -97,9 +97,10 @@ pub struct Settings {
     /// Cut all files into chunks of so many bytes, a power of two
     #[arg(long, visible_alias = "chunk-size", value_name = "BYTES", value_parser = parse_chunk)]
     pub chunksize: Option<u8>,
-    /// Order of files' data in the image: `path`, or `none` for that of the tar
-    #[arg(long, value_name = "ORDER", default_value = "path", value_parser = ["path", "none"])]
-    pub sort: String,
+    /// Order of files' data in the image: `path`, or `none` for that of the tar, which is the default
+    /// for one
+    #[arg(long, value_name = "ORDER", value_parser = ["path", "none"])]
+    pub sort: Option<String>,
     /// Extended options: noinline_data, inline_data, force-inode-extended, force-inode-compact,
     /// force-chunk-indexes (always so), xattr-name-filter (the default; with ^ in front not), nosbcrc,
     /// 48bit
@@ -234,7 +235,7 @@ impl Settings {
             }
         }
         options.chunk_bits = self.chunksize;
-        if self.sort == "none" {
+        if self.sort.as_deref() == Some("none") {
             options.order = Order::Source;
         }
         options.xattrs.share_from = u64::try_from(self.xattr_tolerance)
@@ -284,7 +285,7 @@ impl Settings {
             (self.xattr_tolerance != 1, "-x"),
             (!self.xattr_prefix.is_empty(), "--xattr-prefix"),
             (self.chunksize.is_some(), "--chunksize"),
-            (self.sort != "path", "--sort"),
+            (self.sort.is_some(), "--sort"),
             (!self.extended.is_empty(), "-E"),
         ];
         let (_, option) = given.into_iter().find(|(given, _)| *given)?;

@@ -13,12 +13,15 @@ use super::Summary;
 use super::directory;
 use super::plan::Body;
 use super::plan::Listed;
+use super::plan::PAGE;
 use super::plan::Plan;
 use super::plan::Shape;
+use super::plan::TABLE;
 use super::plan::build_time as build_time_of;
 use super::plan::encode_device;
 use super::plan::is_long_link;
 use super::plan::listed;
+use super::plan::tail_of;
 use crate::direct::ALIGNMENT;
 use crate::direct::Buffer;
 use crate::tar::Segment;
@@ -50,9 +53,6 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U16;
 use zerocopy::little_endian::U32;
 
-/// Images end on a whole page of this size: not every driver takes a partial one.
-const PAGE: u64 = 4096;
-
 /// Writes the image that `plan` describes.
 pub fn emit<W: Write + Seek>(
     tree: &Tree,
@@ -64,25 +64,28 @@ pub fn emit<W: Write + Seek>(
     direct: Option<File>,
 ) -> Result<Summary, Error> {
     let start = out.stream_position()?;
+    if plan.base > 0 && !options.devices.is_empty() {
+        let problem = "data of files cannot be both in the image already and in blobs";
+        return Err(Error::Image(problem.to_string()));
+    }
     let mut emitter = Emitter {
         tree,
         children,
         source,
         plan,
-        out: Sink::new(out, start, direct),
+        out: Sink::new(out, start, plan.base, direct),
         inode_number: 0,
         data: 0,
     };
-    emitter
-        .out
-        .zeros_to(ondisk::SUPER_OFFSET + size_of::<Superblock>() as u64)?;
+    emitter.out.zeros_to(TABLE)?;
     emitter.device_table(options)?;
     emitter.everything()?;
     if plan.xattrs.area > 0 {
         emitter.out.zeros_to(plan.xattr_area)?;
         emitter.out.put(&plan.xattrs.area(tree.xattrs()))?;
     }
-    if !plan.xattrs.prefixes().is_empty() {
+    let prefixes_in_front = plan.xattr_prefixes < plan.base;
+    if !prefixes_in_front && !plan.xattrs.prefixes().is_empty() {
         emitter.out.zeros_to(plan.xattr_prefixes)?;
         emitter.out.put(&plan.xattrs.prefixes())?;
     }
@@ -90,12 +93,22 @@ pub fn emit<W: Write + Seek>(
     let hash = emitter.out.take_hash();
     emitter.out.flush()?;
     emitter.data()?;
+    // Not every driver takes a partial page at the end.
     let size = plan.end.next_multiple_of(PAGE.max(plan.block));
     emitter.out.zeros_to(size)?;
     emitter.out.flush()?;
     let inodes = u64::from(emitter.inode_number);
     let data = emitter.data;
-    let Sink { mut out, head, .. } = emitter.out;
+    let Sink {
+        mut out, mut head, ..
+    } = emitter.out;
+    if prefixes_in_front {
+        let prefixes = plan.xattrs.prefixes();
+        let from = plan.xattr_prefixes as usize;
+        if let Some(place) = head.get_mut(from..from + prefixes.len()) {
+            place.copy_from_slice(&prefixes);
+        }
+    }
     let uuid = options.uuid.unwrap_or_else(|| derived_uuid(hash));
     let superblock = superblock(tree, options, plan, size, uuid);
     let head = finish_head(head, superblock, options);
@@ -135,7 +148,9 @@ impl<W: Write + Seek> Sink<W> {
     const BUFFER: usize = 256 << 10;
     const DIRECT_BUFFER: usize = 4 << 20;
 
-    fn new(out: W, start: u64, direct: Option<File>) -> Self {
+    /// For an image that starts at `start` of `out` and whose first `base` bytes are there, but for
+    /// the first page.
+    fn new(out: W, start: u64, base: u64, direct: Option<File>) -> Self {
         let len = match direct {
             Some(_) => Self::DIRECT_BUFFER,
             None => Self::BUFFER,
@@ -144,9 +159,9 @@ impl<W: Write + Seek> Sink<W> {
             out,
             start,
             direct,
-            behind: false,
-            pos: 0,
-            head: Vec::new(),
+            behind: base > 0,
+            pos: base,
+            head: vec![0; PAGE.min(base) as usize],
             buffer: Buffer::new(len),
             filled: 0,
             hashed: 0,
@@ -321,6 +336,10 @@ impl<W: Write + Seek> Emitter<'_, W> {
             self.out.zeros_to(plan.first_block(inode) * plan.block)?;
             match plan.shape(self.tree, self.children, *name)?.body {
                 Body::Blocks(len) | Body::Inline { blocks: len, .. } => self.copy(*name, 0, len)?,
+                Body::Chunks { .. } if plan.mode == Mode::Index => {
+                    let tail = tail_of(data);
+                    self.copy(*name, *size - tail, tail)?;
+                }
                 Body::Chunks { bits, .. } => {
                     for (offset, len) in plan.stored_chunks(data, *size, bits) {
                         self.copy(*name, offset, len)?;
@@ -537,6 +556,20 @@ impl<W: Write + Seek> Emitter<'_, W> {
                     self.out.put(index.as_bytes())?;
                 }
             }
+            (Mode::Index, Data::WithTail { pos, .. }) => {
+                let device = self.device(name, blob)?;
+                let id = self.tree.inode_of(name);
+                let front = plan.file_size(self.tree, self.children, name) - tail_of(data);
+                let own = plan.first_block(id) * plan.block;
+                for nr in 0..count {
+                    let offset = nr * chunk;
+                    let index = match offset.checked_sub(front) {
+                        Some(behind) => self.index(0, own + behind)?,
+                        None => self.index(device, pos.saturating_add(offset))?,
+                    };
+                    self.out.put(index.as_bytes())?;
+                }
+            }
             (Mode::Full, _) => {
                 let id = self.tree.inode_of(name);
                 let size = plan.file_size(self.tree, self.children, name);
@@ -666,8 +699,8 @@ fn superblock(
     superblock.uuid = uuid;
     superblock.volume_name = options.label;
     superblock.extra_devices = (options.devices.len() as u16).into();
-    let table = ondisk::SUPER_OFFSET + size_of::<Superblock>() as u64;
-    superblock.devt_slotoff = ((table / ondisk::DEVICE_SLOT_SIZE) as u16).into();
+    superblock.meta_blkaddr = low(plan.base / plan.block).into();
+    superblock.devt_slotoff = ((TABLE / ondisk::DEVICE_SLOT_SIZE) as u16).into();
     if plan.wide {
         incompat |= ondisk::incompat::LAYOUT_48BIT;
         superblock.rootnid_8b = root.into();

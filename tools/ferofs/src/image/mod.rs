@@ -12,6 +12,7 @@ mod directory;
 mod emit;
 mod plan;
 pub mod source;
+pub mod store;
 mod xattrs;
 
 use crate::digest::Digest;
@@ -26,6 +27,7 @@ use std::io::Seek;
 use std::io::Write;
 
 pub use source::Source;
+pub use store::Store;
 
 pub use plan::encode_device;
 
@@ -236,7 +238,7 @@ pub fn write<W: Write + Seek>(
     out: W,
 ) -> Result<Summary, Error> {
     let children = tree.children();
-    let plan = plan::Plan::new(tree, &children, options, epoch(tree, options))?;
+    let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0)?;
     emit::emit(tree, &children, options, source, &plan, out, None)
 }
 
@@ -253,7 +255,7 @@ pub fn write_file(
     file: &File,
 ) -> Result<Summary, Error> {
     let children = tree.children();
-    let plan = plan::Plan::new(tree, &children, options, epoch(tree, options))?;
+    let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0)?;
     let direct = direct::open(file, plan.end, plan.data_size())?;
     emit::emit(tree, &children, options, source, &plan, file, direct)
 }

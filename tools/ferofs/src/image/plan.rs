@@ -26,7 +26,9 @@ use erofs_format::ondisk;
 use std::collections::HashMap;
 
 /// Data starts on a page of this size.
-const PAGE: u64 = 4096;
+pub const PAGE: u64 = 4096;
+/// Where the device table is.
+pub const TABLE: u64 = ondisk::SUPER_OFFSET + size_of::<ondisk::Superblock>() as u64;
 /// Largest chunk size relative to the block size that the format has room for.
 const MAX_CHUNK_BITS: u32 = 31;
 /// A file whose chunk indexes would take more than this is refused: its holes are too many.
@@ -67,6 +69,10 @@ pub struct Plan {
     pub xattr_area: u64,
     /// Where the long prefixes of attribute names are.
     pub xattr_prefixes: u64,
+    /// Where inodes start if data of files is in front of them, in the image already, else 0.
+    pub base: u64,
+    /// Start and length of that data, for every file that has some.
+    pub stored: Vec<(u64, u64)>,
     /// Where the metadata ends, and then the data.
     pub end: u64,
     /// Where the metadata ends.
@@ -143,12 +149,14 @@ pub fn encode_device(major: u32, minor: u32) -> u32 {
     reason = "its vectors are as long as those of the tree it is for"
 )]
 impl Plan {
-    /// Plans an image of `tree`.
+    /// Plans an image of `tree`, of which the first `base` bytes are there, whole pages, with data of
+    /// files in all but the first one.
     pub fn new(
         tree: &Tree,
         children: &Children,
         options: &Options,
         epoch: Time,
+        base: u64,
     ) -> Result<Self, Error> {
         if options.devices.len() >= usize::from(u16::MAX) {
             let count = options.devices.len();
@@ -176,9 +184,13 @@ impl Plan {
             xattr_area: 0,
             xattr_prefixes: 0,
             metadata_end: 0,
-            end: ondisk::SUPER_OFFSET
-                + size_of::<ondisk::Superblock>() as u64
-                + options.devices.len() as u64 * ondisk::DEVICE_SLOT_SIZE,
+            base,
+            stored: Vec::new(),
+            end: match base {
+                0 => TABLE + options.devices.len() as u64 * ondisk::DEVICE_SLOT_SIZE,
+                // No inode has the number 0, which some programs take for none.
+                base => base + ondisk::INODE_SLOT_SIZE,
+            },
         };
         let uses = plan.count(tree, children);
         plan.xattrs = xattrs::Layout::new(tree.xattrs(), &uses, &options.xattrs, plan.block)
@@ -189,16 +201,20 @@ impl Plan {
             plan.end = plan.xattr_area + plan.xattrs.area;
         }
         if plan.xattrs.prefix_count() > 0 {
-            plan.xattr_prefixes = plan.end.next_multiple_of(4);
-            plan.end = plan.xattr_prefixes + plan.xattrs.prefixes().len() as u64;
+            let size = plan.xattrs.prefixes().len() as u64;
+            if base > 0 && TABLE + size <= PAGE {
+                // There is room in the first page, and how far behind they can be is limited.
+                plan.xattr_prefixes = TABLE;
+            } else {
+                plan.xattr_prefixes = plan.end.next_multiple_of(4);
+                plan.end = plan.xattr_prefixes + size;
+            }
             if plan.xattr_prefixes / 4 > u64::from(u32::MAX) {
                 return Err(too_much());
             }
         }
         plan.metadata_end = plan.end;
-        if plan.mode == Mode::Full {
-            plan.place_data(tree, children, options)?;
-        }
+        plan.place_data(tree, children, options)?;
         plan.check_addresses()?;
         // Behind thousands of device slots the root's number needs the wide layout, too.
         plan.wide |= plan.nid(tree.inode_of(NameId::ROOT)) > u64::from(u16::MAX);
@@ -218,7 +234,14 @@ impl Plan {
             .flat_map(|directory| children.of(*directory))
             .copied();
         let mut names: Vec<NameId> = names
-            .filter(|name| matches!(&tree.inode(tree.inode_of(*name)).content, Content::File { size, .. } if *size > 0))
+            .filter(|name| match &tree.inode(tree.inode_of(*name)).content {
+                Content::File { size: 0, .. } => false,
+                Content::File { data, .. } => match (self.mode, data) {
+                    (Mode::Full, _) | (Mode::Index, Data::WithTail { .. }) => true,
+                    (Mode::Index | Mode::Meta, _) => false,
+                },
+                _ => false,
+            })
             .collect();
         if options.order == Order::Source {
             // A stable sort: what is nowhere in particular stays in the order of the walk.
@@ -236,13 +259,24 @@ impl Plan {
             let len = match self.shape(tree, children, name)?.body {
                 Body::Blocks(len) => len.next_multiple_of(self.block),
                 Body::Inline { blocks, .. } => blocks,
+                Body::Chunks { .. } if matches!(data, Data::Stored(_)) => {
+                    size.next_multiple_of(self.block)
+                }
+                Body::Chunks { .. } if self.mode == Mode::Index => {
+                    tail_of(data).next_multiple_of(self.block)
+                }
                 Body::Chunks { bits, .. } => self
                     .stored_chunks(data, *size, bits)
                     .map(|(_, len)| len.next_multiple_of(self.block))
                     .sum(),
                 Body::Empty => 0,
             };
-            if len > 0 {
+            if let (1.., Data::Stored(start) | Data::StoredWithTail { blocks: start, .. }) =
+                (len, data)
+            {
+                self.blocks.insert(inode.index() as u32, *start);
+                self.stored.push((*start, len));
+            } else if len > 0 {
                 // Whole pages of nothing but data can be written past the page cache.
                 let align = match self.data.is_empty() {
                     true => align.max(PAGE),
@@ -272,7 +306,7 @@ impl Plan {
         let chunk = self.block << bits;
         let (segments, whole): (&[Segment], _) = match data {
             Data::Sparse(segments) | Data::SparseOriginal(segments) => (segments, 0),
-            Data::Contiguous(_) | Data::Original => (&[], size),
+            _ => (&[], size),
         };
         let segments = segments.iter().map(|segment| (segment.start, segment.len));
         let mut next = 0;
@@ -413,7 +447,7 @@ impl Plan {
 
     /// Number by which directories refer to an inode.
     pub fn nid(&self, inode: InodeId) -> u64 {
-        self.position(inode) / ondisk::INODE_SLOT_SIZE
+        (self.position(inode) - self.base) / ondisk::INODE_SLOT_SIZE
     }
 
     /// Number of links of an inode.
@@ -475,17 +509,33 @@ impl Plan {
         shape.body = match &inode.content {
             Content::File { size: 0, .. } => Body::Empty,
             Content::File { data, .. } => match (self.mode, data) {
+                (Mode::Index | Mode::Meta, Data::Stored(_) | Data::StoredWithTail { .. }) => {
+                    let problem = "its data is in an image, which does not have it in this mode";
+                    return Err(Error::file(tree, name, problem));
+                }
                 (Mode::Index, Data::Original | Data::SparseOriginal(_)) => {
                     let problem = "an index needs its data in a tar, but it is in a file";
                     return Err(Error::file(tree, name, problem));
+                }
+                (Mode::Index, Data::WithTail { tail, .. }) if u64::from(*tail) == size => {
+                    self.blocks_and_tail(shape, size, self.inline_data)
                 }
                 (Mode::Index | Mode::Meta, _)
                 | (Mode::Full, Data::Sparse(_) | Data::SparseOriginal(_)) => {
                     self.chunks(tree, name, size, data)?
                 }
+                (Mode::Full, Data::StoredWithTail { .. }) => {
+                    let body = self.blocks_and_tail(shape, size, true);
+                    if !matches!(body, Body::Inline { .. }) {
+                        let problem = "the end of its data does not fit behind its inode";
+                        return Err(Error::file(tree, name, problem));
+                    }
+                    body
+                }
                 (Mode::Full, _) if self.chunk_bits.is_some() => {
                     self.chunks(tree, name, size, data)?
                 }
+                (Mode::Full, Data::Stored(_)) => Body::Blocks(size),
                 (Mode::Full, _) => self.blocks_and_tail(shape, size, self.inline_data),
             },
             // Symbolic links are all in one place: readers do not expect otherwise.
@@ -515,10 +565,23 @@ impl Plan {
             .checked_next_power_of_two()
             .map_or(63, u64::trailing_zeros);
         let bits = match (self.mode, data) {
-            (Mode::Meta, _) | (_, Data::Contiguous(_) | Data::Original) => whole,
+            (Mode::Meta, _)
+            | (
+                _,
+                Data::Contiguous(_)
+                | Data::Original
+                | Data::Stored(_)
+                | Data::StoredWithTail { .. },
+            ) => whole,
             (Mode::Index, Data::Sparse(segments)) => {
                 self.sparse_chunk_bits(size, segments).min(whole)
             }
+            // None has a part of the tail and of what is in front of it.
+            (Mode::Index, Data::WithTail { tail, .. }) => {
+                let front = (size - u64::from(*tail)) / self.block;
+                front.trailing_zeros().min(whole)
+            }
+            (Mode::Full, Data::WithTail { .. }) => whole,
             // What is copied can be cut anywhere; as fine as is cheap.
             (Mode::Full, Data::Sparse(_) | Data::SparseOriginal(_)) => {
                 whole.saturating_sub(COPIED_CHUNK_COUNT_BITS)
@@ -547,6 +610,16 @@ impl Plan {
                         self.block
                     ),
                 ));
+            }
+        }
+        if let (Mode::Index, Data::WithTail { pos, tail, .. }) = (self.mode, data) {
+            let front = size - u64::from(*tail);
+            if (pos | front) % self.block != 0 {
+                let problem = format!(
+                    "its data is at {pos} and has {front} bytes there, expected multiples of {}",
+                    self.block
+                );
+                return Err(Error::file(tree, name, problem));
             }
         }
         let bits = bits.min(MAX_CHUNK_BITS);
@@ -601,12 +674,21 @@ fn too_much() -> Error {
     Error::Image("more metadata or data than the format can address".to_string())
 }
 
+/// How much of a file's data is apart from the rest, at its end.
+pub fn tail_of(data: &Data) -> u64 {
+    match data {
+        Data::WithTail { tail, .. } => u64::from(*tail),
+        _ => 0,
+    }
+}
+
 /// Where the data of a file comes from: number and offset of its blob.
 fn place_in_source(content: &Content) -> (u16, u64) {
     match content {
         Content::File { blob, data, .. } => match data {
-            Data::Contiguous(pos) => (*blob, *pos),
+            Data::Contiguous(pos) | Data::WithTail { pos, .. } => (*blob, *pos),
             Data::Sparse(segments) => (*blob, segments.first().map_or(0, |segment| segment.pos)),
+            Data::Stored(pos) | Data::StoredWithTail { blocks: pos, .. } => (*blob, *pos),
             Data::Original | Data::SparseOriginal(_) => (*blob, 0),
         },
         _ => (0, 0),

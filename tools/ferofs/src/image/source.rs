@@ -42,7 +42,7 @@ pub struct Blobs<R>(pub Vec<R>);
 
 impl<R: ReadAt> Source for Blobs<R> {
     fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let Content::File { blob, data, .. } = &tree.inode(tree.inode_of(name)).content else {
+        let Content::File { blob, data, size } = &tree.inode(tree.inode_of(name)).content else {
             return Nothing.read(tree, name, offset, buf);
         };
         let Some(file) = self.0.get(usize::from(*blob)) else {
@@ -51,7 +51,13 @@ impl<R: ReadAt> Source for Blobs<R> {
         match data {
             Data::Contiguous(pos) => file.read_exact_at(buf, pos.saturating_add(offset)),
             Data::Sparse(segments) => read_sparse(file, segments, offset, buf),
-            Data::Original | Data::SparseOriginal(_) => Nothing.read(tree, name, offset, buf),
+            Data::StoredWithTail { end, .. } => {
+                let left = size.saturating_sub(offset);
+                file.read_exact_at(buf, end.saturating_sub(left))
+            }
+            Data::WithTail { .. } | Data::Stored(_) | Data::Original | Data::SparseOriginal(_) => {
+                Nothing.read(tree, name, offset, buf)
+            }
         }
     }
 }

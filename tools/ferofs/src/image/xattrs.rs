@@ -7,6 +7,7 @@
 
 use super::XattrOptions;
 use super::XattrPrefix;
+use crate::tar::NamedValue;
 use crate::tree::Xattr;
 use crate::tree::XattrId;
 use crate::tree::XattrSet;
@@ -41,6 +42,14 @@ pub struct Layout {
     sizes: Vec<u64>,
     /// Size of the area.
     pub area: u64,
+}
+
+/// What attributes take behind an inode, at most.
+pub fn most(xattrs: &[NamedValue]) -> u64 {
+    let sizes = xattrs.iter().map(|(name, value)| {
+        ((size_of::<XattrEntry>() + name.len() + value.len()) as u64).next_multiple_of(4)
+    });
+    HEADER + sizes.sum::<u64>()
 }
 
 /// Size of a prefix with its padding.

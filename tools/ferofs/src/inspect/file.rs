@@ -19,7 +19,7 @@ type Kept = (u64, Rc<[u8]>);
 
 /// The bytes of an image.
 pub struct ImageFile {
-    bytes: Box<dyn ReadAt>,
+    bytes: Rc<dyn ReadAt>,
     size: u64,
     pieces: RefCell<Vec<Option<Kept>>>,
 }
@@ -33,9 +33,14 @@ impl ImageFile {
     pub fn new(bytes: Box<dyn ReadAt>) -> io::Result<Self> {
         Ok(ImageFile {
             size: bytes.size()?,
-            bytes,
+            bytes: bytes.into(),
             pieces: RefCell::new(vec![None; PLACES]),
         })
+    }
+
+    /// The bytes, for somebody who needs them longer than the image.
+    pub fn share(&self) -> Rc<dyn ReadAt> {
+        Rc::clone(&self.bytes)
     }
 
     /// Fills `buf` with the bytes from `pos` on, without keeping them.

@@ -404,9 +404,9 @@ pub fn merge(
         merge.apply(&inspect::Image::open(&layer.index)?)?;
         progress.advance(done as u64 + 1, 0);
     }
-    let (tree, devices) = merge.finish();
+    let (tree, devices, tails) = merge.finish();
     options.devices = devices;
-    image::write(&tree, &options, &image::source::Nothing, out).map_err(|source| Error::Image {
+    image::write(&tree, &options, &tails, out).map_err(|source| Error::Image {
         path: path.to_path_buf(),
         source,
     })?;

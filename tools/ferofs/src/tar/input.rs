@@ -22,6 +22,16 @@ pub trait Input {
     /// Those of reading.
     fn bytes(&mut self, pos: u64, len: usize) -> io::Result<&[u8]>;
 
+    /// The bytes at `pos`: as many of `most` as can be had without copying any, none only at the end
+    /// of the archive. `pos` is as for [`Self::bytes`].
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    fn some_bytes(&mut self, pos: u64, most: usize) -> io::Result<&[u8]> {
+        self.bytes(pos, most.min(256 << 10))
+    }
+
     /// The size of the archive, if it is known already: from the start for a file, at the end
     /// for a stream.
     fn size(&self) -> Option<u64>;
@@ -261,6 +271,13 @@ impl<R: Read> Input for StreamInput<R> {
         }
         self.gathered = gathered;
         Ok(self.part(pos, len))
+    }
+
+    fn some_bytes(&mut self, pos: u64, most: usize) -> io::Result<&[u8]> {
+        while pos >= self.chunk_end() && !self.ended {
+            self.advance()?;
+        }
+        Ok(self.part(pos, most))
     }
 
     fn size(&self) -> Option<u64> {

@@ -100,6 +100,23 @@ impl<I: Input> Reader<I> {
         self.pos
     }
 
+    /// Bytes of the last entry's data, which are at `pos` in the archive: at least one, and at most
+    /// `most`. `pos` must not be below that of an earlier call.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading; when the archive ends there.
+    pub fn data(&mut self, pos: u64, most: usize) -> Result<&[u8], Error> {
+        let failed = |error| Error::io(pos, error);
+        let found = self.input.some_bytes(pos, most).map_err(failed)?.len();
+        if found == 0 {
+            let (data, size) = self.skipped;
+            return Err(self.truncated(data, size).of(&self.path));
+        }
+        // It is at hand now.
+        self.input.some_bytes(pos, most).map_err(failed)
+    }
+
     /// What was skipped or read in a way its author may not have meant, since the last call.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)

@@ -127,17 +127,24 @@ impl<'t> Applier<'t> {
         }
     }
 
-    /// Applies one entry.
+    /// Applies one entry. Returns the inode that came with it, if it is a regular file.
     ///
     /// # Errors
     ///
     /// When the entry cannot be in any tree. The tree is of no use then.
-    pub fn apply(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
+    pub fn apply(&mut self, entry: &Entry<'_>) -> Result<Option<InodeId>, Error> {
         self.apply_inner(entry)
             .map_err(|refusal| refusal.at(entry.offset, entry.path))
     }
 
-    fn apply_inner(&mut self, entry: &Entry<'_>) -> Result<(), Refusal> {
+    /// Says where the data of a regular file is, if that is not where its entry has it.
+    pub fn set_data(&mut self, file: InodeId, new: Data) {
+        if let Content::File { data, .. } = &mut self.tree.inode_mut(file).content {
+            *data = new;
+        }
+    }
+
+    fn apply_inner(&mut self, entry: &Entry<'_>) -> Result<Option<InodeId>, Refusal> {
         if entry.path.is_empty() {
             return refuse("its path is empty");
         }
@@ -163,16 +170,20 @@ impl<'t> Applier<'t> {
                 self.note(format!(
                     "entry {path} is left out: its path is the root directory, but it is none"
                 ));
-                return Ok(());
+                return Ok(None);
             }
-            return self.describe(NameId::ROOT, attributes);
+            self.describe(NameId::ROOT, attributes)?;
+            return Ok(None);
         };
         let content = match &entry.kind {
             Kind::Directory => {
                 self.directory(directory, name, attributes)?;
-                return Ok(());
+                return Ok(None);
             }
-            Kind::HardLink(target) => return self.hard_link(entry, directory, name, target),
+            Kind::HardLink(target) => {
+                self.hard_link(entry, directory, name, target)?;
+                return Ok(None);
+            }
             Kind::File { size, data } => {
                 let data = match data {
                     tar::Data::Contiguous(pos) => Data::Contiguous(*pos),
@@ -196,11 +207,13 @@ impl<'t> Applier<'t> {
             Kind::Fifo => Content::Fifo,
             Kind::Socket => Content::Socket,
         };
+        let file = matches!(content, Content::File { .. });
         let inode = self.tree.add_inode(Inode {
             attributes,
             content,
         })?;
-        self.put(directory, name, inode)
+        self.put(directory, name, inode)?;
+        Ok(file.then_some(inode))
     }
 
     /// The number of an entry's extended attributes.

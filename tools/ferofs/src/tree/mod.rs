@@ -82,6 +82,28 @@ pub enum Data {
     Original,
     /// In such a file, in these segments; between them are holes.
     SparseOriginal(Box<[Segment]>),
+    /// In a blob from an offset on, but for the last bytes, which are at no offset that an image can
+    /// refer to: they are copied into it.
+    WithTail {
+        /// Where the rest is in the blob.
+        pos: u64,
+        /// Where the last bytes end.
+        end: u64,
+        /// How many they are.
+        tail: u16,
+        /// Which of the sources of such ends has them.
+        from: u16,
+    },
+    /// In the image that is to be written, whose first part it is in already, from this position on
+    /// in whole blocks.
+    Stored(u64),
+    /// The same, but for what is behind the last whole block: that is in the blob.
+    StoredWithTail {
+        /// Where the blocks are in the image.
+        blocks: u64,
+        /// Where in the blob the rest ends.
+        end: u64,
+    },
 }
 
 /// What a file is.

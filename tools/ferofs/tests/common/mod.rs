@@ -12,11 +12,14 @@ pub mod layout;
 use erofs_format::FileKind;
 use erofs_format::Source;
 use ferofs::build::apply_archive;
+use ferofs::build::store_entries;
 use ferofs::image;
 use ferofs::inspect::Image;
 use ferofs::inspect::check::check;
 use ferofs::tar::FileInput;
 use ferofs::tar::Input;
+use ferofs::tar::Names;
+use ferofs::tar::Reader;
 use ferofs::tar::StreamInput;
 use ferofs::text::Escaped;
 use ferofs::tree::Tree;
@@ -127,6 +130,26 @@ pub fn image_of(tar: &Path, path: &Path, options: &image::Options) -> Image {
     apply_archive(input, &mut tree, 0, &mut ()).unwrap();
     let source = image::source::Blobs(vec![file]);
     image::write(&tree, options, &source, File::create(path).unwrap()).unwrap();
+    let image = Image::open(path).unwrap();
+    let report = check(&image, &[], &mut |_| {}).unwrap();
+    assert_eq!(report.problems, []);
+    image
+}
+
+/// The same in one pass, as for an archive that comes through a pipe.
+pub fn stored_image_of(tar: &Path, path: &Path, options: &image::Options) -> Image {
+    let new = |path: &Path| {
+        let mut open = File::options();
+        let open = open.read(true).write(true).create(true).truncate(true);
+        open.open(path).unwrap()
+    };
+    let (file, aside) = (new(path), new(&path.with_extension("aside")));
+    let mut tree = Tree::new();
+    let mut store = image::Store::new(&file, &aside, options).unwrap();
+    let input = StreamInput::without_digest(File::open(tar).unwrap());
+    let reader = Reader::new(input, Names::of_this_machine());
+    store_entries(reader, &mut tree, &mut store, &mut ()).unwrap();
+    store.finish(&tree, options).unwrap();
     let image = Image::open(path).unwrap();
     let report = check(&image, &[], &mut |_| {}).unwrap();
     assert_eq!(report.problems, []);

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Puts the data of files into an image while their archive is still being read, so that an archive
+//! that comes through a pipe is read and written once.
+//!
+//! The data comes first in such an image, in the order of the archive, and everything else behind it.
+//! The last, partial blocks of files belong behind inodes, whose places are known only at the end:
+//! until then they are in a file aside, as is the data of sparse files.
+
+use super::Error;
+use super::Options;
+use super::Summary;
+use super::emit;
+use super::epoch;
+use super::plan::PAGE;
+use super::plan::Plan;
+use super::source::Blobs;
+use super::xattrs;
+use crate::direct;
+use crate::tar;
+use crate::tar::Entry;
+use crate::tar::Input;
+use crate::tar::Kind;
+use crate::tar::Reader;
+use crate::tar::Segment;
+use crate::tree::Data;
+use crate::tree::Tree;
+use erofs_format::ondisk::InodeExtended;
+use rustix::fs::FallocateFlags;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::io::BufWriter;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+/// Data of files on its way into an image.
+pub struct Store<'a> {
+    file: &'a File,
+    out: direct::Writer,
+    /// How long the image is so far.
+    pos: u64,
+    /// How many files have data there.
+    count: usize,
+    aside_file: &'a File,
+    aside: BufWriter<&'a File>,
+    /// How long the file aside is so far.
+    aside_pos: u64,
+    block: u64,
+    align: u64,
+    /// Whether partial blocks may be behind inodes.
+    tails: bool,
+}
+
+/// Why data cannot be stored.
+#[derive(Debug)]
+pub enum StoreError {
+    /// It cannot be read.
+    Archive(tar::Error),
+    /// It cannot be written.
+    Image(io::Error),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Archive(error) => error.fmt(f),
+            StoreError::Image(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StoreError::Archive(error) => error.source(),
+            StoreError::Image(error) => Some(error),
+        }
+    }
+}
+
+impl From<tar::Error> for StoreError {
+    fn from(error: tar::Error) -> Self {
+        StoreError::Archive(error)
+    }
+}
+
+/// What an entry says of its data, for [`Store::take`].
+pub struct Wanted {
+    size: u64,
+    data: tar::Data,
+    /// What the inode takes at most, with everything in front of the data behind it.
+    inode: u64,
+}
+
+impl Wanted {
+    /// Of an entry; `None` if it has no data.
+    pub fn of(entry: &Entry<'_>) -> Option<Self> {
+        match &entry.kind {
+            Kind::File { size, data } if *size > 0 => Some(Wanted {
+                size: *size,
+                data: data.clone(),
+                inode: size_of::<InodeExtended>() as u64 + xattrs::most(entry.xattrs),
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Store<'a> {
+    /// Starts an image in `file`, and what has to wait in `aside`. Both are empty.
+    ///
+    /// # Errors
+    ///
+    /// When writing fails.
+    pub fn new(file: &'a File, aside: &'a File, options: &Options) -> io::Result<Self> {
+        let block = 1 << options.block_bits;
+        let mut out = direct::Writer::new(file)?;
+        // The superblock's page, which is written at the end.
+        out.write_all(&[0; PAGE as usize])?;
+        Ok(Store {
+            file,
+            out,
+            pos: PAGE,
+            count: 0,
+            aside_file: aside,
+            aside: BufWriter::with_capacity(256 << 10, aside),
+            aside_pos: 0,
+            block,
+            align: options.align.max(block),
+            tails: options.inline_data && options.chunk_bits.is_none(),
+        })
+    }
+
+    /// Takes in the data of the entry that `reader` read last, and says where it is from now on.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or written.
+    pub fn take<I: Input>(
+        &mut self,
+        reader: &mut Reader<I>,
+        wanted: &Wanted,
+    ) -> Result<Data, StoreError> {
+        let size = wanted.size;
+        let from = match &wanted.data {
+            tar::Data::Contiguous(pos) => *pos,
+            tar::Data::Sparse(segments) => {
+                let mut kept = Vec::new();
+                for segment in segments {
+                    kept.push(Segment {
+                        pos: self.aside_pos,
+                        ..*segment
+                    });
+                    copy(reader, segment.pos, segment.len, &mut self.aside)?;
+                    self.aside_pos += segment.len;
+                }
+                return Ok(Data::Sparse(kept.into()));
+            }
+        };
+        let tail = size % self.block;
+        // In doubt its blocks are whole: where its attributes go is not known yet.
+        let apart = self.tails && tail > 0 && wanted.inode + tail <= self.block;
+        let whole = if apart { size - tail } else { size };
+        let blocks = match whole {
+            0 => 0,
+            _ => self.blocks(reader, from, whole)?,
+        };
+        if !apart {
+            return Ok(Data::Stored(blocks));
+        }
+        copy(reader, from + whole, tail, &mut self.aside)?;
+        self.aside_pos += tail;
+        Ok(Data::StoredWithTail {
+            blocks,
+            end: self.aside_pos,
+        })
+    }
+
+    /// Stores data in blocks and says where they start.
+    fn blocks<I: Input>(
+        &mut self,
+        reader: &mut Reader<I>,
+        from: u64,
+        len: u64,
+    ) -> Result<u64, StoreError> {
+        self.zeros_to(self.align).map_err(StoreError::Image)?;
+        let start = self.pos;
+        copy(reader, from, len, &mut self.out)?;
+        self.pos += len;
+        self.zeros_to(self.block).map_err(StoreError::Image)?;
+        self.count += 1;
+        Ok(start)
+    }
+
+    /// Fills up with zeros to a multiple of `to`.
+    fn zeros_to(&mut self, to: u64) -> io::Result<()> {
+        let zeros = [0; PAGE as usize];
+        let mut left = self.pos.next_multiple_of(to) - self.pos;
+        self.pos += left;
+        while left > 0 {
+            let now = left.min(PAGE);
+            self.out
+                .write_all(zeros.get(..now as usize).unwrap_or_default())?;
+            left -= now;
+        }
+        Ok(())
+    }
+
+    /// Writes everything else behind the data.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write()`](super::write()).
+    pub fn finish(mut self, tree: &Tree, options: &Options) -> Result<Summary, Error> {
+        self.zeros_to(PAGE)?;
+        self.out.finish()?;
+        self.aside.flush()?;
+        let children = tree.children();
+        let plan = Plan::new(tree, &children, options, epoch(tree, options), self.pos)?;
+        if plan.stored.len() < self.count {
+            clear_unused(self.file, self.pos, plan.stored.clone())?;
+        }
+        let source = Blobs(vec![self.aside_file]);
+        let mut out = self.file;
+        out.seek(SeekFrom::Start(0))?;
+        emit::emit(tree, &children, options, &source, &plan, out, None)
+    }
+}
+
+/// Copies data of an archive's last entry.
+fn copy<I: Input>(
+    reader: &mut Reader<I>,
+    from: u64,
+    len: u64,
+    out: &mut impl Write,
+) -> Result<(), StoreError> {
+    let (mut pos, mut left) = (from, len);
+    while left > 0 {
+        let bytes = reader.data(pos, usize::try_from(left).unwrap_or(usize::MAX))?;
+        out.write_all(bytes).map_err(StoreError::Image)?;
+        pos += bytes.len() as u64;
+        left -= bytes.len() as u64;
+    }
+    Ok(())
+}
+
+/// Turns into zeros what belongs to files that were replaced or left out later on. They take no space
+/// then, if the filesystem can do that.
+fn clear_unused(file: &File, end: u64, mut used: Vec<(u64, u64)>) -> io::Result<()> {
+    used.sort_unstable();
+    used.push((end, 0));
+    let mut pos = PAGE;
+    for (start, len) in used {
+        if start > pos {
+            clear(file, pos, start - pos)?;
+        }
+        pos = pos.max(start + len);
+    }
+    Ok(())
+}
+
+fn clear(file: &File, pos: u64, len: u64) -> io::Result<()> {
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    if rustix::fs::fallocate(file, hole, pos, len).is_ok() {
+        return Ok(());
+    }
+    let zeros = [0; PAGE as usize];
+    let (mut pos, mut left) = (pos, len);
+    while left > 0 {
+        let now = left.min(PAGE);
+        file.write_all_at(zeros.get(..now as usize).unwrap_or_default(), pos)?;
+        pos += now;
+        left -= now;
+    }
+    Ok(())
+}
