@@ -65,8 +65,11 @@ void vfs_helper_inode_set_times(struct inode *inode, time64_t sec, long nsec)
 	inode_set_ctime(inode, sec, nsec);
 }
 
-/* The time of the last change, which the next change will differ from where the filesystem can do that. */
-void vfs_helper_inode_changed(struct inode *inode, s64 *sec, u32 *nsec)
+/*
+ * The time of the last change, which the next change will differ from where the filesystem can do that; and
+ * whether anyone may be writing.
+ */
+bool vfs_helper_inode_changed(struct inode *inode, s64 *sec, u32 *nsec)
 {
 	struct kstat stat = {};
 
@@ -76,6 +79,9 @@ void vfs_helper_inode_changed(struct inode *inode, s64 *sec, u32 *nsec)
 		stat.ctime = inode_get_ctime(inode);
 	*sec = stat.ctime.tv_sec;
 	*nsec = stat.ctime.tv_nsec;
+	/* Who writes was counted as a writer before the time was set: if the time is his, he is seen. */
+	smp_rmb();
+	return inode_is_open_for_write(inode);
 }
 
 void vfs_helper_cache_no_acl(struct inode *inode)

@@ -22,7 +22,7 @@ void vfs_helper_i_uid_write(struct inode *inode, uid_t uid);
 void vfs_helper_i_gid_write(struct inode *inode, gid_t gid);
 loff_t vfs_helper_i_size_read(const struct inode *inode);
 void vfs_helper_inode_set_times(struct inode *inode, time64_t sec, long nsec);
-void vfs_helper_inode_changed(struct inode *inode, s64 *sec, u32 *nsec);
+bool vfs_helper_inode_changed(struct inode *inode, s64 *sec, u32 *nsec);
 void vfs_helper_cache_no_acl(struct inode *inode);
 dev_t vfs_helper_new_decode_dev(u32 dev);
 void vfs_helper_inode_set_cached_link(struct inode *inode, char *link, int len);

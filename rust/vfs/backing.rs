@@ -17,6 +17,8 @@ use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::aref::ARef;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
 
 /// What direct reads are aligned to, at the least, in bytes.
 const SECTOR: usize = 512;
@@ -33,7 +35,13 @@ pub(crate) struct Identity {
     inode: usize,
     /// When the inode was last changed: unlike the time of modification no one can set it back.
     changed: (i64, u32),
+    /// 0, or a number that no other identity has: while someone may be writing to the file, what is
+    /// read from it counts as seen once. The time of a change is that of its beginning.
+    unsettled: u64,
 }
+
+/// How many identities were unsettled.
+static UNSETTLED: Atomic<u64> = Atomic::new(0);
 
 impl Identity {
     /// Where to hash it: inodes are at least 64 bytes apart.
@@ -44,7 +52,7 @@ impl Identity {
     /// A number that is another when the file was changed.
     pub(crate) fn version(self) -> u64 {
         let (sec, nsec) = self.changed;
-        sec.unsigned_abs().rotate_left(32) ^ u64::from(nsec)
+        sec.unsigned_abs().rotate_left(32) ^ u64::from(nsec) ^ self.unsettled.rotate_left(16)
     }
 }
 
@@ -143,15 +151,22 @@ impl BackingFile {
     }
 
     /// What tells this file's contents from those of other files, and from what they were before
-    /// the file was last changed, while it is open. (Writing to a block device is not noticed.)
+    /// the file was last changed, while it is open. As long as anyone has it open for writing it is
+    /// another one each time. (Writing to a block device is not noticed.)
     pub(crate) fn identity(&self) -> Identity {
         let inode = self.inode();
         let mut changed = (0, 0);
         // SAFETY: The inode lives as long as the file is referenced; the rest is to be filled in.
-        unsafe { bindings::vfs_helper_inode_changed(inode, &mut changed.0, &mut changed.1) };
+        let writers =
+            unsafe { bindings::vfs_helper_inode_changed(inode, &mut changed.0, &mut changed.1) };
         Identity {
             inode: inode as usize,
             changed,
+            unsettled: if writers {
+                UNSETTLED.fetch_add(1, Relaxed).wrapping_add(1)
+            } else {
+                0
+            },
         }
     }
 

@@ -160,6 +160,34 @@ agree "after the blob was written to" "$WORK/under-test"
 # The metadata that was read before stays cached, and an inline tail is part of it.
 agree "after the image was written to, inline tails" "$WORK/full"
 
+# The time of a change is that of its beginning: nothing that is mapped in the middle of one may be taken for
+# the bytes after it.
+cat >stores.py <<'PYTHON'
+import mmap
+
+tar = open("layer.tar", "r+b")
+blob = mmap.mmap(tar.fileno(), 0)
+file = open("under-test/numbers", "rb")
+kept = []
+
+
+def shown():
+    kept.append(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    return kept[-1][kept[0].find(b"\n1002\n") - 4 :][:4]
+
+
+at = blob.find(b"\n1002\n") - 4
+for value in b"1001", b"++++", b"----", b"1001":
+    # Only the first store is a change that the file system notices.
+    blob[at : at + 4] = value
+    assert shown() == value, (value, shown())
+blob.close()
+tar.close()
+assert shown() == b"1001", shown()
+PYTHON
+check "stores into the blob while it is mapped" python3 stores.py
+agree "after them" "$WORK/under-test"
+
 # Cut short: who touches what is gone gets SIGBUS, who reads it an error. Repaired: all is there again, for
 # one who had the file mapped before, too.
 touches() {
