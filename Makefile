@@ -123,5 +123,5 @@ clean: ## Remove what was built here; the cache stays
 
 distclean: clean clean-cache ## clean and clean-cache
 
-clean-cache: ## Remove the build root, the kernels and the layers
+clean-cache: ## Remove the build root, the kernels, the layers and what else was made once
 	@tests/kernel/clean-cache
