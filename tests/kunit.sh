@@ -1,6 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
+# kernels: debug
+# timeout: 300
+#
 # The module's KUnit suites, which run when it is loaded into a kernel that has KUnit. Called by tests/run.
 
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
