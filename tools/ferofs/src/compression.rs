@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Chain;
 use std::io::Cursor;
@@ -51,6 +52,19 @@ fn recognize(start: &[u8]) -> Option<Compression> {
     }
 }
 
+/// What else archives are compressed with, or what is no tar at all, by its first bytes.
+fn foreign(start: &[u8]) -> Option<&'static str> {
+    Some(match start {
+        [0x1f, 0x9d | 0xa0, ..] => "compress",
+        [0x04, 0x22, 0x4d, 0x18, ..] => "lz4",
+        [b'L', b'Z', b'I', b'P', 1, ..] => "lzip",
+        [0x89, b'L', b'Z', b'O', 0, ..] => "lzop",
+        [b'7', b'z', 0xbc, 0xaf, ..] => "7z",
+        [b'P', b'K', 3, 4, ..] => "zip",
+        _ => return None,
+    })
+}
+
 /// A reader from its start on, after a look at it.
 pub type Looked<R> = Chain<Cursor<Vec<u8>>, R>;
 
@@ -58,11 +72,17 @@ pub type Looked<R> = Chain<Cursor<Vec<u8>>, R>;
 ///
 /// # Errors
 ///
-/// Those of reading.
+/// Those of reading, and a compression that is not understood.
 pub fn look<R: Read>(mut reader: R) -> io::Result<(Option<Compression>, Looked<R>)> {
     let mut start = Vec::new();
     reader.by_ref().take(MAGIC as u64).read_to_end(&mut start)?;
     let compression = recognize(&start);
+    if let Some(name) = foreign(&start) {
+        return Err(io::Error::other(format!(
+            "it is compressed with {name}, expected a tar that is plain or compressed with gzip, \
+             zstd, xz or bzip2"
+        )));
+    }
     Ok((compression, Cursor::new(start).chain(reader)))
 }
 
@@ -77,7 +97,11 @@ pub fn decompress<'a>(
 ) -> io::Result<Box<dyn Read + 'a>> {
     let reader = BufReader::with_capacity(256 << 10, reader);
     Ok(match compression {
-        Compression::Gzip => Box::new(Named("gzip", flate2::bufread::MultiGzDecoder::new(reader))),
+        Compression::Gzip => {
+            let start = flate2::bufread::GzDecoder::new;
+            let end = flate2::bufread::GzDecoder::into_inner;
+            Box::new(Named("gzip", Members::new(reader, start, end)))
+        }
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(reader)?;
             // What `zstd --long=31` makes.
@@ -88,8 +112,65 @@ pub fn decompress<'a>(
             "xz",
             liblzma::bufread::XzDecoder::new_multi_decoder(reader),
         )),
-        Compression::Bzip2 => Box::new(Named("bzip2", bzip2::bufread::MultiBzDecoder::new(reader))),
+        Compression::Bzip2 => {
+            let start = bzip2::bufread::BzDecoder::new;
+            let end = bzip2::bufread::BzDecoder::into_inner;
+            Box::new(Named("bzip2", Members::new(reader, start, end)))
+        }
     })
+}
+
+/// Several compressed streams one after the other. Zeros behind the last one, which fill up the
+/// last record of a tape, are nothing.
+struct Members<R, D> {
+    /// `None` at the end.
+    decoder: Option<D>,
+    start: fn(R) -> D,
+    end: fn(D) -> R,
+}
+
+impl<R: BufRead, D: Read> Members<R, D> {
+    fn new(reader: R, start: fn(R) -> D, end: fn(D) -> R) -> Self {
+        Members {
+            decoder: Some(start(reader)),
+            start,
+            end,
+        }
+    }
+}
+
+impl<R: BufRead, D: Read> Read for Members<R, D> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.decoder {
+            let len = decoder.read(buf)?;
+            if len > 0 || buf.is_empty() {
+                return Ok(len);
+            }
+            let Some(mut rest) = self.decoder.take().map(self.end) else {
+                break;
+            };
+            if skip_zeros(&mut rest)? {
+                self.decoder = Some((self.start)(rest));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Skips zeros; returns whether there is anything behind them.
+fn skip_zeros(reader: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = reader.fill_buf()?;
+        let len = bytes.len();
+        match bytes.iter().position(|byte| *byte != 0) {
+            Some(zeros) => {
+                reader.consume(zeros);
+                return Ok(true);
+            }
+            None if len == 0 => return Ok(false),
+            None => reader.consume(len),
+        }
+    }
 }
 
 /// A decompressor whose errors say what could not be decompressed.
@@ -156,6 +237,12 @@ mod tests {
             assert_eq!(read(&whole).unwrap(), (Some(compression), content.clone()));
             let both = [compressed(tool, first), compressed(tool, second)].concat();
             assert_eq!(read(&both).unwrap(), (Some(compression), content.clone()));
+            if matches!(compression, Compression::Gzip | Compression::Bzip2) {
+                let padded = [both.as_slice(), &[0; 1000]].concat();
+                assert_eq!(read(&padded).unwrap().1, content);
+                let garbage = [padded.as_slice(), b"garbage"].concat();
+                read(&garbage).unwrap_err();
+            }
             let error = read(&whole[..whole.len() / 2]).unwrap_err();
             assert!(
                 error.to_string().starts_with(&compression.to_string()),
@@ -170,6 +257,17 @@ mod tests {
             b"BZh9.txt in a tar",
         ] {
             assert_eq!(read(plain).unwrap(), (None, plain.to_vec()));
+        }
+        for (start, name) in [
+            (b"\x1f\x9d\x90".as_slice(), "compress"),
+            (b"\x04\x22\x4d\x18", "lz4"),
+            (b"LZIP\x01", "lzip"),
+            (b"\x89LZO\0\r\n", "lzop"),
+            (b"7z\xbc\xaf\x27\x1c", "7z"),
+            (b"PK\x03\x04", "zip"),
+        ] {
+            let error = read(start).unwrap_err().to_string();
+            assert!(error.contains(&format!("with {name},")), "{error}");
         }
     }
 }
