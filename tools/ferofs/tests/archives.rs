@@ -590,6 +590,8 @@ fn archives_end_where_gnu_tar_says() {
         garbage,
         vec![0; 10240],
         one.clone().global(&[("comment", "x")]).end(),
+        one.clone().pax(&[("path", "x")]).end(),
+        one.clone().long(b'L', "x").end(),
         Archive::new()
             .header(Header::new("label", b'V').magic(GNU))
             .end(),
@@ -700,7 +702,7 @@ fn broken_archives_are_errors_with_their_offset() {
             vec!["offset 512", "PAX record"],
         ),
         (
-            Archive::new().pax(&[("uid", "1")]).end(),
+            Archive::new().pax(&[("uid", "1")]).open_end(),
             vec!["ends after an extended header"],
         ),
         (
@@ -826,7 +828,7 @@ fn extended_attributes_of_all_writers() {
         .directory("libarchive/")
         .pax(&[
             ("RHT.security.selinux", "label"),
-            ("SCHILY.xattr.user.empty", ""),
+            ("SCHILY.xattr.trusted.empty", ""),
         ])
         .symlink("selinux", "schily")
         .pax(&[
@@ -835,8 +837,8 @@ fn extended_attributes_of_all_writers() {
         ])
         .file("left-out", "")
         .pax(&[
-            ("SCHILY.xattr.user.long", long.as_str()),
-            ("SCHILY.xattr.user.other", "2"),
+            ("SCHILY.xattr.trusted.long", long.as_str()),
+            ("SCHILY.xattr.trusted.other", "2"),
         ])
         .symlink("long", "target")
         .pax(&[(
@@ -893,19 +895,14 @@ fn extended_attributes_of_all_writers() {
         "-0644 1 1000:100 1700000000 4 /global = data [user.a=one] [user.global=g]".to_string(),
         "-0644 1 1000:100 1700000000 0 /left-out = ".to_string(),
         "d0755 2 1000:100 1700000000 /libarchive [trusted.b=two\\n] [user.a=one]".to_string(),
-        format!("l0777 1 1000:100 1700000000 /long -> target [user.long={long}] [user.other=2]"),
+        format!("l0777 1 1000:100 1700000000 /long -> target [trusted.long={long}] [trusted.other=2]"),
         "-0750 1 1000:100 1700000000 0 /minimal = ".to_string(),
         "-0644 1 1000:100 1700000000 4 /schily = data [trusted.b=two\\n] [user.a=one]".to_string(),
-        "l0777 1 1000:100 1700000000 /selinux -> schily [security.selinux=label\\x00] [user.empty=]"
+        "l0777 1 1000:100 1700000000 /selinux -> schily [security.selinux=label\\x00] [trusted.empty=]"
             .to_string(),
     ];
     assert_eq!(lines(&archive), expected);
     for (key, value, message) in [
-        (
-            "SCHILY.acl.access",
-            "user::rwx,user:nobody-knows:rwx",
-            "nobody-knows",
-        ),
         ("LIBARCHIVE.xattr.user.a", "%%%", "base64"),
         ("SCHILY.xattr.user.a", &"x".repeat(65536), "65536 bytes"),
         (
@@ -931,12 +928,90 @@ fn lists_that_are_no_acls_are_left_out() {
         .file("f", "")
         .pax(&[("SCHILY.xattr.system.posix_acl_default", "\x02\0\0\0")])
         .directory("d/")
+        .pax(&[(
+            "SCHILY.acl.access",
+            "user::rwx,user:nobody-knows:rwx,group::r-x,mask::rwx,other::---",
+        )])
+        .file("unknown", "")
+        .pax(&[(
+            "SCHILY.acl.access",
+            "user::rwx,user:7:rwx,group::r-x,other::---",
+        )])
+        .file("without-mask", "")
         .end();
     assert_eq!(
         lines(&archive)[1..],
         [
             "d0755 2 1000:100 1700000000 /d [system.posix_acl_default=\\x02\\x00\\x00\\x00]",
             "-0644 1 1000:100 1700000000 0 /f =  [user.a=kept]",
+            "-0644 1 1000:100 1700000000 0 /unknown = ",
+            "-0644 1 1000:100 1700000000 0 /without-mask = ",
+        ]
+    );
+}
+
+#[test]
+fn attributes_are_only_where_linux_lets_them_be() {
+    let acl = [
+        b"\x02\0\0\0".as_slice(),
+        b"\x01\0\x06\0\xff\xff\xff\xff",
+        b"\x04\0\x04\0\xff\xff\xff\xff",
+        b"\x20\0\x04\0\xff\xff\xff\xff",
+    ]
+    .concat();
+    let records = [
+        ("SCHILY.xattr.user.a", b"1".as_slice()),
+        ("SCHILY.xattr.system.posix_acl_access", &acl),
+        ("SCHILY.xattr.trusted.b", b"2"),
+    ];
+    let archive = Archive::new()
+        .pax(&records)
+        .file("file", "")
+        .pax(&records)
+        .symlink("link", "file")
+        .pax(&records)
+        .header(Header::new("pipe", b'6'))
+        .pax(&records)
+        .directory("dir")
+        .end();
+    let names: Vec<_> = indexed(&archive)
+        .unwrap()
+        .into_iter()
+        .skip(1)
+        .map(|file| {
+            let names = file
+                .xattrs
+                .iter()
+                .map(|xattr| xattr.split('=').next().unwrap());
+            let names: Vec<_> = names.collect();
+            (file.path, names.join(" "))
+        })
+        .collect();
+    let expected = [
+        ("/dir", "system.posix_acl_access trusted.b user.a"),
+        ("/file", "system.posix_acl_access trusted.b user.a"),
+        ("/link", "trusted.b"),
+        ("/pipe", "system.posix_acl_access trusted.b"),
+    ];
+    let expected = expected.map(|(path, names)| (path.to_string(), names.to_string()));
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn nobody_as_an_owner_is_root() {
+    let mut header = Header::new("f", b'0');
+    header.uid = base256_short(u32::MAX);
+    header.gid = base256_short(u32::MAX - 1);
+    let archive = Archive::new()
+        .header(header)
+        .pax(&[("uid", "4294967294"), ("gid", "4294967295")])
+        .file("g", "")
+        .end();
+    assert_eq!(
+        lines(&archive)[1..],
+        [
+            "-0644 1 0:4294967294 1700000000 0 /f = ",
+            "-0644 1 4294967294:0 1700000000 0 /g = ",
         ]
     );
 }
@@ -1106,4 +1181,38 @@ fn images_without_data_have_sizes_and_zeros() {
     );
     let zeros = format!("= sha256:{}", ferofs::digest::Digest::of(&[0; 9000]));
     assert_eq!(of("/d/9000").content, zeros);
+}
+
+/// GNU tar fills pieces up to blocks, others do not; nothing but what comes behind them says so.
+#[test]
+fn pieces_of_sparse_files_are_filled_up_or_not() {
+    let sparse = |data: &[u8], size: u64| {
+        let map = "10,5,2000,7,3000,0";
+        Archive::new()
+            .pax(&[("GNU.sparse.size", "3000"), ("GNU.sparse.map", map)])
+            .with_data(Header::new("sparse", b'0').size(size), data)
+            .file("after", "after")
+            .end()
+    };
+    let mut content = vec![0; 3000];
+    content[10..15].copy_from_slice(b"first");
+    content[2000..2007].copy_from_slice(b"second!");
+    let expected = format!("= sha256:{}", ferofs::digest::Digest::of(&content));
+    let packed = sparse(b"firstsecond!", 12);
+    let padded = [b"first".as_slice(), &[0; 507], b"second!"].concat();
+    let scratch = Scratch::new();
+    let (tar, path) = (scratch.join("archive.tar"), scratch.join("image"));
+    for archive in [packed, sparse(&padded, 12), sparse(&padded, 1024)] {
+        fs::write(&tar, &archive).unwrap();
+        let options = image::Options {
+            mode: image::Mode::Full,
+            ..image::Options::default()
+        };
+        let image = common::image_of(&tar, &path, &options);
+        let found = description(&image, &tar);
+        let of = |path: &str| found.iter().find(|file| file.path == path).unwrap();
+        assert_eq!(of("/sparse").content, expected);
+        assert_eq!(of("/after").content, "= after");
+        fails(&archive, &["\"/sparse\"", "sparse", "at 10", "512"]);
+    }
 }

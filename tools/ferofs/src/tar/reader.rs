@@ -271,8 +271,7 @@ impl<I: Input> Reader<I> {
             let at = self.pos;
             let Some(header) = self.header()? else {
                 if for_entry {
-                    let problem = "the archive ends after an extended header, expected its entry";
-                    return Err(Error::invalid(at, problem));
+                    self.without_entry(at)?;
                 }
                 return Ok(None);
             };
@@ -294,9 +293,7 @@ impl<I: Input> Reader<I> {
         self.names(&header, extended);
         let (body, mut common) = self.body(&header).map_err(|error| error.of(&self.path))?;
         let directory = matches!(body, Body::Plain(Kind::Directory));
-        common.mode = self
-            .extended_attributes(common.mode, directory)
-            .map_err(|problem| Error::invalid(offset, problem).of(&self.path))?;
+        common.mode = self.extended_attributes(offset, common.mode, directory);
         self.ended = false;
         let kind = match body {
             Body::Plain(kind) => kind,
@@ -319,6 +316,21 @@ impl<I: Input> Reader<I> {
             mtime,
             xattrs: &self.local.xattrs,
         }))
+    }
+
+    /// The archive ends at `at`, where the entry of an extended header should be: an error unless
+    /// its writer ended it there.
+    fn without_entry(&mut self, at: u64) -> Result<(), Error> {
+        let bytes = self
+            .input
+            .bytes(at, BLOCK)
+            .map_err(|error| Error::io(at, error))?;
+        if bytes.is_empty() {
+            let problem = "the archive ends after an extended header, expected its entry";
+            return Err(Error::invalid(at, problem));
+        }
+        self.note(at, "the extended header at the end is without an entry");
+        Ok(())
     }
 
     /// Skips a header that is about something a tree does not have.
@@ -456,8 +468,8 @@ impl<I: Input> Reader<I> {
     }
 
     /// Puts all extended attributes of the entry into `self.local`, ACLs as the kernel has them;
-    /// returns the mode, which an ACL may change.
-    fn extended_attributes(&mut self, mode: u16, directory: bool) -> Result<u16, String> {
+    /// returns the mode, which an ACL may change. One that makes no sense is left out, as tar does.
+    fn extended_attributes(&mut self, at: u64, mode: u16, directory: bool) -> u16 {
         if !self.global.xattrs.is_empty() {
             let mut all = self.global.xattrs.clone();
             all.append(&mut self.local.xattrs);
@@ -465,8 +477,14 @@ impl<I: Input> Reader<I> {
             self.local.xattrs = all;
         }
         let mut mode = mode;
+        let mut left_out = Vec::new();
         let said = |local: &mut Option<Option<Vec<u8>>>, global: &Option<Option<Vec<u8>>>| {
             local.take().or_else(|| global.clone()).flatten()
+        };
+        let mut parsed = |text: &[u8]| {
+            Acl::parse(text, &self.names)
+                .map_err(|problem| left_out.push(problem))
+                .ok()
         };
         let mut put = |name: &[u8], acl: &Acl| {
             self.local.xattrs.retain(|(other, _)| other != name);
@@ -474,8 +492,8 @@ impl<I: Input> Reader<I> {
                 self.local.xattrs.push((name.to_vec(), acl.bytes()));
             }
         };
-        if let Some(text) = said(&mut self.local.acl_access, &self.global.acl_access) {
-            let acl = Acl::parse(&text, &self.names)?;
+        let text = said(&mut self.local.acl_access, &self.global.acl_access);
+        if let Some(acl) = text.and_then(|text| parsed(&text)) {
             if !acl.is_empty() {
                 mode = acl.mode(mode);
             }
@@ -483,16 +501,16 @@ impl<I: Input> Reader<I> {
                 put(b"system.posix_acl_access", &acl);
             }
         }
-        if let Some(text) = said(&mut self.local.acl_default, &self.global.acl_default) {
-            // Only directories can have one.
-            if directory {
-                put(
-                    b"system.posix_acl_default",
-                    &Acl::parse(&text, &self.names)?,
-                );
-            }
+        let text = said(&mut self.local.acl_default, &self.global.acl_default);
+        // Only directories can have one.
+        if let Some(acl) = text.filter(|_| directory).and_then(|text| parsed(&text)) {
+            put(b"system.posix_acl_default", &acl);
         }
-        Ok(mode)
+        for problem in left_out {
+            let path = Quoted(&self.path);
+            self.note(at, &format!("the ACL of {path} is left out: {problem}"));
+        }
+        mode
     }
 
     /// Moves behind an entry that needs no data: a hard link, or a directory by its name. Some
@@ -586,9 +604,22 @@ impl<I: Input> Reader<I> {
             let problem = format!("a sparse file of {size} bytes, more than any file can have");
             return Err(Error::invalid(self.pos, problem));
         }
-        let segments = sparse::segments(numbers, data, size, stored)
-            .map_err(|problem| Error::invalid(self.pos, problem))?;
+        let at = self.pos;
+        let mut pieces = sparse::Pieces::Packed;
         self.skip(data, stored)?;
+        let padded = sparse::padded(numbers);
+        if padded > stored && padded > stored.next_multiple_of(BLOCK as u64) {
+            // GNU tar fills every piece up to a block, others none but the last, and the size says
+            // nothing about that. What comes behind does.
+            if self.header().is_err() {
+                self.skip(data, padded)?;
+                pieces = sparse::Pieces::Padded;
+            }
+        } else if padded == stored {
+            pieces = sparse::Pieces::Padded;
+        }
+        let segments = sparse::segments(numbers, data, size, stored, pieces)
+            .map_err(|problem| Error::invalid(at, problem))?;
         Ok(Kind::File {
             size,
             data: Data::Sparse(segments),

@@ -161,6 +161,23 @@ pub fn gnu_size(block: &[u8; BLOCK]) -> Option<u64> {
         .and_then(|size| u64::try_from(size).ok())
 }
 
+/// How the pieces of a file follow each other in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pieces {
+    /// One directly behind the other.
+    Packed,
+    /// Each from a multiple of a block on.
+    Padded,
+}
+
+/// What the pieces take in the archive if each is filled up to a whole block.
+pub fn padded(numbers: &[u64]) -> u64 {
+    let lengths = numbers.chunks_exact(2).filter_map(<[u64]>::last);
+    lengths.fold(0, |sum: u64, len| {
+        sum.saturating_add(len.checked_next_multiple_of(BLOCK as u64).unwrap_or(*len))
+    })
+}
+
 /// Turns offsets and lengths into segments whose data lies in the archive from `start` on.
 /// `size` is the file's, `stored` what the header says is in the archive.
 pub fn segments(
@@ -168,6 +185,7 @@ pub fn segments(
     start: u64,
     size: u64,
     stored: u64,
+    pieces: Pieces,
 ) -> Result<Vec<Segment>, String> {
     if numbers.len() % 2 != 0 {
         return Err("the sparse map has an offset without a length".to_string());
@@ -175,6 +193,7 @@ pub fn segments(
     let mut segments: Vec<Segment> = Vec::new();
     let mut file = 0;
     let mut archive: u64 = 0;
+    let mut total: u64 = 0;
     for pair in numbers.chunks_exact(2) {
         let (Some(&offset), Some(&len)) = (pair.first(), pair.last()) else {
             continue;
@@ -190,11 +209,8 @@ pub fn segments(
         if len == 0 {
             continue;
         }
-        if archive % BLOCK as u64 != 0 {
-            return Err(format!(
-                "a segment of the sparse file starts {archive} bytes into its data, expected a \
-                 multiple of {BLOCK}"
-            ));
+        if pieces == Pieces::Padded {
+            archive = archive.next_multiple_of(BLOCK as u64);
         }
         segments.push(Segment {
             start: offset,
@@ -202,11 +218,13 @@ pub fn segments(
             pos: start.saturating_add(archive),
         });
         archive = archive.saturating_add(len);
+        total = total.saturating_add(len);
     }
-    // Some writers count the padding of the last block.
-    if archive > stored || archive.next_multiple_of(BLOCK as u64) < stored {
+    // Some writers count the padding, of the last block or of all.
+    let counted = stored == padded(numbers);
+    if !counted && (total > stored || total.next_multiple_of(BLOCK as u64) < stored) {
         return Err(format!(
-            "the sparse map has {archive} bytes of data, expected the {stored} that are stored"
+            "the sparse map has {total} bytes of data, expected the {stored} that are stored"
         ));
     }
     Ok(segments)
@@ -254,18 +272,35 @@ mod tests {
     fn segments_are_checked() {
         let ok = [0, 512, 4096, 1000];
         let expected = vec![segment(0, 512, 2048), segment(4096, 1000, 2560)];
-        assert_eq!(segments(&ok, 2048, 8192, 1512), Ok(expected));
-        assert_eq!(segments(&[8192, 0], 0, 8192, 0), Ok(vec![]));
-        for (numbers, size, stored) in [
-            (vec![0, 512, 256, 512], 8192, 1024),
-            (vec![0, 9000], 8192, 9000),
-            (vec![0, 100, 1024, 100], 8192, 200),
-            (vec![0, 512], 8192, 100),
-            (vec![0, 512], 8192, 2048),
-            (vec![0], 8192, 0),
-            (vec![u64::MAX, 512], 8192, 512),
+        for pieces in [Pieces::Packed, Pieces::Padded] {
+            let found = segments(&ok, 2048, 8192, 1512, pieces);
+            assert_eq!(found.as_ref(), Ok(&expected));
+            assert_eq!(segments(&[8192, 0], 0, 8192, 0, pieces), Ok(vec![]));
+            for (numbers, size, stored) in [
+                (vec![0, 512, 256, 512], 8192, 1024),
+                (vec![0, 9000], 8192, 9000),
+                (vec![0, 512], 8192, 100),
+                (vec![0, 512], 8192, 2048),
+                (vec![0], 8192, 0),
+                (vec![u64::MAX, 512], 8192, 512),
+            ] {
+                segments(&numbers, 0, size, stored, pieces).unwrap_err();
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_of_parts_of_blocks() {
+        let numbers = [0, 100, 1024, 0, 2048, 100];
+        assert_eq!(padded(&numbers), 1024);
+        for (pieces, stored, second) in [
+            (Pieces::Packed, 200, 100),
+            (Pieces::Padded, 200, 512),
+            (Pieces::Padded, 1024, 512),
         ] {
-            segments(&numbers, 0, size, stored).unwrap_err();
+            let expected = vec![segment(0, 100, 0), segment(2048, 100, second)];
+            let found = segments(&numbers, 0, 8192, stored, pieces);
+            assert_eq!(found, Ok(expected));
         }
     }
 

@@ -54,7 +54,7 @@ pub struct Applier<'t> {
     last: Option<(Vec<u8>, NameId)>,
     unresolved: Vec<Unresolved>,
     /// The attributes of the last entry that had some, and their number.
-    last_xattrs: (Vec<NamedValue>, XattrSet),
+    last_xattrs: (Carries, Vec<NamedValue>, XattrSet),
     notes: Vec<String>,
     /// Names of attributes that the format has no place for, and that were left out.
     left_out: BTreeSet<Vec<u8>>,
@@ -66,6 +66,30 @@ struct Unresolved {
     offset: u64,
     path: Vec<u8>,
     target: Vec<u8>,
+}
+
+/// Which extended attributes Linux lets something have.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Carries {
+    #[default]
+    All,
+    /// All but `user.*`.
+    NoUser,
+    /// Neither `user.*` nor ACLs.
+    NoUserAndAcl,
+}
+
+impl Carries {
+    fn of(kind: &Kind<'_>) -> Self {
+        match kind {
+            // The attributes of a hard link's entry are not looked at.
+            Kind::Directory | Kind::File { .. } | Kind::HardLink(_) => Carries::All,
+            Kind::Symlink(_) => Carries::NoUserAndAcl,
+            Kind::CharDevice(..) | Kind::BlockDevice(..) | Kind::Fifo | Kind::Socket => {
+                Carries::NoUser
+            }
+        }
+    }
 }
 
 /// Why an entry cannot be applied.
@@ -158,8 +182,8 @@ impl<'t> Applier<'t> {
         };
         let attributes = Attributes {
             mode,
-            uid: entry.uid,
-            gid: entry.gid,
+            uid: self.owner(entry, entry.uid),
+            gid: self.owner(entry, entry.gid),
             mtime: Some(entry.mtime),
             xattrs: self.xattrs(entry)?,
         };
@@ -216,13 +240,26 @@ impl<'t> Applier<'t> {
         Ok(file.then_some(inode))
     }
 
+    /// An owner. What chown(2) takes for "as it is" is what extracting leaves as root made it.
+    fn owner(&mut self, entry: &Entry<'_>, id: u32) -> u32 {
+        if id != u32::MAX {
+            return id;
+        }
+        let path = Quoted(entry.path);
+        self.note(format!(
+            "user or group {id} of {path} is nobody's, 0 is taken instead"
+        ));
+        0
+    }
+
     /// The number of an entry's extended attributes.
     fn xattrs(&mut self, entry: &Entry<'_>) -> Result<XattrSet, Refusal> {
         if entry.xattrs.is_empty() {
             return Ok(XattrSet::NONE);
         }
-        if self.last_xattrs.0 == entry.xattrs {
-            return Ok(self.last_xattrs.1);
+        let carries = Carries::of(&entry.kind);
+        if self.last_xattrs.0 == carries && self.last_xattrs.1 == entry.xattrs {
+            return Ok(self.last_xattrs.2);
         }
         let mut xattrs = Vec::new();
         for (name, value) in entry.xattrs {
@@ -251,7 +288,16 @@ impl<'t> Applier<'t> {
                     "extended attribute {name} has {len} bytes, expected at most 65535"
                 ));
             }
-            let problem = is_acl(prefix).then(|| acl::problem(value)).flatten();
+            let problem = match carries {
+                Carries::All | Carries::NoUser if is_acl(prefix) => acl::problem(value),
+                Carries::NoUser | Carries::NoUserAndAcl if prefix == xattr_index::USER => {
+                    Some("is one that only files and directories have")
+                }
+                Carries::NoUserAndAcl if is_acl(prefix) => {
+                    Some("is one that symbolic links do not have")
+                }
+                _ => None,
+            };
             if let Some(problem) = problem {
                 // Nobody could open the file. Extracting tells and goes on, too.
                 let (name, path) = (Quoted(name), Quoted(entry.path));
@@ -268,7 +314,7 @@ impl<'t> Applier<'t> {
             });
         }
         let set = self.tree.xattrs_mut().set(xattrs)?;
-        self.last_xattrs = (entry.xattrs.to_vec(), set);
+        self.last_xattrs = (carries, entry.xattrs.to_vec(), set);
         Ok(set)
     }
 
@@ -575,7 +621,7 @@ fn last_of(links: &mut HashMap<InodeId, InodeId>, first: InodeId) -> InodeId {
 }
 
 /// Whether an attribute whose name has this prefix is an ACL.
-fn is_acl(prefix: u8) -> bool {
+pub(crate) fn is_acl(prefix: u8) -> bool {
     matches!(
         prefix,
         xattr_index::POSIX_ACL_ACCESS | xattr_index::POSIX_ACL_DEFAULT
