@@ -36,6 +36,7 @@ use crate::tree::Tree;
 use crate::tree::Xattr;
 use crate::tree::XattrSet;
 use crate::tree::apply::Applier;
+use crate::tree::apply::is_acl;
 use crate::tree::whiteouts;
 use crate::tree::whiteouts::Carrier;
 use crate::tree::whiteouts::Meaning;
@@ -263,6 +264,7 @@ impl Layer<'_> {
         left: &mut Vec<(NameId, erofs_format::Inode)>,
     ) -> Result<()> {
         let mut directory = directory;
+        let implied = self.is_implied(inode);
         let mut added = Vec::new();
         for name in self.image.names(inode)? {
             if matches!(name.name.as_slice(), b"." | b"..") {
@@ -305,7 +307,7 @@ impl Layer<'_> {
                 if !self.seen.insert(found.nid()) {
                     return Err(self.error(directory, &name.name, "a directory with two names"));
                 }
-                let entered = self.enter(directory, &name.name, &found, left)?;
+                let entered = self.enter(directory, implied, &name.name, &found, left)?;
                 left.push((entered, found));
             } else {
                 self.file(directory, &name, &found)?;
@@ -368,10 +370,12 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// The directory of the tree that one of the layer is.
+    /// The directory of the tree that one of the layer is. One that has to be made belongs to the
+    /// owner of the directory it is in; if the layer only implies that, too, only the tree knows.
     fn enter(
         &mut self,
         directory: NameId,
+        implied: bool,
         name: &[u8],
         inode: &erofs_format::Inode,
         left: &mut [(NameId, erofs_format::Inode)],
@@ -385,7 +389,7 @@ impl Layer<'_> {
             // What it takes the place of hid something, too.
             replaces = *content != Content::Directory && !follows;
         }
-        let mut entered = if attributes.mtime.is_none() && below.is_some() {
+        let mut entered = if attributes.mtime.is_none() && (below.is_some() || implied) {
             Applier::new(self.tree, 0)
                 .enter_implied(directory, name)
                 .map_err(|problem| self.error(directory, name, &problem))?
@@ -413,6 +417,11 @@ impl Layer<'_> {
         };
         if opaque && (follows || below == Some(entered)) {
             entered = self.emptied(entered, left)?;
+            if attributes.mtime.is_some() {
+                // Nothing is left of the one below: overlayfs shows nothing of it, either.
+                let inode = self.tree.inode_of(entered);
+                self.tree.inode_mut(inode).attributes.xattrs = XattrSet::NONE;
+            }
         }
         self.describe(entered, attributes)?;
         if opaque || replaces {
@@ -422,14 +431,15 @@ impl Layer<'_> {
     }
 
     /// Gives a directory its attributes in this layer. Extended ones of the layers below stay, as
-    /// nobody takes them away.
+    /// nobody takes them away; but ACLs are part of the mode.
     fn describe(&mut self, name: NameId, attributes: Attributes) -> Result<()> {
         let inode = self.tree.inode_of(name);
         let old = self.tree.inode(inode).attributes;
         let mut xattrs = self.tree.xattrs().list(attributes.xattrs);
         for xattr in self.tree.xattrs().list(old.xattrs) {
             let same = |other: &Xattr| (other.prefix, &other.name) == (xattr.prefix, &xattr.name);
-            if !xattrs.iter().any(same) {
+            let replaced = attributes.mtime.is_some() && is_acl(xattr.prefix);
+            if !replaced && !xattrs.iter().any(same) {
                 xattrs.push(xattr);
             }
         }

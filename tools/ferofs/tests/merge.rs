@@ -285,6 +285,94 @@ fn implied_directories_say_nothing_about_those_below() {
 }
 
 #[test]
+fn directories_that_are_made_again_are_new() {
+    same_as_extracted(&[
+        layer(&[
+            ("c", Entry::Directory),
+            ("c/old", file("old")),
+            ("d", Entry::Directory),
+            ("d/old", file("old")),
+        ]),
+        layer(&[
+            ("c", Entry::Whiteout),
+            ("c/new", file("mode 0755")),
+            ("d/new", file("mode 0755")),
+            ("d", Entry::Whiteout),
+        ]),
+    ]);
+}
+
+#[test]
+fn extended_attributes_stay_unless_the_directory_is_another() {
+    let scratch = Scratch::new();
+    let mut images = Vec::new();
+    let mut tars = Vec::new();
+    let below = Archive::new()
+        .pax(&[("SCHILY.xattr.user.below", "1")])
+        .directory("same")
+        .pax(&[("SCHILY.xattr.user.below", "1")])
+        .directory("other");
+    let above = Archive::new()
+        .pax(&[("SCHILY.xattr.user.above", "2")])
+        .directory("same")
+        .file(".wh.other", "")
+        .pax(&[("SCHILY.xattr.user.above", "2")])
+        .directory("other");
+    for (name, archive) in [("below", below), ("above", above)] {
+        let tar = scratch.join(name);
+        fs::write(&tar, archive.end()).unwrap();
+        images.push(index(&tar, Some(Form::Overlay)));
+        tars.push(tar);
+    }
+    let images: Vec<&Image> = images.iter().collect();
+    let merged = merge_images(&images, &scratch.join("merged.erofs"), false);
+    let found: Vec<_> = described(&merged, &tars)
+        .into_iter()
+        .map(|file| (file.path, file.xattrs.join(" ")))
+        .collect();
+    let expected = [
+        ("/", ""),
+        ("/other", "user.above=2"),
+        ("/same", "user.above=2 user.below=1"),
+    ];
+    assert_eq!(
+        found,
+        expected.map(|(path, xattrs)| (path.to_string(), xattrs.to_string()))
+    );
+}
+
+#[test]
+fn implied_directories_belong_to_the_owner_of_those_above() {
+    let scratch = Scratch::new();
+    let mut images = Vec::new();
+    let mut tars = Vec::new();
+    for (name, entries) in [
+        ("below", layer(&[("d", Entry::Directory)])),
+        ("above", layer(&[("d/made/too/file", file("data"))])),
+    ] {
+        let tar = scratch.join(name);
+        fs::write(&tar, archive(&entries)).unwrap();
+        images.push(index(&tar, Some(Form::Overlay)));
+        tars.push(tar);
+    }
+    let images: Vec<&Image> = images.iter().collect();
+    let merged = merge_images(&images, &scratch.join("merged.erofs"), false);
+    let owners: Vec<_> = described(&merged, &tars)
+        .into_iter()
+        .map(|file| (file.path, file.owner))
+        .collect();
+    let owner = owners.iter().find(|(path, _)| path == "/d").unwrap().1;
+    assert_ne!(owner, (0, 0));
+    let made = owners
+        .iter()
+        .filter(|(path, _)| path.starts_with("/d/made"));
+    assert_eq!(
+        made.map(|(_, found)| *found).collect::<Vec<_>>(),
+        [owner; 3]
+    );
+}
+
+#[test]
 fn equal_blobs_are_there_once() {
     let scratch = Scratch::new();
     let tar = scratch.join("layer.tar");

@@ -100,6 +100,11 @@ pub fn convert(tree: &mut Tree, form: Form) -> Result<(), Problem> {
                 match tree.lookup(directory, &name) {
                     Some(found) if tree.is_directory(found) => {
                         make_opaque_as(tree, found, form, attributes)?;
+                        // It is another directory than the one below, even if the layer has no
+                        // entry for it.
+                        let inode = tree.inode_of(found);
+                        let own = &mut tree.inode_mut(inode).attributes;
+                        own.mtime = own.mtime.or(attributes.mtime);
                     }
                     Some(_) => {}
                     None => hide(tree, directory, &name, form, attributes)?,
