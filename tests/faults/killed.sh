@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
+# kernels: debian-7.3 debug
 # timeout: 400
 #
 # Readers that are killed while they wait for a slow device leave nothing wrong in the caches
