@@ -118,6 +118,16 @@ impl Merge {
     /// When the image cannot be read, or a file has its data in several blobs. The merge is of no use
     /// then.
     pub fn apply(&mut self, image: &Image) -> Result<()> {
+        self.apply_known(image, None)
+    }
+
+    /// The same with the sha256 of the image. If the image has data, it is a blob of the merged one,
+    /// and can be found by that.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::apply`].
+    pub fn apply_known(&mut self, image: &Image, digest: Option<Digest>) -> Result<()> {
         let blobs = self.add_devices(image)?;
         let bits = image.superblock().block_size().trailing_zeros() as u8;
         self.block_bits = Some(self.block_bits.map_or(bits, |other| other.min(bits)));
@@ -125,12 +135,16 @@ impl Merge {
             image,
             blobs,
             own_blob: None,
+            digest,
+            by_digest: &mut self.by_digest,
             devices: &mut self.devices,
             tails: &mut self.tails,
             own_tails: None,
             keep: self.keep_whiteouts,
             tree: &mut self.tree,
             inodes: HashMap::new(),
+            moved: HashMap::new(),
+            left: Work::new(image.size()),
             seen: HashSet::new(),
         };
         layer.apply()
@@ -204,6 +218,25 @@ fn add_device(devices: &mut Vec<Device>, image: &Image, device: Device) -> Resul
     Ok(added)
 }
 
+/// How much may still be in a layer. Where parts of an image lie on top of each other there is no
+/// end to what can be in it, so this goes by what fits into it when they do not.
+struct Work {
+    names: u64,
+    extents: u64,
+    /// Of attributes, which many files may have in common.
+    bytes: u64,
+}
+
+impl Work {
+    fn new(size: u64) -> Self {
+        Work {
+            names: 1024 + size / size_of::<ondisk::DirectoryEntry>() as u64,
+            extents: 1024 + size / 4,
+            bytes: (16 << 20) + size.saturating_mul(64),
+        }
+    }
+}
+
 /// A layer that is being applied.
 struct Layer<'a> {
     image: &'a Image,
@@ -211,6 +244,10 @@ struct Layer<'a> {
     blobs: Vec<Blob>,
     /// The image itself, if it has data.
     own_blob: Option<Blob>,
+    /// Its sha256, if it is known.
+    digest: Option<Digest>,
+    /// Those of the devices of the merged image that are known.
+    by_digest: &'a mut HashMap<Digest, u16>,
     /// The devices of the merged image.
     devices: &'a mut Vec<Device>,
     /// What ends of files are copied from.
@@ -220,8 +257,11 @@ struct Layer<'a> {
     /// Whether whiteouts stay.
     keep: bool,
     tree: &'a mut Tree,
-    /// Files with several names.
+    /// Files that have a name already.
     inodes: HashMap<u64, InodeId>,
+    /// Directories of the tree that have another name there since they were emptied.
+    moved: HashMap<NameId, NameId>,
+    left: Work,
     /// Directories: each is in the tree once.
     seen: HashSet<u64>,
 }
@@ -240,6 +280,10 @@ impl Layer<'_> {
         self.seen.insert(root.nid());
         let mut left = vec![(NameId::ROOT, root)];
         while let Some((directory, inode)) = left.pop() {
+            let mut directory = directory;
+            while let Some(moved) = self.moved.get(&directory) {
+                directory = *moved;
+            }
             self.directory(directory, &inode, &mut left)?;
         }
         Ok(())
@@ -256,6 +300,17 @@ impl Layer<'_> {
         Error::Request(format!("{image}: {path}: {problem}"))
     }
 
+    /// What is left of `budget`, of which `used` is used.
+    fn spend(&self, budget: u64, used: u64) -> Result<u64> {
+        budget.checked_sub(used).ok_or_else(|| {
+            let (path, size) = (self.image.path().display(), self.image.size());
+            Error::Request(format!(
+                "{path}: more in it than {size} bytes have room for: parts of it lie on top of each \
+                 other"
+            ))
+        })
+    }
+
     /// Applies what is in a directory of the layer to one of the tree.
     fn directory(
         &mut self,
@@ -266,7 +321,9 @@ impl Layer<'_> {
         let mut directory = directory;
         let implied = self.is_implied(inode);
         let mut added = Vec::new();
-        for name in self.image.names(inode)? {
+        let names = self.image.names(inode)?;
+        self.left.names = self.spend(self.left.names, names.len() as u64)?;
+        for name in names {
             if matches!(name.name.as_slice(), b"." | b"..") {
                 continue;
             }
@@ -292,7 +349,7 @@ impl Layer<'_> {
                     }
                 }
                 Meaning::Opaque => {
-                    directory = self.emptied(directory, left)?;
+                    directory = self.emptied(directory)?;
                     self.stay_opaque(directory)?;
                 }
                 Meaning::Nothing => {}
@@ -307,7 +364,7 @@ impl Layer<'_> {
                 if !self.seen.insert(found.nid()) {
                     return Err(self.error(directory, &name.name, "a directory with two names"));
                 }
-                let entered = self.enter(directory, implied, &name.name, &found, left)?;
+                let entered = self.enter(directory, implied, &name.name, &found)?;
                 left.push((entered, found));
             } else {
                 self.file(directory, &name, &found)?;
@@ -316,13 +373,8 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// A directory without what is in it; it has another name in the tree then, also in what is left
-    /// to do.
-    fn emptied(
-        &mut self,
-        directory: NameId,
-        left: &mut [(NameId, erofs_format::Inode)],
-    ) -> Result<NameId> {
+    /// A directory without what is in it; it has another name in the tree then.
+    fn emptied(&mut self, directory: NameId) -> Result<NameId> {
         if directory == NameId::ROOT {
             self.tree.remove_children(directory);
             return Ok(directory);
@@ -332,11 +384,7 @@ impl Layer<'_> {
         let name = self.tree.name_text(directory).to_vec();
         self.tree.remove_name(directory);
         let new = self.tree.add_name(parent, &name, inode).map_err(full)?;
-        for (pending, _) in left {
-            if *pending == directory {
-                *pending = new;
-            }
-        }
+        self.moved.insert(directory, new);
         Ok(new)
     }
 
@@ -378,7 +426,6 @@ impl Layer<'_> {
         implied: bool,
         name: &[u8],
         inode: &erofs_format::Inode,
-        left: &mut [(NameId, erofs_format::Inode)],
     ) -> Result<NameId> {
         let (attributes, opaque) = self.attributes(inode)?;
         let below = self.tree.lookup(directory, name);
@@ -416,7 +463,7 @@ impl Layer<'_> {
             }
         };
         if opaque && (follows || below == Some(entered)) {
-            entered = self.emptied(entered, left)?;
+            entered = self.emptied(entered)?;
             if attributes.mtime.is_some() {
                 // Nothing is left of the one below: overlayfs shows nothing of it, either.
                 let inode = self.tree.inode_of(entered);
@@ -467,9 +514,7 @@ impl Layer<'_> {
                         content,
                     })
                     .map_err(full)?;
-                if found.nlink() > 1 {
-                    self.inodes.insert(found.nid(), inode);
-                }
+                self.inodes.insert(found.nid(), inode);
                 inode
             }
         };
@@ -492,7 +537,13 @@ impl Layer<'_> {
         let mut opaque = false;
         let mut xattrs = Vec::new();
         if inode.xattr_size() > 0 {
-            for (name, value) in self.image.xattrs(inode)? {
+            let found = self.image.xattrs(inode)?;
+            let count = found.len() as u64;
+            let bytes = found.iter().map(|(name, value)| name.len() + value.len());
+            let bytes = bytes.sum::<usize>() as u64;
+            // Each one is looked for among all.
+            self.left.bytes = self.spend(self.left.bytes, bytes + count * count)?;
+            for (name, value) in found {
                 let Some((prefix, rest)) = split_xattr_name(&name) else {
                     continue;
                 };
@@ -538,8 +589,15 @@ impl Layer<'_> {
             return Ok(blob);
         }
         let size = self.image.file().size();
-        let digest = None;
-        let number = add_device(self.devices, self.image, Device { size, digest })?;
+        let digest = self.digest;
+        let known = digest.and_then(|digest| self.by_digest.get(&digest).copied());
+        let number = match known {
+            Some(number) => number,
+            None => add_device(self.devices, self.image, Device { size, digest })?,
+        };
+        if let Some(digest) = digest {
+            self.by_digest.insert(digest, number);
+        }
         let blob = Blob { number, size };
         self.own_blob = Some(blob);
         Ok(blob)
@@ -601,6 +659,7 @@ impl Layer<'_> {
         let several = "its data is in several devices, expected one";
         for extent in self.image.extents(inode) {
             let extent = extent?;
+            self.left.extents = self.spend(self.left.extents, 1)?;
             let (id, pos, copied) = match extent.source {
                 Source::Hole => continue,
                 // A merged image has the ends of files itself, and all else is in devices.

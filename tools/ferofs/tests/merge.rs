@@ -496,8 +496,43 @@ fn the_command_keeps_the_order_of_layers_and_their_tags() {
     let read = |name| fs::read(scratch.join(name)).unwrap();
     assert_eq!(read("again.erofs"), read("merged.erofs"));
 
+    // An image with data is a device, which is found by its sha256 if that is wanted.
+    let big = "big".repeat(3000);
+    fs::write(scratch.join("big"), archive(&layer(&[("big", file(&big))]))).unwrap();
+    let build = ["build", "--mode=full", "-o", "big.erofs", "big"];
+    assert_eq!(ferofs(&build), (0, String::new()));
+    let merge = [
+        "merge",
+        "--digest",
+        "-o",
+        "tagged",
+        "one.erofs",
+        "big.erofs",
+        "big.erofs",
+    ];
+    assert_eq!(ferofs(&merge), (0, String::new()));
+    let digest = Digest::of(&fs::read(scratch.join("big.erofs")).unwrap()).to_string();
+    let (_, dump) = ferofs(&["dump", "tagged"]);
+    assert!(
+        dump.contains(&format!("tag {digest}")) && !dump.contains("device 3"),
+        "{dump}"
+    );
+    fs::create_dir(scratch.join("blobs")).unwrap();
+    fs::rename(
+        scratch.join("one"),
+        scratch.join(&format!("blobs/{}.tar", digests[0])),
+    )
+    .unwrap();
+    fs::rename(
+        scratch.join("big.erofs"),
+        scratch.join(&format!("blobs/{digest}.erofs")),
+    )
+    .unwrap();
+    let cat = ferofs(&["cat", "--blobs", "blobs", "tagged", "/big"]);
+    assert_eq!(cat, (0, big));
+
     for (arguments, message) in [
-        (["out", "one.erofs", "one"], "one: "),
+        (["out", "one.erofs", "two"], "two: "),
         (
             ["one.erofs", "two.erofs", "one.erofs"],
             "one.erofs is the input one.erofs",
@@ -615,4 +650,46 @@ fn layers_with_their_data_in_them() {
             );
         }
     }
+}
+
+/// An image in which hundreds of directories have the same names has more in it than its size lets
+/// one expect: there is an end to the work all the same.
+#[test]
+fn directories_on_top_of_each_other_are_refused() {
+    let scratch = Scratch::new();
+    let mut entries = layer(&[]);
+    for number in 0..3000 {
+        entries.push((format!("large/{number}"), file("")));
+    }
+    for number in 0..400 {
+        entries.push((format!("small/{number}"), Entry::Directory));
+    }
+    let tar = scratch.join("layer.tar");
+    fs::write(&tar, archive(&entries)).unwrap();
+    let image = index(&tar, None);
+    let position = |path: &str| image.find(path.as_bytes()).unwrap().nid() as usize * 32;
+    let mut bytes = fs::read(image.path()).unwrap();
+    let merge = |bytes: &[u8]| {
+        let path = scratch.join("changed.erofs");
+        fs::write(&path, bytes).unwrap();
+        Merge::new().apply(&Image::open(&path).unwrap())
+    };
+    merge(&bytes).unwrap();
+    // Layout, size and first block; without what is behind the inode.
+    let large = position("large");
+    let format: [u8; 2] = bytes[large..large + 2].try_into().unwrap();
+    let format = u16::from_le_bytes(format) & !0b1110;
+    let (extended, at) = (format & 1 == 1, 8);
+    let size: [u8; 4] = bytes[large + at..large + at + 4].try_into().unwrap();
+    let size = u32::from_le_bytes(size) / 512 * 512;
+    let first = bytes[large + 16..large + 20].to_vec();
+    for number in 0..400 {
+        let small = position(&format!("small/{number}"));
+        assert_eq!(bytes[small] & 1 == 1, extended);
+        bytes[small..small + 2].copy_from_slice(&format.to_le_bytes());
+        bytes[small + at..small + at + 4].copy_from_slice(&size.to_le_bytes());
+        bytes[small + 16..small + 20].copy_from_slice(&first);
+    }
+    let error = merge(&bytes).unwrap_err().to_string();
+    assert!(error.contains("on top of each other"), "{error}");
 }

@@ -5,6 +5,8 @@
 use super::build;
 use super::progress::Bar;
 use super::settings::Settings;
+use ferofs::digest::Digest;
+use ferofs::digest::hash_all;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::image;
@@ -15,6 +17,8 @@ use ferofs::tree::edit;
 use ferofs::tree::whiteouts;
 use ferofs::tree::whiteouts::Form;
 use std::fs;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -22,12 +26,14 @@ use std::path::PathBuf;
 ///
 /// The layers are applied one after the other as container runtimes do it, with their whiteouts. The
 /// data stays where it is, in the tars of all layers: give them to mount in the same order, or let
-/// them be found by their sha256. A layer may also be an image with its data in it, but not behind
-/// inodes (--no-inline-data): then give the image itself to mount.
+/// them be found by their sha256. A layer may also be an image with its data in it: then give the
+/// image itself to mount. What it has behind its inodes is copied.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs merge -o image.erofs base.erofs app.erofs
       Merge two layers, made by `ferofs build --digest`.
+  ferofs merge --digest -o image.erofs base.full app.full
+      Merge two with their data in them, made by `ferofs build --mode=full`.
   ferofs mount --blobs /var/lib/blobs image.erofs /mnt
       Mount the result, with tars that are called after their sha256.")]
 pub struct Arguments {
@@ -41,6 +47,10 @@ pub struct Arguments {
     #[arg(long, value_name = "0|1", num_args = 0..=1, require_equals = true,
           default_missing_value = "1", value_parser = ["0", "1"], conflicts_with = "whiteouts")]
     pub(super) ovlfs_strip: Option<String>,
+    /// Read the images of all layers, and put the sha256 of those with data into the result: mount
+    /// finds them by it
+    #[arg(long)]
+    pub(super) digest: bool,
     #[command(flatten)]
     pub(super) settings: Settings,
     /// The image of a layer, the lowest one first
@@ -57,6 +67,21 @@ pub(super) enum Whiteouts {
     Overlay,
     /// They stay in the form that OCI layers have
     Aufs,
+}
+
+/// The sha256 of every file.
+fn digests(paths: &[PathBuf], quiet: bool) -> Result<Vec<Digest>> {
+    let (mut files, mut total) = (Vec::new(), 0);
+    for path in paths {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        total += file.metadata().map_err(Error::io("read", path))?.len();
+        files.push(file);
+    }
+    let mut bar = Bar::new("hashing", Some(total), quiet);
+    let found = hash_all(&files, &mut |done| bar.set(done));
+    let failed =
+        |(path, digest): (&PathBuf, io::Result<_>)| digest.map_err(Error::io("read", path));
+    paths.iter().zip(found).map(failed).collect()
 }
 
 /// Merges.
@@ -81,8 +106,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut merge = Merge::new().keep_whiteouts(whiteouts != Whiteouts::Applied);
     let count = arguments.layers.len() as u64;
     let mut bar = Bar::new("merging", Some(count), settings.quiet).counting();
+    let digests = match arguments.digest {
+        true => digests(&arguments.layers, settings.quiet)?,
+        false => Vec::new(),
+    };
     for (done, path) in arguments.layers.iter().enumerate() {
-        merge.apply(&Image::open(path)?)?;
+        merge.apply_known(&Image::open(path)?, digests.get(done).copied())?;
         bar.set(done as u64 + 1);
     }
     drop(bar);

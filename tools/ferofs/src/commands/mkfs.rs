@@ -206,6 +206,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
                 settings: arguments.settings,
                 ovlfs_strip: None,
                 whiteouts,
+                digest: false,
                 layers: arguments.sources,
             });
         }

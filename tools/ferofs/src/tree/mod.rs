@@ -401,6 +401,10 @@ impl Tree {
 
     /// Takes all names out of a directory, and with them everything below.
     pub fn remove_children(&mut self, directory: NameId) {
+        if directory == NameId::ROOT {
+            self.table.clear();
+            return;
+        }
         for name in self.live_names() {
             if self.parent(name) == directory {
                 self.remove_name(name);
