@@ -39,6 +39,7 @@ use std::fs;
 use std::fs::File;
 use std::fs::Metadata;
 use std::io;
+use std::io::IsTerminal;
 use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
@@ -339,6 +340,12 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         }
     }
     if !arguments.settings.quiet {
+        if archive.totals.size == 0 {
+            complain(&format!(
+                "{}: there is not a byte in it; taken for an archive of nothing",
+                tar.path.display()
+            ));
+        }
         for note in &archive.notes {
             complain(&format!("{}: {note}", tar.path.display()));
         }
@@ -393,6 +400,13 @@ struct Tar {
 impl Tar {
     fn open(path: &Path) -> Result<Self> {
         let stdin = path == Path::new("-");
+        if stdin && io::stdin().is_terminal() {
+            return Err(Error::Request(
+                "standard input is a terminal, expected a tar; name a file instead of \"-\", or \
+                 give one with < or |"
+                    .to_string(),
+            ));
+        }
         let (path, file) = if stdin {
             let path = PathBuf::from("standard input");
             let stdin = io::stdin().as_fd().try_clone_to_owned();
