@@ -525,7 +525,7 @@ fn the_command_keeps_the_order_of_layers_and_their_tags() {
     .unwrap();
     fs::rename(
         scratch.join("big.erofs"),
-        scratch.join(&format!("blobs/{digest}.erofs")),
+        scratch.join(&format!("blobs/{digest}")),
     )
     .unwrap();
     let cat = ferofs(&["cat", "--blobs", "blobs", "tagged", "/big"]);

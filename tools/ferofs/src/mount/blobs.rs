@@ -24,13 +24,12 @@ pub fn tag(slot: &DeviceSlot) -> Option<Digest> {
     Digest::parse(std::str::from_utf8(slot.name()).ok()?)
 }
 
-/// Finds a blob in directories by its sha256: `HEX`, `HEX.tar`, `HEX.erofs` for an image with data, `sha256/HEX` as in an OCI layout's
-/// `blobs`, or `blobs/sha256/HEX` as in the layout itself.
+/// Finds a blob in directories by its sha256: `HEX`, `HEX.tar`, `sha256/HEX` as in an OCI layout's
+/// `blobs`, or `blobs/sha256/HEX` as in the layout itself. (`HEX.erofs` is how the index of a blob is named.)
 pub fn find(directories: &[PathBuf], digest: Digest) -> Option<PathBuf> {
     let names = [
         format!("{digest}"),
         format!("{digest}.tar"),
-        format!("{digest}.erofs"),
         format!("sha256/{digest}"),
         format!("blobs/sha256/{digest}"),
     ];
