@@ -25,37 +25,33 @@ pub(crate) struct Dir;
 ///
 /// `ENOENT` if it does not say so, and those of [`inode::read`].
 pub(crate) fn parent(dir: &Inode<Ferofs>) -> Result<ARef<Inode<Ferofs>>> {
+    find(dir, b"..")?.ok_or(ENOENT)
+}
+
+/// The inode that has a name in `dir`, if there is one.
+fn find(dir: &Inode<Ferofs>, name: &[u8]) -> Result<Option<ARef<Inode<Ferofs>>>> {
     let sb = dir.super_block();
     let volume = sb.data();
     let reader = volume.metadata().reader(false);
     let found = dir
         .data()
         .disk()
-        .lookup(volume.format(), &reader, b"..")
+        .lookup(volume.format(), &reader, name)
         .map_err(|error| volume.report(error))?;
-    inode::read(sb, &reader, found.ok_or(ENOENT)?.nid)
+    found
+        .map(|entry| inode::read(sb, &reader, entry.nid))
+        .transpose()
 }
 
 impl Directory for Dir {
     type FileSystem = Ferofs;
 
     fn lookup(dir: &Inode<Ferofs>, dentry: LookupDentry<'_, Ferofs>) -> Result<Spliced> {
-        let sb = dir.super_block();
-        let volume = sb.data();
         let name = dentry.name();
         if name.len() > crate::erofs::ondisk::NAME_MAX {
             return Err(ENAMETOOLONG);
         }
-        let reader = volume.metadata().reader(false);
-        let found = dir
-            .data()
-            .disk()
-            .lookup(volume.format(), &reader, name)
-            .map_err(|error| volume.report(error))?;
-        let inode = match found {
-            Some(entry) => Some(inode::read(sb, &reader, entry.nid)?),
-            None => None,
-        };
+        let inode = find(dir, name)?;
         Ok(dentry.splice(inode))
     }
 

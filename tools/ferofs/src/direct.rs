@@ -102,8 +102,11 @@ impl Writer {
         })
     }
 
-    /// A buffer to go on with: a new one, or one that has been written.
+    /// A buffer to go on with: one that has been written, or a new one as long as there are few.
     fn another(&mut self) -> io::Result<Buffer> {
+        if let Ok(buffer) = self.used.try_recv() {
+            return Ok(buffer);
+        }
         if self.buffers < Self::BUFFERS {
             self.buffers += 1;
             return Ok(Buffer::new(Self::BUFFER));
@@ -148,10 +151,7 @@ impl Writer {
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.filled == Self::BUFFER {
-            let next = match self.used.try_recv() {
-                Ok(buffer) => buffer,
-                Err(_) => self.another()?,
-            };
+            let next = self.another()?;
             self.pass(next)?;
         }
         let space = self.buffer.bytes_mut().get_mut(self.filled..);

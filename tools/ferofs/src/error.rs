@@ -69,6 +69,12 @@ impl Error {
         }
     }
 
+    /// Adds to the error of writing an image which image it is.
+    pub fn image(path: &Path) -> impl FnOnce(image::Error) -> Self {
+        let path = path.to_path_buf();
+        |source| Error::Image { path, source }
+    }
+
     /// Adds to an image's error which image it is.
     pub fn format(path: &Path) -> impl Fn(erofs_format::Error<io::Error>) -> Self {
         let path = path.to_path_buf();

@@ -669,13 +669,13 @@ impl Layer<'_> {
             let Extent { start, len, .. } = extent;
             let segment = Segment { start, len, pos };
             if copied || tail.is_some() {
-                let follows = |tail: &Segment| {
-                    copied && tail.start + tail.len == start && tail.pos + tail.len == pos
-                };
                 match &mut tail {
-                    Some(tail) if follows(tail) => tail.len += len,
                     None => tail = Some(segment),
-                    Some(_) => return Err(self.error(directory, &name.name, several)),
+                    Some(tail) => {
+                        if !copied || !tail.join(&segment) {
+                            return Err(self.error(directory, &name.name, several));
+                        }
+                    }
                 }
                 continue;
             }
@@ -691,11 +691,8 @@ impl Layer<'_> {
                 return Err(self.error(directory, &name.name, &problem));
             }
             (from, blob) = (Some(id), found);
-            match segments.last_mut() {
-                Some(last) if last.start + last.len == start && last.pos + last.len == pos => {
-                    last.len += len;
-                }
-                _ => segments.push(segment),
+            if !segments.last_mut().is_some_and(|last| last.join(&segment)) {
+                segments.push(segment);
             }
         }
         let size = inode.size();

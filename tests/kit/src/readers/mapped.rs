@@ -87,6 +87,15 @@ impl Window {
     }
 }
 
+/// Shared or private, and not populated: over a page that cannot be read, Linux would try that again
+/// without end.
+fn unpopulated(worker: &mut Worker) -> Kind {
+    Kind {
+        shared: worker.random.one_in(2),
+        ..Kind::default()
+    }
+}
+
 pub fn mmap(
     pair: &Pair,
     worker: &mut Worker,
@@ -131,10 +140,7 @@ pub fn mremap(
     let Some(window) = window(pair, offset, length) else {
         return Ok(Some(Vec::new()));
     };
-    let kind = Kind {
-        shared: worker.random.one_in(2),
-        ..Kind::default()
-    };
+    let kind = unpopulated(worker);
     let mut map = Mapping::new(&pair.file, window.start, PAGE, kind).context("mmap")?;
     let first = map.copy(0, PAGE);
     let pages = window.len / PAGE + worker.random.index(4);
@@ -159,11 +165,7 @@ pub fn mapwrite(
     let Some(window) = window(pair, offset, length) else {
         return Ok(Some(Vec::new()));
     };
-    // Not populated: over a page that cannot be read, Linux would try that again without end.
-    let kind = Kind {
-        shared: worker.random.one_in(2),
-        ..Kind::default()
-    };
+    let kind = unpopulated(worker);
     let map = Mapping::new(&pair.file, window.start, window.len, kind).context("mmap")?;
     let sink = File::from(memory()?);
     let mut all = Vec::new();

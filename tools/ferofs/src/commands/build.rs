@@ -237,14 +237,9 @@ fn write(
     source: &dyn Source,
     output: &Output,
 ) -> Result<()> {
-    let failed = image_error(arguments);
-    image::write_file(tree, options, source, output.file()).map_err(failed)?;
+    image::write_file(tree, options, source, output.file())
+        .map_err(Error::image(&arguments.output))?;
     Ok(())
-}
-
-fn image_error(arguments: &Arguments) -> impl FnOnce(image::Error) -> Error {
-    let path = arguments.output.clone();
-    |source| Error::Image { path, source }
 }
 
 fn from_directory(arguments: &Arguments) -> Result<()> {
@@ -366,7 +361,7 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
     }
     match store.map(|store| store.finish(&tree, &options)) {
         Some(finished) => {
-            finished.map_err(image_error(arguments))?;
+            finished.map_err(Error::image(&arguments.output))?;
         }
         None => {
             let source = source::Blobs(plain.into_iter().collect());

@@ -143,10 +143,7 @@ impl Side {
             mode: image::Mode::Full,
             ..image::Options::default()
         };
-        image::write(&tree, &options, &source, output.file()).map_err(|source| Error::Image {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        image::write(&tree, &options, &source, output.file()).map_err(Error::image(path))?;
         let file = output.file().try_clone().map_err(Error::io("read", path))?;
         Ok(Side {
             image: Image::new(path, Box::new(file))?,

@@ -129,9 +129,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ..image::Options::default()
     };
     settings.apply(&mut options)?;
-    image::write_file(&tree, &options, &tails, output.file()).map_err(|source| Error::Image {
-        path: arguments.output.clone(),
-        source,
-    })?;
+    image::write_file(&tree, &options, &tails, output.file())
+        .map_err(Error::image(&arguments.output))?;
     output.finish()
 }

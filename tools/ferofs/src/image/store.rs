@@ -31,6 +31,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::io::BufWriter;
+use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
@@ -197,15 +198,10 @@ impl<'a> Store<'a> {
 
     /// Fills up with zeros to a multiple of `to`.
     fn zeros_to(&mut self, to: u64) -> io::Result<()> {
-        let zeros = [0; PAGE as usize];
-        let mut left = self.pos.next_multiple_of(to) - self.pos;
-        self.pos += left;
-        while left > 0 {
-            let now = left.min(PAGE);
-            self.out
-                .write_all(zeros.get(..now as usize).unwrap_or_default())?;
-            left -= now;
-        }
+        let end = self.pos.next_multiple_of(to);
+        let mut zeros = io::repeat(0).take(end - self.pos);
+        io::copy(&mut zeros, &mut self.out)?;
+        self.pos = end;
         Ok(())
     }
 

@@ -41,10 +41,7 @@ pub fn index_in_memory(path: &Path, tar: &File) -> Result<(File, Vec<String>)> {
             index::Error::Whiteouts(problem) => {
                 Error::Request(format!("{}: {problem}", path.display()))
             }
-            index::Error::Image(source) => Error::Image {
-                path: path.to_path_buf(),
-                source,
-            },
+            index::Error::Image(error) => Error::image(path)(error),
         })?;
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&image, seals).map_err(failed)?;

@@ -258,12 +258,8 @@ fn finish(made: &mut Made, mut tree: Tree, totals: Totals, shown: &Path) -> Resu
         ..image::Options::default()
     };
     let mut index = Cursor::new(Vec::new());
-    image::write(&tree, &options, &image::source::Nothing, &mut index).map_err(|source| {
-        Error::Image {
-            path: made.layer.index.clone(),
-            source,
-        }
-    })?;
+    image::write(&tree, &options, &image::source::Nothing, &mut index)
+        .map_err(Error::image(&made.layer.index))?;
     made.index = Some(index.into_inner());
     made.layer.reused = false;
     Ok(())
@@ -406,10 +402,7 @@ pub fn merge(
     }
     let (tree, devices, tails) = merge.finish();
     options.devices = devices;
-    image::write(&tree, &options, &tails, out).map_err(|source| Error::Image {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    image::write(&tree, &options, &tails, out).map_err(Error::image(path))?;
     Ok(())
 }
 

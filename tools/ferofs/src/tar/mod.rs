@@ -51,6 +51,17 @@ pub struct Segment {
     pub pos: u64,
 }
 
+impl Segment {
+    /// Takes in `next` if that follows directly, in the file and in the archive. Returns whether.
+    pub(crate) fn join(&mut self, next: &Segment) -> bool {
+        let follows = self.start + self.len == next.start && self.pos + self.len == next.pos;
+        if follows {
+            self.len += next.len;
+        }
+        follows
+    }
+}
+
 /// Where a file's data lies in the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {
