@@ -132,11 +132,14 @@ bool vfs_helper_find_folio(struct address_space *mapping, pgoff_t index,
 	return true;
 }
 
-int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index,
+int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index, struct file *file,
 			  struct vfs_helper_folio *found)
 {
-	struct folio *folio = read_mapping_folio(mapping, index, NULL);
+	struct folio *folio;
 
+	filemap_invalidate_lock_shared(mapping);
+	folio = read_mapping_folio(mapping, index, file);
+	filemap_invalidate_unlock_shared(mapping);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 	describe(folio, found);
@@ -236,6 +239,12 @@ bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64
 			 unsigned int ftype)
 {
 	return dir_emit(ctx, name, len, ino, fs_ftype_to_dtype(ftype));
+}
+
+size_t vfs_helper_copy_folio_to_iter(struct folio *folio, size_t offset, size_t len,
+				     struct iov_iter *iter)
+{
+	return copy_folio_to_iter(folio, offset, len, iter);
 }
 
 size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter)

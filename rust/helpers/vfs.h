@@ -38,10 +38,13 @@ struct vfs_helper_folio {
 	size_t size;
 };
 
-/* Both take a reference. The one finds nothing if the page is not there or not up to date. */
+/*
+ * Both take a reference. The one finds nothing if the page is not there or not up to date; the other reads it
+ * then, for the file if there is one.
+ */
 bool vfs_helper_find_folio(struct address_space *mapping, pgoff_t index,
 			   struct vfs_helper_folio *found);
-int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index,
+int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index, struct file *file,
 			  struct vfs_helper_folio *found);
 /* A folio of no cache, and one that was read becoming part of a cache, where none may be yet. */
 struct folio *vfs_helper_alloc_folio(struct address_space *mapping, unsigned int order);
@@ -67,6 +70,8 @@ void vfs_helper_cond_resched(void);
 bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
 			 unsigned int ftype);
 
+size_t vfs_helper_copy_folio_to_iter(struct folio *folio, size_t offset, size_t len,
+				     struct iov_iter *iter);
 size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter);
 int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
 					  struct file *user);

@@ -3,28 +3,18 @@
 //! Files that a filesystem reads its own contents from: images and blobs, on other filesystems or
 //! on block devices.
 //!
-//! Reads go through `vfs_iocb_iter_read()` with the credentials of who opened the file, so that
-//! security modules, fs-verity and fanotify's permission events of the file's own filesystem work
-//! as for any reader.
+//! They are read with the credentials of who opened them, so that security modules, fs-verity and
+//! fanotify's permission events of the file's own filesystem work as for any reader: for a caller's
+//! iterator ([`super::read`]), or to be cached elsewhere ([`super::backing_read`]).
 
 use super::bindings;
-use super::errno::ENODATA;
-use core::mem::MaybeUninit;
-use core::ops::Range;
 use core::ptr;
-use kernel::bindings::iov_iter;
 use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::aref::ARef;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
-
-/// What direct reads are aligned to, at the least, in bytes.
-const SECTOR: usize = 512;
-
-/// How much any device can read at once, in bytes.
-const DIRECT_STEP: usize = 128 << 10;
 
 /// The longest path with its NUL, in bytes.
 const PATH_MAX: usize = 4096;
@@ -65,7 +55,7 @@ impl Identity {
 pub(crate) struct BackingFile {
     file: ARef<File>,
     /// Whether what is read to be cached elsewhere may stay in the file's cache, too.
-    kept: bool,
+    pub(super) kept: bool,
 }
 
 impl BackingFile {
@@ -134,8 +124,12 @@ impl BackingFile {
 
     /// Whether the file's filesystem does direct I/O.
     pub(super) fn can_read_directly(&self) -> bool {
+        self.mode() & bindings::VFS_CONST_FMODE_CAN_ODIRECT != 0
+    }
+
+    pub(super) fn mode(&self) -> u32 {
         // SAFETY: The file is referenced; its mode does not change after it was opened.
-        unsafe { (*self.as_ptr()).f_mode & bindings::VFS_CONST_FMODE_CAN_ODIRECT != 0 }
+        unsafe { (*self.as_ptr()).f_mode }
     }
 
     /// How many pages readahead of the file may be ahead, as its device has it set.
@@ -144,7 +138,7 @@ impl BackingFile {
         unsafe { (&raw const (*self.as_ptr()).__bindgen_anon_3.f_ra.ra_pages).read_volatile() }
     }
 
-    fn inode(&self) -> *mut bindings::inode {
+    pub(super) fn inode(&self) -> *mut bindings::inode {
         // The mapping's host is the file's own inode, and for a block device that of the device.
         // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
         unsafe { (*(*self.as_ptr()).f_mapping).host }
@@ -220,150 +214,10 @@ impl BackingFile {
         }
     }
 
-    /// Reads `len` bytes at `pos` into the pages of `segments`, all of them or none that count. They
-    /// go behind the first `skip` bytes of the segments, where there are `room` bytes; what is behind
-    /// `len` may be overwritten.
-    ///
-    /// The pages are a cache of their own, so the file's should not keep the bytes, too. What it has
-    /// is copied, the rest is read directly, past it. Where that cannot be done it is read through
-    /// the file's cache, which is asked to let go of it.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the file ends before, and what the file's filesystem returns.
-    pub(super) fn read_exact(
-        &self,
-        segments: &[bindings::bio_vec],
-        skip: usize,
-        len: usize,
-        room: usize,
-        pos: u64,
-    ) -> Result {
-        let mut done = 0usize;
-        let mut direct_step = usize::MAX;
-        for way in [Way::Cached, Way::Direct, Way::NotKept] {
-            if !self.supports(way) {
-                continue;
-            }
-            while done < len {
-                let end = match way {
-                    // Whole sectors, of which the last may be wanted in part.
-                    Way::Direct => len
-                        .checked_next_multiple_of(SECTOR)
-                        .map_or(len, |sectors| sectors.min(room))
-                        .min(done.saturating_add(direct_step)),
-                    Way::Cached | Way::NotKept => len,
-                };
-                match self.read(segments, skip, done..end, pos, way) {
-                    Ok(0) if way == Way::NotKept => return Err(EIO),
-                    Ok(0) => break,
-                    Ok(read) => done = done.checked_add(read).ok_or(EIO)?,
-                    Err(error) if way == Way::NotKept => return Err(error),
-                    // More than the device takes at once is not divided without waiting.
-                    Err(error)
-                        if error == EAGAIN
-                            && way == Way::Direct
-                            && end.saturating_sub(done) > DIRECT_STEP =>
-                    {
-                        direct_step = DIRECT_STEP;
-                    }
-                    // What the disk cannot read is not there for the next way either, which would wait
-                    // for locks on top of that.
-                    Err(error) if way == Way::Direct && (error == EIO || error == ENODATA) => {
-                        return Err(error);
-                    }
-                    Err(_) => break,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn supports(&self, way: Way) -> bool {
-        // SAFETY: The file is referenced; its mode, operations and superblock's type are constant.
-        let (mode, fs_flags) = unsafe {
-            let sb = (*self.inode()).i_sb;
-            ((*self.as_ptr()).f_mode, (*(*sb).s_type).fs_flags)
-        };
-        let nowait = mode & bindings::VFS_CONST_FMODE_NOWAIT != 0;
-        match way {
-            // A block device has the lock waited for even then.
-            Way::Cached => nowait && (self.kept || !self.is_block_device()),
-            // Not over a network, where a reply may still come in after a killed read has returned,
-            // and not through a stacked filesystem, which would read through a cache after all.
-            Way::Direct => {
-                !self.kept
-                    && self.can_read_directly()
-                    && (self.is_block_device()
-                        || nowait && fs_flags & bindings::FS_REQUIRES_DEV as i32 != 0)
-            }
-            Way::NotKept => true,
-        }
-    }
-
-    fn is_block_device(&self) -> bool {
+    pub(super) fn is_block_device(&self) -> bool {
         // SAFETY: The file is referenced; its inode's type is constant.
         unsafe {
             u32::from((*(*self.as_ptr()).f_inode).i_mode) & bindings::S_IFMT == bindings::S_IFBLK
-        }
-    }
-
-    /// Reads the bytes of a range, which begins at `pos` of the file and behind the first `skip`
-    /// bytes of `segments`, and waits for it. The number of bytes, which may be less.
-    fn read(
-        &self,
-        segments: &[bindings::bio_vec],
-        skip: usize,
-        range: Range<usize>,
-        pos: u64,
-        way: Way,
-    ) -> Result<usize> {
-        let at = pos.checked_add(range.start as u64).ok_or(EIO)?;
-        let start = skip.checked_add(range.start).ok_or(EIO)?;
-        let end = skip.checked_add(range.end).ok_or(EIO)?;
-        let mut kiocb = bindings::kiocb {
-            ki_filp: self.as_ptr(),
-            ki_pos: i64::try_from(at).map_err(|_| EIO)?,
-            ki_flags: match way {
-                Way::Cached => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_NOIO as i32,
-                // Pages may be wanted by a fault, with the lock of the task's memory held, which a
-                // writer of the file can wait for: so the file's own lock is tried, not waited for.
-                // Direct reads of a block device take none, others do.
-                Way::Direct if self.is_block_device() => bindings::IOCB_DIRECT as i32,
-                Way::Direct => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
-                Way::NotKept if !self.kept && self.can_drop() => bindings::VFS_CONST_IOCB_DONTCACHE,
-                Way::NotKept => 0,
-            },
-            // SAFETY: Looks at the current task.
-            ki_ioprio: unsafe { bindings::vfs_helper_get_current_ioprio() } as u16,
-            ..Default::default()
-        };
-        // Each read gets an iterator of its own: where a read that failed leaves it is not defined.
-        let mut iter = MaybeUninit::<iov_iter>::uninit();
-        let _as_opener = Credentials::of(self);
-        // SAFETY: The segments are valid, and hold `end` bytes, of which `start` are passed over. The
-        // file is open for reading, the control block is for it and has no completion, so that the
-        // call returns when it is done.
-        let read = unsafe {
-            bindings::iov_iter_bvec(
-                iter.as_mut_ptr(),
-                bindings::ITER_DEST,
-                segments.as_ptr(),
-                segments.len(),
-                end,
-            );
-            bindings::iov_iter_advance(iter.as_mut_ptr(), start);
-            bindings::vfs_iocb_iter_read(self.as_ptr(), &mut kiocb, iter.as_mut_ptr())
-        };
-        usize::try_from(read).map_err(|_| Error::from_errno(read as i32))
-    }
-
-    /// Whether the file's cache can be asked to drop what was read.
-    fn can_drop(&self) -> bool {
-        // SAFETY: The file is referenced; its operations and its inode's flags are constant.
-        unsafe {
-            (*(*self.as_ptr()).f_op).fop_flags & bindings::VFS_CONST_FOP_DONTCACHE != 0
-                && (*self.inode()).i_flags & bindings::VFS_CONST_S_DAX == 0
         }
     }
 }
@@ -381,17 +235,6 @@ pub(super) fn with_path<R>(file: &File, f: impl FnOnce(&CStr) -> R) -> Result<R>
     })?;
     // SAFETY: The path is a C string in the buffer.
     Ok(f(unsafe { super::c_str(path) }))
-}
-
-/// How bytes are read that are to be cached elsewhere, in the order in which it is tried.
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
-    /// From the file's cache, as far as they are there.
-    Cached,
-    /// Past the file's cache, unless that would wait for a lock.
-    Direct,
-    /// Through the file's cache, which drops them afterwards if it can.
-    NotKept,
 }
 
 /// While it lives, the current task acts with the credentials of a file's opener.

@@ -20,7 +20,23 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// The reference is owned.
-struct FolioRef(NonNull<bindings::folio>);
+pub(super) struct FolioRef(NonNull<bindings::folio>);
+
+impl FolioRef {
+    /// # Safety
+    ///
+    /// `folio` must be valid; a reference to it passes to the result.
+    #[inline]
+    pub(super) unsafe fn from_raw(folio: *mut bindings::folio) -> Self {
+        // INVARIANT: By the safety requirements.
+        // SAFETY: What is valid is not null.
+        Self(unsafe { NonNull::new_unchecked(folio) })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::folio {
+        self.0.as_ptr()
+    }
+}
 
 impl Drop for FolioRef {
     fn drop(&mut self) {
@@ -56,7 +72,7 @@ impl NewFolio {
     /// `EIO` if the file ends before, `EINVAL` for more bytes than there is room for, and what the
     /// file's filesystem returns.
     pub(super) fn fill(&mut self, len: usize, file: &BackingFile, from: u64) -> Result {
-        let folio = self.0 .0.as_ptr();
+        let folio = self.0.as_ptr();
         let mut segment = bindings::bio_vec::default();
         // SAFETY: The folio is referenced; the segment is all of it.
         let size = unsafe {
@@ -90,7 +106,7 @@ impl NewFolio {
         let mut found = bindings::vfs_helper_folio::default();
         // SAFETY: By the safety requirements and the type invariants.
         let error = unsafe {
-            bindings::vfs_helper_add_read_folio(mapping, self.0 .0.as_ptr(), index, &mut found)
+            bindings::vfs_helper_add_read_folio(mapping, self.0.as_ptr(), index, &mut found)
         };
         to_result(error)?;
         // The reference goes to what is returned.
@@ -126,7 +142,7 @@ impl ReadFolio {
         // SAFETY: By the safety requirements.
         unsafe {
             Self {
-                folio: FolioRef(NonNull::new_unchecked(found.folio)),
+                folio: FolioRef::from_raw(found.folio),
                 address: NonNull::new_unchecked(found.address.cast()),
                 pos,
                 len: size.saturating_sub(pos).min(found.size as u64),
