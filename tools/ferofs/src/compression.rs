@@ -3,6 +3,7 @@
 //! Compressed archives: recognized by their first bytes, whatever they are called, and read as
 //! what is in them. Several compressed streams one after the other are read as one.
 
+use crate::text::Reason;
 use std::fmt;
 use std::io;
 use std::io::BufRead;
@@ -180,7 +181,7 @@ impl<R: Read> Read for Named<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.1.read(buf).map_err(|error| match error.kind() {
             ErrorKind::Interrupted => error,
-            kind => io::Error::new(kind, format!("{} data: {error}", self.0)),
+            kind => io::Error::new(kind, format!("{} data: {}", self.0, Reason(&error))),
         })
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::image;
 use crate::tar;
+use crate::text::Reason;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -93,13 +94,18 @@ impl fmt::Display for Error {
                 path,
                 source,
             } => {
-                write!(f, "cannot {doing} {}: {source}", path.display())
+                write!(f, "cannot {doing} {}: {}", path.display(), Reason(source))
             }
             Error::Archive { path, source } => write!(f, "{}: {source}", path.display()),
             Error::Image { path, source } => {
                 write!(f, "cannot write {}: {source}", path.display())
             }
-            Error::Format { path, source } => write!(f, "{}: {source}", path.display()),
+            Error::Format { path, source } => match source {
+                erofs_format::Error::Io(source) => {
+                    write!(f, "{}: {}", path.display(), Reason(source))
+                }
+                source => write!(f, "{}: {source}", path.display()),
+            },
             Error::Request(problem) => f.write_str(problem),
         }
     }

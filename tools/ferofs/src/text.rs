@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::io;
 
 /// Shows bytes in double quotes, safe for a terminal and unambiguous.
 pub struct Quoted<'a>(pub &'a [u8]);
@@ -44,6 +45,19 @@ impl fmt::Display for Escaped<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Shows the system's reason for an error without its number, which says nothing to people.
+pub struct Reason<'a>(pub &'a io::Error);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let number = self.0.raw_os_error();
+        let number = number.map(|number| format!(" (os error {number})"));
+        let reason = number.and_then(|number| text.strip_suffix(&number));
+        f.write_str(reason.unwrap_or(&text))
     }
 }
 
@@ -111,6 +125,14 @@ mod tests {
         for (bytes, shown) in cases {
             assert_eq!(Quoted(bytes).to_string(), shown);
         }
+    }
+
+    #[test]
+    fn reasons_are_without_the_numbers_of_errors() {
+        let missing = io::Error::from_raw_os_error(2);
+        assert_eq!(Reason(&missing).to_string(), "No such file or directory");
+        let other = io::Error::other("it says (os error 2)");
+        assert_eq!(Reason(&other).to_string(), "it says (os error 2)");
     }
 
     #[test]

@@ -30,6 +30,8 @@ use ferofs::tar::FileInput;
 use ferofs::tar::Names;
 use ferofs::tar::Reader;
 use ferofs::tar::StreamInput;
+use ferofs::text::Reason;
+use ferofs::tree::NameId;
 use ferofs::tree::Tree;
 use ferofs::tree::edit;
 use ferofs::tree::scan::scan_without;
@@ -548,7 +550,8 @@ impl<R: Read> Read for Tee<'_, R> {
         if let (Some((copy, target)), Some(bytes)) = (&mut self.copy, buf.get(..n)) {
             copy.write_all(bytes).map_err(|error| {
                 let target = target.display();
-                io::Error::new(error.kind(), format!("cannot write {target}: {error}"))
+                let reason = Reason(&error);
+                io::Error::new(error.kind(), format!("cannot write {target}: {reason}"))
             })?;
         }
         Ok(n)

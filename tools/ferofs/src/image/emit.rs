@@ -24,7 +24,7 @@ use super::plan::listed;
 use super::plan::tail_of;
 use crate::direct::ALIGNMENT;
 use crate::direct::Buffer;
-use crate::tar::Segment;
+use crate::text::Reason;
 use crate::tree::Children;
 use crate::tree::Content;
 use crate::tree::Data;
@@ -361,7 +361,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
             let len = space.len();
             self.source
                 .read(self.tree, name, offset, space)
-                .map_err(|error| Error::file(self.tree, name, error.to_string()))?;
+                .map_err(|error| Error::file(self.tree, name, Reason(&error).to_string()))?;
             self.out.advance(len);
             offset += len as u64;
         }
@@ -435,7 +435,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
                 let mut buffer = vec![0; tail as usize];
                 self.source
                     .read(self.tree, name, blocks, &mut buffer)
-                    .map_err(|error| Error::file(self.tree, name, error.to_string()))?;
+                    .map_err(|error| Error::file(self.tree, name, Reason(&error).to_string()))?;
                 self.out.put(&buffer)?;
             }
             (Body::Blocks(_), Content::File { size, .. }) => {

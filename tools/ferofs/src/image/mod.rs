@@ -20,6 +20,7 @@ use crate::direct;
 use crate::tar::Time;
 use crate::tree::NameId;
 use crate::tree::Tree;
+use crate::text::Reason;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -207,7 +208,7 @@ impl From<io::Error> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Io(error) => write!(f, "{error}"),
+            Error::Io(error) => Reason(error).fmt(f),
             Error::File { path, problem } => {
                 write!(f, "{}: {problem}", crate::text::Quoted(path))
             }

@@ -23,6 +23,7 @@ use crate::tar::Input;
 use crate::tar::Kind;
 use crate::tar::Reader;
 use crate::tar::Segment;
+use crate::text::Reason;
 use crate::tree::Data;
 use crate::tree::Tree;
 use erofs_format::ondisk::InodeExtended;
@@ -68,7 +69,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreError::Archive(error) => error.fmt(f),
-            StoreError::Image(error) => error.fmt(f),
+            StoreError::Image(error) => Reason(error).fmt(f),
         }
     }
 }

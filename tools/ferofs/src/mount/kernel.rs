@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::text::Reason;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -42,7 +43,10 @@ impl<'a> Context<'a> {
             Err(Errno::PERM) => Err(Error::Request(format!(
                 "cannot mount {shown}: only root can mount"
             ))),
-            Err(errno) => Err(Error::Request(format!("cannot mount {shown}: {errno}"))),
+            Err(errno) => {
+                let reason = reason(errno);
+                Err(Error::Request(format!("cannot mount {shown}: {reason}")))
+            }
         }
     }
 
@@ -95,7 +99,7 @@ impl<'a> Context<'a> {
         let source = self.source.display();
         let errors = self.messages().errors;
         let reason = match errors.is_empty() {
-            true => errno.to_string(),
+            true => reason(errno),
             false => errors.join("; "),
         };
         Error::Request(format!("cannot mount {source}: {reason}"))
@@ -128,5 +132,10 @@ impl<'a> Target<'a> {
 
 fn cannot_mount(source: &Path, target: &Path, errno: Errno) -> Error {
     let (source, target) = (source.display(), target.display());
-    Error::Request(format!("cannot mount {source} at {target}: {errno}"))
+    let reason = reason(errno);
+    Error::Request(format!("cannot mount {source} at {target}: {reason}"))
+}
+
+fn reason(errno: Errno) -> String {
+    Reason(&errno.into()).to_string()
 }

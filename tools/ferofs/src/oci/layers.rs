@@ -28,6 +28,7 @@ use crate::tar::FileInput;
 use crate::tar::StreamInput;
 use crate::tar::Totals;
 use crate::tree::Tree;
+use crate::text::Reason;
 use crate::tree::whiteouts;
 use crate::tree::whiteouts::Form;
 use std::collections::HashMap;
@@ -376,7 +377,8 @@ impl<R: Read> Read for Tee<'_, R> {
         let bytes = buf.get(..n).unwrap_or_default();
         self.output.file().write_all(bytes).map_err(|error| {
             let target = self.output.target().display();
-            io::Error::new(error.kind(), format!("cannot write {target}: {error}"))
+            let reason = Reason(&error);
+            io::Error::new(error.kind(), format!("cannot write {target}: {reason}"))
         })?;
         Ok(n)
     }

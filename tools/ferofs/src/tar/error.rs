@@ -3,6 +3,7 @@
 //! What can be wrong with an archive.
 
 use crate::text::Quoted;
+use crate::text::Reason;
 use std::fmt;
 use std::io;
 
@@ -60,7 +61,7 @@ impl fmt::Display for Error {
             write!(f, "entry {}: ", Quoted(entry))?;
         }
         match &self.problem {
-            Problem::Io(error) => write!(f, "cannot read: {error}"),
+            Problem::Io(error) => write!(f, "cannot read: {}", Reason(error)),
             Problem::Invalid(problem) => f.write_str(problem),
         }
     }
