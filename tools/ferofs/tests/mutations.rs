@@ -13,6 +13,8 @@ use common::archive::GNU;
 use common::archive::Header;
 use common::archive::octal;
 use common::archive::seal;
+use common::wrong_image::Limited;
+use common::wrong_image::seal_superblock;
 use ferofs::build::apply_archive;
 use ferofs::image;
 use ferofs::inspect::Image;
@@ -20,12 +22,6 @@ use ferofs::inspect::check::check;
 use ferofs::tar::StreamInput;
 use ferofs::tree::Tree;
 use std::fs;
-use std::io;
-use std::io::Cursor;
-use std::io::ErrorKind;
-use std::io::Seek;
-use std::io::SeekFrom;
-use std::io::Write;
 
 /// xorshift64: the same numbers everywhere.
 struct Random(u64);
@@ -90,31 +86,10 @@ fn index(bytes: &[u8]) -> Option<Vec<u8>> {
         devices: vec![device],
         ..image::Options::default()
     };
-    let mut out = Limited(Cursor::new(Vec::new()));
-    image::write(&tree, &options, &image::source::Nothing, &mut out).ok()?;
-    Some(out.0.into_inner())
-}
-
-/// A place for an image that is full after 4 MiB: a few mutations ask for gigabytes of holes.
-struct Limited(Cursor<Vec<u8>>);
-
-impl Write for Limited {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if self.0.get_ref().len() > 4 << 20 {
-            return Err(ErrorKind::StorageFull.into());
-        }
-        self.0.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for Limited {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.0.seek(to)
-    }
+    let mut out = Limited::new(4 << 20);
+    let source = image::source::Blobs(vec![bytes.to_vec()]);
+    image::write(&tree, &options, &source, &mut out).ok()?;
+    Some(out.image.into_inner())
 }
 
 fn check_image(bytes: &[u8], scratch: &Scratch) -> Option<usize> {
@@ -122,12 +97,6 @@ fn check_image(bytes: &[u8], scratch: &Scratch) -> Option<usize> {
     fs::write(&path, bytes).unwrap();
     let image = Image::open(&path).ok()?;
     Some(check(&image, &[], &mut |_| {}).unwrap().problems.len())
-}
-
-/// Makes the checksum of an image right.
-fn seal_superblock(bytes: &mut [u8]) {
-    let checksum = erofs_format::superblock_checksum(&bytes[1024..1536]);
-    bytes[1028..1032].copy_from_slice(&checksum.to_le_bytes());
 }
 
 #[test]

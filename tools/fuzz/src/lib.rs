@@ -8,7 +8,7 @@ use ferofs::image;
 use ferofs::image::Device;
 use ferofs::image::Options;
 use ferofs::image::Source;
-use ferofs::image::source::Nothing;
+use ferofs::image::source::Blobs;
 use ferofs::inspect::Image;
 use ferofs::inspect::check::Problem;
 use ferofs::inspect::check::check;
@@ -17,16 +17,17 @@ use ferofs::tar::Input;
 use ferofs::tar::Totals;
 use ferofs::tree::Tree;
 use std::io;
-use std::io::Cursor;
-use std::io::ErrorKind;
-use std::io::Seek;
-use std::io::SeekFrom;
-use std::io::Write;
 use std::path::Path;
+use wrong_image::Limited;
+use wrong_image::seal_superblock;
 
 #[path = "../../../rust/erofs/tests/format/walk.rs"]
 #[allow(missing_docs)]
 pub mod walk;
+
+#[path = "../../ferofs/tests/common/wrong_image.rs"]
+#[allow(missing_docs)]
+mod wrong_image;
 
 /// Images larger than this are not made: a short archive may describe gigabytes of holes.
 const LARGEST: usize = 1 << 20;
@@ -35,9 +36,6 @@ const LARGEST: usize = 1 << 20;
 const BLOCK: usize = 512;
 const CHECKSUM: std::ops::Range<usize> = 148..156;
 const MAGIC: std::ops::Range<usize> = 257..262;
-
-/// Where the superblock is, and its checksum in it.
-const SUPERBLOCK: usize = 1024;
 
 /// An archive whose headers all have right checksums. Which blocks are headers is seen by their
 /// magic.
@@ -78,28 +76,6 @@ impl Input for Sealed<'_> {
     }
 }
 
-/// A place for an image that is full before it is large.
-struct Limited(Cursor<Vec<u8>>);
-
-impl Write for Limited {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if self.0.get_ref().len() + buf.len() > LARGEST {
-            return Err(ErrorKind::StorageFull.into());
-        }
-        self.0.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for Limited {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.0.seek(to)
-    }
-}
-
 /// Writes a tree as an image, if that is possible and the image not large; it must be sound, but for
 /// `known` problems.
 pub fn write_and_check(
@@ -108,9 +84,9 @@ pub fn write_and_check(
     source: &dyn Source,
     known: fn(&Problem) -> bool,
 ) -> Option<Vec<u8>> {
-    let mut out = Limited(Cursor::new(Vec::new()));
+    let mut out = Limited::new(LARGEST);
     image::write(tree, options, source, &mut out).ok()?;
-    let bytes = out.0.into_inner();
+    let bytes = out.image.into_inner();
     let image = open(bytes.clone()).expect("an image just written can be opened");
     let sizes: Vec<u64> = options.devices.iter().map(|device| device.size).collect();
     let report = check(&image, &sizes, &mut |_| {}).expect("memory can be read");
@@ -121,9 +97,9 @@ pub fn write_and_check(
 }
 
 /// Indexes an archive, if it is one.
-pub fn index(archive: &[u8]) -> Option<Vec<u8>> {
+pub fn index(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut tree = Tree::new();
-    let archive = apply_archive(Sealed::new(archive), &mut tree, 0, &mut ()).ok()?;
+    let archive = apply_archive(Sealed::new(bytes), &mut tree, 0, &mut ()).ok()?;
     let options = Options {
         devices: vec![Device {
             size: archive.totals.size,
@@ -131,19 +107,11 @@ pub fn index(archive: &[u8]) -> Option<Vec<u8>> {
         }],
         ..Options::default()
     };
-    write_and_check(&tree, &options, &Nothing, |_| false)
+    write_and_check(&tree, &options, &Blobs(vec![bytes.to_vec()]), |_| false)
 }
 
 /// Opens what may be an image, after its superblock's checksum was put right.
 pub fn open(mut bytes: Vec<u8>) -> Option<Image> {
-    let bits = bytes.get(SUPERBLOCK + 12).copied().unwrap_or_default();
-    let size = erofs_format::superblock_checksum_size(bits % 16) as usize;
-    let end = (SUPERBLOCK + size).min(bytes.len());
-    if let Some(covered) = bytes.get(SUPERBLOCK..end) {
-        let sum = erofs_format::superblock_checksum(covered);
-        if let Some(field) = bytes.get_mut(SUPERBLOCK + 4..SUPERBLOCK + 8) {
-            field.copy_from_slice(&sum.to_le_bytes());
-        }
-    }
+    seal_superblock(&mut bytes);
     Image::new(Path::new("fuzzed"), Box::new(bytes)).ok()
 }

@@ -73,10 +73,10 @@ pub const READERS: &[(&str, Reader)] = &[
     ("mremap", mapped::mremap),
     ("mapwrite", mapped::mapwrite),
     ("readmap", mapped::read_into),
-    ("uring", queued::uring),
-    ("uring-direct", queued::uring_direct),
-    ("aio", queued::aio),
-    ("aio-direct", queued::aio_direct),
+    ("uring", queued::uring::<false>),
+    ("uring-direct", queued::uring::<true>),
+    ("aio", queued::aio::<false>),
+    ("aio-direct", queued::aio::<true>),
 ];
 
 /// Those that may give less than was asked for.

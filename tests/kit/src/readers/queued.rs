@@ -152,12 +152,12 @@ fn by(
     Ok(Some(space.bytes()[skip..end].to_vec()))
 }
 
-fn by_uring(
+/// By io_uring, in any of the ways it has.
+pub fn uring<const DIRECT: bool>(
     pair: &Pair,
     worker: &mut Worker,
     offset: u64,
     length: usize,
-    direct: bool,
 ) -> Result<Option<Vec<u8>>> {
     let how = *worker.random.pick(&[
         How::Plain,
@@ -166,83 +166,33 @@ fn by_uring(
         How::FixedFile,
         How::Async,
     ]);
-    by(
-        pair,
-        worker,
-        offset,
-        length,
-        direct,
-        |worker, file, jobs| {
-            let ring = match &mut worker.ring {
-                Some(ring) => ring,
-                none => none.insert(
-                    Ring::new(REQUESTS as u32, worker.max_length as usize + 2 * PAGE)
-                        .context("io_uring_setup")?,
-                ),
-            };
-            ring.read(file, jobs, how)
-                .with_context(|| format!("io_uring, {how:?}"))
-        },
-    )
-    .with_context(|| format!("{how:?}"))
+    let read = |worker: &mut Worker, file: &File, jobs: &mut [Job<'_>]| {
+        let ring = match &mut worker.ring {
+            Some(ring) => ring,
+            none => none.insert(
+                Ring::new(REQUESTS as u32, worker.max_length as usize + 2 * PAGE)
+                    .context("io_uring_setup")?,
+            ),
+        };
+        ring.read(file, jobs, how).context("io_uring")
+    };
+    by(pair, worker, offset, length, DIRECT, read).with_context(|| format!("{how:?}"))
 }
 
-fn by_aio(
+/// By Linux AIO, with one buffer or several.
+pub fn aio<const DIRECT: bool>(
     pair: &Pair,
     worker: &mut Worker,
     offset: u64,
     length: usize,
-    direct: bool,
 ) -> Result<Option<Vec<u8>>> {
     let vectored = worker.random.one_in(2);
-    by(
-        pair,
-        worker,
-        offset,
-        length,
-        direct,
-        |worker, file, jobs| {
-            let context = match &mut worker.aio {
-                Some(context) => context,
-                none => none.insert(aio::Context::new(REQUESTS as u32).context("io_setup")?),
-            };
-            context.read(file, jobs, vectored).context("io_submit")
-        },
-    )
-}
-
-pub fn uring(
-    pair: &Pair,
-    worker: &mut Worker,
-    offset: u64,
-    length: usize,
-) -> Result<Option<Vec<u8>>> {
-    by_uring(pair, worker, offset, length, false)
-}
-
-pub fn uring_direct(
-    pair: &Pair,
-    worker: &mut Worker,
-    offset: u64,
-    length: usize,
-) -> Result<Option<Vec<u8>>> {
-    by_uring(pair, worker, offset, length, true)
-}
-
-pub fn aio(
-    pair: &Pair,
-    worker: &mut Worker,
-    offset: u64,
-    length: usize,
-) -> Result<Option<Vec<u8>>> {
-    by_aio(pair, worker, offset, length, false)
-}
-
-pub fn aio_direct(
-    pair: &Pair,
-    worker: &mut Worker,
-    offset: u64,
-    length: usize,
-) -> Result<Option<Vec<u8>>> {
-    by_aio(pair, worker, offset, length, true)
+    let read = |worker: &mut Worker, file: &File, jobs: &mut [Job<'_>]| {
+        let context = match &mut worker.aio {
+            Some(context) => context,
+            none => none.insert(aio::Context::new(REQUESTS as u32).context("io_setup")?),
+        };
+        context.read(file, jobs, vectored).context("io_submit")
+    };
+    by(pair, worker, offset, length, DIRECT, read)
 }

@@ -24,6 +24,7 @@ use super::Tree;
 use super::Xattr;
 use super::XattrSet;
 use super::path;
+use super::path::Step;
 use crate::acl;
 use crate::tar;
 use crate::tar::Entry;
@@ -413,16 +414,12 @@ impl<'t> Applier<'t> {
             ));
         }
         let target = self.tree.text(target).to_vec();
-        let mut at = if target.starts_with(b"/") {
-            NameId::ROOT
-        } else {
-            at
-        };
-        for part in target.split(|byte| *byte == b'/') {
-            at = match part {
-                b"" | b"." => at,
-                b".." => self.tree.parent(at),
-                part => self.enter(at, part, links)?,
+        let mut at = at;
+        for step in path::steps(&target) {
+            at = match step {
+                Step::Root => NameId::ROOT,
+                Step::Up => self.tree.parent(at),
+                Step::Into(part) => self.enter(at, part, links)?,
             };
         }
         Ok(at)
@@ -451,16 +448,12 @@ impl<'t> Applier<'t> {
         if *links > MAX_LINKS {
             return None;
         }
-        let mut at = if target.starts_with(b"/") {
-            NameId::ROOT
-        } else {
-            at
-        };
-        for part in target.split(|byte| *byte == b'/') {
-            at = match part {
-                b"" | b"." => at,
-                b".." => self.tree.parent(at),
-                part => self.find_directory(at, part, links)?,
+        let mut at = at;
+        for step in path::steps(target) {
+            at = match step {
+                Step::Root => NameId::ROOT,
+                Step::Up => self.tree.parent(at),
+                Step::Into(part) => self.find_directory(at, part, links)?,
             };
         }
         Some(at)

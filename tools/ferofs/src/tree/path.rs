@@ -3,7 +3,8 @@
 //! Paths as archives have them, made harmless.
 //!
 //! A path is taken apart by its bytes alone, before any symbolic link is looked at: empty parts
-//! and `.` say nothing, `..` takes back the part before it and never leads above the root.
+//! and `.` say nothing, `..` takes back the part before it and never leads above the root. The targets
+//! of symbolic links are followed step by step instead.
 
 /// The parts of a path that name something.
 pub fn parts(path: &[u8]) -> Vec<&[u8]> {
@@ -31,6 +32,28 @@ pub fn split_plain(path: &[u8]) -> Option<(&[u8], &[u8])> {
     (!matches!(name, b"" | b"." | b"..")).then_some((directory, name))
 }
 
+/// A step on the way where a symbolic link leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// To the root.
+    Root,
+    /// To the directory above.
+    Up,
+    /// To what has this name.
+    Into(&'a [u8]),
+}
+
+/// The way where a symbolic link with this target leads, from the directory it is in.
+pub fn steps(target: &[u8]) -> impl Iterator<Item = Step<'_>> {
+    let root = target.starts_with(b"/").then_some(Step::Root);
+    let parts = target.split(|byte| *byte == b'/');
+    root.into_iter().chain(parts.filter_map(|part| match part {
+        b"" | b"." => None,
+        b".." => Some(Step::Up),
+        part => Some(Step::Into(part)),
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +75,14 @@ mod tests {
             let expected: Vec<_> = expected.iter().map(|part| part.as_bytes()).collect();
             assert_eq!(parts(path.as_bytes()), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn links_are_followed_step_by_step() {
+        let found: Vec<_> = steps(b"/a//./../b/").collect();
+        let expected = [Step::Root, Step::Into(b"a"), Step::Up, Step::Into(b"b")];
+        assert_eq!(found, expected);
+        assert_eq!(steps(b"../..").collect::<Vec<_>>(), [Step::Up, Step::Up]);
     }
 
     #[test]
