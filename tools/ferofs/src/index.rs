@@ -6,6 +6,7 @@
 use crate::build::Archive;
 use crate::build::apply_archive;
 use crate::image;
+use crate::image::Source;
 use crate::tar;
 use crate::tar::Input;
 use crate::tree::Tree;
@@ -83,7 +84,7 @@ impl From<image::Error> for Error {
 /// # Errors
 ///
 /// When the archive cannot be read, or is none, or what is in it has no place in an image, or
-/// writing fails. What was written until then is of no use.
+/// writing fails, or [`write_over`] is needed. What was written until then is of no use.
 ///
 /// # Examples
 ///
@@ -100,6 +101,20 @@ impl From<image::Error> for Error {
 /// # Ok::<(), index::Error>(())
 /// ```
 pub fn write<I: Input, W: Write + Seek>(archive: I, out: W) -> Result<Index, Error> {
+    write_over(archive, &image::source::Nothing, out)
+}
+
+/// The same with another way to the tar, as `source`: for files with holes whose data is not at
+/// multiples of 512 bytes, and so has to be in the index. GNU tar writes none, others may.
+///
+/// # Errors
+///
+/// Those of [`write()`].
+pub fn write_over<I: Input, W: Write + Seek>(
+    archive: I,
+    source: &dyn Source,
+    out: W,
+) -> Result<Index, Error> {
     let mut tree = Tree::new();
     let archive = apply_archive(archive, &mut tree, 0, &mut ())?;
     whiteouts::convert(&mut tree, Form::Overlay)?;
@@ -110,6 +125,6 @@ pub fn write<I: Input, W: Write + Seek>(archive: I, out: W) -> Result<Index, Err
         }],
         ..image::Options::default()
     };
-    let image = image::write(&tree, &options, &image::source::Nothing, out)?;
+    let image = image::write(&tree, &options, source, out)?;
     Ok(Index { archive, image })
 }

@@ -9,14 +9,16 @@
 //! below, and leads through it if that is a symbolic link.
 //!
 //! The data stays where it is: in the blobs of the layers' indexes, and in the layers' images
-//! themselves if those have it. Only what is behind inodes there, where nothing else can refer to
-//! it, is copied.
+//! themselves if those have all of it. Copied is what is behind inodes there, where nothing else can
+//! refer to it, and the data that an index has besides that in its blobs.
 
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
 use crate::image;
 use crate::image::Device;
+use crate::image::source::Nothing;
+use crate::image::source::read_sparse;
 use crate::inspect::Image;
 use crate::inspect::Name;
 use crate::mount::blobs;
@@ -33,6 +35,7 @@ use crate::tree::Inode;
 use crate::tree::InodeId;
 use crate::tree::NameId;
 use crate::tree::Tree;
+use crate::tree::WithCopies;
 use crate::tree::Xattr;
 use crate::tree::XattrSet;
 use crate::tree::apply::Applier;
@@ -63,27 +66,38 @@ pub struct Merge {
     tails: Tails,
 }
 
-/// The ends of files that a merged image gets from its layers' images.
+/// What a merged image gets of files from its layers' images: mostly their ends.
 #[derive(Default)]
 pub struct Tails(Vec<Rc<dyn ReadAt>>);
 
 impl image::Source for Tails {
     fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        if let Content::File {
-            size,
-            data: Data::WithTail {
+        let Content::File { size, data, .. } = &tree.inode(tree.inode_of(name)).content else {
+            return Nothing.read(tree, name, offset, buf);
+        };
+        match data {
+            Data::WithTail {
                 end, tail, from, ..
-            },
-            ..
-        } = &tree.inode(tree.inode_of(name)).content
-        {
-            let left = size.saturating_sub(offset);
-            let image = self.0.get(usize::from(*from));
-            if let Some(image) = image.filter(|_| left <= u64::from(*tail)) {
-                return image.read_exact_at(buf, end.saturating_sub(left));
+            } => {
+                let left = size.saturating_sub(offset);
+                let image = self.0.get(usize::from(*from));
+                if let Some(image) = image.filter(|_| left <= u64::from(*tail)) {
+                    return image.read_exact_at(buf, end.saturating_sub(left));
+                }
             }
+            Data::WithCopies(parts) => {
+                let end = offset.saturating_add(buf.len() as u64);
+                let elsewhere = |segment: &Segment| {
+                    segment.start < end && offset < segment.start.saturating_add(segment.len)
+                };
+                let image = self.0.get(usize::from(parts.from));
+                if let Some(image) = image.filter(|_| !parts.segments.iter().any(elsewhere)) {
+                    return read_sparse(image.as_ref(), &parts.copied, offset, buf);
+                }
+            }
+            _ => {}
         }
-        image::source::Nothing.read(tree, name, offset, buf)
+        Nothing.read(tree, name, offset, buf)
     }
 }
 
@@ -225,6 +239,8 @@ struct Work {
     extents: u64,
     /// Of attributes, which many files may have in common.
     bytes: u64,
+    /// Of data that is copied.
+    copied: u64,
 }
 
 impl Work {
@@ -233,6 +249,7 @@ impl Work {
             names: 1024 + size / size_of::<ondisk::DirectoryEntry>() as u64,
             extents: 1024 + size / 4,
             bytes: (16 << 20) + size.saturating_mul(64),
+            copied: (16 << 20) + size.saturating_mul(64),
         }
     }
 }
@@ -654,33 +671,34 @@ impl Layer<'_> {
     ) -> Result<Content> {
         let (mut from, mut blob) = (None, None);
         let mut segments: Vec<Segment> = Vec::new();
-        // What is copied: its end in the file, and in the image.
-        let mut tail: Option<Segment> = None;
-        let several = "its data is in several devices, expected one";
+        let mut copied: Vec<Segment> = Vec::new();
         for extent in self.image.extents(inode) {
             let extent = extent?;
             self.left.extents = self.spend(self.left.extents, 1)?;
-            let (id, pos, copied) = match extent.source {
-                Source::Hole => continue,
-                // A merged image has the ends of files itself, and all else is in devices.
-                Source::Device { id, pos } => (id, pos, id == 0 && from.is_some_and(|id| id != 0)),
-                Source::Metadata { pos } => (0, pos, true),
-            };
             let Extent { start, len, .. } = extent;
+            let (id, pos, stays) = match extent.source {
+                Source::Hole => continue,
+                // Whoever has the devices of an index need not have the index itself.
+                Source::Device { id, pos } => (id, pos, id != 0 || self.blobs.is_empty()),
+                Source::Metadata { pos } => (0, pos, false),
+            };
             let segment = Segment { start, len, pos };
-            if copied || tail.is_some() {
-                match &mut tail {
-                    None => tail = Some(segment),
-                    Some(tail) => {
-                        if !copied || !tail.join(&segment) {
-                            return Err(self.error(directory, &name.name, several));
-                        }
-                    }
+            let parts = match stays {
+                true => &mut segments,
+                false => {
+                    self.left.copied = self.spend(self.left.copied, len)?;
+                    &mut copied
                 }
+            };
+            if !parts.last_mut().is_some_and(|last| last.join(&segment)) {
+                parts.push(segment);
+            }
+            if !stays {
                 continue;
             }
             if from.is_some_and(|from| from != id) {
-                return Err(self.error(directory, &name.name, several));
+                let problem = "its data is in several devices, expected one";
+                return Err(self.error(directory, &name.name, problem));
             }
             let found = self.blob(id)?;
             let size = found.map_or(0, |blob| blob.size);
@@ -691,34 +709,34 @@ impl Layer<'_> {
                 return Err(self.error(directory, &name.name, &problem));
             }
             (from, blob) = (Some(id), found);
-            if !segments.last_mut().is_some_and(|last| last.join(&segment)) {
-                segments.push(segment);
-            }
         }
         let size = inode.size();
-        let data = match (segments.as_slice(), tail) {
-            (front @ ([] | [_]), Some(tail)) => {
-                let front = front.first();
-                let whole = front.map_or(0, |front| front.len);
-                let len = u16::try_from(tail.len).ok();
-                let Some(len) = len.filter(|_| {
-                    front.is_none_or(|front| front.start == 0)
-                        && tail.start == whole
-                        && tail.start + tail.len == size
-                }) else {
-                    return Err(self.error(directory, &name.name, several));
+        let data = match (segments.as_slice(), copied.as_slice()) {
+            ([], []) if size == 0 => Data::Contiguous(0),
+            ([all], []) if all.len == size => Data::Contiguous(all.pos),
+            (_, []) => Data::Sparse(segments.into()),
+            (front, [tail]) => {
+                let front = match front {
+                    [] => Some((0, 0)),
+                    [front] if front.start == 0 => Some((front.pos, front.len)),
+                    _ => None,
                 };
-                Data::WithTail {
-                    pos: front.map_or(0, |front| front.pos),
-                    end: tail.pos + tail.len,
-                    tail: len,
-                    from: self.own_tails()?,
+                let len = u16::try_from(tail.len).ok();
+                let end = tail.start.saturating_add(tail.len);
+                let from = self.own_tails()?;
+                match (front, len) {
+                    (Some((pos, whole)), Some(len)) if whole == tail.start && end == size => {
+                        Data::WithTail {
+                            pos,
+                            end: tail.pos.saturating_add(tail.len),
+                            tail: len,
+                            from,
+                        }
+                    }
+                    _ => with_copies(segments, copied, from),
                 }
             }
-            (_, Some(_)) => return Err(self.error(directory, &name.name, several)),
-            ([], None) if size == 0 => Data::Contiguous(0),
-            ([all], None) if all.len == size => Data::Contiguous(all.pos),
-            (_, None) => Data::Sparse(segments.into()),
+            _ => with_copies(segments, copied, self.own_tails()?),
         };
         Ok(Content::File {
             blob: blob.map_or(0, |blob| blob.number),
@@ -726,4 +744,12 @@ impl Layer<'_> {
             data,
         })
     }
+}
+
+fn with_copies(segments: Vec<Segment>, copied: Vec<Segment>, from: u16) -> Data {
+    Data::WithCopies(Box::new(WithCopies {
+        segments: segments.into(),
+        copied: copied.into(),
+        from,
+    }))
 }

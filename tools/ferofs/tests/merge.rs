@@ -11,6 +11,7 @@ use common::Described;
 use common::Scratch;
 use common::archive::Archive;
 use common::archive::Header;
+use common::description;
 use common::description_of_directory;
 use common::description_over;
 use common::index_of_layer;
@@ -338,6 +339,75 @@ fn extended_attributes_stay_unless_the_directory_is_another() {
     assert_eq!(
         found,
         expected.map(|(path, xattrs)| (path.to_string(), xattrs.to_string()))
+    );
+}
+
+/// Parts of blocks are in the indexes of the layers, and are copied from there, so that the indexes
+/// are not needed with the merged one.
+#[test]
+fn data_that_is_in_indexes_is_copied() {
+    let scratch = Scratch::new();
+    let (mut images, mut tars, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+    let maps = [
+        "100,512,20000,0",
+        "13,5000,6000,3000,19999,1",
+        "0,600,3000,5",
+    ];
+    for (layer, maps) in [&maps[..2], &maps[2..]].into_iter().enumerate() {
+        let mut archive = Archive::new();
+        for (number, map) in maps.iter().enumerate() {
+            let lengths = map.split(',').skip(1).step_by(2);
+            let lengths: Vec<usize> = lengths.map(|text| text.parse().unwrap()).collect();
+            let stored: Vec<String> = lengths
+                .iter()
+                .map(|len| format!("{layer}").repeat(*len))
+                .collect();
+            archive = archive
+                .pax(&[("GNU.sparse.size", "20000"), ("GNU.sparse.map", map)])
+                .file(&format!("{layer}/{number}"), &stored.concat());
+        }
+        let tar = scratch.join(&format!("{layer}.tar"));
+        fs::write(&tar, archive.file(&format!("{layer}/plain"), "plain").end()).unwrap();
+        images.push(index(&tar, None));
+        let files = description(&images[layer], &tar).into_iter();
+        expected.extend(files.filter(|file| file.kind != 'd'));
+        tars.push(tar);
+    }
+    let images: Vec<&Image> = images.iter().collect();
+    let merged = merge_images(&images, &scratch.join("merged.erofs"), false);
+    assert_eq!(merged.devices().unwrap().len(), 2);
+    let again = merge_images(&[&merged], &scratch.join("again.erofs"), false);
+    for image in [&merged, &again] {
+        let found = described(image, &tars).into_iter();
+        let found: Vec<_> = found.filter(|file| file.kind != 'd').collect();
+        assert_eq!(found, expected);
+    }
+}
+
+/// What the layer itself has in place of a directory, and takes back, hides nothing: containerd,
+/// Docker and Podman extract a layer into a directory of its own, the upper one of an overlay.
+#[test]
+fn a_file_that_does_not_stay_leaves_the_directory_below() {
+    let scratch = Scratch::new();
+    let below = Archive::new().directory("d").file("d/below", "");
+    let above = Archive::new()
+        .file("d", "gone")
+        .directory("d")
+        .file("d/above", "");
+    let mut images = Vec::new();
+    let mut tars = Vec::new();
+    for (name, archive) in [("below", below), ("above", above)] {
+        let tar = scratch.join(name);
+        fs::write(&tar, archive.end()).unwrap();
+        images.push(index(&tar, Some(Form::Overlay)));
+        tars.push(tar);
+    }
+    let images: Vec<&Image> = images.iter().collect();
+    let merged = merge_images(&images, &scratch.join("merged.erofs"), false);
+    let found = described(&merged, &tars).into_iter().map(|file| file.path);
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        ["/", "/d", "/d/above", "/d/below"]
     );
 }
 

@@ -366,14 +366,29 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
             finished.map_err(Error::image(&arguments.output))?;
         }
         None => {
-            let source = source::Blobs(plain.into_iter().collect());
-            write(arguments, &tree, &options, &source, &output)?;
+            let source: &dyn Source = match plain {
+                Some(plain) => &source::Blobs(vec![plain]),
+                None => &Gone,
+            };
+            write(arguments, &tree, &options, source, &output)?;
         }
     }
     if let Some(tar_out) = tar_out {
         tar_out.finish()?;
     }
     output.finish()
+}
+
+/// The data of a tar that nobody kept.
+struct Gone;
+
+impl Source for Gone {
+    fn read(&self, _: &Tree, _: NameId, _: u64, _: &mut [u8]) -> io::Result<()> {
+        Err(io::Error::other(
+            "its data is not all at multiples of 512 bytes in the tar, so some of it has to be in \
+             the index: name the tar's file, or keep the tar with --tar-out",
+        ))
+    }
 }
 
 /// What is to be written while a tar is read.

@@ -11,6 +11,10 @@ use super::Options;
 use super::Source;
 use super::Summary;
 use super::directory;
+use super::pieces::Piece;
+use super::pieces::Place;
+use super::pieces::is_in_pieces;
+use super::pieces::pieces;
 use super::plan::Body;
 use super::plan::Listed;
 use super::plan::PAGE;
@@ -337,8 +341,10 @@ impl<W: Write + Seek> Emitter<'_, W> {
             match plan.shape(self.tree, self.children, *name)?.body {
                 Body::Blocks(len) | Body::Inline { blocks: len, .. } => self.copy(*name, 0, len)?,
                 Body::Chunks { .. } if plan.mode == Mode::Index => {
-                    let tail = tail_of(data);
-                    self.copy(*name, *size - tail, tail)?;
+                    let pieces = pieces(data, *size, plan.block);
+                    for (start, end) in pieces.iter().filter_map(Piece::copied) {
+                        self.copy(*name, start, end.min(*size) - start)?;
+                    }
                 }
                 Body::Chunks { bits, .. } => {
                     for (offset, len) in plan.stored_chunks(data, *size, bits) {
@@ -540,16 +546,22 @@ impl<W: Write + Seek> Emitter<'_, W> {
                     self.out.put(index.as_bytes())?;
                 }
             }
-            (Mode::Index, Data::Sparse(segments)) => {
+            (Mode::Index, data) if is_in_pieces(data) => {
                 let device = self.device(name, blob)?;
-                let mut segments = segments.iter().peekable();
+                let own = plan.first_block(self.tree.inode_of(name)) * plan.block;
+                let size = plan.file_size(self.tree, self.children, name);
+                let pieces = pieces(data, size, plan.block);
+                let mut pieces = pieces.iter().peekable();
                 for nr in 0..count {
                     let offset = nr * chunk;
-                    let is_over = |segment: &&Segment| segment.start + segment.len <= offset;
-                    while segments.next_if(is_over).is_some() {}
-                    let index = match segments.peek() {
-                        Some(segment) if segment.start <= offset => {
-                            self.index(device, segment.pos + (offset - segment.start))?
+                    while pieces.next_if(|piece| piece.end <= offset).is_some() {}
+                    let index = match pieces.peek().filter(|piece| piece.start <= offset) {
+                        Some(Piece { start, place, .. }) => {
+                            let skip = offset - start;
+                            match place {
+                                Place::Blob(pos) => self.index(device, pos.saturating_add(skip))?,
+                                Place::Own(pos) => self.index(0, own + pos + skip)?,
+                            }
                         }
                         _ => HOLE,
                     };

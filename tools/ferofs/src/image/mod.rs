@@ -10,6 +10,7 @@
 
 mod directory;
 mod emit;
+mod pieces;
 mod plan;
 pub mod source;
 pub mod store;

@@ -12,6 +12,10 @@ use super::Mode;
 use super::Options;
 use super::Order;
 use super::directory::Filler;
+use super::pieces::Piece;
+use super::pieces::copied;
+use super::pieces::is_in_pieces;
+use super::pieces::pieces;
 use super::xattrs;
 use crate::tar::Segment;
 use crate::tar::Time;
@@ -237,8 +241,9 @@ impl Plan {
             .filter(|name| match &tree.inode(tree.inode_of(*name)).content {
                 Content::File { size: 0, .. } => false,
                 Content::File { data, .. } => match (self.mode, data) {
-                    (Mode::Full, _) | (Mode::Index, Data::WithTail { .. }) => true,
-                    (Mode::Index | Mode::Meta, _) => false,
+                    (Mode::Full, _) => true,
+                    (Mode::Index, data) => is_in_pieces(data),
+                    (Mode::Meta, _) => false,
                 },
                 _ => false,
             })
@@ -263,7 +268,7 @@ impl Plan {
                     size.next_multiple_of(self.block)
                 }
                 Body::Chunks { .. } if self.mode == Mode::Index => {
-                    tail_of(data).next_multiple_of(self.block)
+                    copied(&pieces(data, *size, self.block))
                 }
                 Body::Chunks { bits, .. } => self
                     .stored_chunks(data, *size, bits)
@@ -565,28 +570,15 @@ impl Plan {
             .checked_next_power_of_two()
             .map_or(63, u64::trailing_zeros);
         let bits = match (self.mode, data) {
-            (Mode::Meta, _)
-            | (
-                _,
-                Data::Contiguous(_)
-                | Data::Original
-                | Data::Stored(_)
-                | Data::StoredWithTail { .. },
-            ) => whole,
-            (Mode::Index, Data::Sparse(segments)) => {
-                self.sparse_chunk_bits(size, segments).min(whole)
-            }
-            // None has a part of the tail and of what is in front of it.
-            (Mode::Index, Data::WithTail { tail, .. }) => {
-                let front = (size - u64::from(*tail)) / self.block;
-                front.trailing_zeros().min(whole)
-            }
-            (Mode::Full, Data::WithTail { .. }) => whole,
             // What is copied can be cut anywhere; as fine as is cheap.
             (Mode::Full, Data::Sparse(_) | Data::SparseOriginal(_)) => {
                 whole.saturating_sub(COPIED_CHUNK_COUNT_BITS)
             }
-            (Mode::Index, Data::SparseOriginal(_)) => whole,
+            (Mode::Index, data) if is_in_pieces(data) => {
+                let pieces = pieces(data, size, self.block);
+                self.piece_chunk_bits(size, &pieces).min(whole)
+            }
+            _ => whole,
         };
         let wanted = self
             .chunk_bits
@@ -595,33 +587,6 @@ impl Plan {
             Mode::Full => wanted.unwrap_or(bits),
             Mode::Index | Mode::Meta => bits.min(wanted.unwrap_or(bits)),
         };
-        if let (Mode::Index, Data::Sparse(segments)) = (self.mode, data) {
-            let stray = |segment: &&Segment| {
-                segment.start % self.block != 0 || segment.pos % self.block != 0
-            };
-            if let Some(segment) = segments.iter().find(stray) {
-                let Segment { start, pos, .. } = segment;
-                return Err(Error::file(
-                    tree,
-                    name,
-                    format!(
-                        "a segment of this sparse file is at {start}, its data at {pos}, expected \
-                     multiples of {}",
-                        self.block
-                    ),
-                ));
-            }
-        }
-        if let (Mode::Index, Data::WithTail { pos, tail, .. }) = (self.mode, data) {
-            let front = size - u64::from(*tail);
-            if (pos | front) % self.block != 0 {
-                let problem = format!(
-                    "its data is at {pos} and has {front} bytes there, expected multiples of {}",
-                    self.block
-                );
-                return Err(Error::file(tree, name, problem));
-            }
-        }
         let bits = bits.min(MAX_CHUNK_BITS);
         let count = size.div_ceil(self.block << bits);
         if count > MAX_INDEX_BYTES / 8 {
@@ -637,15 +602,13 @@ impl Plan {
         Ok(Body::Chunks { bits, count })
     }
 
-    /// The largest chunks of which none has both data and a hole, or data of two segments.
-    fn sparse_chunk_bits(&self, size: u64, segments: &[Segment]) -> u32 {
+    /// The largest chunks of which none has both data and a hole, or data of two pieces.
+    fn piece_chunk_bits(&self, size: u64, pieces: &[Piece]) -> u32 {
         let mut all = 0;
-        for segment in segments {
-            let end = segment.start.saturating_add(segment.len);
-            all |= segment.start / self.block;
-            if end < size {
-                // Data that ends within a block is padded with zeros there.
-                all |= end.div_ceil(self.block);
+        for piece in pieces {
+            all |= piece.start / self.block;
+            if piece.end < size {
+                all |= piece.end / self.block;
             }
         }
         all.trailing_zeros()
@@ -674,20 +637,16 @@ fn too_much() -> Error {
     Error::Image("more metadata or data than the format can address".to_string())
 }
 
-/// How much of a file's data is apart from the rest, at its end.
-pub fn tail_of(data: &Data) -> u64 {
-    match data {
-        Data::WithTail { tail, .. } => u64::from(*tail),
-        _ => 0,
-    }
-}
-
 /// Where the data of a file comes from: number and offset of its blob.
 fn place_in_source(content: &Content) -> (u16, u64) {
     match content {
         Content::File { blob, data, .. } => match data {
             Data::Contiguous(pos) | Data::WithTail { pos, .. } => (*blob, *pos),
             Data::Sparse(segments) => (*blob, segments.first().map_or(0, |segment| segment.pos)),
+            Data::WithCopies(parts) => {
+                let first = parts.segments.first();
+                (*blob, first.map_or(0, |segment| segment.pos))
+            }
             Data::Stored(pos) | Data::StoredWithTail { blocks: pos, .. } => (*blob, *pos),
             Data::Original | Data::SparseOriginal(_) => (*blob, 0),
         },

@@ -28,12 +28,15 @@ pub trait Source {
     fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 }
 
-/// No data: for images that have none in them.
+/// No data: for images that have none in them. An index has none unless there are files with holes
+/// whose data is not at multiples of its block size.
 pub struct Nothing;
 
 impl Source for Nothing {
     fn read(&self, _: &Tree, _: NameId, _: u64, _: &mut [u8]) -> io::Result<()> {
-        Err(io::Error::other("its data is nowhere to be found"))
+        Err(io::Error::other(
+            "its data has to be copied, and is not at hand",
+        ))
     }
 }
 
@@ -55,16 +58,18 @@ impl<R: ReadAt> Source for Blobs<R> {
                 let left = size.saturating_sub(offset);
                 file.read_exact_at(buf, end.saturating_sub(left))
             }
-            Data::WithTail { .. } | Data::Stored(_) | Data::Original | Data::SparseOriginal(_) => {
-                Nothing.read(tree, name, offset, buf)
-            }
+            Data::WithTail { .. }
+            | Data::WithCopies(_)
+            | Data::Stored(_)
+            | Data::Original
+            | Data::SparseOriginal(_) => Nothing.read(tree, name, offset, buf),
         }
     }
 }
 
 /// Fills `buf` from segments, and with zeros where there are none.
-fn read_sparse(
-    file: &impl ReadAt,
+pub(crate) fn read_sparse(
+    file: &(impl ReadAt + ?Sized),
     segments: &[Segment],
     offset: u64,
     buf: &mut [u8],

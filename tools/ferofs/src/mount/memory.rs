@@ -4,6 +4,7 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::image::source::Blobs;
 use crate::index;
 use crate::tar::FileInput;
 use rustix::fs::MemfdFlags;
@@ -35,14 +36,15 @@ pub fn index_in_memory(path: &Path, tar: &File) -> Result<(File, Vec<String>)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let image = rustix::fs::memfd_create(format!("index of {name}"), flags).map_err(failed)?;
     let image = File::from(image);
-    let written =
-        index::write(FileInput::new(file, size), &image).map_err(|error| match error {
-            index::Error::Archive(error) => Error::archive(path)(error),
-            index::Error::Whiteouts(problem) => {
-                Error::Request(format!("{}: {problem}", path.display()))
-            }
-            index::Error::Image(error) => Error::image(path)(error),
-        })?;
+    let source = Blobs(vec![tar.try_clone().map_err(Error::io("open", path))?]);
+    let input = FileInput::new(file, size);
+    let written = index::write_over(input, &source, &image).map_err(|error| match error {
+        index::Error::Archive(error) => Error::archive(path)(error),
+        index::Error::Whiteouts(problem) => {
+            Error::Request(format!("{}: {problem}", path.display()))
+        }
+        index::Error::Image(error) => Error::image(path)(error),
+    })?;
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&image, seals).map_err(failed)?;
     Ok((image, written.archive.notes))

@@ -20,6 +20,7 @@ use crate::digest::Hasher;
 use crate::error::Error;
 use crate::error::Result;
 use crate::image;
+use crate::image::source::Blobs;
 use crate::inspect;
 use crate::merge::Merge;
 use crate::mount::blobs;
@@ -247,8 +248,9 @@ fn is_complete(index: &Path, diff_id: Digest, tar: &Path) -> bool {
     }
 }
 
-/// Adds what was read from a plain tar.
-fn finish(made: &mut Made, mut tree: Tree, totals: Totals, shown: &Path) -> Result<()> {
+/// Adds what was read from a plain tar, which is in `tar` now.
+fn finish(made: &mut Made, mut tree: Tree, totals: Totals, tar: &File, shown: &Path) -> Result<()> {
+    let tar = tar.try_clone().map_err(Error::io("open", shown))?;
     whiteouts::convert(&mut tree, Form::Overlay)
         .map_err(|problem| Error::Request(format!("{}: {problem}", shown.display())))?;
     let options = image::Options {
@@ -259,7 +261,7 @@ fn finish(made: &mut Made, mut tree: Tree, totals: Totals, shown: &Path) -> Resu
         ..image::Options::default()
     };
     let mut index = Cursor::new(Vec::new());
-    image::write(&tree, &options, &image::source::Nothing, &mut index)
+    image::write(&tree, &options, &Blobs(vec![tar]), &mut index)
         .map_err(Error::image(&made.layer.index))?;
     made.index = Some(index.into_inner());
     made.layer.reused = false;
@@ -287,7 +289,7 @@ fn index_plain(made: &mut Made, watch: Watch<'_>) -> Result<()> {
     check_digest(&path, made.layer.diff_id, found)?;
     let archive = archive.map_err(Error::archive(&path))?;
     made.layer.notes = archive.notes;
-    finish(made, tree, archive.totals, &path)
+    finish(made, tree, archive.totals, &open()?, &path)
 }
 
 /// Unpacks a layer's tar and indexes it in one pass.
@@ -325,7 +327,8 @@ fn unpack(layer: &Layer, made: &mut Made, watch: Watch<'_>) -> Result<()> {
     }
     made.layer.notes = archive.notes;
     made.tar = Some(output);
-    finish(made, tree, archive.totals, &shown)
+    finish(made, tree, archive.totals, output.file(), &shown)?;
+    Ok(())
 }
 
 /// Reads a tar, which may be compressed, into a tree, and writes it plain.

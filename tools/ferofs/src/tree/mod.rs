@@ -94,6 +94,8 @@ pub enum Data {
         /// Which of the sources of such ends has them.
         from: u16,
     },
+    /// In segments of a blob and, where an image cannot refer to it, copied; between them are holes.
+    WithCopies(Box<WithCopies>),
     /// In the image that is to be written, whose first part it is in already, from this position on
     /// in whole blocks.
     Stored(u64),
@@ -104,6 +106,17 @@ pub enum Data {
         /// Where in the blob the rest ends.
         end: u64,
     },
+}
+
+/// Data of which only a part can stay where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WithCopies {
+    /// What is in the blob.
+    pub segments: Box<[Segment]>,
+    /// What is copied, and where it is now.
+    pub copied: Box<[Segment]>,
+    /// Which of the sources of such data that is in.
+    pub from: u16,
 }
 
 /// What a file is.

@@ -66,8 +66,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Indexes an archive into a file.
-pub fn index(input: impl Input, path: &Path) -> Result<(), String> {
+/// Indexes an archive, which is in the file `tar`, too, into a file.
+pub fn index(input: impl Input, tar: &Path, path: &Path) -> Result<(), String> {
     let mut tree = Tree::new();
     let archive = apply_archive(input, &mut tree, 0, &mut ()).map_err(|error| error.to_string())?;
     let device = image::Device {
@@ -79,9 +79,21 @@ pub fn index(input: impl Input, path: &Path) -> Result<(), String> {
         ..image::Options::default()
     };
     let out = File::create(path).unwrap();
-    image::write(&tree, &options, &image::source::Nothing, out)
-        .map_err(|error| error.to_string())?;
+    image::write(&tree, &options, &data_in(tar), out).map_err(|error| error.to_string())?;
     Ok(())
+}
+
+/// The index of an archive.
+pub fn index_of_bytes(archive: &[u8]) -> Image {
+    let scratch = Scratch::new();
+    let (tar, path) = (scratch.join("tar"), scratch.join("image"));
+    fs::write(&tar, archive).unwrap();
+    index(StreamInput::new(archive), &tar, &path).unwrap();
+    Image::open(&path).unwrap()
+}
+
+fn data_in(tar: &Path) -> image::source::Blobs<File> {
+    image::source::Blobs(vec![File::open(tar).unwrap()])
 }
 
 /// Indexes an archive from a file and as a stream, which must come to the same, and checks the
@@ -89,9 +101,9 @@ pub fn index(input: impl Input, path: &Path) -> Result<(), String> {
 pub fn index_both_ways(tar: &Path, path: &Path) -> Result<Image, String> {
     let file = File::open(tar).unwrap();
     let size = file.metadata().unwrap().len();
-    let from_file = index(FileInput::new(file, size), path);
+    let from_file = index(FileInput::new(file, size), tar, path);
     let image = from_file.map(|()| description(&Image::open(path).unwrap(), tar));
-    let from_stream = index(StreamInput::new(File::open(tar).unwrap()), path);
+    let from_stream = index(StreamInput::new(File::open(tar).unwrap()), tar, path);
     let image_of_stream = from_stream.map(|()| description(&Image::open(path).unwrap(), tar));
     assert_eq!(image, image_of_stream, "as a file, and as a stream");
     image?;
@@ -118,8 +130,7 @@ pub fn index_of_layer(tar: &Path, form: Option<Form>) -> Result<Image, String> {
     };
     let path = tar.with_extension("erofs");
     let out = File::create(&path).unwrap();
-    image::write(&tree, &options, &image::source::Nothing, out)
-        .map_err(|error| error.to_string())?;
+    image::write(&tree, &options, &data_in(tar), out).map_err(|error| error.to_string())?;
     Ok(Image::open(&path).unwrap())
 }
 
