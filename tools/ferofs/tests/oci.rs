@@ -145,7 +145,19 @@ fn every_layer_has_the_index_that_its_tar_has() {
     fs::remove_file(scratch.join(&format!("out/{}.tar", ids[1]))).unwrap();
     fs::remove_file(scratch.join(&format!("out/{}.erofs", ids[2]))).unwrap();
     fs::write(scratch.join(&format!("out/{}.erofs", ids[3])), "half").unwrap();
+    // By another version of the builder, and changed by somebody.
+    let index = |number: usize| format!("out/{}.erofs", ids[number]);
+    let expected = [4, 5].map(|number| fs::read(scratch.join(&index(number))).unwrap());
+    fs::write(scratch.join("tar"), all[4]).unwrap();
+    let random = ["build", "--digest", "-U", "random", "-o", &index(4), "tar"];
+    good(&scratch, &random);
+    let mut changed = expected[1].clone();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(scratch.join(&index(5)), changed).unwrap();
     assert_eq!(good(&scratch, &command_again()), out);
+    for (number, expected) in [4, 5].into_iter().zip(expected) {
+        assert!(fs::read(scratch.join(&index(number))).unwrap() == expected);
+    }
     assert_eq!(
         names(&scratch.join("out")).keys().collect::<Vec<_>>(),
         before.keys().collect::<Vec<_>>()
@@ -155,6 +167,71 @@ fn every_layer_has_the_index_that_its_tar_has() {
         let check = ["check", "--digest", "--device"];
         let (tar, image) = (format!("out/{id}.tar"), format!("out/{id}.erofs"));
         good(&scratch, &[&check[..], &[&tar, &image]].concat());
+    }
+}
+
+/// A layer that can be read in part, as eStargz: a gzip member for every file, a table of contents as
+/// the last file, and a footer that says where that is. Others extract it as any layer, the table
+/// like any file.
+fn estargz(files: &[Vec<u8>], table: &[u8]) -> Vec<u8> {
+    let mut members: Vec<_> = files.iter().map(|file| layout::gzip(file)).collect();
+    let position: usize = members.iter().map(Vec::len).sum();
+    members.push(layout::gzip(table));
+    let mut extra = b"SG\x16\0".to_vec();
+    extra.extend_from_slice(format!("{position:016x}STARGZ").as_bytes());
+    let footer = flate2::GzBuilder::new().extra(extra);
+    let footer = footer.write(Vec::new(), flate2::Compression::none());
+    members.push(footer.finish().unwrap());
+    assert_eq!(members.last().unwrap().len(), 51);
+    members.concat()
+}
+
+/// The same as zstd:chunked: frames, and a table of contents and a footer in frames that everybody
+/// skips.
+fn zstd_chunked(files: &[Vec<u8>]) -> Vec<u8> {
+    let skipped = |bytes: &[u8]| {
+        let mut frame = 0x184d_2a50_u32.to_le_bytes().to_vec();
+        frame.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        [frame, bytes.to_vec()].concat()
+    };
+    let mut frames: Vec<_> = files.iter().map(|file| layout::zstd(file)).collect();
+    frames.push(skipped(&layout::zstd(br#"{"version":1,"entries":[]}"#)));
+    frames.push(skipped(&[[0; 56].as_slice(), b"GNUlInUx"].concat()));
+    frames.concat()
+}
+
+#[test]
+fn layers_that_can_be_read_in_part_are_read_as_a_whole() {
+    let scratch = Scratch::new();
+    let made = Layout::new(scratch.join("app"));
+    let part = |number: usize| {
+        let name = format!("./d/{number}");
+        Archive::new().file(&name, &"x".repeat(number * 700))
+    };
+    let parts: Vec<_> = (0..4).map(|number| part(number).open_end()).collect();
+    let table = r#"{"version":1,"entries":[]}"#;
+    let table = Archive::new().file("stargz.index.json", table).end();
+    let end = [parts.as_slice(), &[vec![0; 1024]]].concat();
+    let layers = [
+        made.blob(layout::LAYER_GZIP, &estargz(&parts, &table)),
+        made.blob(layout::LAYER_ZSTD, &zstd_chunked(&end)),
+    ];
+    let tars = [[parts.concat(), table].concat(), end.concat()];
+    let config = made.config("linux/amd64", &[&tars[0], &tars[1]]);
+    made.index(&[made.manifest(&config, &layers)]);
+    let out = good(&scratch, &["build", "-o", "out", "oci:app"]);
+    for (index, tar) in out.lines().zip(&tars) {
+        fs::write(scratch.join("tar"), tar).unwrap();
+        fs::create_dir(scratch.join("root")).unwrap();
+        let status = Command::new("tar")
+            .args(["-xf", "tar", "-C", "root"])
+            .current_dir(&scratch.0)
+            .status();
+        assert!(status.unwrap().success());
+        let ignore = "mode,owner,mtime";
+        let diff = ["diff", "--ignore", ignore, "--blobs", "out", index, "root"];
+        good(&scratch, &diff);
+        fs::remove_dir_all(scratch.join("root")).unwrap();
     }
 }
 
@@ -369,6 +446,24 @@ fn archives_have_the_images_that_are_in_them() {
         chosen(&scratch, "docker-archive:app", None),
         Err("app: \"bb\" is no regular file, or one with holes".to_string())
     );
+    // The configuration has to be what it is called after.
+    let config_bytes = fs::read(made.0.join(&name)).unwrap();
+    for (called, expected) in [
+        (format!("sha256:{}", config.digest), None),
+        (format!("{}.json", Digest::of(b"")), Some("its sha256 is")),
+        (format!("sha256:{}", Digest::of(b"")), Some("its sha256 is")),
+        ("config.json".to_string(), None),
+    ] {
+        fs::write(made.0.join(&called), &config_bytes).unwrap();
+        let image = saved("null", "cc/layer.tar").replace(&name, &called);
+        fs::write(made.0.join("manifest.json"), format!("[{image}]")).unwrap();
+        pack(&["manifest.json", "--", &called, "aa", "bb", "cc"]);
+        match (chosen(&scratch, "docker-archive:app", None), expected) {
+            (found, None) => assert_eq!(found, all(), "{called}"),
+            (Err(problem), Some(text)) => assert!(problem.contains(text), "{problem}"),
+            (found, _) => panic!("{called}: {found:?}"),
+        }
+    }
     manifest(&[saved("null", "cc/layer.tar").replace("aa/", "bb/")]);
     let problem = bad(&scratch, &["build", "-o", "wrong", "docker-archive:app"]);
     assert!(problem.contains("expected the diff ID"), "{problem}");

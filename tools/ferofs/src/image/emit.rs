@@ -25,7 +25,7 @@ use super::plan::build_time as build_time_of;
 use super::plan::encode_device;
 use super::plan::is_long_link;
 use super::plan::listed;
-use super::plan::tail_of;
+use super::uuid::Fingerprint;
 use crate::direct::ALIGNMENT;
 use crate::direct::Buffer;
 use crate::text::Reason;
@@ -43,8 +43,6 @@ use erofs_format::ondisk::InodeExtended;
 use erofs_format::ondisk::Superblock;
 use erofs_format::superblock_checksum;
 use erofs_format::superblock_checksum_size;
-use sha2::Digest as _;
-use sha2::Sha256;
 use std::fs::File;
 use std::io;
 use std::io::ErrorKind;
@@ -93,14 +91,19 @@ pub fn emit<W: Write + Seek>(
         emitter.out.zeros_to(plan.xattr_prefixes)?;
         emitter.out.put(&plan.xattrs.prefixes())?;
     }
-    // The UUID tells images apart by what they say of their files, not by the files' data.
-    let hash = emitter.out.take_hash();
+    // The UUID tells images apart by what they say of their files, not by the files' data. An index
+    // has little of that, and can be compared with its UUID as a whole.
+    let early = match plan.mode {
+        Mode::Full => emitter.out.take_fingerprint(),
+        Mode::Index | Mode::Meta => None,
+    };
     emitter.out.flush()?;
     emitter.data()?;
     // Not every driver takes a partial page at the end.
     let size = plan.end.next_multiple_of(PAGE.max(plan.block));
     emitter.out.zeros_to(size)?;
     emitter.out.flush()?;
+    let fingerprint = early.or_else(|| emitter.out.take_fingerprint());
     let inodes = u64::from(emitter.inode_number);
     let data = emitter.data;
     let Sink {
@@ -113,7 +116,8 @@ pub fn emit<W: Write + Seek>(
             place.copy_from_slice(&prefixes);
         }
     }
-    let uuid = options.uuid.unwrap_or_else(|| derived_uuid(hash));
+    let uuid = options.uuid.or_else(|| fingerprint.map(Fingerprint::uuid));
+    let uuid = uuid.unwrap_or_default();
     let superblock = superblock(tree, options, plan, size, uuid);
     let head = finish_head(head, superblock, options);
     out.seek(SeekFrom::Start(start))?;
@@ -142,10 +146,10 @@ struct Sink<W> {
     buffer: Buffer,
     /// How much of the buffer is in use.
     filled: usize,
-    /// How much of that is hashed.
+    /// How much of that `fingerprint` has taken in.
     hashed: usize,
     /// Of what passes, until it is taken.
-    hash: Option<Sha256>,
+    fingerprint: Option<Fingerprint>,
 }
 
 impl<W: Write + Seek> Sink<W> {
@@ -169,7 +173,7 @@ impl<W: Write + Seek> Sink<W> {
             buffer: Buffer::new(len),
             filled: 0,
             hashed: 0,
-            hash: Some(Sha256::new()),
+            fingerprint: Some(Fingerprint::new()),
         }
     }
 
@@ -204,23 +208,23 @@ impl<W: Write + Seek> Sink<W> {
         self.pos += len as u64;
     }
 
-    fn update_hash(&mut self) {
-        if let Some(hash) = &mut self.hash {
+    fn update_fingerprint(&mut self) {
+        if let Some(fingerprint) = &mut self.fingerprint {
             let new = self.buffer.bytes().get(self.hashed..self.filled);
-            hash.update(new.unwrap_or_default());
+            fingerprint.update(new.unwrap_or_default());
             self.hashed = self.filled;
         }
     }
 
-    /// The hash of all that came so far. No more is hashed.
-    fn take_hash(&mut self) -> Sha256 {
-        self.update_hash();
-        self.hash.take().unwrap_or_default()
+    /// That of all that came so far. No more is hashed.
+    fn take_fingerprint(&mut self) -> Option<Fingerprint> {
+        self.update_fingerprint();
+        self.fingerprint.take()
     }
 
     /// Writes what is in the buffer.
     fn flush(&mut self) -> io::Result<()> {
-        self.update_hash();
+        self.update_fingerprint();
         let filled = std::mem::take(&mut self.filled);
         self.hashed = 0;
         let bytes = self.buffer.bytes().get(..filled).unwrap_or_default();
@@ -235,7 +239,7 @@ impl<W: Write + Seek> Sink<W> {
         if let Some(direct) = self
             .direct
             .as_ref()
-            .filter(|_| self.hash.is_none() && !unaligned)
+            .filter(|_| self.fingerprint.is_none() && !unaligned)
         {
             match direct.write_all_at(bytes, pos) {
                 Ok(()) => {
@@ -563,21 +567,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
                                 Place::Own(pos) => self.index(0, own + pos + skip)?,
                             }
                         }
-                        _ => HOLE,
-                    };
-                    self.out.put(index.as_bytes())?;
-                }
-            }
-            (Mode::Index, Data::WithTail { pos, .. }) => {
-                let device = self.device(name, blob)?;
-                let id = self.tree.inode_of(name);
-                let front = plan.file_size(self.tree, self.children, name) - tail_of(data);
-                let own = plan.first_block(id) * plan.block;
-                for nr in 0..count {
-                    let offset = nr * chunk;
-                    let index = match offset.checked_sub(front) {
-                        Some(behind) => self.index(0, own + behind)?,
-                        None => self.index(device, pos.saturating_add(offset))?,
+                        None => HOLE,
                     };
                     self.out.put(index.as_bytes())?;
                 }
@@ -650,18 +640,6 @@ fn low(number: u64) -> u32 {
 fn high(number: u64) -> Result<u16, Error> {
     u16::try_from(number >> 32)
         .map_err(|_| Error::Image(format!("block {number} cannot be addressed with 48 bits")))
-}
-
-/// A UUID (of version 8, "vendor specific") made from what the image has in it.
-fn derived_uuid(hash: Sha256) -> [u8; 16] {
-    let digest: [u8; 32] = hash.finalize().into();
-    let mut uuid = [0; 16];
-    for (to, from) in uuid.iter_mut().zip(digest) {
-        *to = from;
-    }
-    uuid[6] = uuid[6] & 0x0f | 0x80;
-    uuid[8] = uuid[8] & 0x3f | 0x80;
-    uuid
 }
 
 fn superblock(

@@ -14,14 +14,15 @@ mod pieces;
 mod plan;
 pub mod source;
 pub mod store;
+mod uuid;
 mod xattrs;
 
 use crate::digest::Digest;
 use crate::direct;
 use crate::tar::Time;
+use crate::text::Reason;
 use crate::tree::NameId;
 use crate::tree::Tree;
-use crate::text::Reason;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -32,6 +33,7 @@ pub use source::Source;
 pub use store::Store;
 
 pub use plan::encode_device;
+pub use uuid::is_unchanged;
 
 /// A blob that files of an image have their data in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

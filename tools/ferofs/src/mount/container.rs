@@ -142,12 +142,15 @@ pub fn prepare(
     })
 }
 
-/// Whether there is a merged image over these tars already. It is called after the layers, and got
-/// its name only when it was complete.
+/// Whether there is a merged image over these tars already, as it would be made now. It is called
+/// after the layers.
 fn is_merged(path: &Path, tars: &[(Digest, PathBuf)]) -> bool {
-    let slots = Image::open(path).and_then(|image| image.devices());
+    let Ok(merged) = Image::open(path) else {
+        return false;
+    };
+    let slots = merged.devices();
     slots.is_ok_and(|slots| {
         let tags = slots.iter().map(blobs::tag);
         tags.eq(tars.iter().map(|(digest, _)| Some(*digest)))
-    })
+    }) && image::is_unchanged(&merged).unwrap_or(false)
 }

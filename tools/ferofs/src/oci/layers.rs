@@ -28,8 +28,8 @@ use crate::output::Output;
 use crate::tar::FileInput;
 use crate::tar::StreamInput;
 use crate::tar::Totals;
-use crate::tree::Tree;
 use crate::text::Reason;
+use crate::tree::Tree;
 use crate::tree::whiteouts;
 use crate::tree::whiteouts::Form;
 use std::collections::HashMap;
@@ -230,19 +230,20 @@ fn make(layer: &Layer, places: Places<'_>, watch: Watch<'_>) -> Result<Made> {
     Ok(made)
 }
 
-/// Whether there is an index already, which fits the plain tar. Files get their names only when they
-/// are complete, so little can be wrong with it.
+/// Whether there is an index already, which fits the plain tar and is as it would be made now.
 fn is_complete(index: &Path, diff_id: Digest, tar: &Path) -> bool {
-    let Ok(image) = inspect::Image::open(index) else {
+    let Ok(index) = inspect::Image::open(index) else {
         return false;
     };
-    let (Ok(slots), Ok(metadata)) = (image.devices(), fs::metadata(tar)) else {
+    let (Ok(slots), Ok(metadata)) = (index.devices(), fs::metadata(tar)) else {
         return false;
     };
-    let block = u64::from(image.superblock().block_size());
+    let block = u64::from(index.superblock().block_size());
     match slots.as_slice() {
         [slot] => {
-            blobs::tag(slot) == Some(diff_id) && slot.blocks == metadata.len().div_ceil(block)
+            blobs::tag(slot) == Some(diff_id)
+                && slot.blocks == metadata.len().div_ceil(block)
+                && image::is_unchanged(&index).unwrap_or(false)
         }
         _ => false,
     }
@@ -326,8 +327,8 @@ fn unpack(layer: &Layer, made: &mut Made, watch: Watch<'_>) -> Result<()> {
         )));
     }
     made.layer.notes = archive.notes;
-    made.tar = Some(output);
     finish(made, tree, archive.totals, output.file(), &shown)?;
+    made.tar = Some(output);
     Ok(())
 }
 

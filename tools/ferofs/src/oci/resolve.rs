@@ -415,13 +415,11 @@ fn diff_ids(of: &str, config: &Config, layers: usize) -> Result<Vec<Digest>> {
         .collect()
 }
 
-/// The sha256 of a configuration, which is its name: `HEX.json` or `blobs/sha256/HEX`.
+/// The sha256 of a configuration, which is its name: `HEX.json`, `blobs/sha256/HEX`, or, by some
+/// that are not Docker, `sha256:HEX`.
 fn digest_in_name(path: &str) -> Option<Digest> {
     let name = path.rsplit('/').next()?;
     let name = name.strip_suffix(".json").unwrap_or(name);
-    if name.starts_with("sha256:") {
-        return None;
-    }
     Digest::parse(name)
 }
 
@@ -476,6 +474,7 @@ mod tests {
         for (path, found) in [
             (format!("{digest}.json"), Some(digest)),
             (format!("blobs/sha256/{digest}"), Some(digest)),
+            (format!("sha256:{digest}"), Some(digest)),
             ("config.json".to_string(), None),
             (String::new(), None),
         ] {
