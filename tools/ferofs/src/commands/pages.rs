@@ -15,6 +15,7 @@ use roff::Roff;
 use roff::bold;
 use roff::italic;
 use roff::roman;
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -57,6 +58,11 @@ struct Program {
     command: fn() -> Command,
     exit: &'static str,
 }
+
+/// When the pages of this version were last changed.
+const DATE: &str = "2026-11-21";
+/// Longest line in a page's source.
+const WIDTH: usize = 80;
 
 const OF_MOST: &str = "0 on success, 1 on failure, 2 for wrong arguments.";
 const OF_FSCK: &str = "As fsck(8) has them: 0 if nothing is wrong, 4 if something is, 8 if the check \
@@ -128,7 +134,7 @@ pub fn completions(arguments: &CompletionArguments) -> Result<()> {
 
 /// Writes the manual pages.
 pub fn man(arguments: &ManArguments) -> Result<()> {
-    let write = |name: &str, section: &str, page: Vec<u8>| -> Result<()> {
+    let write = |name: &str, section: &str, page: String| -> Result<()> {
         let directory = arguments.directory.join(format!("man{section}"));
         fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
         let path = directory.join(format!("{name}.{section}"));
@@ -171,18 +177,53 @@ pub fn man(arguments: &ManArguments) -> Result<()> {
 }
 
 /// A page of a command.
-fn page(command: &Command, section: &str, exit: &str, others: &[(&str, &str)]) -> Vec<u8> {
+fn page(command: &Command, section: &str, exit: &str, others: &[(&str, &str)]) -> String {
     let name = command.get_display_name().unwrap_or(command.get_name());
     let man = Man::new(command.clone().mut_args(with_aliases)).section(section);
-    let mut page = format!(
-        ".TH {} {section} \"\" \"ferofs {}\" \"ferofs\"\n",
-        name.to_uppercase(),
-        env!("CARGO_PKG_VERSION")
-    )
-    .into_bytes();
+    let mut page = Vec::new();
     // Writing to memory does not fail.
     drop(sections(command, &man, exit, others, &mut page));
-    page
+    let title = format!(
+        ".TH {} {section} \"{DATE}\" \"ferofs {}\" \"ferofs\"\n",
+        name.to_uppercase(),
+        env!("CARGO_PKG_VERSION")
+    );
+    title + &tidy(&String::from_utf8_lossy(&page))
+}
+
+/// A page as people write them: definitions and the starts of paragraphs once, no empty lines, and no
+/// long ones.
+fn tidy(page: &str) -> String {
+    let mut tidy = String::new();
+    let mut seen = HashSet::new();
+    for line in page.replace("\n.br\n\n.br\n", "\n.sp\n").lines() {
+        let definition = line.starts_with(".ie ") || line.starts_with(".el ");
+        let again = line == ".PP" && tidy.ends_with("\n.PP\n");
+        if again || definition && !seen.insert(line) {
+            continue;
+        }
+        let mut left = line;
+        while left.len() > WIDTH && !line.starts_with('.') {
+            let Some((at, _)) = left
+                .match_indices(' ')
+                .take_while(|(at, _)| *at <= WIDTH)
+                .last()
+            else {
+                break;
+            };
+            let (now, rest) = left.split_at(at);
+            // What begins like a request would be one.
+            if rest.starts_with(" .") || rest.starts_with(" '") {
+                break;
+            }
+            tidy += now;
+            tidy.push('\n');
+            left = rest.trim_start();
+        }
+        tidy += left;
+        tidy.push('\n');
+    }
+    tidy
 }
 
 fn sections(
