@@ -22,6 +22,7 @@ use ferofs::inspect::check::check;
 use std::fs;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::process::Output;
@@ -657,4 +658,82 @@ fn attributes_of_files_in_a_directory() {
     assert_eq!(file.xattrs.len(), 41);
     assert_eq!(file.xattrs[0], format!("user.large={large}"));
     assert_eq!(file.xattrs[40], "user.number.9=v");
+}
+
+/// Chunks that are equal are in the image once, whichever file and way they come from.
+#[test]
+fn equal_chunks_are_stored_once() {
+    let bytes = |seed: u64, len: usize| -> Vec<u8> {
+        let mut state = seed;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    };
+    let (one, two) = (bytes(1, 200_000), bytes(2, 4096));
+    let session = Session::new(&[]);
+    let root = session.0.join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("a"), &one).unwrap();
+    fs::hard_link(root.join("a"), root.join("a again")).unwrap();
+    fs::write(
+        root.join("b"),
+        [two.as_slice(), &one, &two, b"end"].concat(),
+    )
+    .unwrap();
+    fs::write(root.join("c"), [&one[8192..12288], b"e"].concat()).unwrap();
+    fs::write(root.join("empty"), b"").unwrap();
+    let sparse = File::create(root.join("sparse")).unwrap();
+    sparse.write_all_at(&two, 1 << 20).unwrap();
+    sparse.set_len(3 << 20).unwrap();
+    fs::hard_link(root.join("sparse"), root.join("sparse again")).unwrap();
+    let pack = |name: &str| {
+        let tar = format!("tar --sparse --sort=name -cf {name} root --transform=s,^root,.,");
+        let done = Command::new("sh")
+            .args(["-c", &tar])
+            .current_dir(&session.0.0)
+            .status();
+        assert!(done.unwrap().success());
+    };
+    pack("layer.tar");
+    // In the archive, "b" was something else before; nothing of that stays.
+    fs::write(root.join("b"), bytes(3, 100_000)).unwrap();
+    pack("before.tar");
+    let both = ["before.tar", "layer.tar"].map(|name| fs::read(session.0.join(name)).unwrap());
+    let end = both[0].len() - both[0].iter().rev().take_while(|byte| **byte == 0).count();
+    let before = &both[0][..end.next_multiple_of(512)];
+    fs::write(session.0.join("replaced.tar"), [before, &both[1]].concat()).unwrap();
+    fs::write(
+        root.join("b"),
+        [two.as_slice(), &one, &two, b"end"].concat(),
+    )
+    .unwrap();
+    let plain = session.build("--mode=full --all-root -T7");
+    let (expected, without) = (session.lines(&plain), plain.size());
+    for (input, options) in [
+        ("layer.tar", ""),
+        ("layer.tar", "--sort=path"),
+        ("layer.tar", "--exclude-path=none"),
+        ("layer.tar", "-b512"),
+        ("replaced.tar", ""),
+        ("root", ""),
+    ] {
+        let options = format!("--mode=full --all-root -T7 --chunksize=4096 {options}");
+        session.good(&format!("ferofs build -o out {options} {input}"), None);
+        let image = session.take(&session.0.join("layer.tar"));
+        let found = session.lines(&image);
+        assert_eq!(found, expected, "{options} {input}");
+        let blocks = fs::metadata(image.path()).unwrap().blocks() * 512;
+        let saved = without.saturating_sub(blocks);
+        assert!(saved > 190_000, "{options} {input}: {blocks} of {without}");
+    }
+    // Chunks too large to be compared.
+    session.good(
+        "ferofs build -o out --mode=full --chunksize=33554432 root",
+        None,
+    );
+    session.take(&session.0.join("layer.tar"));
 }

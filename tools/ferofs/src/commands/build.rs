@@ -234,11 +234,20 @@ fn edit_all(arguments: &Arguments, tree: &mut Tree, input: &Path) -> Result<()> 
 
 fn write(
     arguments: &Arguments,
-    tree: &Tree,
+    tree: &mut Tree,
     options: &image::Options,
     source: &dyn Source,
     output: &Output,
 ) -> Result<()> {
+    if options.mode == Mode::Full && options.chunk_bits.is_some() {
+        let failed = || Error::image(&arguments.output);
+        let aside = Output::create_unnamed(&arguments.output)?;
+        let mut store = Store::new(output.file(), aside.file(), options)
+            .map_err(Error::io("write", output.target()))?;
+        store.take_all(tree, source).map_err(failed())?;
+        store.finish(tree, options).map_err(failed())?;
+        return Ok(());
+    }
     image::write_file(tree, options, source, output.file())
         .map_err(Error::image(&arguments.output))?;
     Ok(())
@@ -271,7 +280,7 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
     let source = source::Directory::new(arguments.input.clone());
     write(
         arguments,
-        &tree,
+        &mut tree,
         &options(arguments, mode)?,
         &source,
         &output,
@@ -370,7 +379,7 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
                 Some(plain) => &source::Blobs(vec![plain]),
                 None => &Gone,
             };
-            write(arguments, &tree, &options, source, &output)?;
+            write(arguments, &mut tree, &options, source, &output)?;
         }
     }
     if let Some(tar_out) = tar_out {

@@ -572,6 +572,16 @@ impl<W: Write + Seek> Emitter<'_, W> {
                     self.out.put(index.as_bytes())?;
                 }
             }
+            (Mode::Full, Data::StoredChunks(positions)) => {
+                for nr in 0..count {
+                    let position = usize::try_from(nr).ok().and_then(|nr| positions.get(nr));
+                    let index = match position {
+                        Some(pos) => self.index(0, *pos)?,
+                        None => HOLE,
+                    };
+                    self.out.put(index.as_bytes())?;
+                }
+            }
             (Mode::Full, _) => {
                 let id = self.tree.inode_of(name);
                 let size = plan.file_size(self.tree, self.children, name);

@@ -261,6 +261,16 @@ impl Plan {
             if self.blocks.contains_key(&(inode.index() as u32)) {
                 continue;
             }
+            if let Data::StoredChunks(positions) = data {
+                let chunk = match self.shape(tree, children, name)?.body {
+                    Body::Chunks { bits, .. } => self.block << bits,
+                    _ => *size,
+                };
+                let starts = (0..).step_by(chunk.max(1) as usize);
+                let lengths = starts.map(|start| size.saturating_sub(start).min(chunk));
+                self.stored.extend(positions.iter().copied().zip(lengths));
+                continue;
+            }
             let len = match self.shape(tree, children, name)?.body {
                 Body::Blocks(len) => len.next_multiple_of(self.block),
                 Body::Inline { blocks, .. } => blocks,
@@ -514,7 +524,10 @@ impl Plan {
         shape.body = match &inode.content {
             Content::File { size: 0, .. } => Body::Empty,
             Content::File { data, .. } => match (self.mode, data) {
-                (Mode::Index | Mode::Meta, Data::Stored(_) | Data::StoredWithTail { .. }) => {
+                (
+                    Mode::Index | Mode::Meta,
+                    Data::Stored(_) | Data::StoredChunks(_) | Data::StoredWithTail { .. },
+                ) => {
                     let problem = "its data is in an image, which does not have it in this mode";
                     return Err(Error::file(tree, name, problem));
                 }
@@ -648,6 +661,9 @@ fn place_in_source(content: &Content) -> (u16, u64) {
                 (*blob, first.map_or(0, |segment| segment.pos))
             }
             Data::Stored(pos) | Data::StoredWithTail { blocks: pos, .. } => (*blob, *pos),
+            Data::StoredChunks(positions) => {
+                (*blob, positions.first().copied().unwrap_or_default())
+            }
             Data::Original | Data::SparseOriginal(_) => (*blob, 0),
         },
         _ => (0, 0),

@@ -61,6 +61,7 @@ impl<R: ReadAt> Source for Blobs<R> {
             Data::WithTail { .. }
             | Data::WithCopies(_)
             | Data::Stored(_)
+            | Data::StoredChunks(_)
             | Data::Original
             | Data::SparseOriginal(_) => Nothing.read(tree, name, offset, buf),
         }

@@ -6,9 +6,13 @@
 //! The data comes first in such an image, in the order of the archive, and everything else behind it.
 //! The last, partial blocks of files belong behind inodes, whose places are known only at the end:
 //! until then they are in a file aside, as is the data of sparse files.
+//!
+//! Files that are cut into chunks share those that are equal. That takes their data before the rest of
+//! the image is planned, so such images are made here even if there is no hurry.
 
 use super::Error;
 use super::Options;
+use super::Source;
 use super::Summary;
 use super::emit;
 use super::epoch;
@@ -16,6 +20,7 @@ use super::plan::PAGE;
 use super::plan::Plan;
 use super::source::Blobs;
 use super::xattrs;
+use crate::digest::Digest;
 use crate::direct;
 use crate::tar;
 use crate::tar::Entry;
@@ -24,10 +29,13 @@ use crate::tar::Kind;
 use crate::tar::Reader;
 use crate::tar::Segment;
 use crate::text::Reason;
+use crate::tree::Content;
 use crate::tree::Data;
+use crate::tree::NameId;
 use crate::tree::Tree;
 use erofs_format::ondisk::InodeExtended;
 use rustix::fs::FallocateFlags;
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -54,7 +62,16 @@ pub struct Store<'a> {
     align: u64,
     /// Whether partial blocks may be behind inodes.
     tails: bool,
+    /// Size of chunks, if files are cut into some.
+    chunk: Option<u64>,
+    /// Where chunks are that are there already.
+    chunks: HashMap<Digest, u64>,
 }
+
+/// Chunks are in memory while they are compared. Larger ones are not.
+const LARGEST_COMPARED: u64 = 16 << 20;
+/// Data of a tree's files is copied in pieces of this size.
+const PIECE: u64 = 256 << 10;
 
 /// Why data cannot be stored.
 #[derive(Debug)]
@@ -133,6 +150,10 @@ impl<'a> Store<'a> {
             block,
             align: options.align.max(block),
             tails: options.inline_data && options.chunk_bits.is_none(),
+            chunk: options
+                .chunk_bits
+                .map(|bits| 1 << bits.max(options.block_bits).min(63)),
+            chunks: HashMap::new(),
         })
     }
 
@@ -162,6 +183,16 @@ impl<'a> Store<'a> {
                 return Ok(Data::Sparse(kept.into()));
             }
         };
+        if let Some(chunk) = self.chunk.filter(|chunk| *chunk <= LARGEST_COMPARED) {
+            let mut positions = Vec::new();
+            let mut bytes = Vec::new();
+            for start in (0..size).step_by(chunk as usize) {
+                bytes.clear();
+                copy(reader, from + start, chunk.min(size - start), &mut bytes)?;
+                positions.push(self.chunk(&bytes).map_err(StoreError::Image)?);
+            }
+            return Ok(Data::StoredChunks(positions.into()));
+        }
         let tail = size % self.block;
         // In doubt its blocks are whole: where its attributes go is not known yet.
         let apart = self.tails && tail > 0 && wanted.inode + tail <= self.block;
@@ -179,6 +210,92 @@ impl<'a> Store<'a> {
             blocks,
             end: self.aside_pos,
         })
+    }
+
+    /// Takes in the data of all files of a tree from `source`, in the order in which the tree is
+    /// walked, if files are cut into chunks. Then `source` is not needed any more.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or written.
+    pub fn take_all(&mut self, tree: &mut Tree, source: &dyn Source) -> Result<(), Error> {
+        let Some(chunk) = self.chunk else {
+            return Ok(());
+        };
+        let children = tree.children();
+        let mut seen = vec![false; tree.inode_count()];
+        let mut left = vec![NameId::ROOT];
+        while let Some(name) = left.pop() {
+            left.extend(children.of(name).iter().rev());
+            let id = tree.inode_of(name);
+            let again = seen.get_mut(id.index());
+            if again.is_some_and(|seen| std::mem::replace(seen, true)) {
+                continue;
+            }
+            let Content::File { size, data, .. } = &tree.inode(id).content else {
+                continue;
+            };
+            let taken = match data {
+                _ if *size == 0 => continue,
+                Data::Sparse(segments) | Data::SparseOriginal(segments) => {
+                    let mut kept = Vec::new();
+                    for segment in segments {
+                        let pos = self.aside_pos;
+                        kept.push(Segment { pos, ..*segment });
+                        copy_file(
+                            tree,
+                            source,
+                            name,
+                            segment.start,
+                            segment.len,
+                            &mut self.aside,
+                        )?;
+                        self.aside_pos += segment.len;
+                    }
+                    Data::Sparse(kept.into())
+                }
+                _ if chunk <= LARGEST_COMPARED => {
+                    let mut positions = Vec::new();
+                    let mut bytes = Vec::new();
+                    for start in (0..*size).step_by(chunk as usize) {
+                        bytes.clear();
+                        let len = chunk.min(size - start);
+                        copy_file(tree, source, name, start, len, &mut bytes)?;
+                        positions.push(self.chunk(&bytes)?);
+                    }
+                    Data::StoredChunks(positions.into())
+                }
+                _ => {
+                    self.zeros_to(self.align)?;
+                    let start = self.pos;
+                    copy_file(tree, source, name, 0, *size, &mut self.out)?;
+                    self.pos += size;
+                    self.zeros_to(self.block)?;
+                    self.count += 1;
+                    Data::Stored(start)
+                }
+            };
+            if let Content::File { data, .. } = &mut tree.inode_mut(id).content {
+                *data = taken;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a chunk, unless there is one like it, and says where it is.
+    fn chunk(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let digest = Digest::of(bytes);
+        if let Some(pos) = self.chunks.get(&digest) {
+            return Ok(*pos);
+        }
+        self.zeros_to(self.align)?;
+        let start = self.pos;
+        self.out.write_all(bytes)?;
+        self.pos += bytes.len() as u64;
+        self.zeros_to(self.block)?;
+        self.count += 1;
+        self.chunks.insert(digest, start);
+        Ok(start)
     }
 
     /// Stores data in blocks and says where they start.
@@ -217,7 +334,8 @@ impl<'a> Store<'a> {
         self.aside.flush()?;
         let children = tree.children();
         let plan = Plan::new(tree, &children, options, epoch(tree, options), self.pos)?;
-        if plan.stored.len() < self.count {
+        // Of chunks, several files may have one.
+        if plan.stored.len() < self.count || self.chunk.is_some() {
             clear_unused(self.file, self.pos, plan.stored.clone())?;
         }
         let source = Blobs(vec![self.aside_file]);
@@ -240,6 +358,30 @@ fn copy<I: Input>(
         out.write_all(bytes).map_err(StoreError::Image)?;
         pos += bytes.len() as u64;
         left -= bytes.len() as u64;
+    }
+    Ok(())
+}
+
+/// Copies data of a file in a tree.
+fn copy_file(
+    tree: &Tree,
+    source: &dyn Source,
+    name: NameId,
+    start: u64,
+    len: u64,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    let mut buffer = vec![0; PIECE.min(len) as usize];
+    let end = start + len;
+    let mut pos = start;
+    while pos < end {
+        let len = PIECE.min(end - pos);
+        let piece = buffer.get_mut(..len as usize).unwrap_or_default();
+        source
+            .read(tree, name, pos, piece)
+            .map_err(|error| Error::file(tree, name, Reason(&error).to_string()))?;
+        out.write_all(piece)?;
+        pos += len;
     }
     Ok(())
 }

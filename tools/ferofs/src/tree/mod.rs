@@ -99,7 +99,10 @@ pub enum Data {
     /// In the image that is to be written, whose first part it is in already, from this position on
     /// in whole blocks.
     Stored(u64),
-    /// The same, but for what is behind the last whole block: that is in the blob.
+    /// In that image, too, but cut into chunks, each at its own position there: equal ones are at one.
+    StoredChunks(Box<[u64]>),
+    /// In that image from a position on, but for what is behind the last whole block: that is in the
+    /// blob.
     StoredWithTail {
         /// Where the blocks are in the image.
         blocks: u64,
