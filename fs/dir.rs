@@ -2,6 +2,7 @@
 
 //! Directories: lookup and listing.
 
+use crate::file::Data;
 use crate::inode;
 use crate::vfs::dentry::LookupDentry;
 use crate::vfs::dentry::Spliced;
@@ -45,6 +46,7 @@ fn find(dir: &Inode<Ferofs>, name: &[u8]) -> Result<Option<ARef<Inode<Ferofs>>>>
 
 impl Directory for Dir {
     type FileSystem = Ferofs;
+    type Data = Data;
 
     fn lookup(dir: &Inode<Ferofs>, dentry: LookupDentry<'_, Ferofs>) -> Result<Spliced> {
         let name = dentry.name();

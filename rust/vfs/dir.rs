@@ -5,10 +5,12 @@
 use super::bindings;
 use super::dentry::LookupDentry;
 use super::dentry::Spliced;
+use super::extent::Extents;
 use super::fs_type::FileSystem;
 use super::inode;
 use super::inode::Inode;
 use super::ioctl;
+use super::layout;
 use super::xattr;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -20,6 +22,9 @@ use kernel::prelude::*;
 pub(crate) trait Directory {
     /// The filesystem whose directories these are.
     type FileSystem: FileSystem;
+
+    /// Knows where its bytes lie.
+    type Data: Extents<FileSystem = Self::FileSystem>;
 
     /// Looks a name up in `dir`.
     fn lookup(
@@ -103,6 +108,7 @@ impl<D: Directory> Table<D> {
     const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
         lookup: Some(Self::lookup),
         getattr: Some(inode::getattr),
+        fiemap: Some(layout::fiemap::<D::Data>),
         listxattr: Some(xattr::Table::<D::FileSystem>::listxattr),
         get_inode_acl: Some(xattr::Table::<D::FileSystem>::get_inode_acl),
         // SAFETY: All members are optional function pointers, for which zero means none.

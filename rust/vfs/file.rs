@@ -65,7 +65,7 @@ struct Table<E: Files>(PhantomData<E>);
 impl<E: Files> Table<E> {
     const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
         getattr: Some(Self::getattr),
-        fiemap: Some(Self::fiemap),
+        fiemap: Some(layout::fiemap::<E>),
         listxattr: Some(xattr::Table::<E::FileSystem>::listxattr),
         get_inode_acl: Some(xattr::Table::<E::FileSystem>::get_inode_acl),
         // SAFETY: All members are optional function pointers, for which zero means none.
@@ -208,24 +208,6 @@ impl<E: Files> Table<E> {
 
     /// # Safety
     ///
-    /// Called by the VFS, for a file of `E::FileSystem`.
-    unsafe extern "C" fn fiemap(
-        inode: *mut bindings::inode,
-        info: *mut bindings::fiemap_extent_info,
-        start: u64,
-        len: u64,
-    ) -> i32 {
-        // SAFETY: The VFS passes an inode that stays for the length of the call.
-        let inode = unsafe { Inode::<E::FileSystem>::from_raw(inode) };
-        from_result(|| {
-            // SAFETY: That is what the VFS passes.
-            unsafe { layout::fiemap::<E>(inode, info, start, len) }?;
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
     /// Called by the VFS, for an open file of `E::FileSystem`.
     unsafe extern "C" fn llseek(
         file: *mut bindings::file,
@@ -287,8 +269,9 @@ impl<E: Files> Table<E> {
             {
                 range.invalidate(start, end);
             }
-            layout::for_each::<E>(inode, start, end, |_, len, source| {
+            layout::for_each::<E>(inode, start, end, |pos, len, source| {
                 if let Source::File(backing, from) = source {
+                    let len = len.min(end.saturating_sub(pos));
                     let (from, len) = if about_bytes { (*from, len) } else { (0, 0) };
                     if let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(len)) {
                         let view = opener.view(backing, false);

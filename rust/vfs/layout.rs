@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Tells userspace how a regular file is laid out: SEEK_HOLE and SEEK_DATA, fiemap, and what direct
-//! I/O must be aligned to.
+//! Tells userspace how a file is laid out: SEEK_HOLE and SEEK_DATA, fiemap, and what direct I/O must be
+//! aligned to.
 //!
-//! Called through the tables in [`super::file`]. Positions of extents are those in the file that
+//! Called through the tables in [`super::file`], and fiemap in [`super::dir`], too. Positions of extents are those in the file that
 //! they lie in, as the C driver of EROFS reports them.
 
 use super::bindings;
@@ -12,13 +12,14 @@ use super::extent::Extents;
 use super::extent::Source;
 use super::inode::Inode;
 use core::mem::MaybeUninit;
+use kernel::error::from_result;
 use kernel::error::to_result;
 use kernel::prelude::*;
 
 /// How many extents are looked at between looks at whether the task is being killed.
 const EXTENTS_BETWEEN_CHECKS: u32 = 1024;
 
-/// Calls `f` with the extents of `inode` from `start` to `end` at the most, until it returns false.
+/// Calls `f` with the extents of `inode` from `start` on that begin before `end`, until it returns false.
 /// Each is passed with the position where it begins and its length within the file.
 pub(super) fn for_each<E: Extents>(
     inode: &Inode<E::FileSystem>,
@@ -26,12 +27,13 @@ pub(super) fn for_each<E: Extents>(
     end: u64,
     mut f: impl FnMut(u64, u64, &Source<'_, E::Bytes<'_>>) -> Result<bool>,
 ) -> Result {
-    let end = end.min(inode.size());
+    let size = inode.size();
+    let end = end.min(size);
     let mut pos = start;
     let mut left = EXTENTS_BETWEEN_CHECKS;
     while pos < end {
         let Extent { len, source } = E::extent(inode, pos, false)?;
-        let len = len.min(end.saturating_sub(pos));
+        let len = len.min(size.saturating_sub(pos));
         if len == 0 {
             return Err(EIO);
         }
@@ -79,12 +81,30 @@ pub(super) fn seek<E: Extents>(
     found.ok_or(ENXIO)
 }
 
-/// Reports the extents of `inode`.
+/// The inode operation that reports the extents of a file or a directory.
 ///
 /// # Safety
 ///
+/// Called by the VFS, for an inode of `E::FileSystem`.
+pub(super) unsafe extern "C" fn fiemap<E: Extents>(
+    inode: *mut bindings::inode,
+    info: *mut bindings::fiemap_extent_info,
+    start: u64,
+    len: u64,
+) -> i32 {
+    // SAFETY: The VFS passes an inode that stays for the length of the call.
+    let inode = unsafe { Inode::<E::FileSystem>::from_raw(inode) };
+    from_result(|| {
+        // SAFETY: That is what the VFS passes.
+        unsafe { report::<E>(inode, info, start, len) }?;
+        Ok(0)
+    })
+}
+
+/// # Safety
+///
 /// `info` must be what the VFS passes to `fiemap`.
-pub(super) unsafe fn fiemap<E: Extents>(
+unsafe fn report<E: Extents>(
     inode: &Inode<E::FileSystem>,
     info: *mut bindings::fiemap_extent_info,
     start: u64,
@@ -114,11 +134,13 @@ pub(super) unsafe fn fiemap<E: Extents>(
                 Source::Hole => return Ok(true),
                 Source::Memory(_, from) => (pos, *from, len, bindings::FIEMAP_EXTENT_DATA_INLINE),
                 Source::File(_, from) => {
-                    let whole = pos.saturating_add(len) == size;
-                    let len = match len.checked_next_multiple_of(block) {
-                        Some(blocks) if whole => blocks,
-                        _ => len,
+                    // The last block counts in full.
+                    let end = pos.saturating_add(len);
+                    let behind = match end.checked_next_multiple_of(block) {
+                        Some(blocks) if end == size => blocks,
+                        _ => end,
                     };
+                    let len = behind.saturating_sub(pos);
                     (pos, *from, len, 0)
                 }
             };

@@ -29,6 +29,9 @@ compare() {
     same "$name: the same tree as the source" "$SHARED/sample.manifest" f.manifest --ignore "${IGNORE:-none}"
     ferofs-testkit manifest --via mmap under-test >f.mapped
     check "$name: mmap reads what read does" cmp f.manifest f.mapped
+    ferofs-testkit extents reference >c.extents
+    ferofs-testkit extents under-test >f.extents
+    check "$name: fiemap, SEEK_DATA and SEEK_HOLE as with the C driver" diff c.extents f.extents
     stat -f -c '%t %s %S %b %f %a %c %d %l' reference >c.statfs
     stat -f -c '%t %s %S %b %f %a %c %d %l' under-test >f.statfs
     check "$name: statfs as the C driver gives it" diff c.statfs f.statfs

@@ -41,7 +41,11 @@ for size in 4096 8192; do
     mkfs.erofs --quiet -x-1 --chunksize=$size holes.erofs holes >output 2>&1
     check "holes in chunks of $size: mounts" mounted holes.erofs under-test
     check "holes in chunks of $size: random reads" ferofs-testkit readcheck under-test holes --ops "$OPS"
-    umount under-test
+    mounted -t erofs "$(padded holes.erofs)" reference >output 2>&1
+    ferofs-testkit extents reference >c.extents
+    ferofs-testkit extents under-test >f.extents
+    check "holes in chunks of $size: extents as with the C driver" diff c.extents f.extents
+    umount under-test reference
 done
 
 finish

@@ -13,6 +13,7 @@ mod dircheck;
 mod errno;
 mod escape;
 mod exercise;
+mod extents;
 mod faultcheck;
 mod fuzz;
 mod gen_tar;
@@ -57,6 +58,7 @@ enum Command {
     Touch(faultcheck::TouchArgs),
     Kills(kills::Args),
     Dircheck(dircheck::Args),
+    Extents(extents::Args),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Command::Touch(args) => faultcheck::touch(&args),
         Command::Kills(args) => kills::run(&args),
         Command::Dircheck(args) => dircheck::run(&args),
+        Command::Extents(args) => extents::run(&args),
     };
     match result {
         Ok(code) => code,

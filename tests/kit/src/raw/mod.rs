@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Ways to read a file for which there is no safe crate: mappings that may fault, Linux AIO, io_uring.
+//! What there is no safe crate for: mappings that may fault, Linux AIO, io_uring, FIEMAP.
 //!
-//! The only part of the kit with unsafe code. Called by `readers` and `faultcheck`.
+//! The only part of the kit with unsafe code. Called by `readers`, `faultcheck` and `extents`.
 
 pub mod aio;
+pub mod fiemap;
 pub mod mapping;
 pub mod uring;
 
