@@ -149,8 +149,7 @@ impl Devices {
     /// mount(8) passes old and new options together, and leaves out what is equal.)
     pub(crate) fn first_other<'a>(&self, options: &'a [DeviceOption]) -> Option<&'a DeviceOption> {
         options.iter().find(|option| {
-            let mut blobs = self.blobs.iter().filter_map(|blob| blob.file.as_ref());
-            !blobs.any(|blob| match option {
+            !self.blob_files().any(|blob| match option {
                 DeviceOption::File(file) => blob.is_same(file),
                 DeviceOption::Path(path) => blob.is_at(path),
             })
@@ -159,16 +158,24 @@ impl Devices {
 
     /// A number that changes when any of the files does. Not zero.
     pub(crate) fn version(&self) -> u64 {
-        let blobs = self.blobs.iter().filter_map(|blob| blob.file.as_ref());
         let image = self.image.identity().version();
-        blobs.fold(image, |sum, file| {
+        self.blob_files().fold(image, |sum, file| {
             sum.rotate_left(7) ^ file.identity().version()
         }) | 1
     }
 
+    /// Whether listeners of fanotify may have to allow reads of any of the files.
+    pub(crate) fn are_watched(&self) -> bool {
+        self.image.is_watched() || self.blob_files().any(BackingFile::is_watched)
+    }
+
+    fn blob_files(&self) -> impl Iterator<Item = &BackingFile> {
+        self.blobs.iter().filter_map(|blob| blob.file.as_ref())
+    }
+
     /// Writes a `device=` for each blob that has a file.
     pub(crate) fn show(&self, seq: &SeqFile) {
-        for file in self.blobs.iter().filter_map(|blob| blob.file.as_ref()) {
+        for file in self.blob_files() {
             seq_print!(seq, ",device=");
             file.show_path(seq);
         }

@@ -86,6 +86,10 @@ impl Files for Data {
         inode.super_block().data().ranges()
     }
 
+    fn is_watched(inode: &Inode<Ferofs>) -> bool {
+        inode.super_block().data().devices().are_watched()
+    }
+
     fn version(inode: &Inode<Ferofs>) -> u64 {
         inode.super_block().data().devices().version()
     }

@@ -65,6 +65,8 @@ impl Volume {
         };
         let mut depth = 0;
         devices::admit(context, name, &image, &mut depth)?;
+        // No one is asked again when metadata is read, which can be wanted anywhere.
+        image.ask(0, image.size())?;
 
         let ranges = sb.shared().mount()?;
         // Metadata is small, and read again by the next mount.

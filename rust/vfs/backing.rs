@@ -3,12 +3,13 @@
 //! Files that a filesystem reads its own contents from: images and blobs, on other filesystems or
 //! on block devices.
 //!
-//! They are read with the credentials of who opened them, so that security modules, fs-verity and
-//! fanotify's permission events of the file's own filesystem work as for any reader: for a caller's
-//! iterator ([`super::read`]), or to be cached elsewhere ([`super::backing_read`]).
+//! They are read with the credentials of who opened them: for a caller's iterator ([`super::read`]), when
+//! security modules and fanotify's listeners are asked as for any reader, or to be cached elsewhere
+//! ([`super::backing_read`]), for which they were asked before ([`BackingFile::ask`]).
 
 use super::bindings;
 use core::ptr;
+use kernel::error::to_result;
 use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::str::CStr;
@@ -162,6 +163,32 @@ impl BackingFile {
                 0
             },
         }
+    }
+
+    /// Whether there may be listeners of fanotify who must allow reads. That was settled when the file
+    /// was opened.
+    pub(crate) fn is_watched(&self) -> bool {
+        let silent = self.mode() & bindings::VFS_CONST_FMODE_FSNOTIFY_MASK;
+        silent != bindings::VFS_CONST_FMODE_NONOTIFY
+            && silent != bindings::VFS_CONST_FMODE_NONOTIFY_PERM
+    }
+
+    /// Asks the security modules, and listeners of fanotify, whether `len` bytes at `pos` may be read,
+    /// and has the latter provide them if that is what they do. Pages are filled without asking again:
+    /// that may be in a page fault of a task that keeps a filesystem from being frozen, for which
+    /// listeners might wait.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` and what else they answer.
+    pub(crate) fn ask(&self, pos: u64, len: u64) -> Result {
+        let pos = i64::try_from(pos).map_err(|_| EINVAL)?;
+        let len = usize::try_from(len).map_err(|_| EINVAL)?;
+        let _as_opener = Credentials::of(self);
+        // SAFETY: The file is referenced, and the position valid during the call.
+        to_result(unsafe {
+            bindings::rw_verify_area(bindings::READ as i32, self.as_ptr(), &pos, len)
+        })
     }
 
     /// The size in bytes as it is now.

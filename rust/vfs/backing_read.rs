@@ -6,7 +6,8 @@
 //! The reader may be in a page fault, with the lock of its task's memory and of the page cache that is
 //! filled. Readers and writers of the backing file wait for both when they fault in their buffer, and
 //! on some filesystems hold the file's own lock then. So that lock is never waited for here: what a
-//! fault in a mapping of the backing file itself would wait for is all.
+//! fault in a mapping of the backing file itself would wait for is all. For the same reason no one is
+//! asked here whether the file may be read: see [`BackingFile::ask`].
 
 use super::backing::BackingFile;
 use super::backing::Credentials;
@@ -187,9 +188,11 @@ impl BackingFile {
             ki_ioprio: unsafe { bindings::vfs_helper_get_current_ioprio() } as u16,
             ..Default::default()
         };
+        // SAFETY: The file is referenced; its operations are constant.
+        let read_iter = unsafe { (*(*self.as_ptr()).f_op).read_iter }.ok_or(EINVAL)?;
         // SAFETY: The file is open for reading, the control block is for it and has no completion, so
         // that the call returns when it is done.
-        let read = unsafe { bindings::vfs_iocb_iter_read(self.as_ptr(), &mut kiocb, iter) };
+        let read = unsafe { read_iter(&mut kiocb, iter) };
         usize::try_from(read).map_err(|_| Error::from_errno(read as i32))
     }
 
@@ -210,10 +213,6 @@ impl BackingFile {
     ///
     /// `iter` must be an iterator of pages to read into, with room for the bytes.
     unsafe fn copy(&self, iter: *mut iov_iter, at: i64, len: usize) -> Result<usize> {
-        // SAFETY: The file is referenced, and the position valid during the call.
-        to_result(unsafe {
-            bindings::rw_verify_area(bindings::READ as i32, self.as_ptr(), &at, len)
-        })?;
         let start = at.unsigned_abs();
         let end = start.checked_add(len as u64).ok_or(EIO)?;
         let mut pos = start;

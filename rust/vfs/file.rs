@@ -26,12 +26,17 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use kernel::error::from_result;
 use kernel::error::to_result;
+use kernel::mm::virt::VmaRef;
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
 /// Extents of files that users open.
 pub(crate) trait Files: Extents {
     /// Where the caches for ranges of the files' backing files are.
     fn ranges(inode: &Inode<Self::FileSystem>) -> &RangeMount;
+
+    /// Whether listeners of fanotify may have to allow reads of any of the files' backing files.
+    fn is_watched(inode: &Inode<Self::FileSystem>) -> bool;
 
     /// A number that changes when any of the files' backing files does. Not zero.
     fn version(inode: &Inode<Self::FileSystem>) -> u64;
@@ -164,20 +169,55 @@ impl<E: Files> Table<E> {
     ) -> i32 {
         // SAFETY: The file is open, and its inode stays while it is.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*file).f_inode) };
-        // Metadata may not be waited for here: `open` did.
-        from_result(|| match Self::range(inode, true) {
+        from_result(|| {
             // SAFETY: That is what the VFS passes.
-            Some(range) => unsafe { range.map(E::ranges(inode), file, area) },
-            None => {
-                if inode.set_version(E::version(inode)) {
-                    // The pages are from before a backing file was changed. What cannot be dropped
-                    // now is being read, and as new as can be.
-                    // SAFETY: The mapping is that of an inode in use.
-                    unsafe { bindings::invalidate_inode_pages2(inode.mapping()) };
+            unsafe { Self::ask(inode, file, area) }?;
+            // Metadata may not be waited for here: `open` did.
+            match Self::range(inode, true) {
+                // SAFETY: As above.
+                Some(range) => unsafe { range.map(E::ranges(inode), file, area) },
+                None => {
+                    if inode.set_version(E::version(inode)) {
+                        // The pages are from before a backing file was changed. What cannot be
+                        // dropped now is being read, and as new as can be.
+                        // SAFETY: The mapping is that of an inode in use.
+                        unsafe { bindings::invalidate_inode_pages2(inode.mapping()) };
+                    }
+                    // SAFETY: As above.
+                    Ok(unsafe { bindings::generic_file_readonly_mmap(file, area) })
                 }
-                // SAFETY: That is what the VFS passes.
-                Ok(unsafe { bindings::generic_file_readonly_mmap(file, area) })
             }
+        })
+    }
+
+    /// Asks whether what is being mapped may be read, where someone has to be asked.
+    ///
+    /// # Safety
+    ///
+    /// `file` and `area` must be as the VFS passes them to `mmap`.
+    unsafe fn ask(
+        inode: &Inode<E::FileSystem>,
+        file: *mut bindings::file,
+        area: *mut bindings::vm_area_struct,
+    ) -> Result {
+        // SAFETY: By the safety requirements.
+        let (opener, pages, bytes) = unsafe {
+            let area_ref = VmaRef::from_raw(area);
+            let bytes = area_ref.end().saturating_sub(area_ref.start());
+            (Opener::from_raw(file), (*area).vm_pgoff, bytes as u64)
+        };
+        if !E::is_watched(inode) || opener.is_silent() {
+            return Ok(());
+        }
+        let start = (pages as u64)
+            .checked_mul(PAGE_SIZE as u64)
+            .ok_or(EOVERFLOW)?;
+        let end = start.saturating_add(bytes);
+        layout::for_each::<E>(inode, start, end, |pos, len, source| {
+            if let Source::File(backing, from) = source {
+                backing.ask(*from, len.min(end.saturating_sub(pos)))?;
+            }
+            Ok(true)
         })
     }
 

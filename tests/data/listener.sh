@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # A listener of fanotify who has to allow what is read, on the mount and on the filesystem of the blobs, and who
-# reads each file himself before he does, as virus scanners do. He must not have to wait for himself.
+# reads and maps each file himself before he does, as virus scanners do. He must not have to wait for himself. What
+# he does not allow is neither read nor mapped.
 
 . "$FEROFS_TESTS/lib.sh"
 [ "$FS" = ferofs ] || { echo "ok - listener # SKIP the C driver's readers wait for ever"; exit 0; }
@@ -13,18 +14,33 @@ tar -cf plain.tar -C source small large
 ferofs build --quiet -o index.erofs plain.tar >output 2>&1 || fail "an index" output
 
 cat >listener.py <<'END'
-import ctypes, os, signal, struct, subprocess, sys
+import ctypes, errno, mmap, os, signal, struct, subprocess, sys
 
 libc = ctypes.CDLL(None, use_errno=True)
 CLASS_CONTENT, ADD, MOUNT, FILESYSTEM, ACCESS_PERM, OPEN_PERM = 0x4, 0x1, 0x10, 0x100, 0x20000, 0x10000
+ALLOW, DENY = 1, 2
 EVENT = struct.Struct("IBBHQii")
 blobs, mount, mounted, expected = sys.argv[1:5]
+blob, deny = os.path.join(blobs, "plain.tar"), os.path.join(blobs, "deny")
 
 
 def watch(group, kind, path):
     mask = ctypes.c_uint64(ACCESS_PERM | OPEN_PERM)
     if libc.fanotify_mark(group, ADD | kind, mask, -100, os.fsencode(path)):
         raise OSError(ctypes.get_errno(), "fanotify_mark", path)
+
+
+def mapped(file):
+    with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as area:
+        return area[:]
+
+
+def refused(do):
+    try:
+        do()
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return False
 
 
 def listen(group):
@@ -36,7 +52,10 @@ def listen(group):
             with os.fdopen(fd, "rb", buffering=0) as file:
                 os.pread(fd, 1 << 20, 0)
                 os.pread(fd, 100, 3)
-                os.write(group, struct.pack("iI", fd, 1))
+                if os.fstat(fd).st_size > 0:
+                    mapped(file)
+                denied = mask & ACCESS_PERM and os.path.exists(deny) and os.readlink(f"/proc/self/fd/{fd}") == blob
+                os.write(group, struct.pack("iI", fd, DENY if denied else ALLOW))
             events = events[length:]
 
 
@@ -53,6 +72,14 @@ try:
         path = os.path.join(mounted, name)
         done = subprocess.run(["cmp", path, os.path.join(expected, name)], timeout=30)
         assert done.returncode == 0, path
+        with open(path, "rb") as file, open(os.path.join(expected, name), "rb") as same:
+            assert mapped(file) == same.read(), path
+    with open(os.path.join(mounted, "large"), "rb", buffering=0) as file:
+        os.mknod(deny)
+        assert refused(lambda: file.read(100)), "read, though it was denied"
+        assert refused(lambda: mapped(file)), "mapped, though it was denied"
+        os.remove(deny)
+        assert file.read(2) == b"1\n"
 finally:
     os.kill(listener, signal.SIGKILL)
     os.waitpid(listener, 0)
@@ -60,7 +87,7 @@ finally:
     os.close(group)
 END
 mkdir mnt
-check "a listener reads what he has to allow" python3 listener.py "$WORK" \
+check "a listener reads what he has to allow, and is obeyed" python3 listener.py "$WORK" \
     "mount -t ferofs index.erofs mnt -o device=plain.tar" mnt source
 
 finish

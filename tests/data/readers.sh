@@ -30,12 +30,13 @@ ferofs build --quiet -o index.erofs plain.tar >output 2>&1 || fail "an index" ou
 ferofs build --quiet -o holes.erofs holes.tar >output 2>&1 || fail "an index of a tar with holes" output
 ferofs merge --quiet -o merged.erofs index.erofs holes.erofs >output 2>&1 || fail "merged layers" output
 
-# both DIR: two processes, of which one has pages taken away from both.
+# both DIR SINKS: two processes, of which one has pages taken away from both. What is read is also written to
+# files in SINKS.
 # shellcheck disable=SC2317 # check calls it.
 both() {
-    ferofs-testkit readcheck "$1" source --ops "$OPS" --threads 2 --seed "$SEED" --pressure >first 2>&1 &
+    ferofs-testkit readcheck "$1" source --ops "$OPS" --threads 2 --seed "$SEED" --sinks "$2" --pressure >first 2>&1 &
     first=$!
-    ferofs-testkit readcheck "$1" source --ops "$OPS" --threads 2 --seed $((SEED + 100)) >second 2>&1
+    ferofs-testkit readcheck "$1" source --ops "$OPS" --threads 2 --seed $((SEED + 100)) --sinks "$2" >second 2>&1
     second=$?
     wait "$first" && [ "$second" = 0 ] && return
     cat first second
@@ -48,7 +49,7 @@ reads() {
     image=$2
     shift 2
     if mounted "$image" under-test "$@" >output 2>&1; then
-        check "$name: random reads" both under-test
+        check "$name: random reads" both under-test "$(dirname "$image")"
         SEED=$((SEED + 1))
         check "$name: unmounts" umount under-test
     else

@@ -152,7 +152,7 @@ fn pieces(pair: &Pair, expected: &[u8], name: &str, args: &Args) -> Result<Strin
     let mapped = name == "mapwrite";
     let errno = if mapped { "EFAULT" } else { &args.errno };
     // A seed for which nothing depends on chance here but the form of a request.
-    let mut worker = Worker::new(1, STRIDE);
+    let mut worker = Worker::new(1, STRIDE, None);
     let (mut right, mut failed) = (0_u64, 0_u64);
     let mut end = 0;
     while end < pair.size {

@@ -41,6 +41,9 @@ pub struct Args {
     /// The longest read.
     #[arg(long, default_value_t = 256 << 10)]
     max_length: u64,
+    /// A directory for what is written to, half of it; else all that is in memory.
+    #[arg(long)]
+    sinks: Option<PathBuf>,
     /// Only these interfaces, separated by commas.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -155,7 +158,7 @@ fn check<'a>(
     args: &Args,
     seed: u64,
 ) -> Result<BTreeMap<&'a str, u64>> {
-    let mut worker = Worker::new(seed, args.max_length);
+    let mut worker = Worker::new(seed, args.max_length, args.sinks.clone());
     let mut counts = BTreeMap::new();
     for op in 0..args.ops {
         // The large files have most of the boundaries.

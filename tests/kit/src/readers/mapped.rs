@@ -14,7 +14,6 @@ use super::PAGE;
 use super::Pair;
 use super::Worker;
 use super::fill;
-use super::memory;
 use crate::errno;
 use crate::raw::mapping::Kind;
 use crate::raw::mapping::Mapping;
@@ -167,7 +166,7 @@ pub fn mapwrite(
     };
     let kind = unpopulated(worker);
     let map = Mapping::new(&pair.file, window.start, window.len, kind).context("mmap")?;
-    let sink = File::from(memory()?);
+    let sink = File::from(worker.sink()?);
     let mut all = Vec::new();
     while all.len() < window.wanted {
         let count = map

@@ -38,17 +38,32 @@ pub struct Pair {
 pub struct Worker {
     pub random: Random,
     max_length: u64,
+    /// Where files are that are written to; none for memory only.
+    sinks: Option<PathBuf>,
     aio: Option<aio::Context>,
     ring: Option<Ring>,
 }
 
 impl Worker {
-    pub fn new(seed: u64, max_length: u64) -> Self {
+    pub fn new(seed: u64, max_length: u64, sinks: Option<PathBuf>) -> Self {
         Worker {
             random: Random::new(seed),
             max_length,
+            sinks,
             aio: None,
             ring: None,
+        }
+    }
+
+    /// A new file to write to, which has no name: in memory, or where sinks are.
+    fn sink(&mut self) -> Result<OwnedFd> {
+        match &self.sinks {
+            Some(directory) if self.random.one_in(2) => {
+                let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+                rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)
+                    .with_context(|| format!("{}: a file without name", directory.display()))
+            }
+            _ => rustix::fs::memfd_create("readcheck", MemfdFlags::CLOEXEC).context("memfd_create"),
         }
     }
 }
@@ -141,8 +156,4 @@ impl Aligned {
     fn bytes(&mut self) -> &mut [u8] {
         &mut self.space[self.start..self.start + self.len]
     }
-}
-
-fn memory() -> Result<OwnedFd> {
-    rustix::fs::memfd_create("readcheck", MemfdFlags::CLOEXEC).context("memfd_create")
 }

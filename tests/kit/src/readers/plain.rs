@@ -26,7 +26,6 @@ use super::PAGE;
 use super::Pair;
 use super::Worker;
 use super::fill;
-use super::memory;
 use super::reopened;
 use crate::errno;
 
@@ -233,46 +232,46 @@ pub fn splice(
     Ok(Some(all))
 }
 
-fn contents(memory: OwnedFd, length: usize) -> Result<Option<Vec<u8>>> {
-    let file = File::from(memory);
+fn contents(sink: OwnedFd, length: usize) -> Result<Option<Vec<u8>>> {
+    let file = File::from(sink);
     fill(length, |buffer, done| file.read_at(buffer, done)).map(Some)
 }
 
 pub fn sendfile(
     pair: &Pair,
-    _: &mut Worker,
+    worker: &mut Worker,
     offset: u64,
     length: usize,
 ) -> Result<Option<Vec<u8>>> {
-    let memory = memory()?;
+    let sink = worker.sink()?;
     let mut position = offset;
     let mut done = 0;
     while done < length {
-        let count = rustix::fs::sendfile(&memory, &pair.file, Some(&mut position), length - done)
+        let count = rustix::fs::sendfile(&sink, &pair.file, Some(&mut position), length - done)
             .map_err(|error| anyhow::anyhow!("{}", errno::name(error)))?;
         if count == 0 {
             break;
         }
         done += count;
     }
-    contents(memory, length)
+    contents(sink, length)
 }
 
 /// Between different file systems the kernel may refuse with EXDEV; what it copies must be right.
 pub fn copy_file_range(
     pair: &Pair,
-    _: &mut Worker,
+    worker: &mut Worker,
     offset: u64,
     length: usize,
 ) -> Result<Option<Vec<u8>>> {
-    let memory = memory()?;
+    let sink = worker.sink()?;
     let mut position = offset;
     let mut done = 0;
     while done < length {
         match rustix::fs::copy_file_range(
             &pair.file,
             Some(&mut position),
-            &memory,
+            &sink,
             None,
             length - done,
         ) {
@@ -282,7 +281,7 @@ pub fn copy_file_range(
             Err(error) => bail!("{}", errno::name(error)),
         }
     }
-    contents(memory, length)
+    contents(sink, length)
 }
 
 /// Reads of a descriptor opened with O_DIRECT: as aligned as statx(2) asks, which must work; or in any way,
