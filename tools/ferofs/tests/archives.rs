@@ -1202,23 +1202,34 @@ fn images_without_data_have_sizes_and_zeros() {
 /// GNU tar fills pieces up to blocks, others do not; nothing but what comes behind them says so.
 #[test]
 fn pieces_of_sparse_files_are_filled_up_or_not() {
-    let sparse = |data: &[u8], size: u64| {
-        let map = "10,5,2000,7,3000,0";
+    let sparse = |map: &str, data: &[u8], size: usize| {
         Archive::new()
-            .pax(&[("GNU.sparse.size", "3000"), ("GNU.sparse.map", map)])
-            .with_data(Header::new("sparse", b'0').size(size), data)
+            .pax(&[("GNU.sparse.size", "9000000"), ("GNU.sparse.map", map)])
+            .with_data(Header::new("sparse", b'0').size(size as u64), data)
             .file("after", "after")
             .end()
     };
-    let mut content = vec![0; 3000];
-    content[10..15].copy_from_slice(b"first");
-    content[2000..2007].copy_from_slice(b"second!");
-    let expected = format!("= sha256:{}", ferofs::digest::Digest::of(&content));
-    let packed = sparse(b"firstsecond!", 12);
-    let padded = [b"first".as_slice(), &[0; 507], b"second!"].concat();
     let scratch = Scratch::new();
     let (tar, path) = (scratch.join("archive.tar"), scratch.join("image"));
-    for archive in [packed, sparse(&padded, 12), sparse(&padded, 1024)] {
+    // The larger ones do not fit into what is read at once.
+    let pieces = [(5, 7), (1_500_000, 2_300_001)];
+    for (archive, expected) in pieces.into_iter().flat_map(|(first, second)| {
+        let map = format!("10,{first},5000000,{second},9000000,0");
+        let data: Vec<u8> = (0..first + second).map(|at| (at % 251) as u8).collect();
+        let mut content = vec![0; 9_000_000];
+        content[10..10 + first].copy_from_slice(&data[..first]);
+        content[5_000_000..5_000_000 + second].copy_from_slice(&data[first..]);
+        let expected = format!("= sha256:{}", ferofs::digest::Digest::of(&content));
+        let mut padded = data[..first].to_vec();
+        padded.resize(first.next_multiple_of(512), 0);
+        padded.extend_from_slice(&data[first..]);
+        let whole = padded.len().next_multiple_of(512);
+        [
+            (sparse(&map, &data, first + second), expected.clone()),
+            (sparse(&map, &padded, first + second), expected.clone()),
+            (sparse(&map, &padded, whole), expected),
+        ]
+    }) {
         fs::write(&tar, &archive).unwrap();
         let options = image::Options {
             mode: image::Mode::Full,
@@ -1226,6 +1237,8 @@ fn pieces_of_sparse_files_are_filled_up_or_not() {
         };
         let image = common::image_of(&tar, &path, &options);
         let found = description(&image, &tar);
+        let stored = common::stored_image_of(&tar, &path, &options);
+        assert_eq!(description(&stored, &tar), found);
         let of = |path: &str| found.iter().find(|file| file.path == path).unwrap();
         assert_eq!(of("/sparse").content, expected);
         assert_eq!(of("/after").content, "= after");

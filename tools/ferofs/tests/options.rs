@@ -660,6 +660,23 @@ fn attributes_of_files_in_a_directory() {
     assert_eq!(file.xattrs[40], "user.number.9=v");
 }
 
+#[test]
+fn numbers_that_are_none_are_said_in_words() {
+    let session = Session::new(&layer());
+    for (options, message) in [
+        (
+            "-T yesterday",
+            "'yesterday' for '--timestamp <SECONDS>': expected a whole number",
+        ),
+        ("--force-uid 4294967296", "it is too large"),
+        ("--force-gid -1", "-1"),
+        ("-x 1.5", "'-x <COUNT>': expected a whole number"),
+        ("--gid-offset -9999999999999999999", "it is too small"),
+    ] {
+        session.bad(&format!("ferofs build -o out {options} layer.tar"), message);
+    }
+}
+
 /// Chunks that are equal are in the image once, whichever file and way they come from.
 #[test]
 fn equal_chunks_are_stored_once() {

@@ -2,6 +2,7 @@
 
 //! `ferofs build`: an image from a tar or a directory; `layers` has what it does for container images.
 
+use super::Parsed;
 use super::complain;
 use super::progress::Bar;
 use super::settings::Settings;
@@ -146,8 +147,6 @@ pub(super) enum Whiteouts {
 
 /// How much a pipe should hold: what everybody may ask for.
 const PIPE: usize = 1 << 20;
-
-type Parsed<T> = std::result::Result<T, String>;
 
 fn parse_digest(text: &str) -> Parsed<Digest> {
     let digest = text

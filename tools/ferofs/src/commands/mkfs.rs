@@ -5,6 +5,7 @@
 
 use super::build;
 use super::merge;
+use super::parse_number;
 use super::settings::Settings;
 use super::settings::parse_block;
 use clap::Parser;
@@ -40,7 +41,7 @@ pub struct Arguments {
     #[arg(short, value_name = "BYTES", value_parser = parse_block, default_value = "4096")]
     b: u8,
     /// Message level; 0 is --quiet
-    #[arg(short, value_name = "LEVEL")]
+    #[arg(short, value_name = "LEVEL", value_parser = parse_number::<u8>)]
     d: Option<u8>,
     #[command(flatten)]
     settings: Settings,
@@ -57,7 +58,7 @@ pub struct Arguments {
           default_missing_value = "1", default_value = "0", value_parser = ["0", "1"])]
     ovlfs_strip: String,
     /// Start each file's data in the image at a multiple of so many blocks, a power of two
-    #[arg(long, value_name = "BLOCKS", default_value = "1")]
+    #[arg(long, value_name = "BLOCKS", default_value = "1", value_parser = parse_number::<u64>)]
     dsunit: u64,
     /// The tar is compressed with gzip; write the plain one to FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
@@ -66,7 +67,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     unxz: Option<Option<PathBuf>>,
     /// Number of threads; ignored
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = parse_number::<u32>)]
     workers: Option<u32>,
     #[command(flatten)]
     refused: Refused,

@@ -24,8 +24,11 @@ use std::io;
 use std::io::BufWriter;
 use std::io::ErrorKind;
 use std::io::Write;
+use std::num::IntErrorKind;
+use std::num::ParseIntError;
 use std::path::Path;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 /// Turns a command's result into a message and an exit code.
 pub fn run(result: Result<()>) -> ExitCode {
@@ -40,6 +43,21 @@ pub fn run(result: Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What an argument comes to, or what was expected instead.
+type Parsed<T> = std::result::Result<T, String>;
+
+/// Takes a number; says so in words of people if it is none.
+fn parse_number<T: FromStr<Err = ParseIntError>>(text: &str) -> Parsed<T> {
+    text.parse().map_err(|error: ParseIntError| {
+        let problem = match error.kind() {
+            IntErrorKind::PosOverflow => "it is too large",
+            IntErrorKind::NegOverflow => "it is too small",
+            _ => "expected a whole number",
+        };
+        problem.to_string()
+    })
 }
 
 /// Writes a message to stderr, which may be closed.

@@ -2,6 +2,8 @@
 
 //! Options that `ferofs build` and `mkfs.ferofs` share, under the names they have in mkfs.erofs.
 
+use super::Parsed;
+use super::parse_number;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::image::Inodes;
@@ -27,7 +29,7 @@ pub struct Settings {
     #[arg(short = 'U', long, value_name = "UUID", value_parser = parse_uuid)]
     pub uuid: Option<Uuid>,
     /// Time of the image and, without --mkfs-time, of all files, in seconds since 1970
-    #[arg(short = 'T', long, value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(short = 'T', long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = parse_number::<i64>)]
     pub timestamp: Option<i64>,
     /// With -T: all files have that time (the default)
     #[arg(long, requires = "timestamp")]
@@ -45,17 +47,18 @@ pub struct Settings {
     #[arg(long, conflicts_with_all = ["force_uid", "force_gid"])]
     pub all_root: bool,
     /// Owner of all files
-    #[arg(long, value_name = "UID")]
+    #[arg(long, value_name = "UID", value_parser = parse_number::<u32>)]
     pub force_uid: Option<u32>,
     /// Group of all files
-    #[arg(long, value_name = "GID")]
+    #[arg(long, value_name = "GID", value_parser = parse_number::<u32>)]
     pub force_gid: Option<u32>,
     /// Add this to all owners
     #[arg(
         long,
         value_name = "NUMBER",
         default_value = "0",
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        value_parser = parse_number::<i64>
     )]
     pub uid_offset: i64,
     /// Add this to all groups
@@ -63,7 +66,8 @@ pub struct Settings {
         long,
         value_name = "NUMBER",
         default_value = "0",
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        value_parser = parse_number::<i64>
     )]
     pub gid_offset: i64,
     /// Map COUNT owners from CONTAINER on to HOST and following; may be repeated, and must cover
@@ -88,7 +92,8 @@ pub struct Settings {
         short = 'x',
         value_name = "COUNT",
         default_value = "1",
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        value_parser = parse_number::<i64>
     )]
     pub xattr_tolerance: i64,
     /// Store this prefix of extended attributes' names once, like "user.overlay."; may be repeated
@@ -118,8 +123,6 @@ pub struct Label(pub [u8; 16]);
 /// A UUID.
 #[derive(Clone, Copy)]
 pub struct Uuid(pub [u8; 16]);
-
-type Parsed<T> = std::result::Result<T, String>;
 
 pub fn parse_block(text: &str) -> Parsed<u8> {
     match text {

@@ -32,6 +32,10 @@ pub trait Input {
         self.bytes(pos, most.min(256 << 10))
     }
 
+    /// From now on, bytes behind the last position asked for can be had again, whatever is asked for
+    /// next; or no more.
+    fn keep(&mut self, _yes: bool) {}
+
     /// The size of the archive, if it is known already: from the start for a file, at the end
     /// for a stream.
     fn size(&self) -> Option<u64>;
@@ -175,11 +179,16 @@ pub struct StreamInput<R> {
     chunk_start: u64,
     /// Bytes gathered from several chunks when a request crosses their border.
     gathered: Vec<u8>,
+    /// Whether chunks that have passed are kept, and those with their positions.
+    keeping: bool,
+    kept: Vec<(u64, Arc<Vec<u8>>)>,
     ended: bool,
 }
 
 impl<R: Read> StreamInput<R> {
     const CHUNK: usize = 1 << 20;
+    /// No more than this is kept.
+    const MOST_KEPT: usize = 256 << 20;
 
     /// Reads from `reader` up to its end.
     pub fn new(reader: R) -> Self {
@@ -189,6 +198,8 @@ impl<R: Read> StreamInput<R> {
             chunk: Arc::default(),
             chunk_start: 0,
             gathered: Vec::new(),
+            keeping: false,
+            kept: Vec::new(),
             ended: false,
         }
     }
@@ -210,8 +221,18 @@ impl<R: Read> StreamInput<R> {
         if self.ended {
             return Ok(());
         }
+        let start = self.chunk_start;
         self.chunk_start = self.chunk_end();
         let used = std::mem::take(&mut self.chunk);
+        if self.keeping {
+            if self.kept.len() >= Self::MOST_KEPT / Self::CHUNK {
+                return Err(io::Error::other(format!(
+                    "what is behind {} MiB of it has to be known first, and no more is kept",
+                    Self::MOST_KEPT >> 20
+                )));
+            }
+            self.kept.push((start, Arc::clone(&used)));
+        }
         let mut buffer = match &self.hasher {
             Some(hasher) => {
                 // It may be the last one that has it.
@@ -231,12 +252,20 @@ impl<R: Read> StreamInput<R> {
         Ok(())
     }
 
-    /// The part of the chunk from `pos` on, at most `len` bytes.
+    /// The part from `pos` on of the chunk that has it, at most `len` bytes.
     fn part(&self, pos: u64, len: usize) -> &[u8] {
-        let at = pos
-            .checked_sub(self.chunk_start)
-            .and_then(|at| usize::try_from(at).ok());
-        let rest = at.and_then(|at| self.chunk.get(at..)).unwrap_or_default();
+        let (start, chunk) = match pos < self.chunk_start {
+            true => {
+                let next = self.kept.partition_point(|(start, _)| *start <= pos);
+                match next.checked_sub(1).and_then(|last| self.kept.get(last)) {
+                    Some((start, chunk)) => (*start, chunk),
+                    None => return &[],
+                }
+            }
+            false => (self.chunk_start, &self.chunk),
+        };
+        let at = usize::try_from(pos - start).unwrap_or(usize::MAX);
+        let rest = chunk.get(at..).unwrap_or_default();
         rest.get(..len).unwrap_or(rest)
     }
 }
@@ -278,6 +307,11 @@ impl<R: Read> Input for StreamInput<R> {
             self.advance()?;
         }
         Ok(self.part(pos, most))
+    }
+
+    fn keep(&mut self, yes: bool) {
+        self.keeping = yes;
+        self.kept.clear();
     }
 
     fn size(&self) -> Option<u64> {

@@ -263,6 +263,7 @@ impl<I: Input> Reader<I> {
         }
         self.ended = true;
         let offset = self.pos;
+        self.input.keep(false);
         let mut extended = Extended::default();
         self.local.clear();
         // Whether one of the headers so far is about the entry.
@@ -611,6 +612,7 @@ impl<I: Input> Reader<I> {
         if padded > stored && padded > stored.next_multiple_of(BLOCK as u64) {
             // GNU tar fills every piece up to a block, others none but the last, and the size says
             // nothing about that. What comes behind does.
+            self.input.keep(true);
             if self.header().is_err() {
                 self.skip(data, padded)?;
                 pieces = sparse::Pieces::Padded;

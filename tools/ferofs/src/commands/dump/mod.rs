@@ -6,6 +6,7 @@
 mod document;
 pub mod text;
 
+use super::parse_number;
 use super::to_stdout;
 use clap::Parser;
 use ferofs::error::Error;
@@ -45,7 +46,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     path: Option<PathBuf>,
     /// The same by the number of its inode
-    #[arg(long, value_name = "NUMBER", conflicts_with = "path")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "path", value_parser = parse_number::<u64>)]
     nid: Option<u64>,
     /// Accepted and ignored: extents are always shown
     #[arg(short, hide = true)]
