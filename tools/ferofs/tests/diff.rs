@@ -9,25 +9,12 @@ mod common;
 use common::Scratch;
 use common::archive::Archive;
 use common::archive::Header;
+use common::program::ferofs;
 use ferofs::digest::Digest;
 use serde_json::Value;
 use serde_json::json;
 use std::fs;
 use std::process::Command;
-
-fn ferofs(scratch: &Scratch, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ferofs"))
-        .args(arguments)
-        .current_dir(&scratch.0)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
 
 fn old() -> Archive {
     Archive::new()

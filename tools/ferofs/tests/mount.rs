@@ -9,34 +9,15 @@ mod common;
 
 use common::Scratch;
 use common::archive::Archive;
+use common::program::ferofs;
+use common::program::run;
 use ferofs::digest::Digest;
 use ferofs::mount::index_in_memory;
 use std::fs;
 use std::fs::File;
 use std::io::Read;
 use std::io::Seek;
-use std::path::Path;
 use std::process::Command;
-
-/// Runs a program in a directory; returns its exit code, and what it wrote to stdout and stderr.
-fn run(program: &Path, directory: &Scratch, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(&directory.0)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let code = output.status.code().unwrap();
-    (code, text(output.stdout), text(output.stderr))
-}
-
-fn ferofs(directory: &Scratch, arguments: &[&str]) -> (i32, String, String) {
-    run(
-        Path::new(env!("CARGO_BIN_EXE_ferofs")),
-        directory,
-        arguments,
-    )
-}
 
 /// A directory with a tar and two images of it, of which one knows the tar's sha256.
 fn scratch() -> (Scratch, String) {

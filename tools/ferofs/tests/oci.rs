@@ -12,6 +12,7 @@ use common::archive::Archive;
 use common::layout;
 use common::layout::Descriptor;
 use common::layout::Layout;
+use common::program::ferofs;
 use ferofs::digest::Digest;
 use ferofs::oci;
 use ferofs::oci::Platform;
@@ -22,18 +23,6 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-
-/// Runs the command in a directory; returns its exit code, and what it wrote to stdout and stderr.
-fn ferofs(directory: &Scratch, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ferofs"))
-        .args(arguments)
-        .current_dir(&directory.0)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let code = output.status.code().unwrap();
-    (code, text(output.stdout), text(output.stderr))
-}
 
 fn good(directory: &Scratch, arguments: &[&str]) -> String {
     let (code, out, errors) = ferofs(directory, arguments);

@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod gnu_tar;
 pub mod layout;
+pub mod program;
 pub mod wrong_image;
 
 use erofs_format::FileKind;

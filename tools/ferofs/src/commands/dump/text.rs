@@ -249,8 +249,9 @@ pub fn file(
             write!(out, "extent {} to {end}: ", extent.start)?;
             match extent.source {
                 Source::Hole => writeln!(out, "hole")?,
-                Source::Metadata { pos } => writeln!(out, "in the image at {pos}")?,
-                Source::Device { id: 0, pos } => writeln!(out, "in the image at {pos}")?,
+                Source::Metadata { pos } | Source::Device { id: 0, pos } => {
+                    writeln!(out, "in the image at {pos}")?;
+                }
                 Source::Device { id, pos } => writeln!(out, "in device {id} at {pos}")?,
             }
         }
