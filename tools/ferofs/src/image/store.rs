@@ -70,8 +70,11 @@ pub struct Store<'a> {
 
 /// Chunks are in memory while they are compared. Larger ones are not.
 const LARGEST_COMPARED: u64 = 16 << 20;
-/// Data of a tree's files is copied in pieces of this size.
-const PIECE: u64 = 256 << 10;
+/// Data of a tree's files passes through a buffer of this size.
+const BUFFER: u64 = 256 << 10;
+
+/// Copies a piece of a file from wherever it is.
+type Copy<'c, E> = &'c mut dyn FnMut(Segment, &mut dyn Write) -> Result<(), E>;
 
 /// Why data cannot be stored.
 #[derive(Debug)]
@@ -103,6 +106,12 @@ impl std::error::Error for StoreError {
 impl From<tar::Error> for StoreError {
     fn from(error: tar::Error) -> Self {
         StoreError::Archive(error)
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        StoreError::Image(error)
     }
 }
 
@@ -168,30 +177,19 @@ impl<'a> Store<'a> {
         wanted: &Wanted,
     ) -> Result<Data, StoreError> {
         let size = wanted.size;
+        let copy =
+            &mut |piece: Segment, out: &mut dyn Write| copy(reader, piece.pos, piece.len, out);
         let from = match &wanted.data {
             tar::Data::Contiguous(pos) => *pos,
-            tar::Data::Sparse(segments) => {
-                let mut kept = Vec::new();
-                for segment in segments {
-                    kept.push(Segment {
-                        pos: self.aside_pos,
-                        ..*segment
-                    });
-                    copy(reader, segment.pos, segment.len, &mut self.aside)?;
-                    self.aside_pos += segment.len;
-                }
-                return Ok(Data::Sparse(kept.into()));
-            }
+            tar::Data::Sparse(segments) => return self.wait(segments, copy),
+        };
+        let piece = |start: u64, end: u64| Segment {
+            start,
+            len: end - start,
+            pos: from + start,
         };
         if let Some(chunk) = self.chunk.filter(|chunk| *chunk <= LARGEST_COMPARED) {
-            let mut positions = Vec::new();
-            let mut bytes = Vec::new();
-            for start in (0..size).step_by(chunk as usize) {
-                bytes.clear();
-                copy(reader, from + start, chunk.min(size - start), &mut bytes)?;
-                positions.push(self.chunk(&bytes).map_err(StoreError::Image)?);
-            }
-            return Ok(Data::StoredChunks(positions.into()));
+            return self.cut(piece(0, size), chunk, copy);
         }
         let tail = size % self.block;
         // In doubt its blocks are whole: where its attributes go is not known yet.
@@ -199,12 +197,12 @@ impl<'a> Store<'a> {
         let whole = if apart { size - tail } else { size };
         let blocks = match whole {
             0 => 0,
-            _ => self.blocks(reader, from, whole)?,
+            _ => self.blocks(piece(0, whole), copy)?,
         };
         if !apart {
             return Ok(Data::Stored(blocks));
         }
-        copy(reader, from + whole, tail, &mut self.aside)?;
+        copy(piece(whole, size), &mut self.aside)?;
         self.aside_pos += tail;
         Ok(Data::StoredWithTail {
             blocks,
@@ -235,45 +233,18 @@ impl<'a> Store<'a> {
             let Content::File { size, data, .. } = &tree.inode(id).content else {
                 continue;
             };
+            let (start, len) = (0, *size);
+            let all = Segment { start, len, pos: 0 };
+            let copy = &mut |piece: Segment, out: &mut dyn Write| {
+                copy_file(tree, source, name, piece, out)
+            };
             let taken = match data {
-                _ if *size == 0 => continue,
+                _ if len == 0 => continue,
                 Data::Sparse(segments) | Data::SparseOriginal(segments) => {
-                    let mut kept = Vec::new();
-                    for segment in segments {
-                        let pos = self.aside_pos;
-                        kept.push(Segment { pos, ..*segment });
-                        copy_file(
-                            tree,
-                            source,
-                            name,
-                            segment.start,
-                            segment.len,
-                            &mut self.aside,
-                        )?;
-                        self.aside_pos += segment.len;
-                    }
-                    Data::Sparse(kept.into())
+                    self.wait(segments, copy)?
                 }
-                _ if chunk <= LARGEST_COMPARED => {
-                    let mut positions = Vec::new();
-                    let mut bytes = Vec::new();
-                    for start in (0..*size).step_by(chunk as usize) {
-                        bytes.clear();
-                        let len = chunk.min(size - start);
-                        copy_file(tree, source, name, start, len, &mut bytes)?;
-                        positions.push(self.chunk(&bytes)?);
-                    }
-                    Data::StoredChunks(positions.into())
-                }
-                _ => {
-                    self.zeros_to(self.align)?;
-                    let start = self.pos;
-                    copy_file(tree, source, name, 0, *size, &mut self.out)?;
-                    self.pos += size;
-                    self.zeros_to(self.block)?;
-                    self.count += 1;
-                    Data::Stored(start)
-                }
+                _ if chunk <= LARGEST_COMPARED => self.cut(all, chunk, copy)?,
+                _ => Data::Stored(self.blocks(all, copy)?),
             };
             if let Content::File { data, .. } = &mut tree.inode_mut(id).content {
                 *data = taken;
@@ -282,34 +253,55 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// Stores a chunk, unless there is one like it, and says where it is.
-    fn chunk(&mut self, bytes: &[u8]) -> io::Result<u64> {
-        let digest = Digest::of(bytes);
-        if let Some(pos) = self.chunks.get(&digest) {
-            return Ok(*pos);
+    /// Lets the data of a sparse file wait aside.
+    fn wait<E: From<io::Error>>(
+        &mut self,
+        segments: &[Segment],
+        copy: Copy<'_, E>,
+    ) -> Result<Data, E> {
+        let mut kept = Vec::new();
+        for segment in segments {
+            copy(*segment, &mut self.aside)?;
+            let pos = self.aside_pos;
+            kept.push(Segment { pos, ..*segment });
+            self.aside_pos += segment.len;
         }
-        self.zeros_to(self.align)?;
-        let start = self.pos;
-        self.out.write_all(bytes)?;
-        self.pos += bytes.len() as u64;
-        self.zeros_to(self.block)?;
-        self.count += 1;
-        self.chunks.insert(digest, start);
-        Ok(start)
+        Ok(Data::Sparse(kept.into()))
     }
 
-    /// Stores data in blocks and says where they start.
-    fn blocks<I: Input>(
+    /// Stores the chunks of a file that are not there yet.
+    fn cut<E: From<io::Error>>(
         &mut self,
-        reader: &mut Reader<I>,
-        from: u64,
-        len: u64,
-    ) -> Result<u64, StoreError> {
-        self.zeros_to(self.align).map_err(StoreError::Image)?;
+        all: Segment,
+        chunk: u64,
+        copy: Copy<'_, E>,
+    ) -> Result<Data, E> {
+        let mut positions = Vec::new();
+        let mut bytes = Vec::new();
+        for start in (0..all.len).step_by(chunk as usize) {
+            let len = chunk.min(all.len - start);
+            let pos = all.pos + start;
+            let piece = Segment { start, len, pos };
+            bytes.clear();
+            copy(piece, &mut bytes)?;
+            let digest = Digest::of(&bytes);
+            let position = match self.chunks.get(&digest) {
+                Some(position) => *position,
+                None => self.blocks(piece, &mut |_, out| Ok(out.write_all(&bytes)?))?,
+            };
+            self.chunks.insert(digest, position);
+            positions.push(position);
+        }
+        Ok(Data::StoredChunks(positions.into()))
+    }
+
+    /// Stores a piece of data in blocks and says where they start.
+    fn blocks<E: From<io::Error>>(&mut self, piece: Segment, copy: Copy<'_, E>) -> Result<u64, E> {
+        self.zeros_to(self.align)?;
         let start = self.pos;
-        copy(reader, from, len, &mut self.out)?;
-        self.pos += len;
-        self.zeros_to(self.block).map_err(StoreError::Image)?;
+        copy(piece, &mut self.out)?;
+        self.pos += piece.len;
+        self.zeros_to(self.block)?;
         self.count += 1;
         Ok(start)
     }
@@ -350,7 +342,7 @@ fn copy<I: Input>(
     reader: &mut Reader<I>,
     from: u64,
     len: u64,
-    out: &mut impl Write,
+    out: &mut dyn Write,
 ) -> Result<(), StoreError> {
     let (mut pos, mut left) = (from, len);
     while left > 0 {
@@ -367,21 +359,20 @@ fn copy_file(
     tree: &Tree,
     source: &dyn Source,
     name: NameId,
-    start: u64,
-    len: u64,
-    out: &mut impl Write,
+    piece: Segment,
+    out: &mut dyn Write,
 ) -> Result<(), Error> {
-    let mut buffer = vec![0; PIECE.min(len) as usize];
-    let end = start + len;
-    let mut pos = start;
-    while pos < end {
-        let len = PIECE.min(end - pos);
-        let piece = buffer.get_mut(..len as usize).unwrap_or_default();
+    let mut buffer = vec![0; BUFFER.min(piece.len) as usize];
+    let (mut pos, mut left) = (piece.start, piece.len);
+    while left > 0 {
+        let len = BUFFER.min(left);
+        let bytes = buffer.get_mut(..len as usize).unwrap_or_default();
         source
-            .read(tree, name, pos, piece)
+            .read(tree, name, pos, bytes)
             .map_err(|error| Error::file(tree, name, Reason(&error).to_string()))?;
-        out.write_all(piece)?;
+        out.write_all(bytes)?;
         pos += len;
+        left -= len;
     }
     Ok(())
 }
