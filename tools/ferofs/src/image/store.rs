@@ -287,7 +287,7 @@ impl<'a> Store<'a> {
             let digest = Digest::of(&bytes);
             let position = match self.chunks.get(&digest) {
                 Some(position) => *position,
-                None => self.blocks(piece, &mut |_, out| Ok(out.write_all(&bytes)?))?,
+                None => self.blocks(piece, &mut |_, out| out.write_all(&bytes))?,
             };
             self.chunks.insert(digest, position);
             positions.push(position);

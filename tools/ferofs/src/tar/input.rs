@@ -33,7 +33,7 @@ pub trait Input {
     }
 
     /// From now on, bytes behind the last position asked for can be had again, whatever is asked for
-    /// next; or no more.
+    /// next, within reason; or no more.
     fn keep(&mut self, _yes: bool) {}
 
     /// The size of the archive, if it is known already: from the start for a file, at the end
@@ -187,8 +187,8 @@ pub struct StreamInput<R> {
 
 impl<R: Read> StreamInput<R> {
     const CHUNK: usize = 1 << 20;
-    /// No more than this is kept.
-    const MOST_KEPT: usize = 256 << 20;
+    /// No more chunks than this are kept.
+    const MOST_KEPT: usize = if cfg!(test) { 8 } else { 256 };
 
     /// Reads from `reader` up to its end.
     pub fn new(reader: R) -> Self {
@@ -225,13 +225,11 @@ impl<R: Read> StreamInput<R> {
         self.chunk_start = self.chunk_end();
         let used = std::mem::take(&mut self.chunk);
         if self.keeping {
-            if self.kept.len() >= Self::MOST_KEPT / Self::CHUNK {
-                return Err(io::Error::other(format!(
-                    "what is behind {} MiB of it has to be known first, and no more is kept",
-                    Self::MOST_KEPT >> 20
-                )));
-            }
             self.kept.push((start, Arc::clone(&used)));
+            if self.kept.len() > Self::MOST_KEPT {
+                // Perhaps nobody asks for it.
+                self.keep(false);
+            }
         }
         let mut buffer = match &self.hasher {
             Some(hasher) => {
@@ -306,7 +304,14 @@ impl<R: Read> Input for StreamInput<R> {
         while pos >= self.chunk_end() && !self.ended {
             self.advance()?;
         }
-        Ok(self.part(pos, most))
+        let part = self.part(pos, most);
+        if part.is_empty() && pos < self.chunk_start {
+            return Err(io::Error::other(format!(
+                "more than {} MiB behind it had to be read first",
+                Self::MOST_KEPT
+            )));
+        }
+        Ok(part)
     }
 
     fn keep(&mut self, yes: bool) {
@@ -382,6 +387,26 @@ mod tests {
         let totals = input.finish().unwrap();
         assert_eq!(totals.size, content.len() as u64);
         assert_eq!(totals.digest, Some(Digest::of(&content)));
+    }
+
+    #[test]
+    fn a_stream_keeps_what_is_asked_for_again() {
+        let content = content(12 << 20);
+        let mut input = StreamInput::without_digest(content.as_slice());
+        input.bytes(512, 512).unwrap();
+        input.keep(true);
+        input.bytes(5 << 20, 512).unwrap();
+        for pos in [512, (1 << 20) - 5, 1 << 20, (3 << 20) + 7, 5 << 20] {
+            let found = input.some_bytes(pos, 1000).unwrap();
+            assert!(!found.is_empty() && found == &content[pos as usize..][..found.len()]);
+        }
+        // Not everything, but then it says so.
+        input.bytes(11 << 20, 512).unwrap();
+        input.some_bytes(512, 512).unwrap_err();
+        assert_eq!(
+            input.some_bytes(11 << 20, 5).unwrap(),
+            &content[11 << 20..][..5]
+        );
     }
 
     #[test]
