@@ -73,6 +73,31 @@ mkdir -p real/a real/b && cp -a /etc/. real/a 2>/dev/null && ln real/a/passwd re
 tar -C real --numeric-owner -cf real.tar .
 compare "an archive by GNU tar" "$WORK/real.tar"
 
+# Pieces of a sparse file that are parts of blocks: the index has copies of those blocks.
+python3 - <<'END'
+import random
+import tarfile
+random.seed(7)
+pieces = [(13, 5000), (8192, 4096), (1000000, 700001), (2999000, 1000)]
+with tarfile.open("parts.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+    root = tarfile.TarInfo(".")
+    root.type, root.mode = tarfile.DIRTYPE, 0o755
+    tar.addfile(root)
+    entry = tarfile.TarInfo("parts")
+    data = [random.randbytes(length) + bytes(-length % 512) for _, length in pieces]
+    numbers = [str(number) for piece in pieces + [(3000000, 0)] for number in piece]
+    entry.pax_headers = {
+        "GNU.sparse.size": "3000000",
+        "GNU.sparse.numblocks": str(len(pieces) + 1),
+        "GNU.sparse.map": ",".join(numbers),
+    }
+    entry.size = sum(map(len, data))
+    tar.fileobj.write(entry.tobuf(tarfile.PAX_FORMAT) + b"".join(data))
+    tar.offset = tar.fileobj.tell()
+    tar.addfile(tarfile.TarInfo("behind"))
+END
+compare "parts of blocks" "$WORK/parts.tar"
+
 ferofs build -o one.erofs pax.tar
 ferofs build -o two.erofs pax.tar
 check "the same archive gives the same bytes" cmp one.erofs two.erofs
