@@ -175,8 +175,11 @@ impl BackingFile {
             // Direct reads of a block device take no lock, others do.
             Way::Direct if self.is_block_device() => bindings::IOCB_DIRECT as i32,
             Way::Direct => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
-            // SAFETY: The iterator is one of pages, with as many bytes left.
-            Way::Copied => return unsafe { self.copy(iter, at, range.len()) },
+            Way::Copied => {
+                let len = range.end.saturating_sub(range.start);
+                // SAFETY: The iterator is one of pages, with as many bytes left.
+                return unsafe { self.copy(iter, at, len) };
+            }
             Way::Buffered if !self.kept && self.can_drop() => bindings::VFS_CONST_IOCB_DONTCACHE,
             Way::Buffered => 0,
         };
