@@ -594,6 +594,28 @@ fn blobs_of_more_than_two_tebibytes() {
     assert_eq!(output.stdout, b"behind");
 }
 
+/// Each has block numbers of 32 bits, but not all together, as they follow the image in one file.
+#[test]
+fn blobs_that_are_more_than_two_tebibytes_together() {
+    const HALF: u64 = 3 << 39;
+    let session = Session::new(b"");
+    let mut block = Header::new("huge", b'0').block();
+    block[124..136].copy_from_slice(&base256(i64::try_from(HALF).unwrap(), 12));
+    seal(&mut block);
+    let file = File::create(session.0.join("layer.tar")).unwrap();
+    file.write_all_at(&block, 0).unwrap();
+    file.set_len(512 + HALF + 1024).unwrap();
+    let wide = |image: &Image| {
+        image.superblock().incompat() & erofs_format::ondisk::incompat::LAYOUT_48BIT != 0
+    };
+    assert!(!wide(&session.build("--quiet")));
+    session.good("ferofs build --quiet -o first layer.tar", None);
+    session.good("ferofs build --quiet -o second layer.tar", None);
+    session.good("ferofs merge --quiet -o out first second", None);
+    session.good("ferofs check --quiet out", None);
+    assert!(wide(&Image::open(&session.0.join("out")).unwrap()));
+}
+
 #[test]
 fn whiteouts_of_directories_and_of_merged_layers() {
     let session = Session::new(b"");

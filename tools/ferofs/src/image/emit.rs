@@ -283,8 +283,7 @@ struct Emitter<'a, W> {
 impl<W: Write + Seek> Emitter<'_, W> {
     fn device_table(&mut self, options: &Options) -> Result<(), Error> {
         // In one file with the image, the blobs follow it one after the other.
-        let mut address =
-            self.plan.end.next_multiple_of(PAGE.max(self.plan.block)) / self.plan.block;
+        let mut address = self.plan.flat_start();
         for device in &options.devices {
             let blocks = device.size.div_ceil(self.plan.block);
             let mut slot = DeviceSlot::new_zeroed();

@@ -6,6 +6,7 @@
 //! in the order of a walk: its blocks, the inodes in it, and the blocks of link targets too long to
 //! be behind their inodes. `emit` goes through the same steps and relies on every address here.
 
+use super::Device;
 use super::Error;
 use super::Inodes;
 use super::Mode;
@@ -178,7 +179,7 @@ impl Plan {
             chunk_bits: options.chunk_bits,
             inode_form: options.inodes,
             one_time: options.one_time,
-            wide: options.wide || needs_wide_addresses(options),
+            wide: options.wide,
             positions: vec![0; tree.inode_count()],
             links: vec![0; tree.inode_count()],
             blocks: HashMap::new(),
@@ -221,8 +222,21 @@ impl Plan {
         plan.place_data(tree, children, options)?;
         plan.check_addresses()?;
         // Behind thousands of device slots the root's number needs the wide layout, too.
-        plan.wide |= plan.nid(tree.inode_of(NameId::ROOT)) > u64::from(u16::MAX);
+        plan.wide |= plan.nid(tree.inode_of(NameId::ROOT)) > u64::from(u16::MAX)
+            || plan.flat_end(options) > u64::from(u32::MAX);
         Ok(plan)
+    }
+
+    /// The block at which the blobs begin that follow the image where all are one file.
+    pub fn flat_start(&self) -> u64 {
+        self.end.next_multiple_of(PAGE.max(self.block)) / self.block
+    }
+
+    /// The block behind the last of these blobs.
+    fn flat_end(&self, options: &Options) -> u64 {
+        let blocks = |device: &Device| device.size.div_ceil(self.block);
+        let all = options.devices.iter().map(blocks);
+        all.fold(self.flat_start(), u64::saturating_add)
     }
 
     /// Gives the data of files its place behind all metadata.
@@ -632,12 +646,6 @@ impl Plan {
 pub fn is_long_link(tree: &Tree, name: NameId, shape: Shape) -> bool {
     let link = matches!(tree.inode(tree.inode_of(name)).content, Content::Symlink(_));
     link && matches!(shape.body, Body::Blocks(_))
-}
-
-/// Whether a blob has blocks that 32 bits cannot address.
-fn needs_wide_addresses(options: &Options) -> bool {
-    let limit = u64::from(u32::MAX) << options.block_bits;
-    options.devices.iter().any(|device| device.size >= limit)
 }
 
 /// What a superblock has as its build time: seconds since `epoch`. `None` if it has no place for it.
