@@ -17,6 +17,7 @@ use crate::vfs::super_block::Statfs;
 use crate::vfs::xattr::Namespace;
 use crate::Ferofs;
 use kernel::page::PAGE_SHIFT;
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
@@ -65,8 +66,9 @@ impl Volume {
         };
         let mut depth = 0;
         devices::admit(context, name, &image, &mut depth)?;
-        // No one is asked again when metadata is read, which can be wanted anywhere.
-        image.ask(0, image.size())?;
+        // No one is asked when metadata is read, which can be wanted anywhere: so now, first for the
+        // superblock, and then for all that it says.
+        image.ask(0, image.size().min(PAGE_SIZE as u64))?;
 
         let ranges = sb.shared().mount()?;
         // Metadata is small, and read again by the next mount.
@@ -75,6 +77,8 @@ impl Volume {
         let reader = metadata.reader(false);
         let format = erofs::Superblock::read(&reader, PAGE_SHIFT as u8)
             .map_err(|error| report::at_mount(context, name, &error))?;
+        let blocks = format.blocks().saturating_mul(format.block_size().into());
+        image.ask(0, image.size().min(blocks))?;
         let devices = Devices::new(
             context,
             name,

@@ -132,14 +132,11 @@ bool vfs_helper_find_folio(struct address_space *mapping, pgoff_t index,
 	return true;
 }
 
-int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index, struct file *file,
+int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index,
 			  struct vfs_helper_folio *found)
 {
-	struct folio *folio;
+	struct folio *folio = read_mapping_folio(mapping, index, NULL);
 
-	filemap_invalidate_lock_shared(mapping);
-	folio = read_mapping_folio(mapping, index, file);
-	filemap_invalidate_unlock_shared(mapping);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 	describe(folio, found);
@@ -173,6 +170,46 @@ struct folio *vfs_helper_readahead_folio(struct readahead_control *rac)
 unsigned int vfs_helper_readahead_count(const struct readahead_control *rac)
 {
 	return readahead_count(rac);
+}
+
+struct address_space *vfs_helper_cache_of(const struct file *file, bool *below)
+{
+	struct inode *real = d_real_inode(file->f_path.dentry);
+
+	*below = real && real != d_inode(file->f_path.dentry);
+	return *below ? real->i_mapping : file->f_mapping;
+}
+
+/* The lock keeps the size and the folio's bytes together: whoever makes the file shorter has it alone. */
+ssize_t vfs_helper_copy_from_cache(struct address_space *mapping, struct file *file, loff_t pos,
+				   size_t len, struct iov_iter *iter)
+{
+	struct folio *folio;
+	ssize_t copied = 0;
+	loff_t end;
+
+	filemap_invalidate_lock_shared(mapping);
+	folio = read_mapping_folio(mapping, pos >> PAGE_SHIFT, file);
+	if (IS_ERR(folio)) {
+		copied = PTR_ERR(folio);
+		goto out;
+	}
+	end = min_t(loff_t, folio_pos(folio) + folio_size(folio), i_size_read(mapping->host));
+	if (pos < end) {
+		len = min_t(loff_t, len, end - pos);
+		copied = copy_folio_to_iter(folio, offset_in_folio(folio, pos), len, iter);
+		if (copied != len)
+			copied = -EFAULT;
+	}
+	folio_put(folio);
+out:
+	filemap_invalidate_unlock_shared(mapping);
+	return copied;
+}
+
+bool vfs_helper_is_watched(const struct file *file)
+{
+	return FMODE_FSNOTIFY_HSM(file->f_mode) || FMODE_FSNOTIFY_ACCESS_PERM(file->f_mode);
 }
 
 struct inode *vfs_helper_folio_inode(struct folio *folio)
@@ -239,12 +276,6 @@ bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64
 			 unsigned int ftype)
 {
 	return dir_emit(ctx, name, len, ino, fs_ftype_to_dtype(ftype));
-}
-
-size_t vfs_helper_copy_folio_to_iter(struct folio *folio, size_t offset, size_t len,
-				     struct iov_iter *iter)
-{
-	return copy_folio_to_iter(folio, offset, len, iter);
 }
 
 size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter)

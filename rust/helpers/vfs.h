@@ -38,13 +38,10 @@ struct vfs_helper_folio {
 	size_t size;
 };
 
-/*
- * Both take a reference. The one finds nothing if the page is not there or not up to date; the other reads it
- * then, for the file if there is one.
- */
+/* Both take a reference. The one finds nothing if the page is not there or not up to date. */
 bool vfs_helper_find_folio(struct address_space *mapping, pgoff_t index,
 			   struct vfs_helper_folio *found);
-int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index, struct file *file,
+int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index,
 			  struct vfs_helper_folio *found);
 /* A folio of no cache, and one that was read becoming part of a cache, where none may be yet. */
 struct folio *vfs_helper_alloc_folio(struct address_space *mapping, unsigned int order);
@@ -52,6 +49,13 @@ int vfs_helper_add_read_folio(struct address_space *mapping, struct folio *folio
 			      struct vfs_helper_folio *found);
 struct folio *vfs_helper_readahead_folio(struct readahead_control *rac);
 unsigned int vfs_helper_readahead_count(const struct readahead_control *rac);
+
+/* The page cache that a file's bytes are in, which may be that of a file below. */
+struct address_space *vfs_helper_cache_of(const struct file *file, bool *below);
+/* Copies what is in the folio at a position, which is read if it is not there. 0 at the end of the file. */
+ssize_t vfs_helper_copy_from_cache(struct address_space *mapping, struct file *file, loff_t pos,
+				   size_t len, struct iov_iter *iter);
+bool vfs_helper_is_watched(const struct file *file);
 
 struct inode *vfs_helper_folio_inode(struct folio *folio);
 size_t vfs_helper_folio_size(const struct folio *folio);
@@ -70,8 +74,6 @@ void vfs_helper_cond_resched(void);
 bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino,
 			 unsigned int ftype);
 
-size_t vfs_helper_copy_folio_to_iter(struct folio *folio, size_t offset, size_t len,
-				     struct iov_iter *iter);
 size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter);
 int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
 					  struct file *user);

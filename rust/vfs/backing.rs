@@ -139,7 +139,7 @@ impl BackingFile {
         unsafe { (&raw const (*self.as_ptr()).__bindgen_anon_3.f_ra.ra_pages).read_volatile() }
     }
 
-    pub(super) fn inode(&self) -> *mut bindings::inode {
+    fn inode(&self) -> *mut bindings::inode {
         // The mapping's host is the file's own inode, and for a block device that of the device.
         // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
         unsafe { (*(*self.as_ptr()).f_mapping).host }
@@ -168,9 +168,8 @@ impl BackingFile {
     /// Whether there may be listeners of fanotify who must allow reads. That was settled when the file
     /// was opened.
     pub(crate) fn is_watched(&self) -> bool {
-        let silent = self.mode() & bindings::VFS_CONST_FMODE_FSNOTIFY_MASK;
-        silent != bindings::VFS_CONST_FMODE_NONOTIFY
-            && silent != bindings::VFS_CONST_FMODE_NONOTIFY_PERM
+        // SAFETY: The file is referenced.
+        unsafe { bindings::vfs_helper_is_watched(self.as_ptr()) }
     }
 
     /// Asks the security modules, and listeners of fanotify, whether `len` bytes at `pos` may be read,
@@ -203,14 +202,17 @@ impl BackingFile {
         unsafe { (*(*self.inode()).i_sb).s_stack_depth }.unsigned_abs()
     }
 
+    /// The type of the file's filesystem.
+    pub(super) fn fs_name(&self) -> &CStr {
+        // SAFETY: The superblock and its type live as long as the file is referenced.
+        unsafe { super::c_str((*(*(*self.inode()).i_sb).s_type).name) }
+    }
+
     /// Whether the file lies on a filesystem of this type that is not on a block device.
     pub(crate) fn is_on_deviceless(&self, fs_name: &CStr) -> bool {
-        // SAFETY: The superblock and its type live as long as the file is referenced.
-        unsafe {
-            let sb = (*self.inode()).i_sb;
-            let name = super::c_str((*(*sb).s_type).name);
-            (*sb).s_bdev.is_null() && name == fs_name
-        }
+        // SAFETY: The superblock lives as long as the file is referenced.
+        let deviceless = unsafe { (*(*self.inode()).i_sb).s_bdev.is_null() };
+        deviceless && self.fs_name() == fs_name
     }
 
     /// Whether another open file is the same file.

@@ -13,14 +13,14 @@ use super::backing::BackingFile;
 use super::backing::Credentials;
 use super::bindings;
 use super::errno::ENODATA;
-use super::folio::FolioRef;
 use core::mem::MaybeUninit;
 use core::ops::Range;
+use core::ptr;
 use kernel::bindings::iov_iter;
-use kernel::error::to_result;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
+use kernel::str::CStr;
 
 /// What direct reads are aligned to, at the least, in bytes.
 const SECTOR: usize = 512;
@@ -41,6 +41,9 @@ enum Way {
     Buffered,
 }
 
+/// Filesystems whose reads take the file's lock even if they are told not to wait.
+const WAITING: [&CStr; 2] = [c"btrfs", c"ntfs"];
+
 impl BackingFile {
     /// Reads `len` bytes at `pos` into the pages of `segments`, all of them or none that count. They
     /// go behind the first `skip` bytes of the segments, where there are `room` bytes; what is behind
@@ -53,7 +56,11 @@ impl BackingFile {
     /// # Errors
     ///
     /// `EIO` if the file ends before, and what the file's filesystem returns.
-    pub(super) fn read_exact(
+    ///
+    /// # Safety
+    ///
+    /// The segments must be pages that this thread alone writes to, with `skip` and `room` bytes.
+    pub(super) unsafe fn read_exact(
         &self,
         segments: &[bindings::bio_vec],
         skip: usize,
@@ -65,7 +72,7 @@ impl BackingFile {
         let mut direct_step = usize::MAX;
         let last = self.last_way();
         for way in [Way::Cached, Way::Direct, last] {
-            if way != last && !self.supports(way) {
+            if way != last && !self.is_worth(way) {
                 continue;
             }
             while done < len {
@@ -77,7 +84,8 @@ impl BackingFile {
                         .min(done.saturating_add(direct_step)),
                     Way::Cached | Way::Copied | Way::Buffered => len,
                 };
-                match self.read(segments, skip, done..end, pos, way) {
+                // SAFETY: By the safety requirements; `end` is not more than `room`.
+                match unsafe { self.read(segments, skip, done..end, pos, way) } {
                     Ok(0) if way == last => return Err(EIO),
                     Ok(0) => break,
                     Ok(read) => done = done.checked_add(read).ok_or(EIO)?,
@@ -99,19 +107,27 @@ impl BackingFile {
                 }
             }
         }
+        // If the file became shorter meanwhile, zeros may have been read for what it had.
+        if pos.saturating_add(len as u64) > self.cache().size() {
+            return Err(EIO);
+        }
         Ok(())
     }
 
-    /// Whether one of the ways that may fail is worth a try.
-    fn supports(&self, way: Way) -> bool {
-        let nowait = self.mode() & bindings::VFS_CONST_FMODE_NOWAIT != 0;
+    /// Whether one of the first ways, which may fail, is worth a try.
+    fn is_worth(&self, way: Way) -> bool {
+        // A block device has its lock waited for by reads from its cache even if they may not, and not
+        // at all by direct ones. A stacked filesystem asks below whether the file may be read.
+        let never_waits = self.mode() & bindings::VFS_CONST_FMODE_NOWAIT != 0
+            && !self.is_block_device()
+            && !self.cache().is_below
+            && !WAITING.contains(&self.fs_name());
         match way {
-            // A block device has its lock waited for even then.
-            Way::Cached => nowait && !self.is_block_device(),
+            Way::Cached => never_waits,
             Way::Direct => {
                 !self.kept
                     && self.can_read_directly()
-                    && (self.is_block_device() || nowait && self.is_on_disk())
+                    && (self.is_block_device() || never_waits && self.cache().is_on_disk())
             }
             Way::Copied | Way::Buffered => true,
         }
@@ -119,30 +135,33 @@ impl BackingFile {
 
     /// The way that reads whatever can be read.
     fn last_way(&self) -> Way {
-        // SAFETY: The file is referenced; its mapping has operations at any time.
-        let has_folios = unsafe {
-            (*(*(*self.as_ptr()).f_mapping).a_ops).read_folio.is_some()
-                && (*self.inode()).i_flags & bindings::VFS_CONST_S_DAX == 0
-        };
-        if has_folios && (self.is_block_device() || self.is_on_disk()) {
+        let cache = self.cache();
+        if (self.is_block_device() || cache.is_on_disk()) && cache.has_folios() {
             Way::Copied
         } else {
             Way::Buffered
         }
     }
 
-    /// Whether the file's filesystem is one on a block device. A network's may get a reply after a
-    /// killed read has returned, and may have to ask whether what it has cached is still true; a
-    /// stacked one has no cache.
-    fn is_on_disk(&self) -> bool {
-        // SAFETY: The file is referenced; its superblock's type is constant.
-        let flags = unsafe { (*(*(*self.inode()).i_sb).s_type).fs_flags };
-        flags & bindings::FS_REQUIRES_DEV as i32 != 0
+    /// The page cache that the file's bytes are in.
+    fn cache(&self) -> Cache<'_> {
+        let mut is_below = false;
+        // SAFETY: The file is referenced, and keeps the inode below, if there is one.
+        let mapping = unsafe { bindings::vfs_helper_cache_of(self.as_ptr(), &mut is_below) };
+        Cache {
+            mapping,
+            is_below,
+            file: self,
+        }
     }
 
     /// Reads the bytes of a range, which begins at `pos` of the file and behind the first `skip`
     /// bytes of `segments`, and waits for it. The number of bytes, which may be less.
-    fn read(
+    ///
+    /// # Safety
+    ///
+    /// The segments must be pages that this thread alone writes to, with bytes for the range.
+    unsafe fn read(
         &self,
         segments: &[bindings::bio_vec],
         skip: usize,
@@ -151,12 +170,15 @@ impl BackingFile {
         way: Way,
     ) -> Result<usize> {
         let at = pos.checked_add(range.start as u64).ok_or(EIO)?;
-        let at = i64::try_from(at).map_err(|_| EIO)?;
         let start = skip.checked_add(range.start).ok_or(EIO)?;
         let end = skip.checked_add(range.end).ok_or(EIO)?;
+        let len = range.end.saturating_sub(range.start);
+        let behind = at.checked_add(len as u64).ok_or(EIO)?;
+        i64::try_from(behind).map_err(|_| EIO)?;
         // Each read gets an iterator of its own: where a read that failed leaves it is not defined.
         let mut iter = MaybeUninit::<iov_iter>::uninit();
-        // SAFETY: The segments are valid, and hold `end` bytes, of which `start` are passed over.
+        // SAFETY: By the safety requirements the segments hold `end` bytes, of which `start` are passed
+        // over.
         let iter = unsafe {
             bindings::iov_iter_bvec(
                 iter.as_mut_ptr(),
@@ -175,17 +197,15 @@ impl BackingFile {
             // Direct reads of a block device take no lock, others do.
             Way::Direct if self.is_block_device() => bindings::IOCB_DIRECT as i32,
             Way::Direct => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
-            Way::Copied => {
-                let len = range.end.saturating_sub(range.start);
-                // SAFETY: The iterator is one of pages, with as many bytes left.
-                return unsafe { self.copy(iter, at, len) };
-            }
+            // SAFETY: The iterator is one of pages, with as many bytes left. This is the last way only of
+            // files whose cache has folios.
+            Way::Copied => return unsafe { self.cache().copy(iter, at, behind) },
             Way::Buffered if !self.kept && self.can_drop() => bindings::VFS_CONST_IOCB_DONTCACHE,
             Way::Buffered => 0,
         };
         let mut kiocb = bindings::kiocb {
             ki_filp: self.as_ptr(),
-            ki_pos: at,
+            ki_pos: at as i64,
             ki_flags: flags,
             // SAFETY: Looks at the current task.
             ki_ioprio: unsafe { bindings::vfs_helper_get_current_ioprio() } as u16,
@@ -194,37 +214,87 @@ impl BackingFile {
         // SAFETY: The file is referenced; its operations are constant.
         let read_iter = unsafe { (*(*self.as_ptr()).f_op).read_iter }.ok_or(EINVAL)?;
         // SAFETY: The file is open for reading, the control block is for it and has no completion, so
-        // that the call returns when it is done.
+        // that the call returns when it is done. No position is more than a file can have.
         let read = unsafe { read_iter(&mut kiocb, iter) };
         usize::try_from(read).map_err(|_| Error::from_errno(read as i32))
     }
 
     /// Whether the file's cache can be asked to drop what was read.
     fn can_drop(&self) -> bool {
-        // SAFETY: The file is referenced; its operations and its inode's flags are constant.
+        // SAFETY: The file is referenced; its operations are constant.
+        let flags = unsafe { (*(*self.as_ptr()).f_op).fop_flags };
+        flags & bindings::VFS_CONST_FOP_DONTCACHE != 0 && !self.cache().is_dax()
+    }
+}
+
+/// The page cache that a file's bytes are in: for a file of a stacked filesystem that of the file below.
+struct Cache<'a> {
+    // Valid as long as the file is referenced.
+    mapping: *mut bindings::address_space,
+    is_below: bool,
+    file: &'a BackingFile,
+}
+
+impl Cache<'_> {
+    fn inode(&self) -> *mut bindings::inode {
+        // SAFETY: The mapping is valid; its host is constant.
+        unsafe { (*self.mapping).host }
+    }
+
+    /// The size of the file in bytes as it is now.
+    fn size(&self) -> u64 {
+        // SAFETY: The inode lives as long as the mapping.
+        unsafe { bindings::vfs_helper_i_size_read(self.inode()) }.unsigned_abs()
+    }
+
+    fn is_dax(&self) -> bool {
+        // SAFETY: The inode lives as long as the mapping; the flag does not change while it is in use.
         unsafe {
-            (*(*self.as_ptr()).f_op).fop_flags & bindings::VFS_CONST_FOP_DONTCACHE != 0
-                && (*self.inode()).i_flags & bindings::VFS_CONST_S_DAX == 0
+            (&raw const (*self.inode()).i_flags).read_volatile() & bindings::VFS_CONST_S_DAX != 0
         }
     }
 
-    /// Copies `len` bytes at `at` from the folios of the file's cache. Those that had to be read for it
-    /// are dropped again, unless they may stay or someone else has found them meanwhile. The number of
-    /// bytes, which is less only where the file ends or cannot be read.
+    /// Whether the filesystem is one on a block device. A network's may get a reply after a killed read
+    /// has returned, and may have to ask whether what it has cached is still true.
+    fn is_on_disk(&self) -> bool {
+        // SAFETY: The inode lives as long as the mapping; its superblock's type is constant.
+        let flags = unsafe { (*(*(*self.inode()).i_sb).s_type).fs_flags };
+        flags & bindings::FS_REQUIRES_DEV as i32 != 0
+    }
+
+    /// Whether folios can be read into the cache by any task at any time: not past the cache, and not on
+    /// filesystems that share a disk with other machines, or ask a server. Those have locks of their own.
+    fn has_folios(&self) -> bool {
+        // SAFETY: The mapping is valid, and has operations at any time, as its inode has.
+        let (readable, shared) = unsafe {
+            let operations = (*self.inode()).__bindgen_anon_3.i_fop;
+            (
+                (*(*self.mapping).a_ops).read_folio.is_some(),
+                (*operations).lock.is_some() || (*operations).flock.is_some(),
+            )
+        };
+        readable && !shared && !self.is_dax()
+    }
+
+    /// Copies the bytes between two positions from the cache's folios. Those that had to be read for it
+    /// are dropped again, unless they may stay or are in use; this is a hint, for the newest are in use for
+    /// a while. The number of bytes, which is less only where the file ends or cannot be read.
     ///
     /// # Safety
     ///
-    /// `iter` must be an iterator of pages to read into, with room for the bytes.
-    unsafe fn copy(&self, iter: *mut iov_iter, at: i64, len: usize) -> Result<usize> {
-        let start = at.unsigned_abs();
-        let end = start.checked_add(len as u64).ok_or(EIO)?;
+    /// `iter` must be an iterator of pages to read into, with room for the bytes, and the cache one that
+    /// [`Self::has_folios`].
+    unsafe fn copy(&self, iter: *mut iov_iter, start: u64, end: u64) -> Result<usize> {
         let mut pos = start;
-        let mut missed = None;
+        let mut missed = 0..0;
         let mut result = Ok(0);
         while pos < end.min(self.size()) {
-            if !self.is_cached(pos) {
-                missed.get_or_insert(pos >> PAGE_SHIFT);
-                self.read_ahead(pos, end);
+            let page = pos >> PAGE_SHIFT;
+            if page >= missed.end {
+                self.drop_pages(missed);
+                missed = self.missing(page, end.div_ceil(PAGE_SIZE as u64));
+                // SAFETY: By the safety requirements.
+                unsafe { self.read_ahead(&missed) };
             }
             // SAFETY: By the safety requirements.
             result = unsafe { self.copy_folio(iter, pos, end) };
@@ -233,84 +303,90 @@ impl BackingFile {
                 Ok(copied) => pos = pos.saturating_add(copied as u64),
             }
         }
-        if let (Some(first), false) = (missed, self.kept) {
-            let last = pos.saturating_sub(1) >> PAGE_SHIFT;
-            // SAFETY: The file is referenced; its mapping is constant.
-            unsafe {
-                bindings::invalidate_mapping_pages(
-                    (*self.as_ptr()).f_mapping,
-                    first as usize,
-                    last as usize,
-                )
-            };
-        }
+        self.drop_pages(missed);
         match pos.wrapping_sub(start) as usize {
             0 => result,
             copied => Ok(copied),
         }
     }
 
-    /// Whether the file's cache has the page at `pos`.
-    fn is_cached(&self, pos: u64) -> bool {
-        let pos = pos as i64;
-        // SAFETY: The file is referenced; its mapping is constant.
-        unsafe { bindings::filemap_range_has_page((*self.as_ptr()).f_mapping, pos, pos) }
+    /// The pages from `first` on, before `end`, that are not in the cache.
+    fn missing(&self, first: u64, end: u64) -> Range<u64> {
+        let is_missing = |page: &u64| {
+            let pos = (*page << PAGE_SHIFT) as i64;
+            // SAFETY: The mapping is valid.
+            !unsafe { bindings::filemap_range_has_page(self.mapping, pos, pos) }
+        };
+        let mut behind = first;
+        while behind < end && is_missing(&behind) {
+            behind = behind.saturating_add(1);
+        }
+        first..behind
     }
 
-    /// Has the pages between two positions read into the file's cache, and no others, as far as they
-    /// are not there. What cannot be read now is left to be read when it is wanted.
-    fn read_ahead(&self, pos: u64, end: u64) {
-        let first = pos >> PAGE_SHIFT;
-        let behind = end.div_ceil(PAGE_SIZE as u64);
-        let pages = behind.saturating_sub(first).min(u32::MAX.into()) as u32;
+    /// Has pages read into the cache, and no others: not past the end of the file. What cannot be read
+    /// now is left to be read when it is wanted.
+    ///
+    /// # Safety
+    ///
+    /// The cache must be one that [`Self::has_folios`].
+    unsafe fn read_ahead(&self, pages: &Range<u64>) {
+        let count = pages.end.saturating_sub(pages.start).min(u32::MAX.into()) as u32;
+        if count == 0 {
+            return;
+        }
         let mut state = bindings::file_ra_state {
-            ra_pages: pages,
+            ra_pages: count,
             prev_pos: -1,
             ..Default::default()
         };
-        // SAFETY: The file is referenced; its mapping is constant.
-        let mapping = unsafe { (*self.as_ptr()).f_mapping };
         let mut control = bindings::readahead_control {
-            file: self.as_ptr(),
-            mapping,
+            file: self.own_file(),
+            mapping: self.mapping,
             ra: &mut state,
-            _index: first as usize,
+            _index: pages.start as usize,
             ..Default::default()
         };
         // SAFETY: All that the control refers to is valid during the call.
-        unsafe { bindings::page_cache_sync_ra(&mut control, pages as usize) };
+        unsafe { bindings::page_cache_sync_ra(&mut control, count as usize) };
+    }
+
+    /// Drops pages, as far as they are not in use, if they were not to stay.
+    fn drop_pages(&self, pages: Range<u64>) {
+        if pages.is_empty() || self.file.kept {
+            return;
+        }
+        let (first, last) = (pages.start as usize, pages.end.saturating_sub(1) as usize);
+        // SAFETY: The mapping is valid.
+        unsafe { bindings::invalidate_mapping_pages(self.mapping, first, last) };
+    }
+
+    /// The file, if the cache is its own.
+    fn own_file(&self) -> *mut bindings::file {
+        if self.is_below {
+            ptr::null_mut()
+        } else {
+            self.file.as_ptr()
+        }
     }
 
     /// Copies what the folio at `pos` has before `end`. The number of bytes, 0 at the end of the file.
     ///
     /// # Safety
     ///
-    /// `iter` must be an iterator of pages to read into, with room for the bytes.
+    /// As for [`Self::copy`].
     unsafe fn copy_folio(&self, iter: *mut iov_iter, pos: u64, end: u64) -> Result<usize> {
-        let mut found = bindings::vfs_helper_folio::default();
-        // SAFETY: The file is referenced; its mapping is constant, and can read folios.
-        to_result(unsafe {
-            bindings::vfs_helper_read_folio(
-                (*self.as_ptr()).f_mapping,
-                (pos >> PAGE_SHIFT) as usize,
-                self.as_ptr(),
-                &mut found,
+        // SAFETY: By the safety requirements. Nobody who holds the lock alone waits for the pages that are
+        // copied to: they are the kernel's.
+        let copied = unsafe {
+            bindings::vfs_helper_copy_from_cache(
+                self.mapping,
+                self.own_file(),
+                pos as i64,
+                end.saturating_sub(pos) as usize,
+                iter,
             )
-        })?;
-        // SAFETY: It was found, with a reference.
-        let folio = unsafe { FolioRef::from_raw(found.folio) };
-        let start = found.pos.unsigned_abs();
-        // As of now: bytes of a page that was read after the file had become shorter are none of it.
-        let behind = start.saturating_add(found.size as u64).min(self.size());
-        let len = behind.min(end).saturating_sub(pos) as usize;
-        let offset = pos.wrapping_sub(start) as usize;
-        // SAFETY: The bytes lie in the folio, which is referenced; the rest by the safety requirements.
-        let copied =
-            unsafe { bindings::vfs_helper_copy_folio_to_iter(folio.as_ptr(), offset, len, iter) };
-        if copied == len {
-            Ok(copied)
-        } else {
-            Err(EFAULT)
-        }
+        };
+        usize::try_from(copied).map_err(|_| Error::from_errno(copied as i32))
     }
 }

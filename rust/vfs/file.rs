@@ -26,8 +26,6 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use kernel::error::from_result;
 use kernel::error::to_result;
-use kernel::mm::virt::VmaRef;
-use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
 /// Extents of files that users open.
@@ -104,20 +102,25 @@ impl<E: Files> Table<E> {
     /// Called by the VFS, for a regular file of `E::FileSystem` that is being opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> i32 {
         // SAFETY: The VFS passes a file that no one else uses yet, and its inode.
-        let (opened, inode) = unsafe {
+        let (opened, inode, opener) = unsafe {
             (*file).f_mode |=
                 bindings::VFS_CONST_FMODE_NOWAIT | bindings::VFS_CONST_FMODE_CAN_ODIRECT;
             (
                 bindings::generic_file_open(inode, file),
                 Inode::<E::FileSystem>::from_raw(inode),
+                Opener::from_raw(file),
             )
         };
-        if opened == 0 && E::whole(inode).is_none() && inode.size() > 0 {
-            // Where the file lies is found out now, for mmap() must not wait for it: it is called
-            // with the lock of the caller's memory held. What is wrong is reported to who reads.
-            let _ = E::extent(inode, 0, false);
-        }
-        opened
+        from_result(|| {
+            to_result(opened)?;
+            if E::whole(inode).is_none() && inode.size() > 0 {
+                // Where the file lies is found out now, for mmap() must not wait for it: it is called
+                // with the lock of the caller's memory held. What is wrong is reported to who reads.
+                let _ = E::extent(inode, 0, false);
+            }
+            Self::ask(inode, opener)?;
+            Ok(0)
+        })
     }
 
     /// # Safety
@@ -170,8 +173,6 @@ impl<E: Files> Table<E> {
         // SAFETY: The file is open, and its inode stays while it is.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*file).f_inode) };
         from_result(|| {
-            // SAFETY: That is what the VFS passes.
-            unsafe { Self::ask(inode, file, area) }?;
             // Metadata may not be waited for here: `open` did.
             match Self::range(inode, true) {
                 // SAFETY: As above.
@@ -190,32 +191,15 @@ impl<E: Files> Table<E> {
         })
     }
 
-    /// Asks whether what is being mapped may be read, where someone has to be asked.
-    ///
-    /// # Safety
-    ///
-    /// `file` and `area` must be as the VFS passes them to `mmap`.
-    unsafe fn ask(
-        inode: &Inode<E::FileSystem>,
-        file: *mut bindings::file,
-        area: *mut bindings::vm_area_struct,
-    ) -> Result {
-        // SAFETY: By the safety requirements.
-        let (opener, pages, bytes) = unsafe {
-            let area_ref = VmaRef::from_raw(area);
-            let bytes = area_ref.end().saturating_sub(area_ref.start());
-            (Opener::from_raw(file), (*area).vm_pgoff, bytes as u64)
-        };
+    /// Asks whether what lies in backing files may be read, where someone has to be asked: all of it, for
+    /// mappings may grow, and pages of them are read in faults.
+    fn ask(inode: &Inode<E::FileSystem>, opener: Opener<'_>) -> Result {
         if !E::is_watched(inode) || opener.is_silent() {
             return Ok(());
         }
-        let start = (pages as u64)
-            .checked_mul(PAGE_SIZE as u64)
-            .ok_or(EOVERFLOW)?;
-        let end = start.saturating_add(bytes);
-        layout::for_each::<E>(inode, start, end, |pos, len, source| {
+        layout::for_each::<E>(inode, 0, inode.size(), |_, len, source| {
             if let Source::File(backing, from) = source {
-                backing.ask(*from, len.min(end.saturating_sub(pos)))?;
+                backing.ask(*from, len)?;
             }
             Ok(true)
         })

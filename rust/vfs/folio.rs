@@ -20,23 +20,7 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// The reference is owned.
-pub(super) struct FolioRef(NonNull<bindings::folio>);
-
-impl FolioRef {
-    /// # Safety
-    ///
-    /// `folio` must be valid; a reference to it passes to the result.
-    #[inline]
-    pub(super) unsafe fn from_raw(folio: *mut bindings::folio) -> Self {
-        // INVARIANT: By the safety requirements.
-        // SAFETY: What is valid is not null.
-        Self(unsafe { NonNull::new_unchecked(folio) })
-    }
-
-    pub(super) fn as_ptr(&self) -> *mut bindings::folio {
-        self.0.as_ptr()
-    }
-}
+struct FolioRef(NonNull<bindings::folio>);
 
 impl Drop for FolioRef {
     fn drop(&mut self) {
@@ -72,7 +56,7 @@ impl NewFolio {
     /// `EIO` if the file ends before, `EINVAL` for more bytes than there is room for, and what the
     /// file's filesystem returns.
     pub(super) fn fill(&mut self, len: usize, file: &BackingFile, from: u64) -> Result {
-        let folio = self.0.as_ptr();
+        let folio = self.0 .0.as_ptr();
         let mut segment = bindings::bio_vec::default();
         // SAFETY: The folio is referenced; the segment is all of it.
         let size = unsafe {
@@ -81,7 +65,8 @@ impl NewFolio {
             size
         };
         let rest = size.checked_sub(len).ok_or(EINVAL)?;
-        file.read_exact(&[segment], 0, len, size, from)?;
+        // SAFETY: By the type invariants no one else looks at the folio, which has `size` bytes.
+        unsafe { file.read_exact(&[segment], 0, len, size, from) }?;
         // SAFETY: By the type invariants no one else looks at the folio, and the bytes lie in it.
         unsafe { bindings::vfs_helper_folio_zero_range(folio, len, rest) };
         Ok(())
@@ -106,7 +91,7 @@ impl NewFolio {
         let mut found = bindings::vfs_helper_folio::default();
         // SAFETY: By the safety requirements and the type invariants.
         let error = unsafe {
-            bindings::vfs_helper_add_read_folio(mapping, self.0.as_ptr(), index, &mut found)
+            bindings::vfs_helper_add_read_folio(mapping, self.0 .0.as_ptr(), index, &mut found)
         };
         to_result(error)?;
         // The reference goes to what is returned.
@@ -142,7 +127,7 @@ impl ReadFolio {
         // SAFETY: By the safety requirements.
         unsafe {
             Self {
-                folio: FolioRef::from_raw(found.folio),
+                folio: FolioRef(NonNull::new_unchecked(found.folio)),
                 address: NonNull::new_unchecked(found.address.cast()),
                 pos,
                 len: size.saturating_sub(pos).min(found.size as u64),

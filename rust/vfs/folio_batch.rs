@@ -258,7 +258,9 @@ impl FolioBatch {
             segments = rest;
         }
         let bytes = |len| usize::try_from(len).map_err(|_| EINVAL);
-        file.read_exact(segments, bytes(skip)?, bytes(len)?, bytes(room)?, from)
+        let (skip, len, room) = (bytes(skip)?, bytes(len)?, bytes(room)?);
+        // SAFETY: By the type invariants the folios are locked, and have as many bytes up to the end.
+        unsafe { file.read_exact(segments, skip, len, room, from) }
     }
 
     /// Unlocks all folios, up to date or failed, after which the batch is empty.

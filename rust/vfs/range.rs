@@ -20,7 +20,6 @@ use super::inode::Lookup;
 use super::kernel_mount::KernelFs;
 use super::kernel_mount::KernelMount;
 use core::mem::MaybeUninit;
-use core::ptr;
 use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::ffi::c_char;
@@ -214,9 +213,7 @@ impl RangeCache {
         let mut found = bindings::vfs_helper_folio::default();
         // SAFETY: The mapping is that of a referenced inode. The call waits until the folio is up to
         // date or has failed.
-        to_result(unsafe {
-            bindings::vfs_helper_read_folio(self.0.mapping(), index, ptr::null_mut(), &mut found)
-        })?;
+        to_result(unsafe { bindings::vfs_helper_read_folio(self.0.mapping(), index, &mut found) })?;
         // SAFETY: As in `find`.
         Ok(unsafe { ReadFolio::from_raw(&found, self.len()) })
     }

@@ -49,7 +49,7 @@ reads() {
     image=$2
     shift 2
     if mounted "$image" under-test "$@" >output 2>&1; then
-        check "$name: random reads" both under-test "$(dirname "$image")"
+        check "$name: random reads" both under-test "${SINKS:-$(dirname "$image")}"
         SEED=$((SEED + 1))
         check "$name: unmounts" umount under-test
     else
@@ -99,6 +99,21 @@ if { mkfs.xfs -q xfs.disk && mount -o loop xfs.disk xfs; } >output 2>&1; then
 else
     fail "xfs could not be made" output
 fi
+
+# Blobs of an overlay, while files beside those below are written to.
+for below in ext4 xfs; do
+    [ $below = xfs ] && lower=$WORK/xfs || lower=$WORK/lower
+    mkdir -p lower $below.upper $below.work $below.overlay
+    [ -e "$lower/plain.tar" ] || cp plain.tar index.erofs "$lower"
+    if mount -t overlay -o "lowerdir=$lower,upperdir=$WORK/$below.upper,workdir=$WORK/$below.work" overlay \
+        $below.overlay 2>output; then
+        SINKS=$lower reads "overlay over $below, index" "$WORK/$below.overlay/index.erofs" \
+            --option "device=$WORK/$below.overlay/plain.tar"
+        umount $below.overlay
+    else
+        fail "overlay over $below" output
+    fi
+done
 
 # With less memory than the data takes, page cache included.
 # shellcheck disable=SC2317 # check calls it.
