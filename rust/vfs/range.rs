@@ -329,8 +329,10 @@ impl RangeCache {
     }
 }
 
-/// The operations of files on a range: they can be mapped, in place of another file, and no more.
+/// The operations of files on a range: they can be mapped, in place of another file, and the kernel
+/// reads the build ID of a mapped program from them.
 const FILE: &bindings::file_operations = &bindings::file_operations {
+    read_iter: Some(bindings::generic_file_read_iter),
     // SAFETY: All members may be zero: no owner, no flags, no functions.
     ..unsafe { MaybeUninit::zeroed().assume_init() }
 };

@@ -35,6 +35,26 @@ maps() {
 }
 maps "mount" "$WORK/under-test/busybox"
 
+# The build ID of a mapped program, which profilers ask for (PROCMAP_QUERY).
+build_id() {
+    python3 - "$1" <<'PYTHON'
+import ctypes, fcntl, mmap, struct, sys
+
+file = open(sys.argv[1], "rb")
+area = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+address = ctypes.addressof(ctypes.c_char.from_buffer(area))
+found = ctypes.create_string_buffer(64)
+query = bytearray(struct.pack("=9Q4I2Q", 104, 0, address, *[0] * 6, 0, 0, 0, 64, 0, ctypes.addressof(found)))
+fcntl.ioctl(open("/proc/self/maps"), 0xC0686611, query)
+size = struct.unpack_from("=9Q4I2Q", query)[12]
+assert size > 0, "no build ID"
+print(found.raw[:size].hex())
+PYTHON
+}
+build_id tree/busybox >expected.id
+build_id under-test/busybox >found.id 2>&1
+check "the program's build ID is known" diff expected.id found.id
+
 # core DIRECTORY: the names of the mapped files in a core dump of the program there, which dies at some moment
 # of its start.
 core() {
