@@ -15,6 +15,7 @@ use common::description;
 use common::description_of_directory;
 use common::description_over;
 use common::index_of_layer;
+use common::program;
 use ferofs::digest::Digest;
 use ferofs::image;
 use ferofs::inspect::Image;
@@ -114,6 +115,21 @@ fn extract(layer: &Layer, tar: &Path, root: &Path) {
 /// The index of a layer, with whiteouts in a form.
 fn index(tar: &Path, form: Option<Form>) -> Image {
     index_of_layer(tar, form).unwrap()
+}
+
+/// Merges the indexes of two layers' archives, which stay beside the image.
+fn merge_two(scratch: &Scratch, below: Archive, above: Archive) -> (Image, Vec<PathBuf>) {
+    let mut images = Vec::new();
+    let mut tars = Vec::new();
+    for (name, archive) in [("below", below), ("above", above)] {
+        let tar = scratch.join(name);
+        fs::write(&tar, archive.end()).unwrap();
+        images.push(index(&tar, Some(Form::Overlay)));
+        tars.push(tar);
+    }
+    let images: Vec<&Image> = images.iter().collect();
+    let merged = merge_images(&images, &scratch.join("merged.erofs"), false);
+    (merged, tars)
 }
 
 /// Merges images into one, which may be a layer itself.
@@ -306,8 +322,6 @@ fn directories_that_are_made_again_are_new() {
 #[test]
 fn extended_attributes_stay_unless_the_directory_is_another() {
     let scratch = Scratch::new();
-    let mut images = Vec::new();
-    let mut tars = Vec::new();
     let below = Archive::new()
         .pax(&[("SCHILY.xattr.user.below", "1")])
         .directory("same")
@@ -319,14 +333,7 @@ fn extended_attributes_stay_unless_the_directory_is_another() {
         .file(".wh.other", "")
         .pax(&[("SCHILY.xattr.user.above", "2")])
         .directory("other");
-    for (name, archive) in [("below", below), ("above", above)] {
-        let tar = scratch.join(name);
-        fs::write(&tar, archive.end()).unwrap();
-        images.push(index(&tar, Some(Form::Overlay)));
-        tars.push(tar);
-    }
-    let images: Vec<&Image> = images.iter().collect();
-    let merged = merge_images(&images, &scratch.join("merged.erofs"), false);
+    let (merged, tars) = merge_two(&scratch, below, above);
     let found: Vec<_> = described(&merged, &tars)
         .into_iter()
         .map(|file| (file.path, file.xattrs.join(" ")))
@@ -394,16 +401,7 @@ fn a_file_that_does_not_stay_leaves_the_directory_below() {
         .file("d", "gone")
         .directory("d")
         .file("d/above", "");
-    let mut images = Vec::new();
-    let mut tars = Vec::new();
-    for (name, archive) in [("below", below), ("above", above)] {
-        let tar = scratch.join(name);
-        fs::write(&tar, archive.end()).unwrap();
-        images.push(index(&tar, Some(Form::Overlay)));
-        tars.push(tar);
-    }
-    let images: Vec<&Image> = images.iter().collect();
-    let merged = merge_images(&images, &scratch.join("merged.erofs"), false);
+    let (merged, tars) = merge_two(&scratch, below, above);
     let found = described(&merged, &tars).into_iter().map(|file| file.path);
     assert_eq!(
         found.collect::<Vec<_>>(),
@@ -532,14 +530,8 @@ fn data_beyond_a_device_is_refused() {
 fn the_command_keeps_the_order_of_layers_and_their_tags() {
     let scratch = Scratch::new();
     let ferofs = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_ferofs"))
-            .args(arguments)
-            .current_dir(&scratch.0)
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let code = output.status.code().unwrap();
-        (code, text(output.stdout) + &text(output.stderr))
+        let (code, out, errors) = program::ferofs(&scratch, arguments);
+        (code, out + &errors)
     };
     let mut digests = Vec::new();
     for name in ["one", "two", "three"] {
