@@ -70,11 +70,9 @@ impl BackingFile {
     ) -> Result {
         let mut done = 0usize;
         let mut direct_step = usize::MAX;
-        let last = self.last_way();
-        for way in [Way::Cached, Way::Direct, last] {
-            if way != last && !self.is_worth(way) {
-                continue;
-            }
+        let cache = self.cache();
+        for way in cache.ways().into_iter().flatten() {
+            let is_last = matches!(way, Way::Copied | Way::Buffered);
             while done < len {
                 let end = match way {
                     // Whole sectors, of which the last may be wanted in part.
@@ -85,11 +83,11 @@ impl BackingFile {
                     Way::Cached | Way::Copied | Way::Buffered => len,
                 };
                 // SAFETY: By the safety requirements; `end` is not more than `room`.
-                match unsafe { self.read(segments, skip, done..end, pos, way) } {
-                    Ok(0) if way == last => return Err(EIO),
+                match unsafe { cache.read(segments, skip, done..end, pos, way) } {
+                    Ok(0) if is_last => return Err(EIO),
                     Ok(0) => break,
                     Ok(read) => done = done.checked_add(read).ok_or(EIO)?,
-                    Err(error) if way == last => return Err(error),
+                    Err(error) if is_last => return Err(error),
                     // More than the device takes at once is not divided without waiting.
                     Err(error)
                         if error == EAGAIN
@@ -108,39 +106,10 @@ impl BackingFile {
             }
         }
         // If the file became shorter meanwhile, zeros may have been read for what it had.
-        if pos.saturating_add(len as u64) > self.cache().size() {
+        if pos.saturating_add(len as u64) > cache.size() {
             return Err(EIO);
         }
         Ok(())
-    }
-
-    /// Whether one of the first ways, which may fail, is worth a try.
-    fn is_worth(&self, way: Way) -> bool {
-        // A block device has its lock waited for by reads from its cache even if they may not, and not
-        // at all by direct ones. A stacked filesystem asks below whether the file may be read.
-        let never_waits = self.mode() & bindings::VFS_CONST_FMODE_NOWAIT != 0
-            && !self.is_block_device()
-            && !self.cache().is_below
-            && !WAITING.contains(&self.fs_name());
-        match way {
-            Way::Cached => never_waits,
-            Way::Direct => {
-                !self.kept
-                    && self.can_read_directly()
-                    && (self.is_block_device() || never_waits && self.cache().is_on_disk())
-            }
-            Way::Copied | Way::Buffered => true,
-        }
-    }
-
-    /// The way that reads whatever can be read.
-    fn last_way(&self) -> Way {
-        let cache = self.cache();
-        if (self.is_block_device() || cache.is_on_disk()) && cache.has_folios() {
-            Way::Copied
-        } else {
-            Way::Buffered
-        }
     }
 
     /// The page cache that the file's bytes are in.
@@ -153,6 +122,42 @@ impl BackingFile {
             is_below,
             file: self,
         }
+    }
+}
+
+/// The page cache that a file's bytes are in: for a file of a stacked filesystem that of the file below.
+struct Cache<'a> {
+    // Valid as long as the file is referenced.
+    mapping: *mut bindings::address_space,
+    is_below: bool,
+    file: &'a BackingFile,
+}
+
+impl Cache<'_> {
+    /// The ways in which the file is read to be cached elsewhere: those that are worth a try, and then the
+    /// one that reads whatever can be read.
+    fn ways(&self) -> [Option<Way>; 3] {
+        let file = self.file;
+        let is_device = file.is_block_device();
+        let is_on_disk = self.is_on_disk();
+        // A block device has its lock waited for by reads from its cache even if they may not, and not
+        // at all by direct ones. A stacked filesystem asks below whether the file may be read.
+        let never_waits = file.mode() & bindings::VFS_CONST_FMODE_NOWAIT != 0
+            && !is_device
+            && !self.is_below
+            && !WAITING.contains(&file.fs_name());
+        let can_be_direct =
+            !file.kept && file.can_read_directly() && (is_device || never_waits && is_on_disk);
+        let last = if (is_device || is_on_disk) && self.has_folios() {
+            Way::Copied
+        } else {
+            Way::Buffered
+        };
+        [
+            never_waits.then_some(Way::Cached),
+            can_be_direct.then_some(Way::Direct),
+            Some(last),
+        ]
     }
 
     /// Reads the bytes of a range, which begins at `pos` of the file and behind the first `skip`
@@ -191,20 +196,22 @@ impl BackingFile {
             bindings::iov_iter_advance(iter, start);
             iter
         };
-        let _as_opener = Credentials::of(self);
+        let _as_opener = Credentials::of(self.file);
         let flags = match way {
             Way::Cached => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_NOIO as i32,
             // Direct reads of a block device take no lock, others do.
-            Way::Direct if self.is_block_device() => bindings::IOCB_DIRECT as i32,
+            Way::Direct if self.file.is_block_device() => bindings::IOCB_DIRECT as i32,
             Way::Direct => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
             // SAFETY: The iterator is one of pages, with as many bytes left. This is the last way only of
             // files whose cache has folios.
-            Way::Copied => return unsafe { self.cache().copy(iter, at, behind) },
-            Way::Buffered if !self.kept && self.can_drop() => bindings::VFS_CONST_IOCB_DONTCACHE,
+            Way::Copied => return unsafe { self.copy(iter, at, behind) },
+            Way::Buffered if !self.file.kept && self.can_drop() => {
+                bindings::VFS_CONST_IOCB_DONTCACHE
+            }
             Way::Buffered => 0,
         };
         let mut kiocb = bindings::kiocb {
-            ki_filp: self.as_ptr(),
+            ki_filp: self.file.as_ptr(),
             ki_pos: at as i64,
             ki_flags: flags,
             // SAFETY: Looks at the current task.
@@ -212,7 +219,7 @@ impl BackingFile {
             ..Default::default()
         };
         // SAFETY: The file is referenced; its operations are constant.
-        let read_iter = unsafe { (*(*self.as_ptr()).f_op).read_iter }.ok_or(EINVAL)?;
+        let read_iter = unsafe { (*(*self.file.as_ptr()).f_op).read_iter }.ok_or(EINVAL)?;
         // SAFETY: The file is open for reading, the control block is for it and has no completion, so
         // that the call returns when it is done. No position is more than a file can have.
         let read = unsafe { read_iter(&mut kiocb, iter) };
@@ -222,20 +229,10 @@ impl BackingFile {
     /// Whether the file's cache can be asked to drop what was read.
     fn can_drop(&self) -> bool {
         // SAFETY: The file is referenced; its operations are constant.
-        let flags = unsafe { (*(*self.as_ptr()).f_op).fop_flags };
-        flags & bindings::VFS_CONST_FOP_DONTCACHE != 0 && !self.cache().is_dax()
+        let flags = unsafe { (*(*self.file.as_ptr()).f_op).fop_flags };
+        flags & bindings::VFS_CONST_FOP_DONTCACHE != 0 && !self.is_dax()
     }
-}
 
-/// The page cache that a file's bytes are in: for a file of a stacked filesystem that of the file below.
-struct Cache<'a> {
-    // Valid as long as the file is referenced.
-    mapping: *mut bindings::address_space,
-    is_below: bool,
-    file: &'a BackingFile,
-}
-
-impl Cache<'_> {
     fn inode(&self) -> *mut bindings::inode {
         // SAFETY: The mapping is valid; its host is constant.
         unsafe { (*self.mapping).host }

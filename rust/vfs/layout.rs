@@ -3,8 +3,8 @@
 //! Tells userspace how a file is laid out: SEEK_HOLE and SEEK_DATA, fiemap, and what direct I/O must be
 //! aligned to.
 //!
-//! Called through the tables in [`super::file`], and fiemap in [`super::dir`], too. Positions of extents are those in the file that
-//! they lie in, as the C driver of EROFS reports them.
+//! Called through the tables in [`super::file`], and fiemap in [`super::dir`], too. Positions of
+//! extents are those in the file that they lie in, as the C driver of EROFS reports them.
 
 use super::bindings;
 use super::extent::Extent;
