@@ -41,5 +41,6 @@ pub mod oci;
 pub mod output;
 pub mod read_at;
 pub mod tar;
+pub mod tee;
 pub mod text;
 pub mod tree;

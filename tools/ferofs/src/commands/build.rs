@@ -31,7 +31,7 @@ use ferofs::tar::FileInput;
 use ferofs::tar::Names;
 use ferofs::tar::Reader;
 use ferofs::tar::StreamInput;
-use ferofs::text::Reason;
+use ferofs::tee::Tee;
 use ferofs::tree::NameId;
 use ferofs::tree::Tree;
 use ferofs::tree::edit;
@@ -46,7 +46,6 @@ use std::io::IsTerminal;
 use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -500,10 +499,7 @@ impl Tar {
             }
             None => None,
         };
-        let tee = Tee {
-            reader,
-            copy: writer.as_mut().zip(copy.map(Output::target)),
-        };
+        let tee = Tee::new(reader, writer.as_mut().zip(copy.map(Output::target)));
         // Nobody asks for the digest of a tar that goes into the image.
         let input = match mode == Mode::Index || arguments.expect.is_some() {
             true => StreamInput::new(tee),
@@ -558,26 +554,6 @@ impl Tar {
             archive.totals.digest = Some(digest.map_err(Error::io("read", &self.path))?);
         }
         Ok(archive)
-    }
-}
-
-/// Writes what is read to another file, too.
-struct Tee<'a, R> {
-    reader: R,
-    copy: Option<(&'a mut direct::Writer, &'a Path)>,
-}
-
-impl<R: Read> Read for Tee<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.reader.read(buf)?;
-        if let (Some((copy, target)), Some(bytes)) = (&mut self.copy, buf.get(..n)) {
-            copy.write_all(bytes).map_err(|error| {
-                let target = target.display();
-                let reason = Reason(&error);
-                io::Error::new(error.kind(), format!("cannot write {target}: {reason}"))
-            })?;
-        }
-        Ok(n)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::output::Output;
 use crate::tar::FileInput;
 use crate::tar::StreamInput;
 use crate::tar::Totals;
-use crate::text::Reason;
+use crate::tee::Tee;
 use crate::tree::Tree;
 use crate::tree::whiteouts;
 use crate::tree::whiteouts::Form;
@@ -345,7 +345,8 @@ fn read(
         None => Box::new(reader),
         Some(compression) => decompress(compression, reader).map_err(failed())?,
     };
-    let input = StreamInput::new(Tee { reader, output });
+    let tee = Tee::new(reader, Some((output.file(), output.target())));
+    let input = StreamInput::new(tee);
     apply_archive(input, tree, 0, &mut ()).map_err(Error::archive(shown))
 }
 
@@ -365,25 +366,6 @@ impl<R: Read> Read for Hashing<'_, R> {
             hasher.update(&Arc::new(chunk));
         }
         (self.watch)(n as u64);
-        Ok(n)
-    }
-}
-
-/// Writes what is read to a file, too.
-struct Tee<'a, R> {
-    reader: R,
-    output: &'a Output,
-}
-
-impl<R: Read> Read for Tee<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.reader.read(buf)?;
-        let bytes = buf.get(..n).unwrap_or_default();
-        self.output.file().write_all(bytes).map_err(|error| {
-            let target = self.output.target().display();
-            let reason = Reason(&error);
-            io::Error::new(error.kind(), format!("cannot write {target}: {reason}"))
-        })?;
         Ok(n)
     }
 }
