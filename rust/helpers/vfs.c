@@ -3,8 +3,10 @@
  * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs.
  * Nothing else is in C.
  */
+#include <linux/backing-dev.h>
 #include <linux/bvec.h>
 #include <linux/cred.h>
+#include <linux/folio_batch.h>
 #include <linux/fs_dirent.h>
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
@@ -180,16 +182,70 @@ struct address_space *vfs_helper_cache_of(const struct file *file, bool *below)
 	return *below ? real->i_mapping : file->f_mapping;
 }
 
+unsigned long vfs_helper_readahead_pages(const struct address_space *mapping)
+{
+	return inode_to_bdi(mapping->host)->ra_pages;
+}
+
+void vfs_helper_read_ahead(struct address_space *mapping, struct file *file, struct file_ra_state *ra,
+			   pgoff_t first, pgoff_t end, struct vfs_helper_window *alone)
+{
+	DEFINE_READAHEAD(ractl, file, ra, mapping, first);
+	struct folio *folio = filemap_get_folio(mapping, first);
+	pgoff_t missing = first, behind;
+	bool empty;
+
+	alone->start = alone->end = 0;
+	if (!IS_ERR(folio)) {
+		if (!folio_test_readahead(folio)) {
+			folio_put(folio);
+			return;
+		}
+		rcu_read_lock();
+		missing = page_cache_next_miss(mapping, folio_next_index(folio), ra->ra_pages + 1UL);
+		rcu_read_unlock();
+	}
+	behind = missing + max_t(pgoff_t, ra->ra_pages, end - first);
+	empty = !filemap_range_has_page(mapping, (loff_t)missing << PAGE_SHIFT,
+					((loff_t)behind << PAGE_SHIFT) - 1);
+	if (IS_ERR(folio)) {
+		page_cache_sync_ra(&ractl, end - first);
+	} else {
+		ractl._index = folio->index;
+		page_cache_async_ra(&ractl, folio, end - folio->index);
+		folio_put(folio);
+	}
+	if (empty && ra->start >= missing && ra->start + ra->size <= behind) {
+		alone->start = ra->start;
+		alone->end = ra->start + ra->size;
+	}
+}
+
+static struct folio *find_read_folio(struct address_space *mapping, pgoff_t index)
+{
+	struct folio *folio = filemap_get_folio(mapping, index);
+
+	if (IS_ERR(folio))
+		return folio;
+	if (!folio_test_uptodate(folio))
+		folio_wait_locked(folio);
+	if (folio_test_uptodate(folio))
+		return folio;
+	folio_put(folio);
+	return ERR_PTR(-EAGAIN);
+}
+
 /* The lock keeps the size and the folio's bytes together: whoever makes the file shorter has it alone. */
 ssize_t vfs_helper_copy_from_cache(struct address_space *mapping, struct file *file, loff_t pos,
-				   size_t len, struct iov_iter *iter)
+				   size_t len, struct iov_iter *iter, bool read)
 {
+	pgoff_t index = pos >> PAGE_SHIFT;
 	struct folio *folio;
 	ssize_t copied = 0;
 	loff_t end;
 
 	filemap_invalidate_lock_shared(mapping);
-	folio = read_mapping_folio(mapping, pos >> PAGE_SHIFT, file);
+	folio = read ? read_mapping_folio(mapping, index, file) : find_read_folio(mapping, index);
 	if (IS_ERR(folio)) {
 		copied = PTR_ERR(folio);
 		goto out;
@@ -205,6 +261,28 @@ ssize_t vfs_helper_copy_from_cache(struct address_space *mapping, struct file *f
 out:
 	filemap_invalidate_unlock_shared(mapping);
 	return copied;
+}
+
+/* Where the first folio between two pages begins, which may be before, or `end`. */
+static pgoff_t first_folio(struct address_space *mapping, pgoff_t first, pgoff_t end)
+{
+	struct folio_batch batch;
+
+	folio_batch_init(&batch);
+	if (filemap_get_folios(mapping, &first, end - 1, &batch))
+		end = batch.folios[0]->index;
+	/* This takes new folios out of the processor's own batch, where they would be in use. */
+	folio_batch_release(&batch);
+	return end;
+}
+
+pgoff_t vfs_helper_drop_pages(struct address_space *mapping, pgoff_t first, pgoff_t end)
+{
+	first = first_folio(mapping, first, end);
+	if (first >= end)
+		return end;
+	invalidate_mapping_pages(mapping, first, end - 1);
+	return first_folio(mapping, first, end);
 }
 
 bool vfs_helper_is_watched(const struct file *file)

@@ -52,9 +52,30 @@ unsigned int vfs_helper_readahead_count(const struct readahead_control *rac);
 
 /* The page cache that a file's bytes are in, which may be that of a file below. */
 struct address_space *vfs_helper_cache_of(const struct file *file, bool *below);
-/* Copies what is in the folio at a position, which is read if it is not there. 0 at the end of the file. */
+/* How many pages are read ahead at once on the device that the file is on. */
+unsigned long vfs_helper_readahead_pages(const struct address_space *mapping);
+/*
+ * Begins to read the page `first` unless it is there, as a read does that wants what is before `end`; or what
+ * comes next, if the page is where that is to begin. `alone` are the pages that were read if the cache had
+ * none there, else it is empty.
+ */
+struct vfs_helper_window {
+	pgoff_t start;
+	pgoff_t end;
+};
+void vfs_helper_read_ahead(struct address_space *mapping, struct file *file, struct file_ra_state *ra,
+			   pgoff_t first, pgoff_t end, struct vfs_helper_window *alone);
+/*
+ * Copies what is in the folio at a position. 0 at the end of the file. If it is not there it is read, or the
+ * result an error.
+ */
 ssize_t vfs_helper_copy_from_cache(struct address_space *mapping, struct file *file, loff_t pos,
-				   size_t len, struct iov_iter *iter);
+				   size_t len, struct iov_iter *iter, bool read);
+/*
+ * Drops the folios from page `first` to `end`, as far as they are not in use. Returns where the first one begins
+ * that is left, or `end`. One that goes on behind `end` is left, one that begins before `first` is dropped.
+ */
+pgoff_t vfs_helper_drop_pages(struct address_space *mapping, pgoff_t first, pgoff_t end);
 bool vfs_helper_is_watched(const struct file *file);
 
 struct inode *vfs_helper_folio_inode(struct folio *folio);

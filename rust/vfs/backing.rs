@@ -8,6 +8,7 @@
 //! ([`super::backing_read`]), for which they were asked before ([`BackingFile::ask`]).
 
 use super::bindings;
+use super::row::Rows;
 use core::ptr;
 use kernel::error::to_result;
 use kernel::fs::File;
@@ -57,6 +58,8 @@ pub(crate) struct BackingFile {
     file: ARef<File>,
     /// Whether what is read to be cached elsewhere may stay in the file's cache, too.
     pub(super) kept: bool,
+    /// What is read in a row to be cached elsewhere, and only there.
+    pub(super) rows: Rows,
 }
 
 impl BackingFile {
@@ -84,7 +87,7 @@ impl BackingFile {
     /// # Errors
     ///
     /// `EISDIR` for a directory, `EINVAL` for anything but a regular file or a block device,
-    /// `EBADF` for a file that is not open for reading.
+    /// `EBADF` for a file that is not open for reading, and `ENOMEM`.
     pub(crate) fn from_file(file: ARef<File>) -> Result<Self> {
         let ptr = file.as_ptr();
         // SAFETY: The file is referenced; its inode, mode and operations are constant.
@@ -107,7 +110,11 @@ impl BackingFile {
             return Err(EINVAL);
         }
         // INVARIANT: Checked above.
-        Ok(Self { file, kept: false })
+        Ok(Self {
+            file,
+            kept: false,
+            rows: Rows::new()?,
+        })
     }
 
     /// The same file, whose bytes may stay in its own cache when they are cached elsewhere: that
@@ -131,12 +138,6 @@ impl BackingFile {
     pub(super) fn mode(&self) -> u32 {
         // SAFETY: The file is referenced; its mode does not change after it was opened.
         unsafe { (*self.as_ptr()).f_mode }
-    }
-
-    /// How many pages readahead of the file may be ahead, as its device has it set.
-    pub(super) fn readahead_pages(&self) -> u32 {
-        // SAFETY: The file is referenced. The setting may be changed meanwhile: any value will do.
-        unsafe { (&raw const (*self.as_ptr()).__bindgen_anon_3.f_ra.ra_pages).read_volatile() }
     }
 
     fn inode(&self) -> *mut bindings::inode {

@@ -11,14 +11,13 @@
 
 use super::backing::BackingFile;
 use super::backing::Credentials;
+use super::backing_cache::Cache;
 use super::bindings;
 use super::errno::ENODATA;
+use super::row::Row;
 use core::mem::MaybeUninit;
 use core::ops::Range;
-use core::ptr;
 use kernel::bindings::iov_iter;
-use kernel::page::PAGE_SHIFT;
-use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::str::CStr;
 
@@ -28,6 +27,9 @@ const SECTOR: usize = 512;
 /// How much any device can read at once, in bytes.
 const DIRECT_STEP: usize = 128 << 10;
 
+/// How large a file is at the most, in bytes, that is read ahead with those that follow it.
+const SMALL: usize = 64 << 10;
+
 /// How bytes are read that are to be cached elsewhere.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
@@ -35,6 +37,8 @@ enum Way {
     Cached,
     /// Past the file's cache, unless that would wait for a lock.
     Direct,
+    /// By copying from the folios of the file's cache, into which they are read ahead.
+    Row,
     /// By copying from the folios of the file's cache, which are read if they are not there.
     Copied,
     /// As the filesystem reads, through a cache or not. It may wait for locks of its own.
@@ -53,6 +57,9 @@ impl BackingFile {
     /// is copied, the rest is read directly, past it. Where that cannot be done it is read through
     /// the file's cache, which is asked to let go of it.
     ///
+    /// What `is_whole`, all that is to be cached of a file, is read through the file's cache, too, if it
+    /// is small and follows what was read before: so a row of small files is read ahead.
+    ///
     /// # Errors
     ///
     /// `EIO` if the file ends before, and what the file's filesystem returns.
@@ -67,11 +74,78 @@ impl BackingFile {
         len: usize,
         room: usize,
         pos: u64,
+        is_whole: bool,
+    ) -> Result {
+        let mut reader = Reader::new(self, pos, is_whole && len <= SMALL);
+        // SAFETY: By the safety requirements.
+        let result = unsafe { reader.read_all(segments, skip, len, room, pos) };
+        reader.end(result.is_ok().then_some(pos.saturating_add(len as u64)));
+        result
+    }
+}
+
+/// One read of what is to be cached elsewhere.
+struct Reader<'a> {
+    file: &'a BackingFile,
+    cache: Cache<'a>,
+    /// Whether the cache has folios to be copied from, and read into it by anyone.
+    has_folios: bool,
+    /// Whether it is all of a small file.
+    is_small: bool,
+    /// The row that it is in, if there is one.
+    row: Option<Row>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(file: &'a BackingFile, pos: u64, is_small: bool) -> Self {
+        let cache = Cache::of(file);
+        let has_folios = (file.is_block_device() || cache.is_on_disk()) && cache.has_folios();
+        Self {
+            file,
+            cache,
+            has_folios,
+            is_small,
+            row: (has_folios && !file.kept)
+                .then(|| file.rows.following(pos))
+                .flatten(),
+        }
+    }
+
+    /// Notes where the read ended, unless it failed, and lets go of what its row has passed.
+    fn end(mut self, pos: Option<u64>) {
+        match (self.row.take(), pos) {
+            (Some(mut row), Some(pos)) => {
+                self.cache.drop_passed(&mut row, pos);
+                self.file.rows.went_on(row, pos);
+            }
+            (Some(row), None) => self.cache.drop_row(&row),
+            (None, Some(pos)) if self.is_small && self.has_folios && !self.file.kept => {
+                self.cache.drop_row(&self.file.rows.began(pos));
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Reads all of `len` bytes at `pos` in one way after the other.
+    ///
+    /// # Errors
+    ///
+    /// As for [`BackingFile::read_exact`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    unsafe fn read_all(
+        &mut self,
+        segments: &[bindings::bio_vec],
+        skip: usize,
+        len: usize,
+        room: usize,
+        pos: u64,
     ) -> Result {
         let mut done = 0usize;
         let mut direct_step = usize::MAX;
-        let cache = self.cache();
-        for way in cache.ways().into_iter().flatten() {
+        for way in self.ways().into_iter().flatten() {
             let is_last = matches!(way, Way::Copied | Way::Buffered);
             while done < len {
                 let end = match way {
@@ -80,10 +154,10 @@ impl BackingFile {
                         .checked_next_multiple_of(SECTOR)
                         .map_or(len, |sectors| sectors.min(room))
                         .min(done.saturating_add(direct_step)),
-                    Way::Cached | Way::Copied | Way::Buffered => len,
+                    Way::Cached | Way::Row | Way::Copied | Way::Buffered => len,
                 };
                 // SAFETY: By the safety requirements; `end` is not more than `room`.
-                match unsafe { cache.read(segments, skip, done..end, pos, way) } {
+                match unsafe { self.read(segments, skip, done..end, pos, way) } {
                     Ok(0) if is_last => return Err(EIO),
                     Ok(0) => break,
                     Ok(read) => done = done.checked_add(read).ok_or(EIO)?,
@@ -106,57 +180,44 @@ impl BackingFile {
             }
         }
         // If the file became shorter meanwhile, zeros may have been read for what it had.
-        if pos.saturating_add(len as u64) > cache.size() {
+        if pos.saturating_add(len as u64) > self.cache.size() {
             return Err(EIO);
         }
         Ok(())
     }
 
-    /// The page cache that the file's bytes are in.
-    fn cache(&self) -> Cache<'_> {
-        let mut is_below = false;
-        // SAFETY: The file is referenced, and keeps the inode below, if there is one.
-        let mapping = unsafe { bindings::vfs_helper_cache_of(self.as_ptr(), &mut is_below) };
-        Cache {
-            mapping,
-            is_below,
-            file: self,
-        }
-    }
-}
-
-/// The page cache that a file's bytes are in: for a file of a stacked filesystem that of the file below.
-struct Cache<'a> {
-    // Valid as long as the file is referenced.
-    mapping: *mut bindings::address_space,
-    is_below: bool,
-    file: &'a BackingFile,
-}
-
-impl Cache<'_> {
     /// The ways in which the file is read to be cached elsewhere: those that are worth a try, and then the
     /// one that reads whatever can be read.
     fn ways(&self) -> [Option<Way>; 3] {
         let file = self.file;
+        // Nothing is read ahead that a listener was not asked for.
+        let in_row = self.is_small
+            && self.row.is_some()
+            && !file.is_watched()
+            && self.cache.readahead_pages() > 0;
         let is_device = file.is_block_device();
-        let is_on_disk = self.is_on_disk();
         // A block device has its lock waited for by reads from its cache even if they may not, and not
         // at all by direct ones. A stacked filesystem asks below whether the file may be read.
         let never_waits = file.mode() & bindings::VFS_CONST_FMODE_NOWAIT != 0
             && !is_device
-            && !self.is_below
+            && !self.cache.is_below()
             && !WAITING.contains(&file.fs_name());
-        let can_be_direct =
-            !file.kept && file.can_read_directly() && (is_device || never_waits && is_on_disk);
-        let last = if (is_device || is_on_disk) && self.has_folios() {
-            Way::Copied
+        let can_be_direct = !file.kept
+            && file.can_read_directly()
+            && (is_device || never_waits && self.cache.is_on_disk());
+        let first = if in_row {
+            Some(Way::Row)
         } else {
-            Way::Buffered
+            (never_waits || self.has_folios && can_be_direct).then_some(Way::Cached)
         };
         [
-            never_waits.then_some(Way::Cached),
+            first,
             can_be_direct.then_some(Way::Direct),
-            Some(last),
+            Some(if self.has_folios {
+                Way::Copied
+            } else {
+                Way::Buffered
+            }),
         ]
     }
 
@@ -167,7 +228,7 @@ impl Cache<'_> {
     ///
     /// The segments must be pages that this thread alone writes to, with bytes for the range.
     unsafe fn read(
-        &self,
+        &mut self,
         segments: &[bindings::bio_vec],
         skip: usize,
         range: Range<usize>,
@@ -198,13 +259,21 @@ impl Cache<'_> {
         };
         let _as_opener = Credentials::of(self.file);
         let flags = match way {
+            // SAFETY: The iterator is one of pages, with as many bytes left, and the cache has folios.
+            Way::Cached if self.has_folios => unsafe {
+                return self.cache.copy_cached(iter, at, behind);
+            },
+            // SAFETY: As above: these are ways only of files whose cache has folios.
+            Way::Row | Way::Copied => unsafe {
+                return match &mut self.row {
+                    Some(row) if way == Way::Row => self.cache.copy_in_row(iter, at, behind, row),
+                    _ => self.cache.copy(iter, at, behind),
+                };
+            },
             Way::Cached => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_NOIO as i32,
             // Direct reads of a block device take no lock, others do.
             Way::Direct if self.file.is_block_device() => bindings::IOCB_DIRECT as i32,
             Way::Direct => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
-            // SAFETY: The iterator is one of pages, with as many bytes left. This is the last way only of
-            // files whose cache has folios.
-            Way::Copied => return unsafe { self.copy(iter, at, behind) },
             Way::Buffered if !self.file.kept && self.can_drop() => {
                 bindings::VFS_CONST_IOCB_DONTCACHE
             }
@@ -230,160 +299,6 @@ impl Cache<'_> {
     fn can_drop(&self) -> bool {
         // SAFETY: The file is referenced; its operations are constant.
         let flags = unsafe { (*(*self.file.as_ptr()).f_op).fop_flags };
-        flags & bindings::VFS_CONST_FOP_DONTCACHE != 0 && !self.is_dax()
-    }
-
-    fn inode(&self) -> *mut bindings::inode {
-        // SAFETY: The mapping is valid; its host is constant.
-        unsafe { (*self.mapping).host }
-    }
-
-    /// The size of the file in bytes as it is now.
-    fn size(&self) -> u64 {
-        // SAFETY: The inode lives as long as the mapping.
-        unsafe { bindings::vfs_helper_i_size_read(self.inode()) }.unsigned_abs()
-    }
-
-    fn is_dax(&self) -> bool {
-        // SAFETY: The inode lives as long as the mapping; the flag does not change while it is in use.
-        unsafe {
-            (&raw const (*self.inode()).i_flags).read_volatile() & bindings::VFS_CONST_S_DAX != 0
-        }
-    }
-
-    /// Whether the filesystem is one on a block device. A network's may get a reply after a killed read
-    /// has returned, and may have to ask whether what it has cached is still true.
-    fn is_on_disk(&self) -> bool {
-        // SAFETY: The inode lives as long as the mapping; its superblock's type is constant.
-        let flags = unsafe { (*(*(*self.inode()).i_sb).s_type).fs_flags };
-        flags & bindings::FS_REQUIRES_DEV as i32 != 0
-    }
-
-    /// Whether folios can be read into the cache by any task at any time: not past the cache, and not on
-    /// filesystems that share a disk with other machines, or ask a server. Those have locks of their own.
-    fn has_folios(&self) -> bool {
-        // SAFETY: The mapping is valid, and has operations at any time, as its inode has.
-        let (readable, shared) = unsafe {
-            let operations = (*self.inode()).__bindgen_anon_3.i_fop;
-            (
-                (*(*self.mapping).a_ops).read_folio.is_some(),
-                (*operations).lock.is_some() || (*operations).flock.is_some(),
-            )
-        };
-        readable && !shared && !self.is_dax()
-    }
-
-    /// Copies the bytes between two positions from the cache's folios. Those that had to be read for it
-    /// are dropped again, unless they may stay or are in use; this is a hint, for the newest are in use for
-    /// a while. The number of bytes, which is less only where the file ends or cannot be read.
-    ///
-    /// # Safety
-    ///
-    /// `iter` must be an iterator of pages to read into, with room for the bytes, and the cache one that
-    /// [`Self::has_folios`].
-    unsafe fn copy(&self, iter: *mut iov_iter, start: u64, end: u64) -> Result<usize> {
-        let mut pos = start;
-        let mut missed = 0..0;
-        let mut result = Ok(0);
-        while pos < end.min(self.size()) {
-            let page = pos >> PAGE_SHIFT;
-            if page >= missed.end {
-                self.drop_pages(missed);
-                missed = self.missing(page, end.div_ceil(PAGE_SIZE as u64));
-                // SAFETY: By the safety requirements.
-                unsafe { self.read_ahead(&missed) };
-            }
-            // SAFETY: By the safety requirements.
-            result = unsafe { self.copy_folio(iter, pos, end) };
-            match result {
-                Ok(0) | Err(_) => break,
-                Ok(copied) => pos = pos.saturating_add(copied as u64),
-            }
-        }
-        self.drop_pages(missed);
-        match pos.wrapping_sub(start) as usize {
-            0 => result,
-            copied => Ok(copied),
-        }
-    }
-
-    /// The pages from `first` on, before `end`, that are not in the cache.
-    fn missing(&self, first: u64, end: u64) -> Range<u64> {
-        let is_missing = |page: &u64| {
-            let pos = (*page << PAGE_SHIFT) as i64;
-            // SAFETY: The mapping is valid.
-            !unsafe { bindings::filemap_range_has_page(self.mapping, pos, pos) }
-        };
-        let mut behind = first;
-        while behind < end && is_missing(&behind) {
-            behind = behind.saturating_add(1);
-        }
-        first..behind
-    }
-
-    /// Has pages read into the cache, and no others: not past the end of the file. What cannot be read
-    /// now is left to be read when it is wanted.
-    ///
-    /// # Safety
-    ///
-    /// The cache must be one that [`Self::has_folios`].
-    unsafe fn read_ahead(&self, pages: &Range<u64>) {
-        let count = pages.end.saturating_sub(pages.start).min(u32::MAX.into()) as u32;
-        if count == 0 {
-            return;
-        }
-        let mut state = bindings::file_ra_state {
-            ra_pages: count,
-            prev_pos: -1,
-            ..Default::default()
-        };
-        let mut control = bindings::readahead_control {
-            file: self.own_file(),
-            mapping: self.mapping,
-            ra: &mut state,
-            _index: pages.start as usize,
-            ..Default::default()
-        };
-        // SAFETY: All that the control refers to is valid during the call.
-        unsafe { bindings::page_cache_sync_ra(&mut control, count as usize) };
-    }
-
-    /// Drops pages, as far as they are not in use, if they were not to stay.
-    fn drop_pages(&self, pages: Range<u64>) {
-        if pages.is_empty() || self.file.kept {
-            return;
-        }
-        let (first, last) = (pages.start as usize, pages.end.saturating_sub(1) as usize);
-        // SAFETY: The mapping is valid.
-        unsafe { bindings::invalidate_mapping_pages(self.mapping, first, last) };
-    }
-
-    /// The file, if the cache is its own.
-    fn own_file(&self) -> *mut bindings::file {
-        if self.is_below {
-            ptr::null_mut()
-        } else {
-            self.file.as_ptr()
-        }
-    }
-
-    /// Copies what the folio at `pos` has before `end`. The number of bytes, 0 at the end of the file.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::copy`].
-    unsafe fn copy_folio(&self, iter: *mut iov_iter, pos: u64, end: u64) -> Result<usize> {
-        // SAFETY: By the safety requirements. Nobody who holds the lock alone waits for the pages that are
-        // copied to: they are the kernel's.
-        let copied = unsafe {
-            bindings::vfs_helper_copy_from_cache(
-                self.mapping,
-                self.own_file(),
-                pos as i64,
-                end.saturating_sub(pos) as usize,
-                iter,
-            )
-        };
-        usize::try_from(copied).map_err(|_| Error::from_errno(copied as i32))
+        flags & bindings::VFS_CONST_FOP_DONTCACHE != 0 && !self.cache.is_dax()
     }
 }

@@ -66,7 +66,7 @@ impl NewFolio {
         };
         let rest = size.checked_sub(len).ok_or(EINVAL)?;
         // SAFETY: By the type invariants no one else looks at the folio, which has `size` bytes.
-        unsafe { file.read_exact(&[segment], 0, len, size, from) }?;
+        unsafe { file.read_exact(&[segment], 0, len, size, from, false) }?;
         // SAFETY: By the type invariants no one else looks at the folio, and the bytes lie in it.
         unsafe { bindings::vfs_helper_folio_zero_range(folio, len, rest) };
         Ok(())

@@ -8,7 +8,7 @@
 //! directories ([`dir`], [`dentry`]), what attributes they have ([`xattr`]) and where the bytes of
 //! its files lie ([`extent`]). The rest is done here: inodes are found again by handles
 //! ([`export`]), reads are served from backing files ([`backing`], [`read`]), pages for mappings are
-//! filled ([`backing_read`], [`folio_batch`], [`page_cache`]), and a range of a backing file can have
+//! filled ([`backing_read`], [`backing_cache`], [`row`], [`folio_batch`], [`page_cache`]), and a range of a backing file can have
 //! a page cache that all who use it share ([`range`]).
 //!
 //! Types that stand for a C object carry its state in their name: a [`super_block::NewSuperBlock`]
@@ -18,6 +18,7 @@
 mod bindings;
 
 pub(crate) mod backing;
+mod backing_cache;
 mod backing_read;
 pub(crate) mod context;
 pub(crate) mod dentry;
@@ -39,6 +40,7 @@ mod opener;
 mod page_cache;
 pub(crate) mod range;
 mod read;
+mod row;
 pub(crate) mod super_block;
 pub(crate) mod vec;
 pub(crate) mod xattr;

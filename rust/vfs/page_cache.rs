@@ -40,7 +40,9 @@ fn fill<E: Extents>(inode: &Inode<E::FileSystem>, batch: &mut FolioBatch) -> Res
             Source::Memory(bytes, _) => {
                 batch.copy_from(pos, bytes.get(..len as usize).ok_or(EIO)?)?;
             }
-            Source::File(file, from) => batch.read_from(pos, len, file, from)?,
+            Source::File(file, from) => {
+                batch.read_from(pos, len, file, from, pos == 0 && len == size)?
+            }
         }
         pos = pos.checked_add(len).ok_or(EIO)?;
     }

@@ -7,6 +7,7 @@
 
 use super::backing::BackingFile;
 use super::backing::Identity;
+use super::backing_cache::Cache;
 use super::bindings;
 use super::extent::Extent;
 use super::extent::Extents;
@@ -303,10 +304,7 @@ impl RangeCache {
             let opened = super::from_err_ptr(opened)?;
             // What is read ahead is read from the file's device; but the first window of a mapping is
             // one of single pages, and folios grow with each window that follows.
-            let pages = self
-                .0
-                .data()
-                .file
+            let pages = Cache::of(&self.0.data().file)
                 .readahead_pages()
                 .min(MAPPED_READAHEAD_MAX);
             (*opened).__bindgen_anon_3.f_ra.ra_pages = pages;
