@@ -129,12 +129,7 @@ fn compressed_tars_are_written_plain_in_the_same_pass() {
         ("xz", "xz"),
         ("bzip2", bzip2),
     ] {
-        let script = format!("{tool} < layer.tar > layer");
-        let status = Command::new("sh")
-            .args(["-c", &script])
-            .current_dir(&session.0.0)
-            .status();
-        assert!(status.unwrap().success());
+        session.0.sh(&format!("{tool} < layer.tar > layer"));
         let plain = ["build", "-o", "other", "--tar-out", "plain"];
         session.good(&[&plain[..], &["--expect", &digest, "layer"]].concat());
         assert_eq!(session.read("plain"), layer());
@@ -262,10 +257,7 @@ fn leaves_nothing_behind_on_a_signal() {
             std::thread::sleep(Duration::from_millis(5));
             assert!(child.try_wait().unwrap().is_none());
         }
-        let killed = Command::new("sh")
-            .args(["-c", &format!("kill -{signal} {}", child.id())])
-            .status();
-        assert!(killed.unwrap().success());
+        session.0.sh(&format!("kill -{signal} {}", child.id()));
         assert_eq!(wait(&mut child).code(), Some(130));
         assert_eq!(session.names(), ["layer.tar"]);
         drop(stdin);
@@ -456,11 +448,7 @@ fn directories_are_copied_with_their_data() {
                   ln root/d/file root/again; ln -s d/file root/link; mkfifo root/fifo; \
                   head -c 10000 layer.tar > root/large; chmod 4711 root/large; \
                   touch -d @1700000000.123456789 root/d/file root/d; chmod 1777 root";
-    let status = Command::new("sh")
-        .args(["-c", script])
-        .current_dir(&session.0.0)
-        .status();
-    assert!(status.unwrap().success());
+    session.0.sh(script);
     session.good(&["build", "-o", "image", "root"]);
     session.good(&["check", "image"]);
     let image = Image::open(&session.0.join("image")).unwrap();
@@ -494,12 +482,7 @@ fn directories_are_copied_with_their_data() {
 fn tars_are_copied_with_their_data() {
     let session = Session::new();
     session.good(&["build", "--mode", "full", "-o", "one", "layer.tar"]);
-    let script = "gzip < layer.tar > layer.gz";
-    let status = Command::new("sh")
-        .args(["-c", script])
-        .current_dir(&session.0.0)
-        .status();
-    assert!(status.unwrap().success());
+    session.0.sh("gzip < layer.tar > layer.gz");
     session.good(&["build", "--mode", "full", "-o", "two", "layer.gz"]);
     assert_eq!(session.read("one"), session.read("two"));
     assert_eq!(session.names(), ["layer.gz", "layer.tar", "one", "two"]);

@@ -127,12 +127,7 @@ fn ls_lists_as_ls_does() {
     };
     fs::create_dir(scratch.join("root")).unwrap();
     let script = "tar -C root -xf layer.tar; LC_ALL=C ls root; LC_ALL=C ls root/d";
-    let ls = Command::new("sh")
-        .args(["-c", script])
-        .current_dir(&scratch.0)
-        .output()
-        .unwrap();
-    let expected = String::from_utf8(ls.stdout).unwrap();
+    let expected = scratch.sh(script);
     assert_eq!(list(&["image", "/", "d"]), (0, expected));
     assert_eq!(list(&["image"]), (0, "d\nlink\nsmall\n".to_string()));
     assert_eq!(list(&["-d", "image", "d"]), (0, "d\n".to_string()));

@@ -730,12 +730,9 @@ fn equal_chunks_are_stored_once() {
     sparse.set_len(3 << 20).unwrap();
     fs::hard_link(root.join("sparse"), root.join("sparse again")).unwrap();
     let pack = |name: &str| {
-        let tar = format!("tar --sparse --sort=name -cf {name} root --transform=s,^root,.,");
-        let done = Command::new("sh")
-            .args(["-c", &tar])
-            .current_dir(&session.0.0)
-            .status();
-        assert!(done.unwrap().success());
+        session.0.sh(&format!(
+            "tar --sparse --sort=name -cf {name} root --transform=s,^root,.,"
+        ));
     };
     pack("layer.tar");
     // In the archive, "b" was something else before; nothing of that stays.

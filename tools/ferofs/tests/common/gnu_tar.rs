@@ -9,7 +9,6 @@ use super::description_of_directory;
 use super::index_both_ways;
 use std::collections::HashMap;
 use std::fs;
-use std::process::Command;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -27,17 +26,7 @@ fn extracted(bytes: &[u8]) -> Vec<Described> {
     let scratch = Scratch::new();
     fs::write(scratch.join("archive.tar"), bytes).unwrap();
     fs::create_dir(scratch.join("root")).unwrap();
-    let script = "umask 022; cd \"$0\"; tar -C root -P -xpf archive.tar --no-same-owner";
-    let output = Command::new("sh")
-        .args(["-c", script])
-        .arg(&scratch.0)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    scratch.sh("umask 022; tar -C root -P -xpf archive.tar --no-same-owner");
     description_of_directory(&scratch.join("root"))
 }
 

@@ -53,6 +53,18 @@ impl Scratch {
     pub fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
+
+    /// Runs a line of shell here, which has to succeed, and returns what it printed.
+    pub fn sh(&self, script: &str) -> String {
+        let output = std::process::Command::new("sh")
+            .args(["-c", script])
+            .current_dir(&self.0)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
 }
 
 impl Drop for Scratch {
