@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs.
- * Nothing else is in C.
+ * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs, and what takes
+ * several of them on one folio. Nothing else is in C.
  */
 #include <linux/backing-dev.h>
 #include <linux/bvec.h>

@@ -270,18 +270,16 @@ impl<'a> Cache<'a> {
 
     /// The pages from `first` on, before `end`, that are not in the cache.
     fn missing(&self, first: u64, end: u64) -> Range<u64> {
+        let is_missing = |page: u64| {
+            let pos = (page << PAGE_SHIFT) as i64;
+            // SAFETY: The mapping is valid.
+            !unsafe { bindings::filemap_range_has_page(self.mapping, pos, pos) }
+        };
         let mut behind = first;
-        while behind < end && !self.has_pages(behind, behind) {
+        while behind < end && is_missing(behind) {
             behind = behind.saturating_add(1);
         }
         first..behind
-    }
-
-    /// Whether the cache has any page from `first` to `last`.
-    fn has_pages(&self, first: u64, last: u64) -> bool {
-        let (first, last) = ((first << PAGE_SHIFT) as i64, (last << PAGE_SHIFT) as i64);
-        // SAFETY: The mapping is valid.
-        unsafe { bindings::filemap_range_has_page(self.mapping, first, last) }
     }
 
     /// Begins to read the page `first`, and those that are wanted before `end`, into the cache, and what

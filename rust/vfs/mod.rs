@@ -8,8 +8,8 @@
 //! directories ([`dir`], [`dentry`]), what attributes they have ([`xattr`]) and where the bytes of
 //! its files lie ([`extent`]). The rest is done here: inodes are found again by handles
 //! ([`export`]), reads are served from backing files ([`backing`], [`read`]), pages for mappings are
-//! filled ([`backing_read`], [`backing_cache`], [`row`], [`folio_batch`], [`page_cache`]), and a range of a backing file can have
-//! a page cache that all who use it share ([`range`]).
+//! filled ([`backing_read`], [`backing_cache`], [`row`], [`folio_batch`], [`page_cache`]), and a
+//! range of a backing file can have a page cache that all who use it share ([`range`]).
 //!
 //! Types that stand for a C object carry its state in their name: a [`super_block::NewSuperBlock`]
 //! has no data yet, an [`inode::NewInode`] fails itself when it is dropped before it was

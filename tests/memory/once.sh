@@ -4,8 +4,8 @@
 # timeout: 300
 #
 # What is read is cached once, by read and by mmap, however many images refer to it, and small files that are
-# mapped one after the other are read from the disk together; drop_caches frees it all, inodes too; and far more than the memory can be read: HUGE files of 1 GiB each (2). `tests/vm/run --mem 512M`
-# runs it in a small machine.
+# mapped one after the other are read from the disk together; drop_caches frees it all, inodes too; and far more
+# than the memory can be read: HUGE files of 1 GiB each (2). `tests/vm/run --mem 512M` runs it in a small machine.
 
 . "$FEROFS_TESTS/lib.sh"
 HUGE=${HUGE:-2}
