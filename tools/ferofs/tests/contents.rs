@@ -103,7 +103,7 @@ fn cat_says_what_it_cannot_read() {
         ),
         (
             &["-d", "short", "-d", "short", "image", "d"],
-            "image has 1 devices, 2 are given",
+            "image: device slots in the image: 1, but devices given: 2",
         ),
         (
             &["-d", "nothing", "image", "small"],

@@ -81,6 +81,7 @@ fn archive() -> Archive {
         .header(Header::new("large", b'0').owner(70_000, 70_000))
         .file("small", &"s".repeat(700))
         .hard_link("again", "small")
+        .header(Header::new("fifo", b'6'))
 }
 
 /// Images of different shapes; each with the names of its blobs.
@@ -296,6 +297,29 @@ mistakes! {
         image.put_sb(16, 8, 77);
         Some(())
     };
+    // As in an image that mkfs.erofs --incremental changed, where names are gone.
+    "plain" "warning: spoiled: at offset 1024: the superblock counts 1" |image, _| {
+        let inodes = image.get(1024 + 16, 8);
+        image.put_sb(16, 8, inodes + 1);
+        Some(())
+    };
+    "plain" "the superblock counts 100000 inodes, expected" |image, _| {
+        image.put_sb(16, 8, 100_000);
+        Some(())
+    };
+    "plain" "the superblock counts 512 bytes, but" |image, _| {
+        image.put_sb(36, 4, 1);
+        Some(())
+    };
+    "index" "of device 1, which has 1024 bytes" |image, _| {
+        let slot = *image.device_slots().first()?;
+        image.put(slot + 64, 4, 2);
+        Some(())
+    };
+    "full" "warning: spoiled: at offset " |image, nodes| {
+        image.put(node(nodes, "./fifo")?.pos + 8, 4, 7);
+        Some(())
+    };
     "full" "warning: " |image, _| {
         image.put_sb(106, 1, 1);
         Some(())
@@ -343,6 +367,57 @@ fn what_no_kernel_looks_for_is_found() {
             .all(|line| line.starts_with("ferofs: warning: "));
         assert_eq!(code, if warned { 0 } else { 4 }, "{output}");
     }
+}
+
+/// What mkfs.erofs writes, and nobody else.
+#[test]
+fn what_is_rare_is_no_mistake() {
+    let scratch = Scratch::new();
+    images(&scratch);
+    // Room for attributes to come, as with --root-xattr-isize: entries of zeros.
+    let mut image = Image::new(fs::read(scratch.join("full")).unwrap());
+    let entry = b"\x03\x01\x05\x00keyvalue";
+    let mut windows = image.bytes.windows(entry.len());
+    let at = windows.position(|window| window == entry).unwrap();
+    image.bytes[at..at + entry.len()].fill(0);
+    fs::write(scratch.join("room"), image.bytes).unwrap();
+    // Nydus counts the blobs' blocks, not the image's.
+    let mut image = Image::new(fs::read(scratch.join("index")).unwrap());
+    let features = image.get(1024 + 8, 4);
+    image.put_sb(8, 4, features | 0x4000_0000);
+    image.put_sb(36, 4, 1 << 20);
+    image.put_sb(16, 8, 1);
+    image.repair_checksum();
+    fs::write(scratch.join("nydus"), image.bytes).unwrap();
+    for name in ["room", "nydus"] {
+        let said = ferofs(&scratch, &["check", name]);
+        assert_eq!(said, (0, String::new()), "{name}");
+    }
+}
+
+#[test]
+fn data_is_compared_with_slots_and_with_devices() {
+    let scratch = Scratch::new();
+    images(&scratch);
+    let mut image = Image::new(fs::read(scratch.join("index")).unwrap());
+    let slot = *image.device_slots().first().unwrap();
+    image.put(slot + 64, 4, 2);
+    fs::write(scratch.join("small-slot"), image.bytes).unwrap();
+    fs::write(scratch.join("short.tar"), [0; 600]).unwrap();
+    for (image, device, expected) in [
+        ("index", "a.tar", None),
+        ("small-slot", "a.tar", Some("which has 1024 bytes")),
+        ("index", "short.tar", Some("which has 600 bytes")),
+    ] {
+        let (code, said) = ferofs(&scratch, &["check", image, "-d", device]);
+        let code_expected = if expected.is_some() { 4 } else { 0 };
+        assert_eq!(code, code_expected, "{image} {device}: {said}");
+        let expected = expected.unwrap_or_default();
+        assert!(said.contains(expected), "{image} {device}: {said}");
+    }
+    let few = ferofs(&scratch, &["check", "merged", "-d", "a.tar"]);
+    let said = "ferofs: merged: device slots in the image: 2, but devices given: 1\n";
+    assert_eq!(few, (8, said.to_string()));
 }
 
 #[test]

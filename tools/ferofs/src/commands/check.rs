@@ -222,11 +222,9 @@ fn find(arguments: &Arguments, found: &mut Found) -> Result<()> {
     found.report.warnings = opened.warnings;
     let image = opened.image?;
     let count = usize::from(image.superblock().device_count());
-    if arguments.device.len() > count {
-        let (path, given) = (path.display(), arguments.device.len());
-        return Err(Error::Request(format!(
-            "{path} has {count} devices, {given} are given"
-        )));
+    let given = arguments.device.len();
+    if given > count || (given != 0 && arguments.blobs.is_empty()) {
+        blobs::expect_all(path, count, given)?;
     }
     let devices = match arguments.blobs.is_empty() {
         true => arguments.device.clone(),
@@ -303,13 +301,6 @@ fn write_files(
     if found.errors() > 0 && !arguments.force {
         let what = "nothing is extracted, because of the errors; --force does it anyway";
         return Err(Error::Request(what.to_string()));
-    }
-    let (count, given) = (image.superblock().device_count(), devices.len());
-    if given != 0 && given != usize::from(count) {
-        let path = image.path().display();
-        return Err(Error::Request(format!(
-            "{path} has {count} devices, {given} are given"
-        )));
     }
     let blobs = devices.into_iter().zip(files).collect();
     let contents = Contents::of(image, blobs)?;

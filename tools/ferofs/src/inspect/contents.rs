@@ -61,12 +61,6 @@ impl<'a> Contents<'a> {
             let file = File::open(&blob.path).map_err(Error::io("open", &blob.path))?;
             open.push((blob.path, file));
         }
-        if !open.is_empty() && open.len() != slots.len() {
-            let (path, count, given) = (path.display(), slots.len(), open.len());
-            return Err(Error::Request(format!(
-                "{path} has {count} devices, {given} are given"
-            )));
-        }
         Self::of(image, open)
     }
 

@@ -39,13 +39,28 @@ pub fn find(directories: &[PathBuf], digest: Digest) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The blobs of an image, in the order of its slots. Those that are not found in the directories
-/// are the given ones, in their order. Without directories the given ones are all there are: how
-/// many there must be is up to the driver, since blobs can be in the image's file, too.
+/// Fails unless as many blobs are given as an image has slots.
 ///
 /// # Errors
 ///
-/// When there are directories, and too few or too many blobs.
+/// When it has another number of them.
+pub fn expect_all(image: &Path, slots: usize, given: usize) -> Result<()> {
+    if slots == given {
+        return Ok(());
+    }
+    let image = image.display();
+    Err(Error::Request(format!(
+        "{image}: device slots in the image: {slots}, but devices given: {given}"
+    )))
+}
+
+/// The blobs of an image, in the order of its slots. Those that are not found in the directories
+/// are the given ones, in their order. Without directories the given ones are all there are: none, as
+/// blobs can be in the image's file, too, or one for each slot.
+///
+/// # Errors
+///
+/// When there are too few or too many.
 pub fn assign(
     image: &Path,
     slots: &[DeviceSlot],
@@ -57,6 +72,9 @@ pub fn assign(
         tag: None,
     };
     if directories.is_empty() {
+        if !given.is_empty() {
+            expect_all(image, slots.len(), given.len())?;
+        }
         return Ok(given.iter().map(as_given).collect());
     }
     let image = image.display();
@@ -122,9 +140,13 @@ mod tests {
             Ok(blobs.into_iter().map(|blob| blob.path).collect())
         };
         assert_eq!(
-            paths(assign(image, &slots, &given[..1], &[])),
-            Ok(vec!["a".into()])
+            paths(assign(image, &slots, &given, &[])),
+            Ok(given.to_vec())
         );
+        assert_eq!(paths(assign(image, &slots, &[], &[])), Ok(Vec::new()));
+        let few = paths(assign(image, &slots, &given[..1], &[])).unwrap_err();
+        let expected = "image: device slots in the image: 2, but devices given: 1";
+        assert_eq!(few, expected);
         let nowhere = [PathBuf::from("/nonexistent")];
         assert_eq!(
             paths(assign(image, &slots, &given, &nowhere)),

@@ -9,16 +9,22 @@ use super::regions::Use;
 use erofs_format::DeviceSlot;
 use erofs_format::Metadata;
 use erofs_format::ondisk;
+use erofs_format::ondisk::compat;
 use std::io;
 
 impl Checker<'_> {
+    /// Whether Nydus wrote the image, whose superblock counts the blocks of the blobs, and other inodes.
+    pub(super) fn is_nydus(&self) -> bool {
+        self.image.superblock().compat() & compat::RAFS_V6 != 0
+    }
+
     pub(super) fn image_size(&mut self) {
         let superblock = self.image.superblock();
         let stated = superblock
             .blocks()
             .saturating_mul(u64::from(superblock.block_size()));
         let found = self.image.file().size();
-        if stated > found {
+        if stated > found && !self.is_nydus() {
             let what = format!("the superblock counts {stated} bytes, the image has {found}");
             self.problem(None, ondisk::SUPER_OFFSET, what);
         }
@@ -70,7 +76,7 @@ impl Checker<'_> {
                 let what = format!("device {number} has {found} bytes, its slot says {size}");
                 self.problem(None, at, what);
             }
-            self.devices.push(found);
+            self.devices.push(found.min(size));
         }
         self.flat_addresses(slots);
         Ok(())
@@ -87,7 +93,7 @@ impl Checker<'_> {
         slots.sort_by_key(|(_, slot)| slot.uniaddr);
         let own = self.image.superblock().blocks();
         if let Some((index, slot)) = slots.first() {
-            if slot.uniaddr < own {
+            if slot.uniaddr < own && !self.is_nydus() {
                 let number = index + 1;
                 let what = format!("device {number} overlaps the image in flat addresses");
                 self.problem(None, self.slot_position(*index), what);

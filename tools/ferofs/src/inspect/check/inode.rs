@@ -49,6 +49,10 @@ impl Checker<'_> {
             }
         }
         if !inode.kind().has_data() {
+            if inode.size() != 0 {
+                let size = inode.size();
+                self.warning_of(inode, format!("its size is {size}, but it has no data"));
+            }
             return Ok(true);
         }
         if inode.kind() == FileKind::Regular {

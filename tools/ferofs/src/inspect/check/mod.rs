@@ -266,6 +266,7 @@ impl Checker<'_> {
             progress(self.report.directories + self.report.files);
         }
         self.links();
+        self.totals();
         self.overlaps();
         let devices = 1..=self.image.superblock().device_count();
         self.report.unused_devices = devices.filter(|id| !self.used.contains(id)).collect();
@@ -338,11 +339,38 @@ impl Checker<'_> {
         for problem in wrong {
             self.problem(problem.path, problem.at, problem.what);
         }
+    }
+
+    /// Compares what the superblock counts with what was found.
+    fn totals(&mut self) {
+        if self.is_nydus() {
+            return;
+        }
+        let superblock = self.image.superblock();
+        let stated = superblock
+            .blocks()
+            .saturating_mul(u64::from(superblock.block_size()));
+        let used = self.regions.iter().map(|region| region.end).max();
+        let used = used.unwrap_or_default();
+        // Of what lies behind the end of the image that was said already.
+        if used > stated && used <= self.image.file().size() {
+            let what = format!("the superblock counts {stated} bytes, but {used} are used");
+            self.problem(None, ondisk::SUPER_OFFSET, what);
+        }
         let found = self.report.directories + self.report.files;
-        let stated = self.image.superblock().inodes();
+        let inodes = superblock.inodes();
         let readable = self.report.problems.is_empty();
-        if readable && self.image.superblock().packed_nid().is_none() && stated != found {
-            let what = format!("the superblock counts {stated} inodes, expected {found}");
+        if !readable || superblock.packed_nid().is_some() || inodes == found {
+            return;
+        }
+        // Images that mkfs.erofs changed still have the inodes of what is gone.
+        let unused = stated.saturating_sub(regions::covered(&self.regions));
+        let gone = unused / ondisk::INODE_SLOT_SIZE;
+        if inodes > found && inodes - found <= gone {
+            let what = format!("the superblock counts {inodes} inodes, but {found} have names");
+            self.warning(None, ondisk::SUPER_OFFSET, what);
+        } else {
+            let what = format!("the superblock counts {inodes} inodes, expected {found}");
             self.problem(None, ondisk::SUPER_OFFSET, what);
         }
     }

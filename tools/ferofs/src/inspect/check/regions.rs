@@ -58,9 +58,46 @@ pub fn overlaps(mut regions: Vec<Region>, found: &mut dyn FnMut(&Region, &Region
     }
 }
 
+/// How many bytes lie in some region.
+pub fn covered(regions: &[Region]) -> u64 {
+    let mut spans: Vec<_> = regions
+        .iter()
+        .map(|region| (region.start, region.end))
+        .collect();
+    spans.sort_unstable();
+    let mut bytes = 0;
+    let mut reached = 0;
+    for (start, end) in spans {
+        bytes += end.saturating_sub(start.max(reached));
+        reached = reached.max(end);
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_in_several_regions_count_once() {
+        let regions = |spans: &[(u64, u64)]| -> Vec<_> {
+            let region = |(start, end): &(u64, u64)| Region {
+                start: *start,
+                end: *end,
+                usage: Use::Inode,
+                nid: 0,
+            };
+            spans.iter().map(region).collect()
+        };
+        for (spans, expected) in [
+            (&[][..], 0),
+            (&[(5, 5)], 0),
+            (&[(10, 20), (0, 10)], 20),
+            (&[(0, 10), (2, 4), (8, 12), (20, 21)], 13),
+        ] {
+            assert_eq!(covered(&regions(spans)), expected, "{spans:?}");
+        }
+    }
 
     #[test]
     fn only_data_may_lie_on_data() {
