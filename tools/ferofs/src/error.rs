@@ -4,9 +4,12 @@
 
 use crate::image;
 use crate::tar;
+use crate::text::Escaped;
 use crate::text::Reason;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -61,6 +64,30 @@ impl Error {
         }
     }
 
+    /// The same error, of the file called `path`.
+    #[must_use]
+    pub fn about(mut self, file: &Path) -> Self {
+        if let Error::Io { path, .. } = &mut self {
+            *path = file.to_path_buf();
+        }
+        self
+    }
+
+    /// The same error, of a file itself if it is that of reading a file's data from the directory `root`.
+    #[must_use]
+    pub fn below(self, root: &Path) -> Self {
+        match self {
+            Error::Image {
+                source: image::Error::Data { path, source },
+                ..
+            } => {
+                let path = path.strip_prefix(b"/").unwrap_or(&path);
+                Error::io("read", &root.join(OsStr::from_bytes(path)))(source)
+            }
+            other => other,
+        }
+    }
+
     /// Adds to an archive's error which archive it is.
     pub fn archive(path: &Path) -> impl Fn(tar::Error) -> Self {
         let path = path.to_path_buf();
@@ -94,21 +121,26 @@ impl fmt::Display for Error {
                 path,
                 source,
             } => {
-                write!(f, "cannot {doing} {}: {}", path.display(), Reason(source))
+                write!(f, "cannot {doing} {}: {}", shown(path), Reason(source))
             }
-            Error::Archive { path, source } => write!(f, "{}: {source}", path.display()),
+            Error::Archive { path, source } => write!(f, "{}: {source}", shown(path)),
             Error::Image { path, source } => {
-                write!(f, "cannot write {}: {source}", path.display())
+                write!(f, "cannot write {}: {source}", shown(path))
             }
             Error::Format { path, source } => match source {
                 erofs_format::Error::Io(source) => {
-                    write!(f, "{}: {}", path.display(), Reason(source))
+                    write!(f, "{}: {}", shown(path), Reason(source))
                 }
-                source => write!(f, "{}: {source}", path.display()),
+                source => write!(f, "{}: {source}", shown(path)),
             },
             Error::Request(problem) => f.write_str(problem),
         }
     }
+}
+
+/// A path as it is safe for a terminal: a directory that is read may have any names in it.
+fn shown(path: &Path) -> Escaped<'_> {
+    Escaped(path.as_os_str().as_bytes())
 }
 
 impl std::error::Error for Error {

@@ -42,6 +42,11 @@ impl Output {
     /// When the target is one of the inputs, or is there and no regular file, or nothing can be
     /// created beside it.
     pub fn create(target: &Path, inputs: &[(&Path, &Metadata)]) -> Result<Self> {
+        if target == Path::new("-") {
+            let what =
+                "expected the name of a file to write, not \"-\"; one of that name is \"./-\"";
+            return Err(Error::Request(what.to_string()));
+        }
         let mut target = target.to_path_buf();
         match fs::metadata(&target) {
             Ok(found) => {

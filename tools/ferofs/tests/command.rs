@@ -13,10 +13,17 @@ use common::description;
 use common::description_of_directory;
 use common::wrong_image::seal_superblock;
 use ferofs::digest::Digest;
+use ferofs::error::Error;
+use ferofs::image;
 use ferofs::inspect::Image;
+use ferofs::tree::scan::scan;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use std::fs;
+use std::io::Cursor;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::Child;
 use std::process::Command;
 use std::process::Output;
@@ -212,6 +219,7 @@ fn leaves_nothing_behind_when_it_fails() {
         ["build", "-o", "no/image", "layer.tar"],
         ["build", "-o", ".", "layer.tar"],
         ["build", "-o", "/dev/null", "layer.tar"],
+        ["build", "-o", "-", "layer.tar"],
     ] {
         let message = session.bad(1, &arguments);
         assert!(
@@ -476,6 +484,81 @@ fn directories_are_copied_with_their_data() {
         let message = session.bad(1, &[&["build", "-o", "new", "root"], option].concat());
         assert!(message.contains("root is a directory, but --"), "{message}");
     }
+}
+
+#[test]
+fn directories_may_be_deeper_than_paths_are_long() {
+    let session = Session::new();
+    let name = "d".repeat(250);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let mut directory = rustix::fs::open(&session.0.0, flags, Mode::empty()).unwrap();
+    for name in std::iter::once("deep").chain(std::iter::repeat_n(&*name, 40)) {
+        rustix::fs::mkdirat(&directory, name, 0o755.into()).unwrap();
+        directory = rustix::fs::openat(&directory, name, flags, Mode::empty()).unwrap();
+    }
+    let flags = OFlags::CREATE | OFlags::WRONLY;
+    let file = rustix::fs::openat(&directory, "file", flags, 0o644.into()).unwrap();
+    fs::File::from(file).write_all(&[7; 5000]).unwrap();
+    rustix::fs::symlinkat("file", &directory, "link").unwrap();
+    session.good(&["build", "-o", "image", "deep"]);
+    session.good(&["check", "image"]);
+    session.0.sh("tar -C deep -cf deep.tar .");
+    let ignored = "--ignore=mtime,links,xattr";
+    assert_eq!(session.good(&["diff", ignored, "image", "deep.tar"]), "");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let session = Session::new();
+    session
+        .0
+        .sh("mkdir root; echo data > root/file; echo data > root/short");
+    let root = session.0.join("root");
+    let tree = scan(&root, &mut |_| {}).unwrap();
+    session.0.sh("rm root/file; : > root/short");
+    for (name, problem) in [
+        ("file", "No such file or directory"),
+        ("short", "it became shorter while it was read"),
+    ] {
+        let options = image::Options {
+            block_bits: 12,
+            mode: image::Mode::Full,
+            ..image::Options::default()
+        };
+        let source = image::source::Directory::new(root.clone());
+        let out = Cursor::new(Vec::new());
+        let error = image::write(&tree, &options, &source, out).unwrap_err();
+        let error = Error::image(Path::new("image"))(error);
+        let expected = format!("the data of \"/{name}\" cannot be read: {problem}");
+        assert_eq!(error.to_string(), format!("cannot write image: {expected}"));
+        let path = root.join(name);
+        let expected = format!("cannot read {}: {problem}", path.display());
+        assert_eq!(error.below(&root).to_string(), expected);
+        fs::write(&path, "data\n").unwrap();
+    }
+}
+
+#[test]
+fn an_image_is_no_tar() {
+    let session = Session::new();
+    session.good(&["build", "-o", "image", "layer.tar"]);
+    let expected = "ferofs: image: at offset 1024: an EROFS image, expected a tar archive\n";
+    assert_eq!(session.bad(1, &["build", "-o", "new", "image"]), expected);
+    // Some other filesystem; and an archive of nothing, as tar writes it.
+    fs::write(
+        session.0.join("ext4"),
+        [vec![0; 1080], vec![0x53, 0xef]].concat(),
+    )
+    .unwrap();
+    let said = session.run(&["build", "-o", "new", "ext4"]).stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert!(
+        said.starts_with("ferofs: ext4: at offset 0: the archive ends here, but"),
+        "{said}"
+    );
+    session.0.sh("tar -cf nothing.tar -T /dev/null");
+    session.good(&["build", "-o", "new", "nothing.tar"]);
+    fs::remove_file(session.0.join("new")).unwrap();
 }
 
 #[test]

@@ -282,7 +282,8 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
         &options(arguments, mode)?,
         &source,
         &output,
-    )?;
+    )
+    .map_err(|error| error.below(&arguments.input))?;
     output.finish()
 }
 

@@ -143,7 +143,8 @@ impl Side {
             mode: image::Mode::Full,
             ..image::Options::default()
         };
-        image::write(&tree, &options, &source, output.file()).map_err(Error::image(path))?;
+        image::write(&tree, &options, &source, output.file())
+            .map_err(|error| Error::image(path)(error).below(path))?;
         let file = output.file().try_clone().map_err(Error::io("read", path))?;
         Ok(Side {
             image: Image::new(path, Box::new(file))?,

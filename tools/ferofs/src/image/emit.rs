@@ -28,7 +28,6 @@ use super::plan::listed;
 use super::uuid::Fingerprint;
 use crate::direct::ALIGNMENT;
 use crate::direct::Buffer;
-use crate::text::Reason;
 use crate::tree::Children;
 use crate::tree::Content;
 use crate::tree::Data;
@@ -370,7 +369,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
             let len = space.len();
             self.source
                 .read(self.tree, name, offset, space)
-                .map_err(|error| Error::file(self.tree, name, Reason(&error).to_string()))?;
+                .map_err(Error::data(self.tree, name))?;
             self.out.advance(len);
             offset += len as u64;
         }
@@ -444,7 +443,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
                 let mut buffer = vec![0; tail as usize];
                 self.source
                     .read(self.tree, name, blocks, &mut buffer)
-                    .map_err(|error| Error::file(self.tree, name, Reason(&error).to_string()))?;
+                    .map_err(Error::data(self.tree, name))?;
                 self.out.put(&buffer)?;
             }
             (Body::Blocks(_), Content::File { size, .. }) => {

@@ -189,6 +189,13 @@ pub enum Error {
         /// What does not fit.
         problem: String,
     },
+    /// The data of a file cannot be read.
+    Data {
+        /// Its path in the tree.
+        path: Vec<u8>,
+        /// Why not.
+        source: io::Error,
+    },
     /// The tree as a whole does not fit the format.
     Image(String),
 }
@@ -198,6 +205,13 @@ impl Error {
         Error::File {
             path: tree.path(name),
             problem: problem.into(),
+        }
+    }
+
+    fn data(tree: &Tree, name: NameId) -> impl FnOnce(io::Error) -> Self {
+        move |source| Error::Data {
+            path: tree.path(name),
+            source,
         }
     }
 }
@@ -215,6 +229,10 @@ impl fmt::Display for Error {
             Error::File { path, problem } => {
                 write!(f, "{}: {problem}", crate::text::Quoted(path))
             }
+            Error::Data { path, source } => {
+                let path = crate::text::Quoted(path);
+                write!(f, "the data of {path} cannot be read: {}", Reason(source))
+            }
             Error::Image(problem) => f.write_str(problem),
         }
     }
@@ -223,7 +241,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Io(error) => Some(error),
+            Error::Io(error) | Error::Data { source: error, .. } => Some(error),
             _ => None,
         }
     }

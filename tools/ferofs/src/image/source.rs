@@ -8,6 +8,7 @@ use crate::tree::Content;
 use crate::tree::Data;
 use crate::tree::NameId;
 use crate::tree::Tree;
+use crate::tree::reach::reach;
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -119,6 +120,8 @@ impl Source for Directory {
                 let path = tree.path(name);
                 let path = path.strip_prefix(b"/").unwrap_or(&path);
                 let path = self.root.join(OsStr::from_bytes(path));
+                let directory = reach(path.parent().unwrap_or(&self.root))?;
+                let path = directory.path().join(path.file_name().unwrap_or_default());
                 // It may have become something else since it was listed.
                 let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
                 OpenOptions::new()

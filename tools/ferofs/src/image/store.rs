@@ -369,7 +369,7 @@ fn copy_file(
         let bytes = buffer.get_mut(..len as usize).unwrap_or_default();
         source
             .read(tree, name, pos, bytes)
-            .map_err(|error| Error::file(tree, name, Reason(&error).to_string()))?;
+            .map_err(Error::data(tree, name))?;
         out.write_all(bytes)?;
         pos += len;
         left -= len;

@@ -23,9 +23,14 @@ use super::pax::keep_last;
 use super::sparse;
 use crate::acl::Acl;
 use crate::text::Quoted;
+use erofs_format::ondisk::SUPER_MAGIC;
+use erofs_format::ondisk::SUPER_OFFSET;
 
 /// Extended headers with more data than this are refused, not read.
 const MAX_EXTENDED: u64 = 16 << 20;
+
+/// What tar fills up with zeros behind an archive's end.
+const RECORD: usize = 20 * BLOCK;
 
 /// More notes than this about one archive help nobody.
 const MAX_NOTES: u32 = 20;
@@ -168,6 +173,7 @@ impl<I: Input> Reader<I> {
         let header = Header::new(block);
         match header.checksum() {
             Checksum::Right => Ok(Some(header)),
+            Checksum::Empty if pos == 0 => self.nothing(),
             Checksum::Empty => Ok(None),
             Checksum::Wrong { found, expected } => {
                 let found = match found {
@@ -183,6 +189,23 @@ impl<I: Input> Reader<I> {
                 Err(Error::invalid(pos.saturating_add(148), problem))
             }
         }
+    }
+
+    /// The end of an archive that ends where it begins. So does every filesystem whose superblock is at 1024.
+    fn nothing(&mut self) -> Result<Option<Header>, Error> {
+        let record = self.input.bytes(0, RECORD);
+        let record = record.map_err(|error| Error::io(0, error))?;
+        let magic = SUPER_MAGIC.to_le_bytes();
+        let erofs = record.get(SUPER_OFFSET as usize..);
+        if erofs.is_some_and(|superblock| superblock.starts_with(&magic)) {
+            let problem = "an EROFS image, expected a tar archive".to_string();
+            return Err(Error::invalid(SUPER_OFFSET, problem));
+        }
+        if record.iter().any(|byte| *byte != 0) {
+            let what = "the archive ends here, but there is more behind it: is this a tar archive?";
+            self.note(0, what);
+        }
+        Ok(None)
     }
 
     /// Moves behind `size` bytes of data at `data`, which must be there with their padding.

@@ -11,6 +11,7 @@ pub mod apply;
 pub mod edit;
 pub mod exclude;
 mod path;
+pub(crate) mod reach;
 pub mod scan;
 pub mod whiteouts;
 mod xattrs;

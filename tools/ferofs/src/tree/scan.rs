@@ -13,6 +13,7 @@ use super::Tree;
 use super::Xattr;
 use super::XattrSet;
 use super::exclude::Exclude;
+use super::reach::reach;
 use crate::error::Error;
 use crate::error::Result;
 use crate::tar::Segment;
@@ -84,9 +85,10 @@ impl Scanner<'_> {
         path: &Path,
         left: &mut Vec<(NameId, PathBuf)>,
     ) -> Result<()> {
-        for entry in fs::read_dir(path).map_err(Error::io("read", path))? {
+        let reached = reach(path).map_err(Error::io("read", path))?;
+        for entry in fs::read_dir(reached.path()).map_err(Error::io("read", path))? {
             let entry = entry.map_err(Error::io("read", path))?;
-            let path = entry.path();
+            let path = path.join(entry.file_name());
             if !self.exclude.is_empty() {
                 let mut inside = self.tree.path(name);
                 inside.push(b'/');
@@ -97,7 +99,9 @@ impl Scanner<'_> {
                 }
             }
             let metadata = entry.metadata().map_err(Error::io("read", &path))?;
-            let inode = self.inode(&path, &metadata)?;
+            let inode = self
+                .inode(&entry.path(), &metadata)
+                .map_err(|error| error.about(&path))?;
             let child = self
                 .tree
                 .add_name(name, entry.file_name().as_bytes(), inode)
