@@ -105,6 +105,14 @@ if [ "$FS" = ferofs ]; then
     echo "$tar $WORK/mnt ferofs noauto,nofail 0 0" >>/etc/fstab
     check "a tar in /etc/fstab" mount mnt
     tree "a tar in /etc/fstab" extracted.manifest
+    unshare -m sh -c ': >ready; exec sleep 1000' &
+    other=$!
+    until [ -e ready ]; do sleep 0.1; done
+    check "mount -N" mount -N /proc/$other/ns/mnt -t ferofs -o "device=$tar" "$WORK/sample.erofs" "$WORK/mnt"
+    check "mount -N: mounts there, and not here" \
+        sh -c "grep -q ' $WORK/mnt ferofs ' /proc/$other/mounts && ! grep -q ' $WORK/mnt ' /proc/mounts"
+    check "umount -N" umount -N /proc/$other/ns/mnt "$WORK/mnt"
+    kill $other
     refuses "mount(8) shows the reason" "no EROFS superblock\|neither\|is this a tar" mount -t ferofs /bin/sh mnt
 fi
 rm /sbin/mount.ferofs

@@ -6,6 +6,7 @@ mod commands;
 
 use clap::Parser;
 use clap::Subcommand;
+use ferofs::error::Error;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -68,13 +69,13 @@ fn main() -> ExitCode {
     }
     if called_as("dump.") {
         return match parse::<commands::dump::Dump>() {
-            Ok(dump) => commands::run(commands::dump::run(&dump.arguments)),
+            Ok(dump) => commands::run(commands::dump::run_dump(&dump)),
             Err(code) => code,
         };
     }
     if called_as("fsck.") {
         return match parse::<commands::check::Fsck>() {
-            Ok(fsck) => commands::check::run_fsck(&fsck),
+            Ok(fsck) => commands::check::run_fsck(fsck),
             Err(code) if code == ExitCode::SUCCESS => code,
             Err(_) => ExitCode::from(commands::check::USAGE),
         };
@@ -117,8 +118,19 @@ fn first_argument_is(name: &str) -> bool {
 /// Reads the arguments, or says what is wrong with them, or what was asked for.
 fn parse<A: Parser>() -> Result<A, ExitCode> {
     A::try_parse().map_err(|error| {
-        // Help and version go to stdout, which may be closed.
-        drop(error.print());
-        ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+        if error.use_stderr() {
+            match error.render().to_string().strip_prefix("error: ") {
+                Some(said) => commands::complain(said.trim_end()),
+                // Help, for who gave no arguments at all.
+                None => drop(error.print()),
+            }
+            return ExitCode::from(2);
+        }
+        // Help or version, for whoever reads standard output.
+        commands::run(
+            error
+                .print()
+                .map_err(Error::io("write to", Path::new("standard output"))),
+        )
     })
 }

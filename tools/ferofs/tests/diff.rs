@@ -270,6 +270,17 @@ fn a_directory_is_as_good_as_an_image() {
 }
 
 #[test]
+fn two_directories_are_compared() {
+    let scratch = Scratch::new();
+    scratch
+        .sh("mkdir old; echo data >old/file; cp -a old new; cp -a old same; echo more >>new/file");
+    let compare = |new| ferofs(&scratch, &["diff", "--ignore=mtime", "old", new]);
+    assert_eq!(compare("same"), (0, String::new(), String::new()));
+    let differences = "changed /file: size 5 -> 10\n".to_string();
+    assert_eq!(compare("new"), (1, differences, String::new()));
+}
+
+#[test]
 fn trouble_is_not_a_difference() {
     let scratch = scratch();
     fs::write(scratch.join("text"), "neither image nor tar ".repeat(100)).unwrap();
@@ -284,4 +295,8 @@ fn trouble_is_not_a_difference() {
         assert_eq!((code, output.as_str()), (2, ""), "{arguments:?}");
         assert!(!said.is_empty(), "{arguments:?}");
     }
+    fs::write(scratch.join("old.gz"), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]).unwrap();
+    let (code, _, said) = ferofs(&scratch, &["diff", "old.gz", "old"]);
+    let expected = "ferofs: old.gz is compressed (gzip), expected a plain tar, ";
+    assert!(code == 2 && said.starts_with(expected), "{said}");
 }

@@ -169,6 +169,63 @@ fn tree_and_statistics() {
 }
 
 #[test]
+fn dump_lists_and_writes_as_dump_erofs_does() {
+    let scratch = scratch();
+    let long = run(&scratch, "ferofs", &["ls", "-l", "image", "/dir"]);
+    assert_eq!(long.1.lines().count(), 5);
+    let listed = run(&scratch, "dump.ferofs", &["--ls", "--path=/dir", "image"]);
+    assert_eq!(listed, long);
+    let write = ["--cat", "--path=/dir/file", "--device=a.tar", "image"];
+    assert_eq!(
+        run(&scratch, "dump.ferofs", &write),
+        (0, "content".to_string())
+    );
+    let (code, said) = run(&scratch, "dump.ferofs", &["--offset=0", "image"]);
+    assert!(
+        code == 1 && said.starts_with("ferofs: --offset is not supported: "),
+        "{said}"
+    );
+    assert_eq!(run(&scratch, "dump.ferofs", &["--ls", "image"]).0, 2);
+}
+
+/// All messages have one form, those about arguments, too, and so does what cannot be written.
+#[test]
+fn messages_have_one_form() {
+    let scratch = scratch();
+    for (name, arguments) in [
+        ("ferofs", &["dump"][..]),
+        ("mkfs.ferofs", &["--chunksize=1", "new", "dir"]),
+        ("mount.ferofs", &["image"]),
+        ("fsck.ferofs", &["--nonsense", "image"]),
+    ] {
+        let (code, said) = run(&scratch, name, arguments);
+        assert!(code != 0 && said.starts_with("ferofs: "), "{code} {said}");
+        assert!(
+            said.contains("--help") && !said.contains("error: "),
+            "{said}"
+        );
+    }
+    for arguments in ["ferofs --help", "ferofs --version", "ferofs dump image"] {
+        let full = format!(
+            "\"$0\" {} >/dev/full",
+            arguments.strip_prefix("ferofs ").unwrap()
+        );
+        let output = Command::new("sh")
+            .args(["-c", &full, env!("CARGO_BIN_EXE_ferofs")])
+            .current_dir(&scratch.0)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected = "ferofs: cannot write to standard output: No space left on device\n";
+        assert_eq!(
+            (output.status.code(), said.as_str()),
+            (Some(1), expected),
+            "{arguments}"
+        );
+    }
+}
+
+#[test]
 fn holes_and_data_in_the_image() {
     let scratch = scratch();
     let build = ["build", "--mode", "full", "-o", "full", "a.tar"];
@@ -196,6 +253,28 @@ fn check_as_fsck_and_as_json() {
     assert_eq!(run(&scratch, "fsck.ferofs", &["-V"]).0, 0);
     assert_eq!(run(&scratch, "fsck.ferofs", &["--nonsense", "image"]).0, 16);
     assert_eq!(run(&scratch, "fsck.ferofs", &["a.tar"]).0, 8);
+
+    // As with fsck.erofs.
+    for options in [
+        &["-d3", "-A"][..],
+        &["-d", "9", "--xattrs", "--device=a.tar"],
+    ] {
+        let (code, said) = run(&scratch, "fsck.ferofs", &[options, &["image"]].concat());
+        assert_eq!(
+            (code, said.as_str()),
+            (0, "image: 2 directories, 5 other files, no errors\n")
+        );
+    }
+    assert_eq!(
+        run(&scratch, "fsck.ferofs", &["-d0", "image"]),
+        (0, String::new())
+    );
+    for option in ["--offset=0", "--overwrite", "--no-preserve", "--no-xattrs"] {
+        let (code, said) = run(&scratch, "fsck.ferofs", &[option, "image"]);
+        let name = option.split('=').next().unwrap();
+        let expected = format!("ferofs: {name} is not supported: ");
+        assert!(code == 16 && said.starts_with(&expected), "{code} {said}");
+    }
 
     let arguments = ["check", "--json", "--digest", "-d", "a.tar", "image"];
     let good = parsed(&scratch, &arguments);

@@ -188,6 +188,9 @@ fn mount_calls_it_its_own_way() {
         (1, &["plain.erofs"]),
         (1, &["plain.erofs", "/mnt", "--unknown"]),
         (32, &["nothing", "/mnt", "-f"]),
+        // No mount namespace.
+        (32, &["layer.tar", "/mnt", "-f", "-N", "/proc/self/ns/uts"]),
+        (32, &["layer.tar", "/mnt", "-f", "-N", "nothing"]),
     ] {
         assert_eq!(run(&helper, &scratch, arguments).0, code, "{arguments:?}");
     }

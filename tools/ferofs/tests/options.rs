@@ -469,6 +469,12 @@ fn what_container_runtimes_run() {
         images.push(fs::read(image.path()).unwrap());
     }
     assert_eq!(images[0], images[1]);
+    // What is the default, said.
+    let line =
+        format!("mkfs.erofs --clean=data --tar=f --aufs -Enoinline_data -U {uuid} out layer.tar");
+    session.good(&line, None);
+    let image = session.take(&session.0.join("layer.tar"));
+    assert_eq!(fs::read(image.path()).unwrap(), images[0]);
 
     // Several layers with their data, as one.
     fs::write(session.0.join("one.erofs"), &images[0]).unwrap();
@@ -501,7 +507,7 @@ fn what_container_runtimes_run() {
     for (arguments, message) in [
         ("-zlz4 out layer.tar", "-z is not supported"),
         ("-C 65536 out layer.tar", "-C is not supported"),
-        ("--clean=data out layer.tar", "--clean is not supported"),
+        ("--clean=rvsp out layer.tar", "--clean is not supported"),
         (
             "--incremental=rvsp out layer.tar",
             "--incremental is not supported",
@@ -691,6 +697,7 @@ fn numbers_that_are_none_are_said_in_words() {
             "'yesterday' for '--timestamp <SECONDS>': expected a whole number",
         ),
         ("--force-uid 4294967296", "it is too large"),
+        ("--force-gid 4294967295", "expected 0 to 4294967294"),
         ("--force-gid -1", "-1"),
         ("-x 1.5", "'-x <COUNT>': expected a whole number"),
         ("--gid-offset -9999999999999999999", "it is too small"),

@@ -565,6 +565,9 @@ pub(super) fn remove_unfinished_on_signals() -> Result<()> {
         // As if the signal had not been caught: 128 + SIGINT.
         std::process::exit(130);
     };
-    ctrlc::set_handler(handler)
-        .map_err(|error| Error::Request(format!("cannot handle signals: {error}")))
+    match ctrlc::set_handler(handler) {
+        // As for the other one of two directories that are compared.
+        Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
+        Err(error) => Err(Error::Request(format!("cannot handle signals: {error}"))),
+    }
 }

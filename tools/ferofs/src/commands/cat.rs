@@ -7,6 +7,7 @@ use ferofs::error::Result;
 use ferofs::inspect::Image;
 use ferofs::inspect::contents::Contents;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// Write the data of files in an image to standard output
@@ -30,6 +31,18 @@ pub struct Arguments {
     /// The files
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
+}
+
+impl Arguments {
+    /// To write these, with the data in these tars.
+    pub fn new(image: &Path, paths: &[PathBuf], device: &[PathBuf]) -> Self {
+        Arguments {
+            device: device.to_vec(),
+            blobs: Vec::new(),
+            image: image.to_path_buf(),
+            paths: paths.to_vec(),
+        }
+    }
 }
 
 /// Writes.

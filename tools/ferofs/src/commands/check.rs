@@ -27,6 +27,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::io::Seek;
 use std::io::SeekFrom;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -104,12 +105,16 @@ pub struct Arguments {
   fsck.ferofs --extract root --device layer.tar layer.erofs
       Also write all files into a directory.
 
+Of the options of fsck.erofs those are taken that make sense here; -d with one digit is a message level.
 fsck(8) calls this for what /etc/fstab has as ferofs; for other images it calls fsck.erofs."
 )]
 pub struct Fsck {
     /// Accepted and ignored: there is nothing to repair in what is read-only
-    #[arg(short, overrides_with_all = ["automatic", "preen", "yes", "no"])]
+    #[arg(short, overrides_with_all = ["automatic", "all", "preen", "yes", "no"])]
     automatic: bool,
+    /// The same as -a
+    #[arg(short = 'A')]
+    all: bool,
     /// The same as -a
     #[arg(short)]
     preen: bool,
@@ -129,12 +134,79 @@ pub struct Fsck {
     #[arg(short = 'V', long, action = clap::ArgAction::Version)]
     version: Option<bool>,
     #[command(flatten)]
+    known: Known,
+    #[command(flatten)]
     arguments: Arguments,
 }
 
-/// Checks for fsck(8).
-pub fn run_fsck(fsck: &Fsck) -> ExitCode {
-    run(&fsck.arguments)
+/// Options of fsck.erofs that say what is done anyway, have another name here, or are taken in so that the
+/// message can say why not.
+#[derive(clap::Args)]
+struct Known {
+    #[arg(long, hide = true)]
+    xattrs: bool,
+    #[arg(long, hide = true)]
+    preserve: bool,
+    #[arg(long, hide = true)]
+    preserve_owner: bool,
+    #[arg(long, hide = true)]
+    preserve_perms: bool,
+    #[arg(long, hide = true)]
+    no_preserve_owner: bool,
+    #[arg(long, hide = true)]
+    no_preserve: bool,
+    #[arg(long, hide = true)]
+    no_preserve_perms: bool,
+    #[arg(long, hide = true)]
+    no_xattrs: bool,
+    #[arg(long, hide = true)]
+    overwrite: bool,
+    #[arg(long, hide = true, value_name = "X")]
+    offset: Option<String>,
+}
+
+impl Known {
+    fn check(&self) -> Result<()> {
+        let modes =
+            "files get the modes that the image has; for the owners there is --no-same-owner";
+        let refused = [
+            (self.no_preserve, "--no-preserve", modes),
+            (self.no_preserve_perms, "--no-preserve-perms", modes),
+            (
+                self.no_xattrs,
+                "--no-xattrs",
+                "files get the attributes that the image has",
+            ),
+            (
+                self.overwrite,
+                "--overwrite",
+                "the directory is to be empty; for another there is --force",
+            ),
+            (
+                self.offset.is_some(),
+                "--offset",
+                "an image is a file of its own",
+            ),
+        ];
+        super::refuse(refused)
+    }
+}
+
+/// Checks for fsck(8), and for those who know fsck.erofs.
+pub fn run_fsck(mut fsck: Fsck) -> ExitCode {
+    if let Err(error) = fsck.known.check() {
+        complain(&error.to_string());
+        return ExitCode::from(USAGE);
+    }
+    let arguments = &mut fsck.arguments;
+    arguments.no_same_owner |= fsck.known.no_preserve_owner;
+    // There -d is followed by a message level.
+    arguments.device.retain(|device| {
+        let level = device.as_os_str().as_bytes();
+        arguments.quiet |= level == b"0";
+        !matches!(level, [b'0'..=b'9'])
+    });
+    run(arguments)
 }
 
 /// Checks the image.

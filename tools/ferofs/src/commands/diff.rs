@@ -7,6 +7,7 @@ use super::dump::Failure;
 use super::dump::show;
 use super::json;
 use erofs_format::ondisk;
+use ferofs::compression::look;
 use ferofs::digest::hash_all;
 use ferofs::error::Error;
 use ferofs::error::Result;
@@ -123,6 +124,13 @@ impl Side {
                 tar: None,
                 _temporary: None,
             });
+        }
+        let (compression, _) = look(&file).map_err(Error::io("read", path))?;
+        if let Some(compression) = compression {
+            return Err(Error::Request(format!(
+                "{} is compressed ({compression}), expected a plain tar, as `ferofs build --tar-out` writes it",
+                path.display()
+            )));
         }
         let (index, _) = index_in_memory(path, &file)?;
         Ok(Side {

@@ -39,6 +39,18 @@ pub struct Arguments {
     paths: Vec<PathBuf>,
 }
 
+impl Arguments {
+    /// To list this with all that is known of it.
+    pub fn long(image: &Path, paths: &[PathBuf]) -> Self {
+        Arguments {
+            long: true,
+            directory: false,
+            image: image.to_path_buf(),
+            paths: paths.to_vec(),
+        }
+    }
+}
+
 /// Lists.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let image = Image::open(&arguments.image)?;

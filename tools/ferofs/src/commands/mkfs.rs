@@ -95,9 +95,10 @@ struct Refused {
     zfeature_bits: Option<String>,
     #[arg(long, hide = true, value_name = "X")]
     blobdev: Option<String>,
-    #[arg(long, hide = true, value_name = "X", num_args = 0..=1)]
-    clean: Option<Option<String>>,
-    #[arg(long, hide = true, value_name = "X", num_args = 0..=1)]
+    #[arg(long, hide = true, value_name = "X", num_args = 0..=1, require_equals = true,
+          default_missing_value = "data")]
+    clean: Option<String>,
+    #[arg(long, hide = true, value_name = "X", num_args = 0..=1, require_equals = true)]
     incremental: Option<Option<String>>,
     #[arg(long, hide = true, value_name = "X")]
     file_contexts: Option<String>,
@@ -128,7 +129,12 @@ impl Refused {
                 compression,
             ),
             (self.zfeature_bits.is_some(), "--zfeature-bits", compression),
-            (self.clean.is_some(), "--clean", update),
+            (
+                // What `data` asks for is done anyway.
+                !matches!(self.clean.as_deref(), None | Some("data")),
+                "--clean",
+                update,
+            ),
             (self.incremental.is_some(), "--incremental", update),
             (
                 self.blobdev.is_some(),
@@ -145,15 +151,10 @@ impl Refused {
             (
                 self.root_xattr_isize.is_some(),
                 "--root-xattr-isize",
-                "ferofs writes whole images only",
+                "it leaves room for changing the image, and ferofs writes whole ones only",
             ),
         ];
-        match refused.into_iter().find(|(given, ..)| *given) {
-            Some((_, option, why)) => {
-                Err(Error::Request(format!("{option} is not supported: {why}")))
-            }
-            None => Ok(()),
-        }
+        super::refuse(refused)
     }
 }
 

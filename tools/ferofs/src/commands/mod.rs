@@ -60,6 +60,14 @@ fn parse_number<T: FromStr<Err = ParseIntError>>(text: &str) -> Parsed<T> {
     })
 }
 
+/// Fails if one of these options was given, and says why there is none such.
+fn refuse<'a>(options: impl IntoIterator<Item = (bool, &'a str, &'a str)>) -> Result<()> {
+    match options.into_iter().find(|(given, ..)| *given) {
+        Some((_, option, why)) => Err(Error::Request(format!("{option} is not supported: {why}"))),
+        None => Ok(()),
+    }
+}
+
 /// Writes a message to stderr, which may be closed.
 pub fn complain(message: &str) {
     drop(writeln!(io::stderr(), "ferofs: {message}"));

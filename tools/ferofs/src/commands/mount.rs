@@ -15,6 +15,11 @@ use ferofs::mount::Mount;
 use ferofs::mount::Request;
 use ferofs::mount::options::Options;
 use ferofs::oci::Platform;
+use rustix::thread::LinkNameSpaceType;
+use rustix::thread::move_into_link_name_space;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -99,12 +104,32 @@ enum DriverName {
     Erofs,
 }
 
-/// The same, as mount(8) calls it.
+/// Mount an EROFS image, a tar, or a container image
+///
+/// What mount(8) calls for the type ferofs, also for a line of /etc/fstab.
 #[derive(Parser)]
 #[command(name = "mount.ferofs", version)]
 pub struct Helper {
+    /// Mount in this mount namespace, such as /proc/PID/ns/mnt
+    #[arg(short = 'N', value_name = "FILE")]
+    namespace: Option<PathBuf>,
     #[command(flatten)]
     arguments: Arguments,
+}
+
+/// Goes into a mount namespace, in which all paths are looked up from then on. No thread may be running.
+///
+/// # Errors
+///
+/// When it is none, or may not be entered.
+pub fn enter(namespace: Option<&Path>) -> Result<()> {
+    let Some(path) = namespace else {
+        return Ok(());
+    };
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let kind = LinkNameSpaceType::Mount;
+    move_into_link_name_space(file.as_fd(), Some(kind))
+        .map_err(|errno| Error::io("enter the mount namespace", path)(errno.into()))
 }
 
 /// Unmount an image
@@ -189,7 +214,8 @@ fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
 
 /// Mounts for mount(8), with the exit codes it knows.
 pub fn run_helper(helper: &Helper) -> ExitCode {
-    match mount_once(&helper.arguments, true) {
+    let entered = enter(helper.namespace.as_deref());
+    match entered.and_then(|()| mount_once(&helper.arguments, true)) {
         // It was mounted, whoever may have closed the output.
         Ok(())
         | Err(Error::Io {

@@ -47,10 +47,10 @@ pub struct Settings {
     #[arg(long, conflicts_with_all = ["force_uid", "force_gid"])]
     pub all_root: bool,
     /// Owner of all files
-    #[arg(long, value_name = "UID", value_parser = parse_number::<u32>)]
+    #[arg(long, value_name = "UID", value_parser = parse_owner)]
     pub force_uid: Option<u32>,
     /// Group of all files
-    #[arg(long, value_name = "GID", value_parser = parse_number::<u32>)]
+    #[arg(long, value_name = "GID", value_parser = parse_owner)]
     pub force_gid: Option<u32>,
     /// Add this to all owners
     #[arg(
@@ -123,6 +123,14 @@ pub struct Label(pub [u8; 16]);
 /// A UUID.
 #[derive(Clone, Copy)]
 pub struct Uuid(pub [u8; 16]);
+
+/// A user or a group. Linux takes the largest number for none of them.
+fn parse_owner(text: &str) -> Parsed<u32> {
+    match parse_number(text)? {
+        u32::MAX => Err(format!("expected 0 to {}", u32::MAX - 1)),
+        id => Ok(id),
+    }
+}
 
 pub fn parse_block(text: &str) -> Parsed<u8> {
     match text {

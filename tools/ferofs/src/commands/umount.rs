@@ -38,6 +38,9 @@ pub struct Helper {
     /// Accepted and ignored
     #[arg(short = 't', value_name = "TYPE")]
     kind: Option<String>,
+    /// Unmount in this mount namespace, such as /proc/PID/ns/mnt
+    #[arg(short = 'N', value_name = "FILE")]
+    namespace: Option<PathBuf>,
     /// Where it is mounted
     #[arg(value_name = "DIR")]
     target: PathBuf,
@@ -45,7 +48,8 @@ pub struct Helper {
 
 /// Unmounts for umount(8), with the exit codes it knows.
 pub fn run(helper: &Helper) -> ExitCode {
-    match mount::unmount(&helper.target, helper.lazy) {
+    let entered = super::mount::enter(helper.namespace.as_deref());
+    match entered.and_then(|()| mount::unmount(&helper.target, helper.lazy)) {
         Ok(()) => {
             if helper.verbose {
                 complain(&format!("{}: unmounted", helper.target.display()));

@@ -91,7 +91,8 @@ pub fn assign(
             let number = index + 1;
             let problem = match tag {
                 Some(digest) => format!("sha256:{digest} is in none of the given directories"),
-                None => "it has no sha256 to find it by, give its file with -o device=".to_string(),
+                None => "it has no sha256 to find it by, so its file has to be given as a device"
+                    .to_string(),
             };
             return Err(Error::Request(format!(
                 "{image}: device {number}: {problem}"

@@ -59,15 +59,28 @@ pub struct Arguments {
     image: PathBuf,
 }
 
-/// The same, as those call it who know dump.erofs.
+/// Show what is in an EROFS image
+///
+/// The same as `ferofs dump`, with the options of dump.erofs.
 #[derive(Parser)]
 #[command(name = "dump.ferofs", version, disable_version_flag = true)]
 pub struct Dump {
+    /// List the directory called by --path
+    #[arg(long, requires = "path", conflicts_with = "cat")]
+    ls: bool,
+    /// Write the data of the file called by --path to standard output
+    #[arg(long, requires = "path")]
+    cat: bool,
+    /// With --cat, a tar that has the files' data; repeat in the order of the device table
+    #[arg(long, value_name = "TAR")]
+    device: Vec<PathBuf>,
+    #[arg(long, hide = true, value_name = "X")]
+    offset: Option<String>,
     /// Show the version
     #[arg(short = 'V', long, action = clap::ArgAction::Version)]
     version: Option<bool>,
     #[command(flatten)]
-    pub arguments: Arguments,
+    arguments: Arguments,
 }
 
 /// What is shown.
@@ -78,6 +91,22 @@ pub struct Wanted<'a> {
     tree: bool,
     /// One file, and what to call it.
     file: Option<(erofs_format::Inode, Vec<u8>)>,
+}
+
+/// Shows what was asked for by the options of dump.erofs.
+pub fn run_dump(dump: &Dump) -> Result<()> {
+    let offset = (
+        dump.offset.is_some(),
+        "--offset",
+        "an image is a file of its own",
+    );
+    super::refuse([offset])?;
+    let (image, path) = (&dump.arguments.image, dump.arguments.path.as_slice());
+    match path {
+        path if dump.ls => super::ls::run(&super::ls::Arguments::long(image, path)),
+        path if dump.cat => super::cat::run(&super::cat::Arguments::new(image, path, &dump.device)),
+        _ => run(&dump.arguments),
+    }
 }
 
 /// Shows what was asked for.
