@@ -155,6 +155,7 @@ impl Merge {
             tails: &mut self.tails,
             own_tails: None,
             keep: self.keep_whiteouts,
+            below: self.tree.inode_count(),
             tree: &mut self.tree,
             inodes: HashMap::new(),
             moved: HashMap::new(),
@@ -273,6 +274,8 @@ struct Layer<'a> {
     own_tails: Option<u16>,
     /// Whether whiteouts stay.
     keep: bool,
+    /// How many inodes the layers below have: those with greater numbers are this layer's.
+    below: usize,
     tree: &'a mut Tree,
     /// Files that have a name already.
     inodes: HashMap<u64, InodeId>,
@@ -286,7 +289,7 @@ struct Layer<'a> {
 impl Layer<'_> {
     fn apply(mut self) -> Result<()> {
         let root = self.image.root()?;
-        let (attributes, opaque) = self.attributes(&root)?;
+        let (attributes, opaque) = self.directory_attributes(&root)?;
         if opaque {
             self.tree.remove_children(NameId::ROOT);
         }
@@ -335,7 +338,6 @@ impl Layer<'_> {
         inode: &erofs_format::Inode,
         left: &mut Vec<(NameId, erofs_format::Inode)>,
     ) -> Result<()> {
-        let mut directory = directory;
         let implied = self.is_implied(inode);
         let mut added = Vec::new();
         let names = self.image.names(inode)?;
@@ -354,22 +356,25 @@ impl Layer<'_> {
             match whiteouts::meaning(&name.name, carrier) {
                 Meaning::File => added.push((name, found)),
                 Meaning::Hides(hidden) => {
-                    if let Some(hidden) = self.tree.lookup(directory, hidden) {
-                        self.tree.remove_name(hidden);
-                    }
-                    if self.keep {
-                        self.stay_hidden(directory, hidden, &found)?;
+                    match self.tree.lookup(directory, hidden) {
+                        // The layer was here before, by a symbolic link or the other form.
+                        Some(own) if self.is_own(own) => {}
+                        below => {
+                            if let Some(below) = below {
+                                self.tree.remove_name(below);
+                            }
+                            if self.keep {
+                                self.stay_hidden(directory, hidden, &found)?;
+                            }
+                        }
                     }
                     // A directory may be a whiteout and yet have something in it.
                     if found.kind() == FileKind::Directory && self.image.names(&found)?.len() > 2 {
                         added.push((name, found));
                     }
                 }
-                Meaning::Opaque => {
-                    directory = self.emptied(directory)?;
-                    self.stay_opaque(directory)?;
-                }
-                Meaning::Nothing => {}
+                // Seen when the directory was entered.
+                Meaning::Opaque | Meaning::Nothing => {}
                 Meaning::Invalid => {
                     let problem = "a whiteout, expected a name behind \".wh.\"";
                     return Err(self.error(directory, &name.name, problem));
@@ -444,14 +449,16 @@ impl Layer<'_> {
         name: &[u8],
         inode: &erofs_format::Inode,
     ) -> Result<NameId> {
-        let (attributes, opaque) = self.attributes(inode)?;
+        let (attributes, opaque) = self.directory_attributes(inode)?;
         let below = self.tree.lookup(directory, name);
-        let (mut follows, mut replaces) = (false, false);
+        let (mut follows, mut replaced) = (false, None);
         if let Some(below) = below {
-            let content = &self.tree.inode(self.tree.inode_of(below)).content;
-            follows = matches!(content, Content::Symlink(_)) && attributes.mtime.is_none();
+            let old = self.tree.inode(self.tree.inode_of(below));
+            follows = matches!(old.content, Content::Symlink(_)) && attributes.mtime.is_none();
             // What it takes the place of hid something, too.
-            replaces = *content != Content::Directory && !follows;
+            if old.content != Content::Directory && !follows {
+                replaced = Some(old.attributes);
+            }
         }
         let mut entered = if attributes.mtime.is_none() && (below.is_some() || implied) {
             Applier::new(self.tree, 0)
@@ -488,8 +495,14 @@ impl Layer<'_> {
             }
         }
         self.describe(entered, attributes)?;
-        if opaque || replaces {
+        if opaque || replaced.is_some() {
             self.stay_opaque(entered)?;
+        }
+        if let Some(replaced) = replaced.filter(|_| self.keep) {
+            // It is another directory than any below, even if no layer has an entry for it.
+            let inode = self.tree.inode_of(entered);
+            let own = &mut self.tree.inode_mut(inode).attributes;
+            own.mtime = own.mtime.or(replaced.mtime);
         }
         Ok(entered)
     }
@@ -549,7 +562,29 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// What a file has besides its content, and whether it is an opaque directory.
+    /// Whether a name leads to something that this layer brought.
+    fn is_own(&self, name: NameId) -> bool {
+        self.tree.inode_of(name).index() >= self.below
+    }
+
+    /// What a directory has besides what is in it, and whether it is opaque, in either form.
+    fn directory_attributes(&mut self, inode: &erofs_format::Inode) -> Result<(Attributes, bool)> {
+        let (attributes, opaque) = self.attributes(inode)?;
+        if opaque {
+            return Ok((attributes, true));
+        }
+        let Some(found) = self.image.lookup(inode, whiteouts::OPAQUE)? else {
+            return Ok((attributes, false));
+        };
+        let carrier = match self.is_implied(&found) {
+            true => Carrier::Implied,
+            false => Carrier::Other,
+        };
+        let opaque = whiteouts::meaning(whiteouts::OPAQUE, carrier) == Meaning::Opaque;
+        Ok((attributes, opaque))
+    }
+
+    /// What a file has besides its content, and whether it has the attribute of opaque directories.
     fn attributes(&mut self, inode: &erofs_format::Inode) -> Result<(Attributes, bool)> {
         let mut opaque = false;
         let mut xattrs = Vec::new();

@@ -119,17 +119,26 @@ fn index(tar: &Path, form: Option<Form>) -> Image {
 
 /// Merges the indexes of two layers' archives, which stay beside the image.
 fn merge_two(scratch: &Scratch, below: Archive, above: Archive) -> (Image, Vec<PathBuf>) {
-    let mut images = Vec::new();
+    let tars = written(scratch, [below, above]);
+    (merge_as(scratch, &tars, Some(Form::Overlay)), tars)
+}
+
+/// Writes archives into files.
+fn written<const N: usize>(scratch: &Scratch, archives: [Archive; N]) -> Vec<PathBuf> {
     let mut tars = Vec::new();
-    for (name, archive) in [("below", below), ("above", above)] {
-        let tar = scratch.join(name);
+    for (number, archive) in archives.into_iter().enumerate() {
+        let tar = scratch.join(&format!("{number}.tar"));
         fs::write(&tar, archive.end()).unwrap();
-        images.push(index(&tar, Some(Form::Overlay)));
         tars.push(tar);
     }
+    tars
+}
+
+/// Merges the indexes of layers, with whiteouts in a form.
+fn merge_as(scratch: &Scratch, tars: &[PathBuf], form: Option<Form>) -> Image {
+    let images: Vec<Image> = tars.iter().map(|tar| index(tar, form)).collect();
     let images: Vec<&Image> = images.iter().collect();
-    let merged = merge_images(&images, &scratch.join("merged.erofs"), false);
-    (merged, tars)
+    merge_images(&images, &scratch.join("merged.erofs"), false)
 }
 
 /// Merges images into one, which may be a layer itself.
@@ -322,31 +331,90 @@ fn directories_that_are_made_again_are_new() {
 #[test]
 fn extended_attributes_stay_unless_the_directory_is_another() {
     let scratch = Scratch::new();
+    let with = |archive: Archive, name: &str, directory: &str| {
+        let name = format!("SCHILY.xattr.user.{name}");
+        archive.pax(&[(name.as_str(), "1")]).directory(directory)
+    };
+    let (mut below, mut above) = (Archive::new(), Archive::new().file(".wh.other", ""));
+    for directory in ["opaque", "other", "same"] {
+        below = with(below, "below", directory);
+        above = with(above, "above", directory);
+    }
+    let tars = written(&scratch, [below, above.file("opaque/.wh..wh..opq", "")]);
+    for form in [Some(Form::Overlay), Some(Form::Aufs), None] {
+        let merged = merge_as(&scratch, &tars, form);
+        let found: Vec<_> = described(&merged, &tars)
+            .into_iter()
+            .map(|file| (file.path, file.xattrs.join(" ")))
+            .collect();
+        let expected = [
+            ("/", ""),
+            ("/opaque", "user.above=1"),
+            ("/other", "user.above=1"),
+            ("/same", "user.above=1 user.below=1"),
+        ];
+        let expected = expected.map(|(path, xattrs)| (path.to_string(), xattrs.to_string()));
+        assert_eq!(found, expected, "{form:?}");
+    }
+}
+
+/// What a layer has in a directory stays, whatever it takes away from there by a symbolic link.
+#[test]
+fn whiteouts_behind_links_leave_their_own_layer_alone() {
+    let scratch = Scratch::new();
+    for link in ["lib", "zlib"] {
+        let below = Archive::new()
+            .symlink(link, "usr/lib")
+            .file("usr/lib/new", "old")
+            .file("usr/lib/old", "");
+        let above = Archive::new()
+            .file("usr/lib/new", "new")
+            .file(&format!("{link}/.wh.new"), "")
+            .file(&format!("{link}/.wh.old"), "");
+        let tars = written(&scratch, [below, above]);
+        for form in [Some(Form::Overlay), Some(Form::Aufs), None] {
+            let merged = merge_as(&scratch, &tars, form);
+            let found = described(&merged, &tars).into_iter();
+            let found: Vec<_> = found.map(|file| (file.path, file.content)).collect();
+            let new = ("/usr/lib/new".to_string(), "= new".to_string());
+            assert!(found.contains(&new), "{link} {form:?}: {found:?}");
+            let old = found.iter().any(|(path, _)| path == "/usr/lib/old");
+            assert!(!old, "{link} {form:?}: {found:?}");
+        }
+    }
+}
+
+/// Where an upper layer has a directory in place of what hides one, it is another directory, also
+/// if nobody said what it is like.
+#[test]
+fn implied_directories_in_place_of_something_are_new() {
+    let scratch = Scratch::new();
     let below = Archive::new()
         .pax(&[("SCHILY.xattr.user.below", "1")])
-        .directory("same")
+        .header(Header::new("gone", b'5').mode(0o700))
         .pax(&[("SCHILY.xattr.user.below", "1")])
-        .directory("other");
-    let above = Archive::new()
-        .pax(&[("SCHILY.xattr.user.above", "2")])
-        .directory("same")
-        .file(".wh.other", "")
-        .pax(&[("SCHILY.xattr.user.above", "2")])
-        .directory("other");
-    let (merged, tars) = merge_two(&scratch, below, above);
-    let found: Vec<_> = described(&merged, &tars)
-        .into_iter()
-        .map(|file| (file.path, file.xattrs.join(" ")))
-        .collect();
-    let expected = [
-        ("/", ""),
-        ("/other", "user.above=2"),
-        ("/same", "user.above=2 user.below=1"),
-    ];
-    assert_eq!(
-        found,
-        expected.map(|(path, xattrs)| (path.to_string(), xattrs.to_string()))
-    );
+        .header(Header::new("file", b'5').mode(0o700));
+    let middle = Archive::new().file(".wh.gone", "").file("file", "");
+    let above = Archive::new().file("gone/new", "").file("file/new", "");
+    let tars = written(&scratch, [below, middle, above]);
+    for form in [Some(Form::Overlay), Some(Form::Aufs), None] {
+        let images: Vec<Image> = tars.iter().map(|tar| index(tar, form)).collect();
+        let upper = merge_images(
+            &[&images[1], &images[2]],
+            &scratch.join("upper.erofs"),
+            true,
+        );
+        let merged = merge_images(&[&images[0], &upper], &scratch.join("merged.erofs"), false);
+        for merged in [merged, merge_as(&scratch, &tars, form)] {
+            let found = described(&merged, &tars).into_iter();
+            let found = found.filter(|file| file.kind == 'd' && file.path != "/");
+            let found: Vec<_> = found
+                .map(|file| (file.path, file.mode, file.xattrs.len()))
+                .collect();
+            let expected = ["/file", "/gone"].map(|path| (path.to_string(), 0o755, 0));
+            assert_eq!(found, expected, "{form:?}");
+        }
+    }
 }
 
 /// Parts of blocks are in the indexes of the layers, and are copied from there, so that the indexes

@@ -210,6 +210,18 @@ impl Image {
         Ok(names)
     }
 
+    /// What has this name in a directory.
+    ///
+    /// # Errors
+    ///
+    /// When the directory or the inode cannot be read, or is wrong.
+    pub fn lookup(&self, directory: &Inode, name: &[u8]) -> Result<Option<Inode>> {
+        let found = directory
+            .lookup(&self.superblock, &self.file, name)
+            .map_err(self.error())?;
+        found.map(|found| self.inode(found.nid)).transpose()
+    }
+
     /// The target of a symbolic link.
     ///
     /// # Errors
@@ -300,13 +312,10 @@ impl Image {
             if part == b"." {
                 continue;
             }
-            let found = at
-                .lookup(&self.superblock, &self.file, part)
-                .map_err(self.error())?;
-            let Some(found) = found else {
+            let Some(found) = self.lookup(&at, part)? else {
                 return Err(Error::Request(format!("{}: not in the image", shown())));
             };
-            at = self.inode(found.nid)?;
+            at = found;
         }
         Ok(at)
     }

@@ -71,7 +71,8 @@ impl fmt::Display for Problem {
 impl std::error::Error for Problem {}
 
 const PREFIX: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+/// The name of the file that makes its directory opaque.
+pub const OPAQUE: &[u8] = b".wh..wh..opq";
 /// What AUFS keeps for itself; it hides nothing.
 const PRIVATE: &[u8] = b".wh..wh.";
 
