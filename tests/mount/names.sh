@@ -12,6 +12,20 @@ mkdir -p source mnt
 echo iron >source/file
 ln source/file source/again
 check "mkfs(8) makes an image" mkfs -t ferofs image source
+modprobe -q loop
+truncate -s 64K disk
+device=$(losetup -f --show disk) || exit 1
+check "mkfs(8) makes one on a block device" mkfs -t ferofs "$device" source
+check "and it is the same" cmp -n "$(stat -c %s image)" image "$device"
+check "mount(8) mounts a block device" mount -t ferofs "$device" mnt
+check "and it is the source, too" diff -r source mnt
+refuses "a device that is in use" "busy" mkfs -t ferofs "$device" source
+umount mnt
+refuses "a device that is too small" "has 65536 bytes, expected at least" \
+    mkfs.ferofs --tar=f "$device" "$SHARED/sample.tar"
+check "keeps what it had" cmp -n "$(stat -c %s image)" image "$device"
+losetup -d "$device"
+
 # By itself, fsck(8) sees an EROFS image and calls fsck.erofs; /etc/fstab says otherwise.
 for name in image spoiled; do echo "$WORK/$name $WORK/mnt ferofs noauto 0 2" >>/etc/fstab; done
 check "fsck(8) checks it" fsck -T "$WORK/image"

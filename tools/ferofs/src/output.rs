@@ -4,19 +4,25 @@
 //!
 //! An [`Output`] is written under another name in the directory it belongs in, and gets its own
 //! only when it is complete and on disk. Failing that it is removed: when it is dropped, and by
-//! [`remove_all`], which the command calls on SIGINT and SIGTERM.
+//! [`remove_all`], which the command calls on SIGINT and SIGTERM. To a block device, which mkfs(8) makes
+//! filesystems on, it is copied when it is complete.
 
 use crate::error::Error;
 use crate::error::Result;
+use rustix::fs::OFlags;
 use std::fs;
 use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::Metadata;
 use std::fs::OpenOptions;
+use std::io;
 use std::io::ErrorKind;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -30,6 +36,8 @@ pub struct Output {
     file: File,
     temporary: PathBuf,
     target: PathBuf,
+    /// The target, if it is a block device.
+    device: Option<File>,
     finished: bool,
 }
 
@@ -39,8 +47,8 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// When the target is one of the inputs, or is there and no regular file, or nothing can be
-    /// created beside it.
+    /// When the target is one of the inputs, or is there and neither a regular file nor a block device that
+    /// nobody uses, or nothing can be created beside it.
     pub fn create(target: &Path, inputs: &[(&Path, &Metadata)]) -> Result<Self> {
         if target == Path::new("-") {
             let what =
@@ -48,16 +56,32 @@ impl Output {
             return Err(Error::Request(what.to_string()));
         }
         let mut target = target.to_path_buf();
+        let mut device = None;
         match fs::metadata(&target) {
             Ok(found) => {
                 check_target(&target, &found, inputs)?;
+                if found.file_type().is_block_device() {
+                    let busy = || io::Error::from(ErrorKind::ResourceBusy);
+                    if is_mounted(found.rdev()) {
+                        return Err(Error::io("open", &target)(busy()));
+                    }
+                    // Fails if the kernel uses it in any other way.
+                    let exclusive = OFlags::EXCL.bits() as i32;
+                    let opened = OpenOptions::new()
+                        .write(true)
+                        .custom_flags(exclusive)
+                        .open(&target);
+                    device = Some(opened.map_err(Error::io("open", &target))?);
+                }
                 // A link to the old file stays a link, to the new one.
                 target = fs::canonicalize(&target).map_err(Error::io("resolve", &target))?;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io("create", &target)(error)),
         }
-        Self::create_beside(target)
+        let mut output = Self::create_beside(target)?;
+        output.device = device;
+        Ok(output)
     }
 
     /// A file for as long as it is used, on the filesystem that `target` is to be on.
@@ -97,6 +121,7 @@ impl Output {
             file,
             temporary,
             target,
+            device: None,
             finished: false,
         })
     }
@@ -117,6 +142,9 @@ impl Output {
     ///
     /// When it cannot be written out or renamed; it is removed then.
     pub fn finish(mut self) -> Result<()> {
+        if let Some(device) = self.device.take() {
+            return self.copy_to(device);
+        }
         self.file
             .sync_all()
             .map_err(Error::io("write", &self.target))?;
@@ -127,6 +155,26 @@ impl Output {
         // The file is whole and in place; not every filesystem can write out a directory.
         drop(synced);
         Ok(())
+    }
+}
+
+impl Output {
+    fn copy_to(&mut self, mut device: File) -> Result<()> {
+        let failed = || Error::io("write", &self.target);
+        let room = device.seek(SeekFrom::End(0)).map_err(failed())?;
+        let size = self.file.seek(SeekFrom::End(0)).map_err(failed())?;
+        if size > room {
+            let target = self.target.display();
+            return Err(Error::Request(format!(
+                "{target} has {room} bytes, expected at least {size} for the image"
+            )));
+        }
+        device
+            .rewind()
+            .and_then(|()| self.file.rewind())
+            .and_then(|()| io::copy(&mut &self.file, &mut device))
+            .and_then(|_| device.sync_all())
+            .map_err(failed())
     }
 }
 
@@ -203,7 +251,22 @@ pub fn remove_all() {
     }
 }
 
+/// Whether a block device is mounted. A driver that reads it as a file does not keep it from being opened.
+fn is_mounted(device: u64) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut sources = mounts.lines().filter_map(|line| line.split(' ').next());
+    sources.any(|source| {
+        let found = source.starts_with('/').then(|| fs::metadata(source));
+        let found = found.and_then(|found| found.ok());
+        found.is_some_and(|found| found.file_type().is_block_device() && found.rdev() == device)
+    })
+}
+
+/// Where the file is until it has its own name.
 fn directory_of(target: &Path) -> PathBuf {
+    if fs::metadata(target).is_ok_and(|found| found.file_type().is_block_device()) {
+        return std::env::temp_dir();
+    }
     match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
@@ -219,19 +282,18 @@ fn check_target(target: &Path, found: &Metadata, inputs: &[(&Path, &Metadata)]) 
             )));
         }
     }
-    if found.is_file() {
+    if found.is_file() || found.file_type().is_block_device() {
         return Ok(());
     }
     let kind = match found.file_type() {
         kind if kind.is_dir() => "a directory",
-        kind if kind.is_block_device() => "a block device",
         kind if kind.is_char_device() => "a character device",
         kind if kind.is_fifo() => "a named pipe",
         _ => "a socket",
     };
     let target = target.display();
     Err(Error::Request(format!(
-        "{target} is {kind}, expected a regular file or nothing"
+        "{target} is {kind}, expected a regular file, a block device or nothing"
     )))
 }
 
