@@ -23,6 +23,7 @@ use crate::tar::Time;
 use crate::text::Reason;
 use crate::tree::NameId;
 use crate::tree::Tree;
+use erofs_format::ondisk::BLOCK_BITS_MIN;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -109,11 +110,11 @@ impl Default for XattrOptions {
 /// What an image is to be like.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Block size as a power of two: 9 for data in tars.
+    /// Block size as a power of two, from 9, as for data in tars, to 12.
     pub block_bits: u8,
     /// Where the data of files is.
     pub mode: Mode,
-    /// Data in the image starts at multiples of so many bytes, a power of two.
+    /// Data in the image starts at multiples of so many bytes, a power of two up to 1 GiB.
     pub align: u64,
     /// Whether the last, partial block of a file is behind its inode if there is room.
     pub inline_data: bool,
@@ -160,6 +161,27 @@ impl Default for Options {
             devices: Vec::new(),
             uuid: None,
             label: [0; 16],
+        }
+    }
+}
+
+impl Options {
+    /// Says which of the numbers is out of its range.
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |name: &str, value: u64, expected: &str| {
+            Err(Error::Image(format!(
+                "{name} is {value}, expected {expected}"
+            )))
+        };
+        if !(BLOCK_BITS_MIN..=12).contains(&self.block_bits) {
+            return wrong("block_bits", self.block_bits.into(), "9 to 12");
+        }
+        if !self.align.is_power_of_two() || self.align > 1 << 30 {
+            return wrong("align", self.align, "a power of two up to 1 GiB");
+        }
+        match self.chunk_bits {
+            Some(bits) if bits > 63 => wrong("chunk_bits", bits.into(), "at most 63"),
+            _ => Ok(()),
         }
     }
 }
@@ -252,7 +274,7 @@ impl std::error::Error for Error {
 ///
 /// # Errors
 ///
-/// When writing fails, or something in the tree does not fit the format.
+/// When an option is out of its range, writing fails, or something in the tree does not fit the format.
 pub fn write<W: Write + Seek>(
     tree: &Tree,
     options: &Options,
@@ -303,4 +325,78 @@ fn most_common_time(tree: &Tree) -> Time {
         .and_then(<[Time]>::first)
         .copied()
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_larger_than_files_can_be() {
+        for mode in [Mode::Full, Mode::Index, Mode::Meta] {
+            let size = u64::MAX;
+            let data = crate::tar::Data::Contiguous(0);
+            let kind = crate::tar::Kind::File { size, data };
+            let mut tree = Tree::new();
+            let entries = [crate::tar::Entry::new(b"a", kind)];
+            crate::tree::apply::apply_all(&mut tree, 0, entries).unwrap();
+            let options = Options {
+                mode,
+                ..Options::default()
+            };
+            let out = io::Cursor::new(Vec::new());
+            let said = write(&tree, &options, &source::Nothing, out).unwrap_err();
+            let expected = "\"/a\": it has 18446744073709551615 bytes, expected at most";
+            assert!(said.to_string().starts_with(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn options_out_of_range_are_refused() {
+        let options = Options::default();
+        for (options, expected) in [
+            (options.clone(), None),
+            (
+                Options {
+                    block_bits: 8,
+                    ..options.clone()
+                },
+                Some("block_bits is 8, expected 9 to 12"),
+            ),
+            (
+                Options {
+                    block_bits: 40,
+                    ..options.clone()
+                },
+                Some("block_bits is 40, expected 9 to 12"),
+            ),
+            (
+                Options {
+                    align: 0,
+                    ..options.clone()
+                },
+                Some("align is 0, expected a power"),
+            ),
+            (
+                Options {
+                    align: 1 << 31,
+                    ..options.clone()
+                },
+                Some("align is 2147483648, expected"),
+            ),
+            (
+                Options {
+                    chunk_bits: Some(64),
+                    ..options.clone()
+                },
+                Some("chunk_bits is 64, expected"),
+            ),
+        ] {
+            let out = io::Cursor::new(Vec::new());
+            let said = write(&Tree::new(), &options, &source::Nothing, out).err();
+            let said = said.map(|error| error.to_string()).unwrap_or_default();
+            assert!(said.starts_with(expected.unwrap_or_default()), "{said}");
+            assert_eq!(said.is_empty(), expected.is_none(), "{said}");
+        }
+    }
 }

@@ -163,6 +163,7 @@ impl Plan {
         epoch: Time,
         base: u64,
     ) -> Result<Self, Error> {
+        options.check()?;
         if options.devices.len() >= usize::from(u16::MAX) {
             let count = options.devices.len();
             return Err(Error::Image(format!(
@@ -537,6 +538,10 @@ impl Plan {
         };
         shape.body = match &inode.content {
             Content::File { size: 0, .. } => Body::Empty,
+            Content::File { .. } if i64::try_from(size).is_err() => {
+                let problem = format!("it has {size} bytes, expected at most {}", i64::MAX);
+                return Err(Error::file(tree, name, problem));
+            }
             Content::File { data, .. } => match (self.mode, data) {
                 (
                     Mode::Index | Mode::Meta,

@@ -142,8 +142,9 @@ impl<'a> Store<'a> {
     ///
     /// # Errors
     ///
-    /// When writing fails.
+    /// When an option is out of its range, or writing fails.
     pub fn new(file: &'a File, aside: &'a File, options: &Options) -> io::Result<Self> {
+        options.check().map_err(io::Error::other)?;
         let block = 1 << options.block_bits;
         let mut out = direct::Writer::new(file)?;
         // The superblock's page, which is written at the end.
