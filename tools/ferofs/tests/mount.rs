@@ -168,6 +168,35 @@ fn the_index_in_memory_is_that_of_build() {
 }
 
 #[test]
+fn an_index_needs_its_tar() {
+    let (scratch, digest) = scratch();
+    let missing = "the data of device 1 of 1 is not in the image: give each its file with device=";
+    let failed = |image| (1, String::new(), format!("ferofs: {image}: {missing}\n"));
+    for image in ["plain.erofs", "tagged.erofs"] {
+        for driver in ["ferofs", "erofs"] {
+            let command = ["mount", "-f", "--fs", driver, image, "/mnt"];
+            assert_eq!(ferofs(&scratch, &command), failed(image));
+        }
+    }
+    // Behind the index it is at hand.
+    scratch.sh("cat plain.erofs layer.tar >flat.erofs");
+    assert_eq!(
+        ferofs(&scratch, &["mount", "-f", "flat.erofs", "/mnt"]).0,
+        0
+    );
+    // Nothing is extracted that cannot be as a whole.
+    let extract = ["check", "-q", "--extract", "root", "tagged.erofs"];
+    let (code, _, said) = ferofs(&scratch, &extract);
+    let expected = "ferofs: tagged.erofs: device 1 has data to extract: ";
+    assert!(code == 8 && said.starts_with(expected), "{code} {said}");
+    assert!(!scratch.join("root").exists());
+    fs::rename(scratch.join("layer.tar"), scratch.join(&digest)).unwrap();
+    let found = [&extract[..], &["--blobs", "."]].concat();
+    assert_eq!(ferofs(&scratch, &found), (0, String::new(), String::new()));
+    assert_eq!(fs::read(scratch.join("root/d/f")).unwrap(), b"content");
+}
+
+#[test]
 fn mount_calls_it_its_own_way() {
     let (scratch, _) = scratch();
     let helper = scratch.join("mount.ferofs");

@@ -374,6 +374,17 @@ fn write_files(
         let what = "nothing is extracted, because of the errors; --force does it anyway";
         return Err(Error::Request(what.to_string()));
     }
+    let elsewhere = blobs::elsewhere(image)?.filter(|_| devices.is_empty());
+    let is_used = |device: usize| {
+        let unused = found.report.unused_devices.iter();
+        !unused.copied().any(|id| usize::from(id) == device)
+    };
+    if let Some(device) = elsewhere.filter(|device| is_used(*device)) {
+        let path = image.path().display();
+        return Err(Error::Request(format!(
+            "{path}: device {device} has data to extract: give all devices by --device or --blobs"
+        )));
+    }
     let blobs = devices.into_iter().zip(files).collect();
     let contents = Contents::of(image, blobs)?;
     let options = extract::Options {

@@ -6,6 +6,7 @@
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
+use crate::inspect::Image;
 use erofs_format::DeviceSlot;
 use std::path::Path;
 use std::path::PathBuf;
@@ -52,6 +53,25 @@ pub fn expect_all(image: &Path, slots: usize, given: usize) -> Result<()> {
     Err(Error::Request(format!(
         "{image}: device slots in the image: {slots}, but devices given: {given}"
     )))
+}
+
+/// The first device, counted from 1, that is not behind the image in the same file, where drivers look for
+/// what is not given.
+///
+/// # Errors
+///
+/// When the device table cannot be read.
+pub fn elsewhere(image: &Image) -> Result<Option<usize>> {
+    let block = u64::from(image.superblock().block_size());
+    let is_behind = |slot: &DeviceSlot| {
+        let start = slot.uniaddr.saturating_mul(block);
+        start > 0 && start < image.size()
+    };
+    let slots = image.devices()?;
+    Ok(slots
+        .iter()
+        .position(|slot| !is_behind(slot))
+        .map(|index| index + 1))
 }
 
 /// The blobs of an image, in the order of its slots. Those that are not found in the directories

@@ -256,6 +256,13 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
             &request.options.devices,
             &request.options.directories,
         )?;
+        if let Some(device) = blobs::elsewhere(&image)?.filter(|_| blobs.is_empty()) {
+            let (path, count) = (source.display(), image.superblock().device_count());
+            return Err(Error::Request(format!(
+                "{path}: the data of device {device} of {count} is not in the image: give each its \
+                 file with device="
+            )));
+        }
         let notes = filesystem::check_sizes(&image, &blobs)?;
         if request.verify {
             filesystem::verify(&image, &blobs)?;
