@@ -235,6 +235,43 @@ fn times_of_files_and_of_the_image() {
 }
 
 #[test]
+fn packages_are_built_with_times_of_their_own() {
+    let session = Session::new(&layer());
+    let make = |epoch: &str, options: &str| {
+        let script = format!(
+            "SOURCE_DATE_EPOCH='{epoch}' exec -a mkfs.erofs \"$0\" --tar=f {options} out layer.tar"
+        );
+        let output = std::process::Command::new("bash")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_ferofs")])
+            .current_dir(&session.0.0)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let times = || {
+        let image = session.take(&session.0.join("layer.tar"));
+        let mut times: Vec<_> = session
+            .described(&image)
+            .iter()
+            .map(|file| file.mtime)
+            .collect();
+        times.sort_unstable();
+        (times, image.superblock().build_time())
+    };
+    session.good("mkfs.erofs --tar=f out layer.tar", None);
+    let (all, _) = times();
+    let (first, last) = (all[0], all[all.len() - 1]);
+    assert!(first < last, "{all:?}");
+    let clamped: Vec<_> = all.iter().map(|time| (first.0 + 1, 0).min(*time)).collect();
+    assert_eq!(make(&(first.0 + 1).to_string(), ""), "");
+    assert_eq!(times(), (clamped, first.0 + 1));
+    assert_eq!(make("1", "-T9000 --mkfs-time"), "");
+    assert_eq!(times(), (all, 9000));
+    let expected = "ferofs: SOURCE_DATE_EPOCH in the environment is \"soon\", expected seconds";
+    assert!(make("soon", "").starts_with(expected));
+}
+
+#[test]
 fn uuid_and_label() {
     let session = Session::new(&layer());
     let uuid = |options: &str| session.build(options).superblock().uuid();

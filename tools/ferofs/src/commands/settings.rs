@@ -114,6 +114,9 @@ pub struct Settings {
     /// Say nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
+    /// The time of the image, and of files that are younger.
+    #[arg(skip)]
+    pub latest: Option<i64>,
 }
 
 /// A label, padded.
@@ -235,7 +238,7 @@ impl Settings {
     pub fn apply(&self, options: &mut Options) -> Result<()> {
         options.uuid = self.uuid.map(|uuid| uuid.0);
         options.label = self.label.0;
-        options.build_time = self.timestamp;
+        options.build_time = self.timestamp.or(self.latest);
         options.one_time = self.ignore_mtime || self.timestamp.is_some() && !self.mkfs_time;
         if let Some(bits) = self.chunksize {
             if bits < options.block_bits {
@@ -319,6 +322,7 @@ impl Settings {
             },
             no_xattrs: self.xattr_tolerance < 0,
             dereference: self.hard_dereference,
+            latest: self.latest.filter(|_| self.timestamp.is_none()),
         }
     }
 

@@ -8,6 +8,7 @@ use super::InodeId;
 use super::Tree;
 use super::XattrSet;
 use super::whiteouts;
+use crate::tar::Time;
 use std::fmt;
 
 /// A range of user or group numbers, and what becomes of it.
@@ -60,6 +61,8 @@ pub struct Edit {
     pub no_xattrs: bool,
     /// Whether every name of a file becomes a file of its own.
     pub dereference: bool,
+    /// Files that are younger get this time, in seconds since 1970.
+    pub latest: Option<i64>,
 }
 
 /// Why files cannot be changed.
@@ -123,6 +126,10 @@ pub fn apply(tree: &mut Tree, edit: &Edit) -> Result<(), Problem> {
         attributes.gid = edit.groups.apply(attributes.gid)?;
         if let Some(set) = kept.get(attributes.xattrs.index()) {
             attributes.xattrs = *set;
+        }
+        if let (Some(sec), Some(mtime)) = (edit.latest, &mut attributes.mtime) {
+            let latest = Time { sec, nsec: 0 };
+            *mtime = latest.min(*mtime);
         }
     }
     if edit.dereference {
