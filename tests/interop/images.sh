@@ -62,6 +62,7 @@ made "no inline data, block size 512" -b512 -Enoinline_data
 made "chunks of 4 KiB" --chunksize=4096
 made "chunks of 64 KiB, indexes" --chunksize=65536 -Eforce-chunk-indexes
 made "chunks of 1 KiB in blocks of 512" -b512 --chunksize=1024
+made "room for attributes of the root" --root-xattr-isize=256
 
 for bits in 512 4096; do
     touch blob
@@ -74,7 +75,11 @@ for bits in 512 4096; do
 done
 
 mkfs.erofs --quiet --tar=f full.erofs "$SHARED/sample.tar" >output 2>&1
+cp full.erofs twice.erofs
 compare "--tar=f" "$WORK/full.erofs"
+# The same once more in the same image, whose first inodes are nobody's then.
+mkfs.erofs --quiet --tar=f --incremental=data twice.erofs "$SHARED/sample.tar" >output 2>&1
+compare "--tar=f --incremental" "$WORK/twice.erofs"
 mkfs.erofs --quiet --tar=i index.erofs "$SHARED/sample.tar" >output 2>&1
 cp index.erofs flat.erofs
 compare "--tar=i" "$WORK/index.erofs" --option "device=$SHARED/sample.tar"

@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,6 +77,11 @@ impl ReadAt for File {
         let metadata = self.metadata()?;
         if metadata.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
+        }
+        if metadata.file_type().is_fifo() {
+            return Err(io::Error::other(
+                "a pipe, expected a file that can be read anywhere",
+            ));
         }
         match metadata.is_file() {
             true => Ok(metadata.len()),

@@ -119,6 +119,22 @@ fn cat_says_what_it_cannot_read() {
 }
 
 #[test]
+fn an_image_from_a_pipe_is_refused_in_words() {
+    let scratch = scratch();
+    for (arguments, doing) in [("ls", "open"), ("check", "read")] {
+        let script = format!("cat image | \"$0\" {arguments} /dev/stdin");
+        let output = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_ferofs")])
+            .current_dir(&scratch.0)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected = "/dev/stdin: a pipe, expected a file that can be read anywhere\n";
+        assert_eq!(said, format!("ferofs: cannot {doing} {expected}"));
+    }
+}
+
+#[test]
 fn ls_lists_as_ls_does() {
     let scratch = scratch();
     let list = |arguments: &[&str]| {

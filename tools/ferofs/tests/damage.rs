@@ -91,17 +91,24 @@ fn images(scratch: &Scratch) -> Vec<&'static str> {
     fs::write(scratch.join("b.tar"), second).unwrap();
     let full = "build --mode full -o full a.tar";
     let plain = "build --mode full -b 512 --no-inline-data -o plain a.tar";
+    let shared = Archive::new().directory("./");
+    let shared = (0..8).fold(shared, |archive, number| {
+        let archive = archive.pax(&[("SCHILY.xattr.user.same", "value")]);
+        archive.file(&format!("file{number}"), "")
+    });
+    fs::write(scratch.join("c.tar"), shared.end()).unwrap();
     for build in [
         "build --digest -o index a.tar",
         "build --digest -o second b.tar",
         "merge -o merged index second",
         full,
         plain,
+        "build --mode full -b 512 -o shared c.tar",
     ] {
         let arguments: Vec<_> = build.split(' ').collect();
         assert_eq!(ferofs(scratch, &arguments), (0, String::new()));
     }
-    let mut images = vec!["index", "merged", "full", "plain"];
+    let mut images = vec!["index", "merged", "full", "plain", "shared"];
     fs::create_dir(scratch.join("tree")).unwrap();
     fs::write(scratch.join("tree/file"), [7; 10_000]).unwrap();
     std::os::unix::fs::symlink("file", scratch.join("tree/link")).unwrap();
@@ -234,6 +241,12 @@ mistakes! {
         let node = node(nodes, "./dir/x")?;
         let header = node.pos + if node.extended { 64 } else { 32 };
         image.put(header, 4, 0xffff_ffff);
+        Some(())
+    };
+    "shared" "there is no shared attribute at " |image, _| {
+        // Zeros, behind the last one.
+        let block = image.get(1024 + 44, 4);
+        image.put_sb(44, 4, block + 1);
         Some(())
     };
     "full" "is an access control list of an unknown version" |image, nodes| {

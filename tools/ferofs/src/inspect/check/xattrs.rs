@@ -124,7 +124,11 @@ impl Checker<'_> {
             if !self.shared.insert(start) {
                 continue;
             }
-            if let [name_len, _, low, high, ..] = *image.read(start, 4)? {
+            if let [name_len, index, low, high, ..] = *image.read(start, 4)? {
+                if [name_len, index, low, high] == [0; 4] {
+                    let what = format!("there is no shared attribute at {start}, which it has");
+                    self.problem_of(inode, what);
+                }
                 let size = xattr_entry_size(name_len, u16::from_le_bytes([low, high]));
                 let end = start.saturating_add(u64::from(size));
                 self.region(start, end, Use::SharedXattr, 0);
