@@ -38,6 +38,8 @@ use ferofs::tree::edit;
 use ferofs::tree::scan::scan_without;
 use ferofs::tree::whiteouts;
 use ferofs::tree::whiteouts::Form;
+use std::cell::Cell;
+use std::cell::RefCell;
 use std::fs;
 use std::fs::File;
 use std::fs::Metadata;
@@ -251,6 +253,23 @@ fn write(
     Ok(())
 }
 
+/// Files whose data is shown to be read.
+struct Watched {
+    source: source::Directory,
+    done: Cell<u64>,
+    bar: RefCell<Bar>,
+}
+
+impl Source for Watched {
+    fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.source.read(tree, name, offset, buf)?;
+        let done = self.done.get().saturating_add(buf.len() as u64);
+        self.done.set(done);
+        self.bar.borrow_mut().set(done);
+        Ok(())
+    }
+}
+
 fn from_directory(arguments: &Arguments) -> Result<()> {
     let path = arguments.input.display();
     let only_tars = [
@@ -275,7 +294,11 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
     drop(bar);
     edit_all(arguments, &mut tree, &arguments.input)?;
     let output = Output::create(&arguments.output, &[])?;
-    let source = source::Directory::new(arguments.input.clone());
+    let source = Watched {
+        source: source::Directory::new(arguments.input.clone()),
+        done: Cell::new(0),
+        bar: RefCell::new(Bar::new("copying", None, arguments.settings.quiet)),
+    };
     write(
         arguments,
         &mut tree,

@@ -60,12 +60,7 @@ impl Bar {
             Some(total) => ProgressBar::new(total),
             None => ProgressBar::no_length(),
         };
-        let template = match self.total {
-            Some(_) if self.counting => "{msg} {wide_bar} {pos}/{len} {eta}",
-            Some(_) => "{msg} {wide_bar} {bytes}/{total_bytes} {eta}",
-            None => "{msg} {spinner} {bytes} {bytes_per_sec}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        if let Ok(style) = ProgressStyle::with_template(template(self.total, self.counting)) {
             bar.set_style(style);
         }
         bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -87,6 +82,32 @@ impl ferofs::build::Progress for Bar {
         // Looking at the clock takes longer than reading an entry.
         if entries % 256 == 0 {
             self.set(position);
+        }
+    }
+}
+
+/// How a bar looks: counts are no bytes.
+fn template(total: Option<u64>, counting: bool) -> &'static str {
+    match (total, counting) {
+        (Some(_), true) => "{msg} {wide_bar} {pos}/{len} {eta}",
+        (Some(_), false) => "{msg} {wide_bar} {bytes}/{total_bytes} {eta}",
+        (None, true) => "{msg} {spinner} {pos}",
+        (None, false) => "{msg} {spinner} {bytes} {bytes_per_sec}",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_not_counted_in_bytes() {
+        for total in [None, Some(7)] {
+            for counting in [false, true] {
+                let template = template(total, counting);
+                assert_eq!(template.contains("bytes"), !counting, "{template}");
+                assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+            }
         }
     }
 }
