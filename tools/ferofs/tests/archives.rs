@@ -632,6 +632,16 @@ fn archives_end_where_gnu_tar_says() {
 }
 
 #[test]
+fn unknown_types_are_regular_files() {
+    let archive = Archive::new()
+        .with_data(Header::new("unknown", b'Z'), b"data")
+        .with_data(Header::new("unknown-slash/", b'Z'), b"data")
+        .with_data(Header::new("blank/", b' '), b"")
+        .end();
+    same_as_gnu_tar(&archive, &[]);
+}
+
+#[test]
 fn other_headers_are_understood_or_skipped() {
     let archive = Archive::new()
         .header(Header::new("label", b'V').magic(GNU))
@@ -643,6 +653,7 @@ fn other_headers_are_understood_or_skipped() {
         .file("dump/file", "")
         .with_data(Header::new("acl", b'A'), b"user::rwx")
         .with_data(Header::new("unknown", b'Z'), b"data")
+        .with_data(Header::new("unknown-slash/", b'Z'), b"data")
         .with_data(Header::new("slash/", b'0'), b"")
         .header(Header::new("sized/", b'0').size(700))
         .file("sized/file", "")
@@ -659,6 +670,7 @@ fn other_headers_are_understood_or_skipped() {
             "-0644 1 1000:100 1700000000 0 /sized/file = ",
             "d0644 2 1000:100 1700000000 /slash",
             "-0644 1 1000:100 1700000000 4 /unknown = data",
+            "-0644 1 1000:100 1700000000 4 /unknown-slash = data",
         ]
     );
     fails(

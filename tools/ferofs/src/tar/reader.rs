@@ -459,14 +459,15 @@ impl<I: Input> Reader<I> {
             }
             b'S' => Body::Plain(self.gnu_sparse(header, data, size)?),
             kind => {
-                if !matches!(kind, b'0' | 0 | b'7' | b's') {
+                let known = matches!(kind, b'0' | 0 | b'7' | b's');
+                if !known {
                     let what = format!("type {:?} of {}", char::from(kind), Quoted(&self.path));
                     self.note(at, &format!("unknown {what}, read as a regular file"));
                 }
                 if socket && size == 0 {
                     self.skip(data, 0)?;
                     Body::Plain(Kind::Socket)
-                } else if directory_name {
+                } else if directory_name && known {
                     self.skip_if_there(data, size)?;
                     Body::Plain(Kind::Directory)
                 } else if self.local.sparse.is_sparse() {
