@@ -382,6 +382,42 @@ fn what_no_kernel_looks_for_is_found() {
     }
 }
 
+/// Where a directory's entry is wrong the offset is that of the entry.
+#[test]
+fn wrong_entries_are_reported_where_they_are() {
+    let scratch = Scratch::new();
+    images(&scratch);
+    let base = Image::new(fs::read(scratch.join("full")).unwrap());
+    let nodes = base.nodes();
+    let nid = |path| node(&nodes, path).unwrap().nid;
+    for (directory, name, field, width, value, said) in [
+        ("./dir", "one", 10, 1, 3, "its directory says type 3"),
+        ("./dir", "..", 0, 8, nid("./many"), "refers to inode"),
+        ("./dir", "..", 10, 1, 1, "is not listed as a directory"),
+        ("./dir", "inner", 0, 8, nid("./dir"), "a circle"),
+        (
+            ".",
+            "large",
+            0,
+            8,
+            nid("./dir/inner"),
+            "its directory says type 1",
+        ),
+        ("./dir", "one", 10, 1, 77, "file type is invalid"),
+    ] {
+        let at = entry(&base, &nodes, directory, name).unwrap();
+        let mut spoiled = base.clone();
+        spoiled.put(at + field, width, value);
+        spoiled.repair_checksum();
+        fs::write(scratch.join("spoiled"), spoiled.bytes).unwrap();
+        let (_, output) = ferofs(&scratch, &["check", "spoiled"]);
+        let start = format!("ferofs: spoiled: at offset {at}: ");
+        let mut lines = output.lines().filter(|line| line.contains(said));
+        let found = lines.any(|line| line.starts_with(&start));
+        assert!(found, "{said} at {at}: {output}");
+    }
+}
+
 /// What mkfs.erofs writes, and nobody else.
 #[test]
 fn what_is_rare_is_no_mistake() {

@@ -49,11 +49,11 @@ impl Checker<'_> {
             let shown = Quoted(&name.name);
             if name.nid != expected {
                 let what = format!("{shown} refers to inode {}, expected {expected}", name.nid);
-                self.problem_of(directory, what);
+                self.problem_in(directory, name.pos, what);
             }
             if !matches!(name.file_type, 0 | ondisk::file_type::DIRECTORY) {
                 let what = format!("{shown} is not listed as a directory");
-                self.problem_of(directory, what);
+                self.problem_in(directory, name.pos, what);
             }
         }
         if !dots.0 {
@@ -74,7 +74,7 @@ impl Checker<'_> {
     /// Checks what a name refers to; returns whether that is a directory.
     fn entry(&mut self, directory: &Inode, name: &Name) -> io::Result<bool> {
         let image = self.image;
-        let at = directory.pos();
+        let at = self.position(directory, name.pos);
         let place = Place {
             directory: directory.nid(),
             name: name.name.as_slice().into(),
@@ -115,6 +115,26 @@ impl Checker<'_> {
         }
         self.report.files += 1;
         Ok(false)
+    }
+
+    /// Where in the image the byte at `pos` of a directory is; the inode's position if there is none, as for
+    /// an omitted entry.
+    fn position(&self, directory: &Inode, pos: u64) -> u64 {
+        if pos >= directory.size() {
+            return directory.pos();
+        }
+        let extent = directory.extent(self.image.superblock(), self.image.file(), pos);
+        match extent.map(|extent| extent.skip_to(pos).source) {
+            Ok(Source::Metadata { pos } | Source::Device { id: 0, pos }) => pos,
+            _ => directory.pos(),
+        }
+    }
+
+    /// Adds a problem of a directory, with the entry at `pos` of it.
+    fn problem_in(&mut self, directory: &Inode, pos: u64, what: String) {
+        let path = self.is_kept().then(|| self.path(directory.nid()));
+        let at = self.position(directory, pos);
+        self.problem(path, at, what);
     }
 
     /// Whether a directory is another one, or above it.
@@ -197,9 +217,10 @@ impl Checker<'_> {
                 continue;
             };
             if before.name >= after.name {
+                let pos = after.pos;
                 let (before, after) = (Quoted(&before.name), Quoted(&after.name));
                 let what = format!("it lists {after} behind {before}");
-                self.problem_of(directory, what);
+                self.problem_in(directory, pos, what);
             }
         }
     }
