@@ -8,6 +8,7 @@
 //! such read. One that is read whole at once, as most small files are, does not need it.
 
 use super::backing::BackingFile;
+use super::backing::Credentials;
 use super::bindings;
 use core::marker::PhantomData;
 use core::ptr;
@@ -84,6 +85,8 @@ impl<'a> Opener<'a> {
     /// Opens this opener's view of `backing`. Null if that fails, for reading works without.
     #[cold]
     fn open_view(self, backing: &BackingFile) -> *mut bindings::file {
+        // Security modules label the file by who opens it.
+        let _as_opener = Credentials::of(backing);
         // SAFETY: Both files are valid, with their paths and credentials. The path's types differ
         // only in the name by which the bindings know them.
         let opened = super::from_err_ptr(unsafe {
