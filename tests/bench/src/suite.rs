@@ -202,7 +202,20 @@ impl Suite {
             System::TREES,
             &[(Erofs, 0.6)],
             |suite, system, _| suite.cold(system, "usr"),
-            |_, tree| work::read_files_at_once(tree.path(), files, 8),
+            |_, tree| {
+                let every_eighth = |reader| files.iter().skip(reader).step_by(8);
+                work::read_files_at_once(tree.path(), (0..8).map(every_eighth))
+            },
+        )?;
+        self.case(
+            "cold read of all files, 8 readers, a part of the tree each",
+            System::TREES,
+            &[(Erofs, 0.6)],
+            |suite, system, _| suite.cold(system, "usr"),
+            |_, tree| {
+                let parts = files.chunks(files.len().div_ceil(8));
+                work::read_files_at_once(tree.path(), parts.map(<[_]>::iter))
+            },
         )
     }
 

@@ -59,13 +59,16 @@ pub fn read_files<P: AsRef<Path>>(root: &Path, files: &[P]) -> Result<()> {
     Ok(())
 }
 
-/// Reads files with several readers, each of which takes every n-th.
-pub fn read_files_at_once(root: &Path, files: &[PathBuf], readers: usize) -> Result<()> {
+/// Reads files with several readers at once: those of each one after the other.
+pub fn read_files_at_once<'a, F>(root: &Path, readers: impl Iterator<Item = F>) -> Result<()>
+where
+    F: Iterator<Item = &'a PathBuf>,
+{
     thread::scope(|scope| {
-        let all: Vec<_> = (0..readers)
-            .map(|reader| {
-                let own: Vec<_> = files.iter().skip(reader).step_by(readers).collect();
-                scope.spawn(move || read_files(root, &own))
+        let all: Vec<_> = readers
+            .map(|files| {
+                let files: Vec<_> = files.collect();
+                scope.spawn(move || read_files(root, &files))
             })
             .collect();
         for one in all {
