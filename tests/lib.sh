@@ -111,6 +111,21 @@ limited() {
     return $limited_status
 }
 
+# drop: empties the caches of the kernel. cached: KiB of page cache, shared memory left out.
+drop() {
+    sync
+    echo 3 >/proc/sys/vm/drop_caches
+}
+
+cached() {
+    awk '/^Cached:/ { sum += $2 } /^Shmem:/ { sum -= $2 } END { print sum }' /proc/meminfo
+}
+
+# near NAME FOUND EXPECTED SLACK: passes if so many KiB are what was expected, or little more or less.
+near() {
+    check "$1 ($2 KiB, expected $3 within $4)" sh -c "test $2 -ge $(($3 - $4)) && test $2 -le $(($3 + $4))"
+}
+
 # log_mark; log_since: the kernel's messages that came after the mark.
 log_mark() {
     LOG_MARK="ferofs-tests mark $$ $(date +%s%N)"

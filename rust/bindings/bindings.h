@@ -28,6 +28,7 @@ const unsigned int VFS_CONST_FMODE_READ = (__force unsigned int)FMODE_READ;
 const unsigned int VFS_CONST_FMODE_CAN_READ = (__force unsigned int)FMODE_CAN_READ;
 const unsigned int VFS_CONST_FMODE_CAN_ODIRECT = (__force unsigned int)FMODE_CAN_ODIRECT;
 const unsigned int VFS_CONST_FMODE_NOWAIT = (__force unsigned int)FMODE_NOWAIT;
+const unsigned int VFS_CONST_FMODE_RANDOM = (__force unsigned int)FMODE_RANDOM;
 const unsigned int VFS_CONST_FMODE_NONOTIFY = (__force unsigned int)FMODE_NONOTIFY;
 const unsigned int VFS_CONST_FMODE_FSNOTIFY_MASK = (__force unsigned int)FMODE_FSNOTIFY_MASK;
 const int VFS_CONST_IOCB_NOWAIT = IOCB_NOWAIT;

@@ -191,11 +191,15 @@ void vfs_helper_read_ahead(struct address_space *mapping, struct file *file, str
 			   pgoff_t first, pgoff_t end, struct vfs_helper_window *alone)
 {
 	DEFINE_READAHEAD(ractl, file, ra, mapping, first);
-	struct folio *folio = filemap_get_folio(mapping, first);
 	pgoff_t missing = first, behind;
+	struct folio *folio;
 	bool empty;
 
 	alone->start = alone->end = 0;
+	/* Without, folios are read one by one, for which others behind may have to be locked. */
+	if (!mapping->a_ops->readahead)
+		return;
+	folio = filemap_get_folio(mapping, first);
 	if (!IS_ERR(folio)) {
 		if (!folio_test_readahead(folio)) {
 			folio_put(folio);

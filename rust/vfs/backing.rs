@@ -7,6 +7,7 @@
 //! security modules and fanotify's listeners are asked as for any reader, or to be cached elsewhere
 //! ([`super::backing_read`]), for which they were asked before ([`BackingFile::ask`]).
 
+use super::backing_cache::Cache;
 use super::bindings;
 use super::row::Rows;
 use core::ptr;
@@ -60,6 +61,8 @@ pub(crate) struct BackingFile {
     pub(super) kept: bool,
     /// What is read in a row to be cached elsewhere, and only there.
     pub(super) rows: Rows,
+    /// What is read in a row for callers, where readahead is for this module to decide.
+    pub(super) read_rows: Option<Rows>,
 }
 
 impl BackingFile {
@@ -110,11 +113,23 @@ impl BackingFile {
             return Err(EINVAL);
         }
         // INVARIANT: Checked above.
-        Ok(Self {
+        let mut file = Self {
             file,
             kept: false,
             rows: Rows::new()?,
-        })
+            read_rows: None,
+        };
+        let cache = Cache::of(&file);
+        // Nothing is read ahead that a listener was not asked for, and none is asked twice.
+        if mode & bindings::VFS_CONST_FMODE_NOWAIT != 0
+            && cache.is_on_disk()
+            && cache.has_folios()
+            && !cache.is_below()
+            && !file.is_watched()
+        {
+            file.read_rows = Some(Rows::new()?);
+        }
+        Ok(file)
     }
 
     /// The same file, whose bytes may stay in its own cache when they are cached elsewhere: that
@@ -136,8 +151,8 @@ impl BackingFile {
     }
 
     pub(super) fn mode(&self) -> u32 {
-        // SAFETY: The file is referenced; its mode does not change after it was opened.
-        unsafe { (*self.as_ptr()).f_mode }
+        // SAFETY: The file is referenced. What may change in its mode by advice is not asked for.
+        unsafe { (&raw const (*self.as_ptr()).f_mode).read_volatile() }
     }
 
     fn inode(&self) -> *mut bindings::inode {

@@ -16,6 +16,7 @@ use kernel::bindings::iov_iter;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
+use kernel::str::CStr;
 
 /// How many pages of a row are dropped at once.
 const DROP_STEP: u64 = 32;
@@ -74,8 +75,14 @@ impl<'a> Cache<'a> {
         flags & bindings::FS_REQUIRES_DEV as i32 != 0
     }
 
+    fn fs_name(&self) -> &CStr {
+        // SAFETY: The superblock and its type live as long as the inode.
+        unsafe { super::c_str((*(*(*self.inode()).i_sb).s_type).name) }
+    }
+
     /// Whether folios can be read into the cache by any task at any time: not past the cache, and not on
-    /// filesystems that share a disk with other machines, or ask a server. Those have locks of their own.
+    /// filesystems that share a disk with other machines, or ask a server. Those have locks of their own,
+    /// and gfs2 takes them even if there is no other machine.
     pub(super) fn has_folios(&self) -> bool {
         // SAFETY: The mapping is valid, and has operations at any time, as its inode has.
         let (readable, shared) = unsafe {
@@ -85,7 +92,7 @@ impl<'a> Cache<'a> {
                 (*operations).lock.is_some() || (*operations).flock.is_some(),
             )
         };
-        readable && !shared && !self.is_dax()
+        readable && !shared && !self.is_dax() && self.fs_name() != c"gfs2"
     }
 
     /// How many pages readahead may be ahead, as the device has it set.
@@ -183,6 +190,36 @@ impl<'a> Cache<'a> {
         let prepare = |page| unsafe { self.read_ahead_in_row(page, behind, row) };
         // SAFETY: By the safety requirements.
         unsafe { self.copy_folios(iter, start, end, true, prepare) }
+    }
+
+    /// Begins to read what comes next in a row, of which the bytes between two positions are wanted. Where
+    /// they can be read to until more is to be begun.
+    ///
+    /// # Safety
+    ///
+    /// The cache must be one that [`Self::has_folios`], and `start` less than `end`.
+    pub(super) unsafe fn go_on(&self, start: u64, end: u64, row: &mut Row) -> u64 {
+        let page = start >> PAGE_SHIFT;
+        row.readahead.ra_pages = self.readahead_pages();
+        if row.readahead.ra_pages == 0 {
+            return end;
+        }
+        let behind = end.div_ceil(PAGE_SIZE as u64);
+        let last = row.behind();
+        let (marked, size) = (row.marked(), row.readahead.size.into());
+        if row.is_shared && marked < last && (last..last.saturating_add(size)).contains(&page) {
+            // Another task will read what lies between, but may come later.
+            // SAFETY: By the safety requirements; the marked page is before this one.
+            unsafe { self.read_ahead(marked, behind, &mut row.readahead) };
+        }
+        // Each page follows what came before.
+        row.readahead.prev_pos = (page << PAGE_SHIFT) as i64;
+        // SAFETY: By the safety requirements.
+        unsafe { self.read_ahead(page, behind, &mut row.readahead) };
+        let next = row
+            .next(page)
+            .map(|next| next.saturating_mul(PAGE_SIZE as u64));
+        next.map_or(end, |next| next.min(end))
     }
 
     /// [`Self::read_ahead`] for a row, which notes what it may drop later: not what is read ahead where

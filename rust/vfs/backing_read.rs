@@ -14,6 +14,7 @@ use super::backing::Credentials;
 use super::backing_cache::Cache;
 use super::bindings;
 use super::errno::ENODATA;
+use super::row::Gap;
 use super::row::Row;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -29,6 +30,12 @@ const DIRECT_STEP: usize = 128 << 10;
 
 /// How large a file is at the most, in bytes, that is read ahead with those that follow it.
 const SMALL: usize = 64 << 10;
+
+/// What may lie between files of a row: what is read of that is dropped again.
+const GAP: Gap = Gap {
+    alone: 64 << 10,
+    shared: 64 << 10,
+};
 
 /// How bytes are read that are to be cached elsewhere.
 #[derive(Clone, Copy, PartialEq)]
@@ -88,9 +95,12 @@ impl BackingFile {
 struct Reader<'a> {
     file: &'a BackingFile,
     cache: Cache<'a>,
+    is_device: bool,
+    /// Whether it is read from a disk, and not from a server.
+    is_local: bool,
     /// Whether the cache has folios to be copied from, and read into it by anyone.
     has_folios: bool,
-    /// Whether it is all of a small file.
+    /// Whether it is all of a small file, and one that can be in a row.
     is_small: bool,
     /// The row that it is in, if there is one.
     row: Option<Row>,
@@ -99,15 +109,18 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(file: &'a BackingFile, pos: u64, is_small: bool) -> Self {
         let cache = Cache::of(file);
-        let has_folios = (file.is_block_device() || cache.is_on_disk()) && cache.has_folios();
+        let is_device = file.is_block_device();
+        let is_local = is_device || cache.is_on_disk();
+        let has_folios = is_local && cache.has_folios();
+        let has_rows = has_folios && !file.kept;
         Self {
             file,
             cache,
+            is_device,
+            is_local,
             has_folios,
-            is_small,
-            row: (has_folios && !file.kept)
-                .then(|| file.rows.following(pos))
-                .flatten(),
+            is_small: is_small && has_rows,
+            row: has_rows.then(|| file.rows.following(pos, &GAP)).flatten(),
         }
     }
 
@@ -119,7 +132,7 @@ impl<'a> Reader<'a> {
                 self.file.rows.went_on(row, pos);
             }
             (Some(row), None) => self.cache.drop_row(&row),
-            (None, Some(pos)) if self.is_small && self.has_folios && !self.file.kept => {
+            (None, Some(pos)) if self.is_small => {
                 self.cache.drop_row(&self.file.rows.began(pos));
             }
             (None, _) => {}
@@ -195,16 +208,16 @@ impl<'a> Reader<'a> {
             && self.row.is_some()
             && !file.is_watched()
             && self.cache.readahead_pages() > 0;
-        let is_device = file.is_block_device();
         // A block device has its lock waited for by reads from its cache even if they may not, and not
         // at all by direct ones. A stacked filesystem asks below whether the file may be read.
         let never_waits = file.mode() & bindings::VFS_CONST_FMODE_NOWAIT != 0
-            && !is_device
+            && !self.is_device
             && !self.cache.is_below()
             && !WAITING.contains(&file.fs_name());
         let can_be_direct = !file.kept
             && file.can_read_directly()
-            && (is_device || never_waits && self.cache.is_on_disk());
+            && self.is_local
+            && (self.is_device || never_waits);
         let first = if in_row {
             Some(Way::Row)
         } else {
@@ -272,7 +285,7 @@ impl<'a> Reader<'a> {
             },
             Way::Cached => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_NOIO as i32,
             // Direct reads of a block device take no lock, others do.
-            Way::Direct if self.file.is_block_device() => bindings::IOCB_DIRECT as i32,
+            Way::Direct if self.is_device => bindings::IOCB_DIRECT as i32,
             Way::Direct => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
             Way::Buffered if !self.file.kept && self.can_drop() => {
                 bindings::VFS_CONST_IOCB_DONTCACHE

@@ -5,7 +5,8 @@
 //! Readahead state is part of a `struct file`. If all readers shared the one that the mount opened,
 //! each would take the others' positions for its own and readahead would guess wrong. So an open
 //! file that is read piece by piece gets its own `struct file` of the backing file, at its first
-//! such read. One that is read whole at once, as most small files are, does not need it.
+//! such read. One that is read whole at once, as most small files are, does not need it:
+//! see [`super::row`].
 
 use super::backing::BackingFile;
 use super::backing::Credentials;
@@ -80,6 +81,13 @@ impl<'a> Opener<'a> {
         // SAFETY: The file is valid for `'a`; these bits of its mode do not change after it was opened.
         let mode = unsafe { (*self.as_ptr()).f_mode };
         mode & bindings::VFS_CONST_FMODE_FSNOTIFY_MASK == bindings::VFS_CONST_FMODE_NONOTIFY
+    }
+
+    /// Whether it was said, by posix_fadvise(2), that reads of this opener are in no order.
+    pub(super) fn is_random(self) -> bool {
+        // SAFETY: The file is valid for `'a`. The flag may be set at any time.
+        let mode = unsafe { (&raw const (*self.as_ptr()).f_mode).read_volatile() };
+        mode & bindings::VFS_CONST_FMODE_RANDOM != 0
     }
 
     /// Opens this opener's view of `backing`. Null if that fails, for reading works without.

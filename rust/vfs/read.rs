@@ -7,11 +7,14 @@
 
 use super::backing::BackingFile;
 use super::backing::Credentials;
+use super::backing_cache::Cache;
 use super::bindings;
 use super::extent::Extents;
 use super::extent::Source;
 use super::inode::Inode;
 use super::opener::Opener;
+use super::row::Gap;
+use super::row::Rows;
 use core::mem::MaybeUninit;
 use core::ptr;
 use kernel::prelude::*;
@@ -21,6 +24,13 @@ const ZERO_STEP: u64 = 1 << 20;
 
 /// What direct reads are aligned to, at the least, in bytes.
 const SECTOR: u64 = 512;
+
+/// What may lie between files of a row. What one task leaves out, and no other reads, stays in the cache
+/// for nothing.
+const GAP: Gap = Gap {
+    alone: 16 << 10,
+    shared: 256 << 10,
+};
 
 /// The flags of a reader's control block that its reads of the backing file have, too.
 const INHERITED: i32 =
@@ -80,6 +90,12 @@ pub(super) unsafe fn read_iter<E: Extents>(
 }
 
 impl Read<'_> {
+    /// Whether the reader may not wait.
+    #[inline]
+    fn is_nowait(&self) -> bool {
+        self.flags & bindings::VFS_CONST_IOCB_NOWAIT != 0
+    }
+
     /// How many bytes are still wanted.
     #[inline]
     fn left(&self) -> u64 {
@@ -98,7 +114,11 @@ impl Read<'_> {
         left: u64,
         from_start: bool,
     ) -> Result<usize> {
-        let view = self.view(file, from_start && wanted >= left)?;
+        let is_whole = from_start && wanted >= left;
+        let view = self.view(file, is_whole)?;
+        if let (Some(rows), true) = (&file.read_rows, is_whole && view == file.as_ptr()) {
+            return self.read_in_row(file, rows, from, left);
+        }
         let behind = wanted.saturating_sub(left) as usize;
         // The iterator is the reader's own: no one looks at it after an error.
         // SAFETY: The iterator is valid, and has more than `behind` bytes. The view is open for
@@ -112,6 +132,76 @@ impl Read<'_> {
         usize::try_from(read).map_err(|_| Error::from_errno(read as i32))
     }
 
+    /// Reads `len` bytes at `from` of a backing file, which are a whole file of the reader's and may be in
+    /// one of these `rows` of the backing file.
+    fn read_in_row(
+        &mut self,
+        file: &BackingFile,
+        rows: &Rows,
+        from: u64,
+        len: u64,
+    ) -> Result<usize> {
+        let cached = bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_NOIO as i32;
+        let may_wait = self.flags & cached == 0;
+        let done = match self.part(file, file.as_ptr(), from, len, self.flags | cached) {
+            Err(error) if error == EAGAIN && may_wait => 0,
+            // The file ends.
+            Ok(0) => return Ok(0),
+            done => done?,
+        };
+        if done as u64 >= len || !may_wait {
+            return Ok(done);
+        }
+        match self.read_missing(file, rows, from, done as u64, len) {
+            Err(error) if done == 0 => Err(error),
+            rest => Ok(done.wrapping_add(rest.unwrap_or(0))),
+        }
+    }
+
+    /// Reads the rest of that, of which `done` bytes were cached, and what comes next in its row.
+    ///
+    /// # Errors
+    ///
+    /// If there is not one byte.
+    #[inline(never)]
+    fn read_missing(
+        &mut self,
+        file: &BackingFile,
+        rows: &Rows,
+        from: u64,
+        done: u64,
+        len: u64,
+    ) -> Result<usize> {
+        let (start, end) = (from.saturating_add(done), from.saturating_add(len));
+        let cache = Cache::of(file);
+        let mut row = rows.following(from, &GAP);
+        let mut pos = start;
+        let mut result = Ok(0);
+        while pos < end.min(cache.size()) {
+            let until = match &mut row {
+                // SAFETY: A file has such rows only if its cache has folios, and `pos` is less than `end`.
+                Some(row) => unsafe { cache.go_on(pos, end, row) },
+                None => end,
+            };
+            let step = until.saturating_sub(pos);
+            result = self.part(file, file.as_ptr(), pos, step, self.flags);
+            let read = result.unwrap_or(0) as u64;
+            pos = pos.saturating_add(read);
+            // There is an end or an error, which the next read will meet.
+            if read < step {
+                break;
+            }
+        }
+        match row {
+            Some(row) => rows.went_on(row, end),
+            None => drop(rows.began(end)),
+        }
+        match pos.saturating_sub(start) as usize {
+            0 => result,
+            done => Ok(done),
+        }
+    }
+
     /// Reads one extent after the other, from position `start` on. The number of bytes.
     #[inline(never)]
     fn read_extents<E: Extents>(
@@ -119,7 +209,7 @@ impl Read<'_> {
         inode: &Inode<E::FileSystem>,
         start: u64,
     ) -> Result<usize> {
-        let nowait = self.flags & bindings::VFS_CONST_IOCB_NOWAIT != 0;
+        let nowait = self.is_nowait();
         if nowait && self.flags & bindings::IOCB_DIRECT as i32 != 0 {
             // A direct read is waited for here.
             return Err(EAGAIN);
@@ -179,18 +269,22 @@ impl Read<'_> {
             }
             Source::File(file, from) => {
                 let whole = pos == 0 && len == size;
-                self.read_file(file, from, len, whole)?
+                match self.read_file(file, from, len, whole)? {
+                    // The extent goes on.
+                    0 => return Err(EIO),
+                    done => done,
+                }
             }
         };
         Ok(done as u64)
     }
 
     /// What to read a backing file through: the opener's own view of it, but for the `whole` file at
-    /// once, which needs no readahead.
+    /// once, which may be in a row.
     #[inline]
     fn view(&self, file: &BackingFile, whole: bool) -> Result<*mut bindings::file> {
-        let nowait = self.flags & bindings::VFS_CONST_IOCB_NOWAIT != 0;
-        let view = if whole && !self.opener.is_silent() {
+        let nowait = self.is_nowait();
+        let view = if whole && !self.opener.is_silent() && !self.opener.is_random() {
             file.as_ptr()
         } else {
             self.opener.view(file, nowait)
@@ -210,7 +304,7 @@ impl Read<'_> {
         if self.flags & direct != 0 {
             let aligned = len & !SECTOR.wrapping_sub(1);
             if aligned > 0 && from % SECTOR == 0 && file.can_read_directly() {
-                match self.call(file, view, from, aligned, self.flags) {
+                match self.part(file, view, from, aligned, self.flags) {
                     // The device wants more than sectors, or the memory is not aligned.
                     Err(error) if error == EINVAL => {}
                     done => return done,
@@ -218,11 +312,12 @@ impl Read<'_> {
             }
             // The rest of a sector, of which the reader must not see what is behind the file.
         }
-        self.call(file, view, from, len, self.flags & !direct)
+        self.part(file, view, from, len, self.flags & !direct)
     }
 
-    /// One read of a backing file. An end of the file is an error, for the extent goes on.
-    fn call(
+    /// One read of at most `len` bytes at `from` of a backing file. The number of bytes, which is 0 where
+    /// the file ends.
+    fn part(
         &mut self,
         file: &BackingFile,
         view: *mut bindings::file,
@@ -239,15 +334,10 @@ impl Read<'_> {
             *count_of(&mut part) = (*count_of(&mut part)).min(len as usize);
             self.pass_on(file, view, from, flags, &mut part)
         };
-        if let Ok(done) = usize::try_from(read) {
-            // SAFETY: The iterator is valid, and has that many bytes.
-            unsafe { bindings::iov_iter_advance(self.iter, done) };
-        }
-        match usize::try_from(read) {
-            Ok(0) => Err(EIO),
-            Ok(done) => Ok(done),
-            Err(_) => Err(Error::from_errno(read as i32)),
-        }
+        let done = usize::try_from(read).map_err(|_| Error::from_errno(read as i32))?;
+        // SAFETY: The iterator is valid, and has that many bytes.
+        unsafe { bindings::iov_iter_advance(self.iter, done) };
+        Ok(done)
     }
 
     /// Calls the backing file's filesystem.

@@ -1,35 +1,66 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Rows: small files that are read one after the other, as they lie in a backing file. Of each is noted
-//! what the kernel notes of an open file that is read so, for what is cached elsewhere
-//! ([`super::backing_read`]).
+//! Rows: files that are read whole, each with one call, one after the other as they lie in a backing file.
+//! Several tasks may do so at different places at once. Of each row is noted what the kernel notes of an
+//! open file that is read so.
 //!
-//! That is kept apart from what is noted of reads of the same backing file ([`super::read`]), which would
-//! not look sequential any more if mapped files were read in between.
+//! A backing file has rows of what is read for callers ([`super::read`]), and others of what is cached
+//! elsewhere ([`super::backing_read`]): programs' headers are read before they are mapped.
 
 use core::ops::Range;
 use kernel::bindings::file_ra_state;
 use kernel::new_spinlock;
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
+use kernel::task::Task;
 
-/// How many rows there can be in a file at once: as many tasks can each read one.
-const ROWS: usize = 4;
-
-/// How many bytes may lie between two that follow each other: headers of a tar, and files that no one
-/// wants.
-const GAP: u64 = 64 << 10;
+/// How many rows there can be at once: as many tasks can each read one.
+const ROWS: usize = 8;
 
 /// A row, or what may become one with the next read.
 #[derive(Clone, Default)]
 pub(super) struct Row {
     slot: usize,
+    /// When it was last read in, of all rows of the file.
+    used: u64,
+    /// The task that read last.
+    reader: usize,
+    /// Whether several tasks read in it.
+    pub(super) is_shared: bool,
     /// What the kernel's readahead goes by. A position of 0 is that of no read.
     pub(super) readahead: file_ra_state,
     /// The pages from where reading ahead for this row began to where it ended, of which what came before
     /// was dropped.
     pub(super) ahead: Range<u64>,
+}
+
+impl Row {
+    /// The page behind the last window of readahead.
+    pub(super) fn behind(&self) -> u64 {
+        (self.readahead.start as u64).saturating_add(self.readahead.size.into())
+    }
+
+    /// The page with which the next window is to be begun, if that was not done.
+    pub(super) fn marked(&self) -> u64 {
+        self.behind()
+            .saturating_sub(self.readahead.async_size.into())
+    }
+
+    /// The page behind `page` at which more is to be begun to be read, if that is known.
+    pub(super) fn next(&self, page: u64) -> Option<u64> {
+        let next = [self.marked(), self.behind()];
+        next.into_iter().find(|next| *next > page)
+    }
+}
+
+/// How many bytes may lie between two reads that follow each other.
+pub(super) struct Gap {
+    /// Between those of one task: headers of a tar, and files that no one wants.
+    pub(super) alone: u64,
+    /// Where there are several, each of which reads what others do not.
+    pub(super) shared: u64,
 }
 
 /// The rows of a backing file.
@@ -41,8 +72,29 @@ pub(super) struct Rows(Arc<SpinLock<Slots>>);
 
 struct Slots {
     rows: [Row; ROWS],
-    /// The one that is given up next.
-    oldest: usize,
+    /// Counts reads.
+    now: u64,
+}
+
+/// What tells the current task from others that read at the same time.
+fn reader() -> usize {
+    Task::current_raw() as usize
+}
+
+impl Slots {
+    /// Notes a row that a read ended in at `pos`. What was in its slot.
+    fn note(&mut self, mut row: Row, pos: u64) -> Row {
+        self.now = self.now.wrapping_add(1);
+        row.used = self.now;
+        let reader = reader();
+        row.is_shared |= row.reader != 0 && row.reader != reader;
+        row.reader = reader;
+        row.readahead.prev_pos = i64::try_from(pos).unwrap_or(0);
+        match self.rows.get_mut(row.slot) {
+            Some(slot) => core::mem::replace(slot, row),
+            None => row,
+        }
+    }
 }
 
 impl Rows {
@@ -52,7 +104,7 @@ impl Rows {
     pub(super) fn new() -> Result<Self> {
         let mut slots = Slots {
             rows: Default::default(),
-            oldest: 0,
+            now: 0,
         };
         for (slot, row) in slots.rows.iter_mut().enumerate() {
             row.slot = slot;
@@ -63,38 +115,40 @@ impl Rows {
         )?))
     }
 
-    /// The row that a read at `pos` is the next of: it begins where the last one ended, or a little
-    /// behind.
-    pub(super) fn following(&self, pos: u64) -> Option<Row> {
+    /// The row that a read at `pos` is the next of: it begins where the last one ended, or in what was read
+    /// ahead, or a little behind. The nearest, if there are several.
+    pub(super) fn following(&self, pos: u64, gap: &Gap) -> Option<Row> {
         let follows = |row: &&Row| match u64::try_from(row.readahead.prev_pos) {
             Ok(0) | Err(_) => false,
-            Ok(last) => pos.checked_sub(last).is_some_and(|gap| gap <= GAP),
+            Ok(last) => {
+                let gap = if row.is_shared || row.reader != reader() {
+                    gap.shared
+                } else {
+                    gap.alone
+                };
+                let end = row.behind().saturating_mul(PAGE_SIZE as u64).max(last);
+                (last..=end.saturating_add(gap)).contains(&pos)
+            }
         };
-        self.0.lock().rows.iter().find(follows).cloned()
+        let slots = self.0.lock();
+        let rows = slots.rows.iter().filter(follows);
+        rows.max_by_key(|row| row.readahead.prev_pos).cloned()
     }
 
     /// Notes that a read in a row ended at `pos`.
-    pub(super) fn went_on(&self, mut row: Row, pos: u64) {
-        row.readahead.prev_pos = i64::try_from(pos).unwrap_or(0);
-        if let Some(slot) = self.0.lock().rows.get_mut(row.slot) {
-            *slot = row;
-        }
+    pub(super) fn went_on(&self, row: Row, pos: u64) {
+        self.0.lock().note(row, pos);
     }
 
     /// Notes that a read ended at `pos` that was in no row, but may have begun one. The row that is given up
-    /// for it.
+    /// for it, the one that was not read in for longest.
     pub(super) fn began(&self, pos: u64) -> Row {
         let mut slots = self.0.lock();
-        let slot = slots.oldest;
-        slots.oldest = slot.wrapping_add(1) % ROWS;
-        let mut new = Row {
-            slot,
+        let oldest = slots.rows.iter().min_by_key(|row| row.used);
+        let new = Row {
+            slot: oldest.map_or(0, |row| row.slot),
             ..Default::default()
         };
-        new.readahead.prev_pos = i64::try_from(pos).unwrap_or(0);
-        match slots.rows.get_mut(slot) {
-            Some(row) => core::mem::replace(row, new),
-            None => new,
-        }
+        slots.note(new, pos)
     }
 }

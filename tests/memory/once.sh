@@ -3,37 +3,18 @@
 #
 # timeout: 300
 #
-# What is read is cached once, by read and by mmap, however many images refer to it, and small files that are
-# mapped one after the other are read from the disk together; drop_caches frees it all, inodes too; and far more
-# than the memory can be read: HUGE files of 1 GiB each (2). `tests/vm/run --mem 512M` runs it in a small machine.
+# What is read is cached once, by read and by mmap, however many images refer to it; drop_caches frees it all,
+# inodes too; and far more than the memory can be read: HUGE files of 1 GiB each (2). `tests/vm/run --mem 512M`
+# runs it in a small machine.
 
 . "$FEROFS_TESTS/lib.sh"
 HUGE=${HUGE:-2}
 SIZE=$((48 << 20))
 KIB=$((SIZE >> 10))
 
-# cached: KiB of page cache, shared memory left out. inodes: those that are in memory.
-cached() {
-    awk '/^Cached:/ { sum += $2 } /^Shmem:/ { sum -= $2 } END { print sum }' /proc/meminfo
-}
-
+# inodes: how many are in memory.
 inodes() {
     awk '/^(ferofs|erofs_inode) / { sum += $2 } END { print sum + 0 }' /proc/slabinfo
-}
-
-drop() {
-    sync
-    echo 3 >/proc/sys/vm/drop_caches
-}
-
-# reads: how many the disks were asked for.
-reads() {
-    awk '{ sum += $1 } END { print sum }' /sys/block/*/stat
-}
-
-# near NAME FOUND EXPECTED SLACK
-near() {
-    check "$1 ($2 KiB, expected $3 within $4)" sh -c "test $2 -ge $(($3 - $4)) && test $2 -le $(($3 + $4))"
 }
 
 ferofs-testkit gen-tar big big.tar --size "$SIZE"
@@ -55,56 +36,6 @@ for via in read mmap; do
     near "$via: drop_caches frees it all" $(($(cached) - before)) 0 4096
 done
 umount first second
-
-# Small files in a row, with a large one after each hundred, and readahead of 128 KiB.
-for ahead in /sys/block/*/queue/read_ahead_kb; do echo 128 >"$ahead"; done
-python3 - <<'END' || fail "a tar of small files"
-import io, random, tarfile
-random.seed(1)
-with tarfile.open("small.tar", "w", format=tarfile.GNU_FORMAT) as tar:
-    for number in range(2000):
-        info = tarfile.TarInfo(f"{number:04}")
-        info.size = 300000 if number % 100 == 99 else random.randrange(1, 40000)
-        tar.addfile(info, io.BytesIO(random.randbytes(info.size)))
-END
-ferofs build --quiet -o small.erofs small.tar >output 2>&1 || fail "an index" output
-mkdir lower other layered unpacked
-ln small.tar lower/
-mount -t overlay overlay -o "lowerdir=$WORK/lower:$WORK/other" layered >output 2>&1 || fail "an overlay mounts" output
-tar -C unpacked -xf small.tar
-for where in . layered; do
-    name="small files: blob in $where"
-    mounted small.erofs under-test --option "device=$WORK/$where/small.tar" >output 2>&1 || fail "$name: mounts" output
-    KIB=$(find under-test -type f -printf '%s\n' | awk '{ sum += int(($1 + 4095) / 4096) * 4 } END { print sum }')
-    drop
-    before=$(cached)
-    reads_before=$(reads)
-    ferofs-testkit manifest --via mmap under-test >mapped.manifest
-    now=$(cached)
-    now_reads=$(($(reads) - reads_before))
-    near "$name: their bytes are cached once by mmap" $((now - before)) "$KIB" 3000
-    check "$name: 2,000 are read together, with $now_reads reads" test $now_reads -lt 1000
-    drop
-    ferofs-testkit manifest --via read under-test >read.manifest
-    same "$name: mmap and read" read.manifest mapped.manifest
-    ferofs-testkit manifest --via mmap under-test >mapped.manifest
-    same "$name: mmap after read" read.manifest mapped.manifest
-    reads_before=$(reads)
-    ferofs-testkit manifest --via read under-test >read.manifest
-    now_reads=$(($(reads) - reads_before))
-    check "$name: mmap leaves what was read in the cache ($now_reads reads)" test $now_reads -lt 20
-    drop
-    find under-test -name '*[02468]' -type f -exec cat {} + >all
-    ferofs-testkit manifest --via mmap under-test >mapped.manifest
-    same "$name: mmap, half of them read" read.manifest mapped.manifest
-    reads_before=$(reads)
-    find under-test -name '*[02468]' -type f -exec cat {} + | cmp - all >output 2>&1 || fail "$name: read again" output
-    now_reads=$(($(reads) - reads_before))
-    check "$name: mmap leaves the half that was read in the cache ($now_reads reads)" test $now_reads -lt 20
-    check "$name: as GNU tar unpacks them" diff -r unpacked under-test
-    umount under-test
-done
-umount layered
 
 # Inodes, and what is cached with them.
 ferofs-testkit gen-tar wide wide.tar --files 20000

@@ -213,7 +213,7 @@ impl Suite {
             &[(Erofs, 0.6)],
             |suite, system, _| suite.cold(system, "usr"),
             |_, tree| {
-                let parts = files.chunks(files.len().div_ceil(8));
+                let parts = files.chunks(files.len().div_ceil(8).max(1));
                 work::read_files_at_once(tree.path(), parts.map(<[_]>::iter))
             },
         )
