@@ -212,27 +212,32 @@ impl<'a> Cache<'a> {
             // SAFETY: By the safety requirements; the marked page is before this one.
             unsafe { self.read_ahead(marked, behind, &mut row.readahead) };
         }
-        // Each page follows what came before.
-        row.readahead.prev_pos = (page << PAGE_SHIFT) as i64;
         // SAFETY: By the safety requirements.
-        unsafe { self.read_ahead(page, behind, &mut row.readahead) };
-        let next = row
-            .next(page)
-            .map(|next| next.saturating_mul(PAGE_SIZE as u64));
-        next.map_or(end, |next| next.min(end))
+        unsafe { self.follow(page, behind, row) };
+        row.next(page)
+            .map_or(end, |next| next.saturating_mul(PAGE_SIZE as u64).min(end))
     }
 
-    /// [`Self::read_ahead`] for a row, which notes what it may drop later: not what is read ahead where
+    /// [`Self::read_ahead`] for a row, in which each page follows what came before.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::read_ahead`].
+    unsafe fn follow(&self, page: u64, end: u64, row: &mut Row) -> Range<u64> {
+        row.readahead.prev_pos = (page << PAGE_SHIFT) as i64;
+        // SAFETY: By the safety requirements.
+        unsafe { self.read_ahead(page, end, &mut row.readahead) }
+    }
+
+    /// [`Self::follow`] for a row that notes what it may drop later: not what is read ahead where
     /// the cache had something already, for then others read there, too.
     ///
     /// # Safety
     ///
     /// As for [`Self::read_ahead`].
     unsafe fn read_ahead_in_row(&self, page: u64, end: u64, row: &mut Row) {
-        // Each page follows what came before.
-        row.readahead.prev_pos = (page << PAGE_SHIFT) as i64;
         // SAFETY: By the safety requirements.
-        let alone = unsafe { self.read_ahead(page, end, &mut row.readahead) };
+        let alone = unsafe { self.follow(page, end, row) };
         if !alone.is_empty() {
             if row.ahead.end != alone.start {
                 self.drop_pages(&(row.ahead.start..row.ahead.end.min(page)));

@@ -13,6 +13,7 @@ use kernel::new_spinlock;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::sync::SetOnce;
 use kernel::sync::SpinLock;
 use kernel::task::Task;
 
@@ -67,8 +68,10 @@ pub(super) struct Gap {
 ///
 /// If two tasks are in the same row each goes on from what it found, and the last one's state stays: what
 /// is wrong there makes readahead worse, or leaves pages in a cache, and nothing else.
+///
+/// There is no memory for them until one may begin: mounting must not take time for each backing file.
 #[derive(Clone)]
-pub(super) struct Rows(Arc<SpinLock<Slots>>);
+pub(super) struct Rows(Arc<SetOnce<Pin<KBox<SpinLock<Slots>>>>>);
 
 struct Slots {
     rows: [Row; ROWS],
@@ -102,17 +105,28 @@ impl Rows {
     ///
     /// `ENOMEM`.
     pub(super) fn new() -> Result<Self> {
-        let mut slots = Slots {
-            rows: Default::default(),
-            now: 0,
-        };
-        for (slot, row) in slots.rows.iter_mut().enumerate() {
-            row.slot = slot;
+        Ok(Self(Arc::new(SetOnce::new(), GFP_KERNEL)?))
+    }
+
+    /// The slots, which are made if there are none and there is memory.
+    fn slots(&self) -> Option<&SpinLock<Slots>> {
+        if self.known_slots().is_none() {
+            let mut slots = Slots {
+                rows: Default::default(),
+                now: 0,
+            };
+            for (slot, row) in slots.rows.iter_mut().enumerate() {
+                row.slot = slot;
+            }
+            let slots = KBox::pin_init(new_spinlock!(slots, "ferofs_rows"), GFP_KERNEL).ok()?;
+            // If another reader was faster there are slots, too.
+            self.0.populate(slots);
         }
-        Ok(Self(Arc::pin_init(
-            new_spinlock!(slots, "ferofs_rows"),
-            GFP_KERNEL,
-        )?))
+        self.known_slots()
+    }
+
+    fn known_slots(&self) -> Option<&SpinLock<Slots>> {
+        SetOnce::as_ref(&self.0).map(|slots| &**slots)
     }
 
     /// The row that a read at `pos` is the next of: it begins where the last one ended, or in what was read
@@ -130,20 +144,25 @@ impl Rows {
                 (last..=end.saturating_add(gap)).contains(&pos)
             }
         };
-        let slots = self.0.lock();
+        let slots = self.known_slots()?.lock();
         let rows = slots.rows.iter().filter(follows);
         rows.max_by_key(|row| row.readahead.prev_pos).cloned()
     }
 
     /// Notes that a read in a row ended at `pos`.
     pub(super) fn went_on(&self, row: Row, pos: u64) {
-        self.0.lock().note(row, pos);
+        if let Some(slots) = self.known_slots() {
+            slots.lock().note(row, pos);
+        }
     }
 
     /// Notes that a read ended at `pos` that was in no row, but may have begun one. The row that is given up
     /// for it, the one that was not read in for longest.
     pub(super) fn began(&self, pos: u64) -> Row {
-        let mut slots = self.0.lock();
+        let Some(slots) = self.slots() else {
+            return Row::default();
+        };
+        let mut slots = slots.lock();
         let oldest = slots.rows.iter().min_by_key(|row| row.used);
         let new = Row {
             slot: oldest.map_or(0, |row| row.slot),
