@@ -4,7 +4,6 @@
 //! else, and two to ten times as long as the disk alone. [`image`](crate::image) writes images so,
 //! the `ferofs build` command tars.
 
-use rustix::io::Errno;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
@@ -22,25 +21,11 @@ const WORTH: u64 = 64 << 20;
 
 /// What positions, lengths and addresses in memory have to be multiples of: a page is always
 /// enough.
-pub const ALIGNMENT: usize = 4096;
+const ALIGNMENT: usize = 4096;
 
-/// The same file once more, for direct writing, if an image of `size` bytes with `data` bytes of
-/// files in it is large enough. Space for the image is set aside.
-///
-/// # Errors
-///
-/// When there is not enough space.
-pub fn open(file: &File, size: u64, data: u64) -> io::Result<Option<File>> {
-    if data < WORTH || file.metadata()?.len() > 0 {
-        return Ok(None);
-    }
-    let flags = rustix::fs::FallocateFlags::empty();
-    match rustix::fs::fallocate(file, flags, 0, size) {
-        // Not every filesystem can do that.
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    Ok(reopen(file))
+/// Whether so much data is written past the cache.
+pub fn is_worth(data: u64) -> bool {
+    data >= WORTH
 }
 
 /// The same file once more, for direct writing. Without it, the other way works.
@@ -53,12 +38,8 @@ fn reopen(file: &File) -> Option<File> {
         .ok()
 }
 
-/// Writes an empty file from its start to its end, directly once it is large enough, in a thread of
-/// its own: while one part is written the next one can be made.
-pub struct Writer {
-    /// What is to be written next: how much is in it.
-    buffer: Buffer,
-    filled: usize,
+/// Writes a file front to back in a thread of its own: while one part is written the next one can be made.
+pub struct Behind {
     full: Option<mpsc::SyncSender<(Buffer, usize)>>,
     used: mpsc::Receiver<Buffer>,
     thread: Option<thread::JoinHandle<io::Result<()>>>,
@@ -66,21 +47,23 @@ pub struct Writer {
     buffers: usize,
 }
 
-impl Writer {
-    const BUFFER: usize = 4 << 20;
+impl Behind {
+    /// How large the buffers are.
+    pub const BUFFER: usize = 4 << 20;
     /// One is filled, one waits, one is written.
     const BUFFERS: usize = 3;
 
-    /// For a file that is empty.
+    /// For a file with nothing from `pos` on: directly from there if `now`, or else once the file is large
+    /// enough.
     ///
     /// # Errors
     ///
     /// When the file cannot be opened once more.
-    pub fn new(file: &File) -> io::Result<Self> {
+    pub fn new(file: &File, pos: u64, now: bool) -> io::Result<Self> {
         let mut file = Sequential {
             file: file.try_clone()?,
-            direct: None,
-            pos: 0,
+            direct: now.then(|| reopen(file)).flatten(),
+            pos,
         };
         let (full, parts) = mpsc::sync_channel::<(Buffer, usize)>(1);
         let (returned, used) = mpsc::channel();
@@ -92,9 +75,7 @@ impl Writer {
             }
             Ok(())
         });
-        Ok(Writer {
-            buffer: Buffer::new(Self::BUFFER),
-            filled: 0,
+        Ok(Behind {
             full: Some(full),
             used,
             thread: Some(thread),
@@ -118,10 +99,18 @@ impl Writer {
         }
     }
 
-    /// Passes what is in the buffer to the thread.
-    fn pass(&mut self, next: Buffer) -> io::Result<()> {
-        let buffer = std::mem::replace(&mut self.buffer, next);
-        let filled = std::mem::take(&mut self.filled);
+    /// Writes the first `filled` bytes of a buffer next, and gives another one for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing, perhaps of what was passed before.
+    pub fn write(&mut self, buffer: &mut Buffer, filled: usize) -> io::Result<()> {
+        let next = self.another()?;
+        self.pass(std::mem::replace(buffer, next), filled)
+    }
+
+    /// Passes what is in a buffer to the thread.
+    fn pass(&mut self, buffer: Buffer, filled: usize) -> io::Result<()> {
         match &self.full {
             Some(full) if full.send((buffer, filled)).is_ok() => Ok(()),
             // It ends early only when it cannot write.
@@ -143,16 +132,48 @@ impl Writer {
     ///
     /// Those of writing.
     pub fn finish(mut self) -> io::Result<()> {
-        self.pass(Buffer::new(0))?;
         self.end()
+    }
+}
+
+/// Writes an empty file from its start to its end, a little behind.
+pub struct Writer {
+    /// What is to be written next: how much is in it.
+    buffer: Buffer,
+    filled: usize,
+    behind: Behind,
+}
+
+impl Writer {
+    /// For a file that is empty, and will have `expected` bytes as far as is known.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened once more.
+    pub fn new(file: &File, expected: Option<u64>) -> io::Result<Self> {
+        Ok(Writer {
+            buffer: Buffer::new(Behind::BUFFER),
+            filled: 0,
+            behind: Behind::new(file, 0, expected.is_some_and(is_worth))?,
+        })
+    }
+
+    /// Waits until all is written.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.behind.pass(self.buffer, self.filled)?;
+        self.behind.finish()
     }
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.filled == Self::BUFFER {
-            let next = self.another()?;
-            self.pass(next)?;
+        if self.filled == Behind::BUFFER {
+            let filled = std::mem::take(&mut self.filled);
+            self.behind.write(&mut self.buffer, filled)?;
         }
         let space = self.buffer.bytes_mut().get_mut(self.filled..);
         let space = space.unwrap_or_default();
@@ -181,7 +202,7 @@ impl Sequential {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (pos, len) = (self.pos, bytes.len());
         self.pos = pos.saturating_add(len as u64);
-        if pos >= WORTH && pos.saturating_sub(len as u64) < WORTH {
+        if self.direct.is_none() && pos >= WORTH && pos.saturating_sub(len as u64) < WORTH {
             self.direct = reopen(&self.file);
         }
         let unaligned = (pos as usize | len | bytes.as_ptr() as usize) % ALIGNMENT != 0;
@@ -197,7 +218,7 @@ impl Sequential {
     }
 }
 
-/// Memory that direct writing takes: it starts at a multiple of [`ALIGNMENT`].
+/// Memory that direct writing takes: it starts at a page.
 pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
@@ -232,6 +253,7 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
     use sha2::Digest;
 
     #[test]
@@ -242,7 +264,7 @@ mod tests {
         let file = options.open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let piece: Vec<u8> = (0..=250).cycle().take(999_999).collect();
-        let mut writer = Writer::new(&file).unwrap();
+        let mut writer = Writer::new(&file, None).unwrap();
         let mut expected = sha2::Sha256::new();
         for _ in 0..80 {
             writer.write_all(&piece).unwrap();
@@ -258,7 +280,7 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_an_error() {
         let file = File::open("/dev/null").unwrap();
-        let mut writer = Writer::new(&file).unwrap();
+        let mut writer = Writer::new(&file, None).unwrap();
         let piece = vec![0; 1 << 20];
         // It may be a few buffers behind.
         let error = (0..100).find_map(|_| writer.write_all(&piece).err());
@@ -266,7 +288,7 @@ mod tests {
             error.unwrap().raw_os_error(),
             Some(Errno::BADF.raw_os_error())
         );
-        let mut writer = Writer::new(&file).unwrap();
+        let mut writer = Writer::new(&file, None).unwrap();
         writer.write_all(b"few").unwrap();
         let error = writer.finish().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::BADF.raw_os_error()));

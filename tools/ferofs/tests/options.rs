@@ -455,6 +455,7 @@ fn much_data_is_all_there() {
     let expected = session.lines(&session.build(""));
     for options in [
         "--mode=full",
+        "--mode=full --sort=path",
         "--mode=full -b512 --no-inline-data --chunksize=1048576",
     ] {
         assert_eq!(

@@ -242,7 +242,7 @@ fn write(
     if options.mode == Mode::Full && options.chunk_bits.is_some() {
         let failed = || Error::image(&arguments.output);
         let aside = Output::create_unnamed(&arguments.output)?;
-        let mut store = Store::new(output.file(), aside.file(), options)
+        let mut store = Store::new(output.file(), aside.file(), None, options)
             .map_err(Error::io("write", output.target()))?;
         store.take_all(tree, source).map_err(failed())?;
         store.finish(tree, options).map_err(failed())?;
@@ -348,7 +348,7 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
     };
     let mut store = match &aside {
         Some(aside) => Some(
-            Store::new(output.file(), aside.file(), &options)
+            Store::new(output.file(), aside.file(), tar.least(), &options)
                 .map_err(Error::io("write", output.target()))?,
         ),
         None => None,
@@ -476,6 +476,11 @@ impl Tar {
         })
     }
 
+    /// How large the plain tar is, or at least what it is compressed to, if that is known.
+    fn least(&self) -> Option<u64> {
+        self.metadata.is_file().then_some(self.metadata.len())
+    }
+
     fn clone_file(&self) -> Result<File> {
         self.file.try_clone().map_err(Error::io("open", &self.path))
     }
@@ -514,13 +519,13 @@ impl Tar {
             _ => None,
         };
         let copy = tar_out.or(spool.as_ref());
-        let size = self.metadata.is_file().then_some(self.metadata.len());
-        let size = size.filter(|_| compression.is_none());
+        let size = self.least().filter(|_| compression.is_none());
         let mut bar = Bar::new("reading", size, arguments.settings.quiet);
         let mut writer = match copy {
-            Some(copy) => {
-                Some(direct::Writer::new(copy.file()).map_err(Error::io("write", copy.target()))?)
-            }
+            Some(copy) => Some(
+                direct::Writer::new(copy.file(), self.least())
+                    .map_err(Error::io("write", copy.target()))?,
+            ),
             None => None,
         };
         let tee = Tee::new(reader, writer.as_mut().zip(copy.map(Output::target)));

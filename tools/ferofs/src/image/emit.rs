@@ -26,7 +26,7 @@ use super::plan::encode_device;
 use super::plan::is_long_link;
 use super::plan::listed;
 use super::uuid::Fingerprint;
-use crate::direct::ALIGNMENT;
+use crate::direct::Behind;
 use crate::direct::Buffer;
 use crate::tree::Children;
 use crate::tree::Content;
@@ -44,17 +44,16 @@ use erofs_format::superblock_checksum;
 use erofs_format::superblock_checksum_size;
 use std::fs::File;
 use std::io;
-use std::io::ErrorKind;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use zerocopy::FromZeros;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U16;
 use zerocopy::little_endian::U32;
 
-/// Writes the image that `plan` describes.
+/// Writes the image that `plan` describes. If `direct` is the same file as `out`, the data of files goes there
+/// past the page cache.
 pub fn emit<W: Write + Seek>(
     tree: &Tree,
     children: &Children,
@@ -62,7 +61,7 @@ pub fn emit<W: Write + Seek>(
     source: &dyn Source,
     plan: &Plan,
     mut out: W,
-    direct: Option<File>,
+    direct: Option<&File>,
 ) -> Result<Summary, Error> {
     let start = out.stream_position()?;
     if plan.base > 0 && !options.devices.is_empty() {
@@ -74,7 +73,7 @@ pub fn emit<W: Write + Seek>(
         children,
         source,
         plan,
-        out: Sink::new(out, start, plan.base, direct),
+        out: Sink::new(out, start, plan.base),
         inode_number: 0,
         data: 0,
     };
@@ -97,11 +96,11 @@ pub fn emit<W: Write + Seek>(
         Mode::Index | Mode::Meta => None,
     };
     emitter.out.flush()?;
-    emitter.data()?;
+    emitter.data(direct)?;
     // Not every driver takes a partial page at the end.
     let size = plan.end.next_multiple_of(PAGE.max(plan.block));
     emitter.out.zeros_to(size)?;
-    emitter.out.flush()?;
+    emitter.out.finish()?;
     let fingerprint = early.or_else(|| emitter.out.take_fingerprint());
     let inodes = u64::from(emitter.inode_number);
     let data = emitter.data;
@@ -135,8 +134,8 @@ struct Sink<W> {
     out: W,
     /// Where in `out` the image starts.
     start: u64,
-    /// The same file, to be written past the page cache.
-    direct: Option<File>,
+    /// What writes the data of files past the page cache, in the same file.
+    direct: Option<Behind>,
     /// Whether `out` does not stand where the next bytes belong.
     behind: bool,
     pos: u64,
@@ -153,23 +152,18 @@ struct Sink<W> {
 
 impl<W: Write + Seek> Sink<W> {
     const BUFFER: usize = 256 << 10;
-    const DIRECT_BUFFER: usize = 4 << 20;
 
     /// For an image that starts at `start` of `out` and whose first `base` bytes are there, but for
     /// the first page.
-    fn new(out: W, start: u64, base: u64, direct: Option<File>) -> Self {
-        let len = match direct {
-            Some(_) => Self::DIRECT_BUFFER,
-            None => Self::BUFFER,
-        };
+    fn new(out: W, start: u64, base: u64) -> Self {
         Sink {
             out,
             start,
-            direct,
+            direct: None,
             behind: base > 0,
             pos: base,
             head: vec![0; PAGE.min(base) as usize],
-            buffer: Buffer::new(len),
+            buffer: Buffer::new(Self::BUFFER),
             filled: 0,
             hashed: 0,
             fingerprint: Some(Fingerprint::new()),
@@ -232,28 +226,28 @@ impl<W: Write + Seek> Sink<W> {
             self.head
                 .extend_from_slice(bytes.get(..missing).unwrap_or(bytes));
         }
-        let pos = self.start + (self.pos - filled as u64);
-        let unaligned = (pos as usize | filled | bytes.as_ptr() as usize) % ALIGNMENT != 0;
-        // Metadata is better off in the cache.
-        if let Some(direct) = self
-            .direct
-            .as_ref()
-            .filter(|_| self.fingerprint.is_none() && !unaligned)
-        {
-            match direct.write_all_at(bytes, pos) {
-                Ok(()) => {
-                    self.behind = true;
-                    return Ok(());
-                }
-                // Whatever this filesystem does not like about it.
-                Err(error) if error.kind() == ErrorKind::InvalidInput => self.direct = None,
-                Err(error) => return Err(error),
-            }
+        if let Some(direct) = &mut self.direct {
+            return direct.write(&mut self.buffer, filled);
         }
         if std::mem::take(&mut self.behind) {
+            let pos = self.start + (self.pos - filled as u64);
             self.out.seek(SeekFrom::Start(pos))?;
         }
         self.out.write_all(bytes)
+    }
+
+    /// Writes what comes from now on past the page cache. Nothing of it is hashed.
+    fn go_direct(&mut self, file: &File) -> io::Result<()> {
+        self.flush()?;
+        self.direct = Some(Behind::new(file, self.start + self.pos, true)?);
+        self.buffer = Buffer::new(Behind::BUFFER);
+        Ok(())
+    }
+
+    /// Writes all that is left.
+    fn finish(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.direct.take().map_or(Ok(()), Behind::finish)
     }
 
     /// Fills up with zeros.
@@ -326,13 +320,13 @@ impl<W: Write + Seek> Emitter<'_, W> {
     }
 
     /// The data of files that is in the image.
-    fn data(&mut self) -> Result<(), Error> {
+    fn data(&mut self, direct: Option<&File>) -> Result<(), Error> {
         let plan = self.plan;
-        if let Some(first) = plan.data.first() {
+        if let (Some(first), Some(direct)) = (plan.data.first(), direct) {
             // From there on whole pages are written.
             let start = plan.first_block(self.tree.inode_of(*first)) * plan.block;
             self.out.zeros_to(start)?;
-            self.out.flush()?;
+            self.out.go_direct(direct)?;
         }
         for name in &plan.data {
             let inode = self.tree.inode_of(*name);

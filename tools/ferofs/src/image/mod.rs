@@ -300,7 +300,9 @@ pub fn write_file(
 ) -> Result<Summary, Error> {
     let children = tree.children();
     let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0)?;
-    let direct = direct::open(file, plan.end, plan.data_size())?;
+    // Nothing but metadata is hashed, and that is better off in the cache.
+    let direct = options.mode == Mode::Full && direct::is_worth(plan.data_size());
+    let direct = direct.then_some(file);
     emit::emit(tree, &children, options, source, &plan, file, direct)
 }
 

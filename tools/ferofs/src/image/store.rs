@@ -138,15 +138,21 @@ impl Wanted {
 }
 
 impl<'a> Store<'a> {
-    /// Starts an image in `file`, and what has to wait in `aside`. Both are empty.
+    /// Starts an image in `file`, and what has to wait in `aside`. Both are empty. `expected` says how
+    /// much data there will be, as far as is known.
     ///
     /// # Errors
     ///
     /// When an option is out of its range, or writing fails.
-    pub fn new(file: &'a File, aside: &'a File, options: &Options) -> io::Result<Self> {
+    pub fn new(
+        file: &'a File,
+        aside: &'a File,
+        expected: Option<u64>,
+        options: &Options,
+    ) -> io::Result<Self> {
         options.check().map_err(io::Error::other)?;
         let block = 1 << options.block_bits;
-        let mut out = direct::Writer::new(file)?;
+        let mut out = direct::Writer::new(file, expected)?;
         // The superblock's page, which is written at the end.
         out.write_all(&[0; PAGE as usize])?;
         Ok(Store {

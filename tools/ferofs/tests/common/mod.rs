@@ -170,7 +170,7 @@ pub fn stored_image_of(tar: &Path, path: &Path, options: &image::Options) -> Ima
     };
     let (file, aside) = (new(path), new(&path.with_extension("aside")));
     let mut tree = Tree::new();
-    let mut store = image::Store::new(&file, &aside, options).unwrap();
+    let mut store = image::Store::new(&file, &aside, None, options).unwrap();
     let input = StreamInput::without_digest(File::open(tar).unwrap());
     let reader = Reader::new(input, Names::of_this_machine());
     store_entries(reader, &mut tree, &mut store, &mut ()).unwrap();
