@@ -4,8 +4,8 @@
 
 use crate::image;
 use crate::tar;
-use crate::text::Escaped;
 use crate::text::Reason;
+use crate::text::Shown;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -121,26 +121,21 @@ impl fmt::Display for Error {
                 path,
                 source,
             } => {
-                write!(f, "cannot {doing} {}: {}", shown(path), Reason(source))
+                write!(f, "cannot {doing} {}: {}", Shown(path), Reason(source))
             }
-            Error::Archive { path, source } => write!(f, "{}: {source}", shown(path)),
+            Error::Archive { path, source } => write!(f, "{}: {source}", Shown(path)),
             Error::Image { path, source } => {
-                write!(f, "cannot write {}: {source}", shown(path))
+                write!(f, "cannot write {}: {source}", Shown(path))
             }
             Error::Format { path, source } => match source {
                 erofs_format::Error::Io(source) => {
-                    write!(f, "{}: {}", shown(path), Reason(source))
+                    write!(f, "{}: {}", Shown(path), Reason(source))
                 }
-                source => write!(f, "{}: {source}", shown(path)),
+                source => write!(f, "{}: {source}", Shown(path)),
             },
             Error::Request(problem) => f.write_str(problem),
         }
     }
-}
-
-/// A path as it is safe for a terminal: a directory that is read may have any names in it.
-fn shown(path: &Path) -> Escaped<'_> {
-    Escaped(path.as_os_str().as_bytes())
 }
 
 impl std::error::Error for Error {

@@ -27,6 +27,7 @@ use crate::tar::Segment;
 use crate::tar::Time;
 use crate::text::Escaped;
 use crate::text::Quoted;
+use crate::text::Shown;
 use crate::tree::Attributes;
 use crate::tree::Content;
 use crate::tree::Data;
@@ -174,7 +175,7 @@ impl Merge {
     /// What the devices of a layer are in the merged image: one that is there already is not added
     /// again.
     fn add_devices(&mut self, image: &Image) -> Result<Vec<Blob>> {
-        let path = image.path().display();
+        let path = Shown(image.path());
         let mut blobs = Vec::new();
         for (index, slot) in image.devices()?.iter().enumerate() {
             let number = index + 1;
@@ -226,7 +227,7 @@ struct Blob {
 
 /// Adds a device that is not there yet.
 fn add_device(devices: &mut Vec<Device>, image: &Image, device: Device) -> Result<u16> {
-    let path = image.path().display();
+    let path = Shown(image.path());
     let added = u16::try_from(devices.len())
         .map_err(|_| Error::Request(format!("{path}: more than 65535 devices")))?;
     devices.push(device);
@@ -316,14 +317,14 @@ impl Layer<'_> {
             path.push(b'/');
         }
         path.extend_from_slice(name);
-        let (image, path) = (self.image.path().display(), Quoted(&path));
+        let (image, path) = (Shown(self.image.path()), Quoted(&path));
         Error::Request(format!("{image}: {path}: {problem}"))
     }
 
     /// What is left of `budget`, of which `used` is used.
     fn spend(&self, budget: u64, used: u64) -> Result<u64> {
         budget.checked_sub(used).ok_or_else(|| {
-            let (path, size) = (self.image.path().display(), self.image.size());
+            let (path, size) = (Shown(self.image.path()), self.image.size());
             Error::Request(format!(
                 "{path}: more in it than {size} bytes have room for: parts of it lie on top of each \
                  other"
@@ -660,7 +661,7 @@ impl Layer<'_> {
         if let Some(number) = self.own_tails {
             return Ok(number);
         }
-        let path = self.image.path().display();
+        let path = Shown(self.image.path());
         let number = u16::try_from(self.tails.0.len())
             .map_err(|_| Error::Request(format!("{path}: more than 65536 layers")))?;
         self.tails.0.push(self.image.file().share());

@@ -9,6 +9,7 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::text::Shown;
 use rustix::fs::OFlags;
 use std::fs;
 use std::fs::DirBuilder;
@@ -164,7 +165,7 @@ impl Output {
         let room = device.seek(SeekFrom::End(0)).map_err(failed())?;
         let size = self.file.seek(SeekFrom::End(0)).map_err(failed())?;
         if size > room {
-            let target = self.target.display();
+            let target = Shown(&self.target);
             return Err(Error::Request(format!(
                 "{target} has {room} bytes, expected at least {size} for the image"
             )));
@@ -209,7 +210,7 @@ impl NewDirectory {
                 Ok(NewDirectory(None))
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let path = path.display();
+                let path = Shown(path);
                 Err(Error::Request(format!(
                     "{path} is no directory, as is needed here"
                 )))
@@ -276,7 +277,7 @@ fn directory_of(target: &Path) -> PathBuf {
 fn check_target(target: &Path, found: &Metadata, inputs: &[(&Path, &Metadata)]) -> Result<()> {
     for (path, input) in inputs {
         if (input.dev(), input.ino()) == (found.dev(), found.ino()) {
-            let (target, path) = (target.display(), path.display());
+            let (target, path) = (Shown(target), Shown(path));
             return Err(Error::Request(format!(
                 "{target} is the input {path}: it would be overwritten"
             )));
@@ -291,7 +292,7 @@ fn check_target(target: &Path, found: &Metadata, inputs: &[(&Path, &Metadata)]) 
         kind if kind.is_fifo() => "a named pipe",
         _ => "a socket",
     };
-    let target = target.display();
+    let target = Shown(target);
     Err(Error::Request(format!(
         "{target} is {kind}, expected a regular file, a block device or nothing"
     )))

@@ -4,6 +4,7 @@
 //! time. Used by `ferofs build` and [`crate::oci::layers`].
 
 use crate::text::Reason;
+use crate::text::Shown;
 use std::io;
 use std::io::Read;
 use std::io::Write;
@@ -30,7 +31,7 @@ impl<R: Read, W: Write> Read for Tee<'_, R, W> {
         let n = self.reader.read(buf)?;
         if let (Some((copy, name)), Some(bytes)) = (&mut self.copy, buf.get(..n)) {
             copy.write_all(bytes).map_err(|error| {
-                let (name, reason) = (name.display(), Reason(&error));
+                let (name, reason) = (Shown(name), Reason(&error));
                 io::Error::new(error.kind(), format!("cannot write {name}: {reason}"))
             })?;
         }

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::fmt::Write as _;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Shows bytes in double quotes, safe for a terminal and unambiguous.
 pub struct Quoted<'a>(pub &'a [u8]);
@@ -31,13 +33,7 @@ impl fmt::Display for Escaped<'_> {
                     '"' | '\\' => write!(f, "\\{c}")?,
                     '\n' => f.write_str("\\n")?,
                     '\t' => f.write_str("\\t")?,
-                    c if c.is_control() => {
-                        let mut utf8 = [0; 4];
-                        for byte in c.encode_utf8(&mut utf8).bytes() {
-                            write!(f, "\\x{byte:02x}")?;
-                        }
-                    }
-                    c => f.write_char(c)?,
+                    c => printable(c, f)?,
                 }
             }
             for byte in part.invalid() {
@@ -45,6 +41,33 @@ impl fmt::Display for Escaped<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Shows text as it is, but for characters that a terminal does not print.
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| printable(c, f))
+    }
+}
+
+fn printable(c: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if !c.is_control() {
+        return f.write_char(c);
+    }
+    let mut utf8 = [0; 4];
+    let mut bytes = c.encode_utf8(&mut utf8).bytes();
+    bytes.try_for_each(|byte| write!(f, "\\x{byte:02x}"))
+}
+
+/// Shows the path of a file of this machine as [`Escaped`] does: it is from whoever named the file.
+pub struct Shown<'a>(pub &'a Path);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Escaped(self.0.as_os_str().as_bytes()).fmt(f)
     }
 }
 

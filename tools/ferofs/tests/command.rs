@@ -294,6 +294,62 @@ fn a_closed_pipe_is_no_error() {
     }
 }
 
+/// Whoever names a file may have the name from somebody else.
+#[test]
+fn messages_disturb_no_terminal() {
+    let session = Session::new();
+    let (name, shown) = ("a\x1b[31m\nb\r\u{9b}", "a\\x1b[31m\\nb\\x0d\\xc2\\x9b");
+    let (tar, zipped) = (format!("{name}.tar"), format!("{name}.gz"));
+    session.good(&["build", "-o", name, "layer.tar"]);
+    fs::write(session.0.join(&tar), &layer()[..1300]).unwrap();
+    fs::write(
+        session.0.join(&zipped),
+        [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0],
+    )
+    .unwrap();
+    let (missing, reference) = (format!("{name}/x"), format!("oci:{name}/x:y"));
+    for arguments in [
+        &["build", "-o", "out", &missing][..],
+        &["build", "-o", "out", &tar],
+        &["build", "-o", "out", &zipped],
+        &["build", "-o", name, name],
+        &["build", "-o", &missing, "layer.tar"],
+        &["build", "-o", "out", &reference],
+        &["check", name, "-d", &tar],
+        &["check", &missing],
+        &["dump", &missing],
+        &["dump", "--path", &missing, name],
+        &["ls", &tar],
+        &["ls", name, &missing],
+        &["cat", name, "etc/hostname"],
+        &["cat", "--blobs", &missing, name, "etc/hostname"],
+        &["diff", &zipped, "layer.tar"],
+        &["diff", name, &missing],
+        &["merge", "-o", "out", name, &tar],
+        &["mount", &missing, "/"],
+        &["mount", name, &missing],
+        &["umount", &missing],
+    ] {
+        let output = session.run(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let disturbing = said.chars().find(|&c| c.is_control() && c != '\n');
+        assert_eq!(disturbing, None, "{arguments:?}: {said:?}");
+        assert!(said.contains(&shown[..10]), "{arguments:?}: {said:?}");
+        assert!(!said.contains("31m\nb"), "{arguments:?}: {said:?}");
+    }
+    // What is wrong with arguments takes several lines to say.
+    for arguments in [
+        &["build", "-o", "out", "--expect", name, "layer.tar"][..],
+        &["build", &format!("--{name}"), "layer.tar"],
+        &[name],
+    ] {
+        let said = session.bad(2, arguments);
+        let disturbing = said.chars().find(|&c| c.is_control() && c != '\n');
+        assert_eq!(disturbing, None, "{arguments:?}: {said:?}");
+    }
+}
+
 #[test]
 fn check_says_what_is_wrong_in_the_codes_of_fsck() {
     let session = Session::new();

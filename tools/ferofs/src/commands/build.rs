@@ -32,6 +32,7 @@ use ferofs::tar::Names;
 use ferofs::tar::Reader;
 use ferofs::tar::StreamInput;
 use ferofs::tee::Tee;
+use ferofs::text::Shown;
 use ferofs::tree::NameId;
 use ferofs::tree::Tree;
 use ferofs::tree::edit;
@@ -182,7 +183,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         (arguments.platform.is_some(), "--platform"),
     ];
     if let Some((_, option)) = only_images.into_iter().find(|(given, _)| *given) {
-        let path = arguments.input.display();
+        let path = Shown(&arguments.input);
         return Err(Error::Request(format!(
             "{path} is no container image, for which {option} is; such a one is called \
              oci:DIR[:NAME], for example"
@@ -217,7 +218,7 @@ fn options(arguments: &Arguments, mode: Mode) -> Result<image::Options> {
 /// Makes the changes to all files that are asked for.
 fn edit_all(arguments: &Arguments, tree: &mut Tree, input: &Path) -> Result<()> {
     let failed =
-        |problem: &dyn std::fmt::Display| Error::Request(format!("{}: {problem}", input.display()));
+        |problem: &dyn std::fmt::Display| Error::Request(format!("{}: {problem}", Shown(input)));
     let form = match arguments.whiteouts {
         Some(Whiteouts::Overlay) => Some(Form::Overlay),
         Some(Whiteouts::Aufs) => Some(Form::Aufs),
@@ -271,7 +272,7 @@ impl Source for Watched {
 }
 
 fn from_directory(arguments: &Arguments) -> Result<()> {
-    let path = arguments.input.display();
+    let path = Shown(&arguments.input);
     let only_tars = [
         (arguments.mode == Some(ModeName::Index), "--mode=index"),
         (arguments.digest, "--digest"),
@@ -322,7 +323,7 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         .as_ref()
         .is_some_and(|tar_out| tar_out.target() == output.target())
     {
-        let target = output.target().display();
+        let target = Shown(output.target());
         return Err(Error::Request(format!(
             "{target} cannot be both the image and the tar"
         )));
@@ -361,7 +362,7 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
     let (archive, plain) = tar.read(arguments, mode, copies, &mut tree)?;
     if let (Some(expected), Some(found)) = (arguments.expect, archive.totals.digest) {
         if expected != found {
-            let path = tar.path.display();
+            let path = Shown(&tar.path);
             return Err(Error::Request(format!(
                 "{path}: the sha256 of the tar is {found}, expected {expected}"
             )));
@@ -371,11 +372,11 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         if archive.totals.size == 0 {
             complain(&format!(
                 "{}: there is not a byte in it; taken for an archive of nothing",
-                tar.path.display()
+                Shown(&tar.path)
             ));
         }
         for note in &archive.notes {
-            complain(&format!("{}: {note}", tar.path.display()));
+            complain(&format!("{}: {note}", Shown(&tar.path)));
         }
     }
     arguments.settings.exclude().apply(&mut tree);
@@ -505,7 +506,7 @@ impl Tar {
         let reader: Box<dyn Read> = match compression {
             None => Box::new(reader),
             Some(compression) if tar_out.is_none() && mode == Mode::Index => {
-                let path = self.path.display();
+                let path = Shown(&self.path);
                 return Err(Error::Request(format!(
                     "{path} is compressed ({compression}), and an index needs the plain tar: say \
                      where to write it with --tar-out"

@@ -22,6 +22,7 @@ use ferofs::inspect::extract;
 use ferofs::inspect::extract::Extracted;
 use ferofs::mount::blobs;
 use ferofs::text::Quoted;
+use ferofs::text::Shown;
 use serde_json::json;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -380,7 +381,7 @@ fn write_files(
         !unused.copied().any(|id| usize::from(id) == device)
     };
     if let Some(device) = elsewhere.filter(|device| is_used(*device)) {
-        let path = image.path().display();
+        let path = Shown(image.path());
         return Err(Error::Request(format!(
             "{path}: device {device} has data to extract: give all devices by --device or --blobs"
         )));
@@ -403,7 +404,7 @@ fn show(arguments: &Arguments, found: &Found) -> Result<()> {
     if arguments.json {
         return to_stdout(|out| writeln!(out, "{:#}", document(arguments, found)));
     }
-    let image = arguments.image.display();
+    let image = Shown(&arguments.image);
     for problem in &found.report.problems {
         complain(&describe(&arguments.image, problem));
     }
@@ -417,7 +418,7 @@ fn show(arguments: &Arguments, found: &Found) -> Result<()> {
         }
     }
     for verdict in found.verdicts.iter().filter(|verdict| !verdict.is_good()) {
-        let (path, found) = (verdict.path.display(), verdict.found);
+        let (path, found) = (Shown(&verdict.path), verdict.found);
         complain(&match verdict.expected {
             Some(expected) => {
                 format!("{path}: its sha256 is {found}, the image expects {expected}")
@@ -455,7 +456,7 @@ fn show(arguments: &Arguments, found: &Found) -> Result<()> {
                 writeln!(out, "{image}: no file has data in device {number}")?;
             }
             for verdict in found.verdicts.iter().filter(|verdict| verdict.is_good()) {
-                let (path, digest) = (verdict.path.display(), verdict.found);
+                let (path, digest) = (Shown(&verdict.path), verdict.found);
                 writeln!(out, "{path}: its sha256 is {digest}, as the image expects")?;
             }
         }
@@ -515,7 +516,7 @@ fn document(arguments: &Arguments, found: &Found) -> serde_json::Value {
 
 fn describe(image: &Path, problem: &Problem) -> String {
     let Problem { path, at, what } = problem;
-    let image = image.display();
+    let image = Shown(image);
     match path {
         Some(path) => format!("{image}: at offset {at}: {}: {what}", Quoted(path)),
         None => format!("{image}: at offset {at}: {what}"),

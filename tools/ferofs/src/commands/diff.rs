@@ -26,6 +26,7 @@ use ferofs::mount::index_in_memory;
 use ferofs::output::Output;
 use ferofs::read_at::ReadAt;
 use ferofs::text::Escaped;
+use ferofs::text::Shown;
 use ferofs::tree::scan::scan;
 use serde_json::json;
 use std::fs::File;
@@ -129,7 +130,7 @@ impl Side {
         if let Some(compression) = compression {
             return Err(Error::Request(format!(
                 "{} is compressed ({compression}), expected a plain tar, as `ferofs build --tar-out` writes it",
-                path.display()
+                Shown(path)
             )));
         }
         let (index, _) = index_in_memory(path, &file)?;

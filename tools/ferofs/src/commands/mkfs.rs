@@ -13,6 +13,7 @@ use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::inspect::Image;
 use ferofs::text::Escaped;
+use ferofs::text::Shown;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -200,7 +201,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
         ([], Some(_)) => PathBuf::from("-"),
         ([source], Some(_)) => source.clone(),
         ([_, second, ..], Some(_)) => {
-            let second = second.display();
+            let second = Shown(second);
             return Err(Error::Request(format!(
                 "one tar at a time; what is {second}?"
             )));
@@ -213,7 +214,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
         }
         (sources, None) => {
             if let Some(other) = sources.iter().find(|path| !is_image(path)) {
-                let other = other.display();
+                let other = Shown(other);
                 return Err(Error::Request(format!(
                     "{other} is neither a directory nor an EROFS image; use --tar=f or --tar=i for \
                      a tar"

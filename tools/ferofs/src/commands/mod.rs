@@ -20,6 +20,7 @@ pub mod umount;
 
 use ferofs::error::Error;
 use ferofs::error::Result;
+use ferofs::text::Printable;
 use std::io;
 use std::io::BufWriter;
 use std::io::ErrorKind;
@@ -68,9 +69,12 @@ fn refuse<'a>(options: impl IntoIterator<Item = (bool, &'a str, &'a str)>) -> Re
     }
 }
 
-/// Writes a message to stderr, which may be closed.
+/// Writes a message to stderr, which may be closed. What it repeats of arguments or of the kernel's messages
+/// may have characters in it that disturb a terminal: those are escaped.
 pub fn complain(message: &str) {
-    drop(writeln!(io::stderr(), "ferofs: {message}"));
+    let lines = message.split('\n').map(|line| Printable(line).to_string());
+    let lines: Vec<String> = lines.collect();
+    drop(writeln!(io::stderr(), "ferofs: {}", lines.join("\n")));
 }
 
 /// Lets `write` write to stdout.

@@ -15,6 +15,7 @@ use ferofs::mount::Mount;
 use ferofs::mount::Request;
 use ferofs::mount::options::Options;
 use ferofs::oci::Platform;
+use ferofs::text::Shown;
 use rustix::thread::LinkNameSpaceType;
 use rustix::thread::move_into_link_name_space;
 use std::fs::File;
@@ -190,10 +191,10 @@ fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
         Mount::prepare(request, &|bytes| bar.add(bytes))?
     };
     for note in mount.notes() {
-        complain(&format!("{}: {note}", arguments.source.display()));
+        complain(&format!("{}: {note}", Shown(&arguments.source)));
     }
     let mut lines = mount.describe().to_vec();
-    let (source, target) = (arguments.source.display(), arguments.target.display());
+    let (source, target) = (Shown(&arguments.source), Shown(&arguments.target));
     // What is wrong with the directory is found once more, and said, by attaching.
     let there = || mount.is_mounted_at(&arguments.target).unwrap_or(false);
     if once && !arguments.fake && there() {

@@ -5,6 +5,7 @@
 use super::complain;
 use clap::Parser;
 use ferofs::mount;
+use ferofs::text::Shown;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,7 +53,7 @@ pub fn run(helper: &Helper) -> ExitCode {
     match entered.and_then(|()| mount::unmount(&helper.target, helper.lazy)) {
         Ok(()) => {
             if helper.verbose {
-                complain(&format!("{}: unmounted", helper.target.display()));
+                complain(&format!("{}: unmounted", Shown(&helper.target)));
             }
             ExitCode::SUCCESS
         }

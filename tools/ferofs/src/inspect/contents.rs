@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::mount::blobs;
 use crate::read_at::ReadAt;
 use crate::text::Quoted;
+use crate::text::Shown;
 use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Inode;
@@ -187,7 +188,7 @@ impl<'a> Contents<'a> {
     }
 
     fn refuse(&self, path: &[u8], what: &str) -> Error {
-        let (image, path) = (self.image.path().display(), Quoted(path));
+        let (image, path) = (Shown(self.image.path()), Quoted(path));
         Error::Request(format!("{image}: {path}: {what}"))
     }
 
@@ -253,7 +254,7 @@ impl<'a> Contents<'a> {
         };
         read.map_err(|source| match source.kind() {
             ErrorKind::UnexpectedEof => {
-                let (name, end) = (name.display(), pos.saturating_add(len));
+                let (name, end) = (Shown(name), pos.saturating_add(len));
                 let what = format!("its data is at {pos} to {end} of {name}");
                 self.refuse(path, &format!("{what}, which is shorter"))
             }

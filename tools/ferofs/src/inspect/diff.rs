@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::mount::blobs;
 use crate::text::Escaped;
 use crate::text::Quoted;
+use crate::text::Shown;
 use crate::text::Utc;
 use erofs_format::Extent;
 use erofs_format::FileKind;
@@ -153,7 +154,7 @@ impl<'a> Side<'a> {
         if !self.seen.insert(directory.nid()) {
             return Err(Error::Request(format!(
                 "{}: {}: the directory has another name, too",
-                self.image.path().display(),
+                Shown(self.image.path()),
                 Quoted(path)
             )));
         }

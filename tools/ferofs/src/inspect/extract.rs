@@ -13,6 +13,7 @@ use super::contents::Piece;
 use crate::error::Error;
 use crate::error::Result;
 use crate::text::Quoted;
+use crate::text::Shown;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use rustix::fs::AtFlags;
@@ -113,7 +114,7 @@ fn open_target(target: &Path, force: bool) -> Result<OwnedFd> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let mut entries = std::fs::read_dir(target).map_err(Error::io("open", target))?;
             if !force && entries.next().is_some() {
-                let target = target.display();
+                let target = Shown(target);
                 return Err(Error::Request(format!(
                     "{target} is not empty; --force extracts into it anyway"
                 )));
@@ -269,7 +270,7 @@ impl Extractor<'_> {
                 let path = self.path_of(raw);
                 return Err(Error::Request(format!(
                     "{}: {}: the directory has another name, too",
-                    self.image.path().display(),
+                    Shown(self.image.path()),
                     Quoted(&path)
                 )));
             }

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::read_at::ReadAt;
 use crate::tar::NamedValue;
+use crate::text::Shown;
 use erofs_format::DirEntry;
 use erofs_format::Extent;
 use erofs_format::FileKind;
@@ -302,7 +303,7 @@ impl Image {
             .split(|byte| *byte == b'/')
             .filter(|part| !part.is_empty())
         {
-            let shown = || format!("{}: {}", self.path.display(), crate::text::Quoted(path));
+            let shown = || format!("{}: {}", Shown(&self.path), crate::text::Quoted(path));
             if at.kind() != FileKind::Directory {
                 let shown = shown();
                 return Err(Error::Request(format!(

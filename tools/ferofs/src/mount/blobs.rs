@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
 use crate::inspect::Image;
+use crate::text::Shown;
 use erofs_format::DeviceSlot;
 use std::path::Path;
 use std::path::PathBuf;
@@ -49,7 +50,7 @@ pub fn expect_all(image: &Path, slots: usize, given: usize) -> Result<()> {
     if slots == given {
         return Ok(());
     }
-    let image = image.display();
+    let image = Shown(image);
     Err(Error::Request(format!(
         "{image}: device slots in the image: {slots}, but devices given: {given}"
     )))
@@ -97,7 +98,7 @@ pub fn assign(
         }
         return Ok(given.iter().map(as_given).collect());
     }
-    let image = image.display();
+    let image = Shown(image);
     let mut rest = given.iter();
     let mut blobs = Vec::new();
     for (index, slot) in slots.iter().enumerate() {
@@ -120,7 +121,7 @@ pub fn assign(
         }
     }
     if let Some(path) = rest.next() {
-        let path = path.display();
+        let path = Shown(path);
         return Err(Error::Request(format!(
             "{image}: no device is left for {path}: the others were found by their sha256"
         )));

@@ -20,6 +20,7 @@ use crate::oci::layers::Places;
 use crate::oci::layers::Watch;
 use crate::output::NewDirectory;
 use crate::output::Output;
+use crate::text::Shown;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -93,7 +94,7 @@ pub fn prepare(
             verify_one(&layer.tar, layer.diff_id)?;
         }
         let number = index + 1;
-        let (index, tar) = (layer.index.display(), layer.tar.display());
+        let (index, tar) = (Shown(&layer.index), Shown(&layer.tar));
         let done = match layer.reused {
             true => "there already",
             false => "new",
@@ -128,7 +129,7 @@ pub fn prepare(
                 "new"
             }
         };
-        lines.push(format!("{reference}: merged: {}, {done}", path.display()));
+        lines.push(format!("{reference}: merged: {}, {done}", Shown(&path)));
         vec![Filesystem {
             path,
             in_memory: None,

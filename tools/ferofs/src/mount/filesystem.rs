@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
 use crate::inspect::Image;
+use crate::text::Shown;
 use rustix::mount::MountAttrFlags;
 use std::fs;
 use std::fs::File;
@@ -80,7 +81,7 @@ impl Filesystem {
 
     /// What it consists of, a line each, for people.
     pub fn describe(&self) -> Vec<String> {
-        let shown = self.path.display();
+        let shown = Shown(&self.path);
         let mut lines = Vec::new();
         if let Some((index, _)) = &self.in_memory {
             let size = index.metadata().map_or(0, |metadata| metadata.len());
@@ -91,7 +92,7 @@ impl Filesystem {
                 Some(_) => "found by its sha256",
                 None => "as given",
             };
-            let path = blob.path.display();
+            let path = Shown(&blob.path);
             lines.push(format!("{shown}: device {}: {path}, {found}", index + 1));
         }
         lines
@@ -112,7 +113,7 @@ fn check_kind(path: &Path) -> Result<()> {
     if kind.is_file() || kind.is_block_device() {
         return Ok(());
     }
-    let path = path.display();
+    let path = Shown(path);
     Err(Error::Request(format!(
         "{path}: neither a regular file nor a block device"
     )))
@@ -129,7 +130,7 @@ pub fn check_sizes(image: &Image, blobs: &[Blob]) -> Result<Vec<String>> {
             .map_err(Error::io("seek in", &blob.path))?;
         let expected = slot.blocks.saturating_mul(block);
         if size.saturating_add(block) <= expected {
-            let (number, path) = (index + 1, blob.path.display());
+            let (number, path) = (index + 1, Shown(&blob.path));
             notes.push(format!(
                 "device {number} is {path}, which has {size} bytes, expected {expected}: some files \
                  cannot be read"
@@ -145,7 +146,7 @@ pub fn verify(image: &Image, blobs: &[Blob]) -> Result<()> {
         let Some(expected) = blobs::tag(slot) else {
             return Err(Error::Request(format!(
                 "{}: the image does not have its sha256",
-                blob.path.display()
+                Shown(&blob.path)
             )));
         };
         verify_one(&blob.path, expected)?;
@@ -161,7 +162,7 @@ pub fn verify_one(path: &Path, expected: Digest) -> Result<()> {
     if found == expected {
         return Ok(());
     }
-    let shown = path.display();
+    let shown = Shown(path);
     Err(Error::Request(format!(
         "{shown}: its sha256 is {found}, the image expects {expected}"
     )))

@@ -6,6 +6,7 @@
 use crate::error::Error;
 use crate::error::Result;
 use crate::text::Reason;
+use crate::text::Shown;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -33,7 +34,7 @@ struct Messages {
 impl<'a> Context<'a> {
     /// Starts with nothing but the type. Messages have the source.
     pub fn open(name: &str, source: &'a Path) -> Result<Self> {
-        let shown = source.display();
+        let shown = Shown(source);
         match rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC) {
             Ok(file) => Ok(Context { file, source }),
             Err(Errno::NODEV) => Err(Error::Request(format!(
@@ -96,7 +97,7 @@ impl<'a> Context<'a> {
     }
 
     fn failure(&self, errno: Errno) -> Error {
-        let source = self.source.display();
+        let source = Shown(self.source);
         let errors = self.messages().errors;
         let reason = match errors.is_empty() {
             true => reason(errno),
@@ -131,7 +132,7 @@ impl<'a> Target<'a> {
 }
 
 fn cannot_mount(source: &Path, target: &Path, errno: Errno) -> Error {
-    let (source, target) = (source.display(), target.display());
+    let (source, target) = (Shown(source), Shown(target));
     let reason = reason(errno);
     Error::Request(format!("cannot mount {source} at {target}: {reason}"))
 }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::image::source::Blobs;
 use crate::index;
 use crate::tar::FileInput;
+use crate::text::Shown;
 use rustix::fs::MemfdFlags;
 use rustix::fs::SealFlags;
 use std::fs::File;
@@ -40,9 +41,7 @@ pub fn index_in_memory(path: &Path, tar: &File) -> Result<(File, Vec<String>)> {
     let input = FileInput::new(file, size);
     let written = index::write_over(input, &source, &image).map_err(|error| match error {
         index::Error::Archive(error) => Error::archive(path)(error),
-        index::Error::Whiteouts(problem) => {
-            Error::Request(format!("{}: {problem}", path.display()))
-        }
+        index::Error::Whiteouts(problem) => Error::Request(format!("{}: {problem}", Shown(path))),
         index::Error::Image(error) => Error::image(path)(error),
     })?;
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;

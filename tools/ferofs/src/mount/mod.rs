@@ -25,6 +25,7 @@ use crate::error::Result;
 use crate::inspect::Image;
 use crate::oci::Reference;
 use crate::oci::layers::Watch;
+use crate::text::Shown;
 use filesystem::Filesystem;
 use options::Options;
 use overlay::Upper;
@@ -106,7 +107,7 @@ impl Mount {
             (request.options.platform.is_some(), "--platform"),
         ];
         if let Some((_, option)) = for_containers.into_iter().find(|(given, _)| *given) {
-            let shown = request.source.display();
+            let shown = Shown(&request.source);
             return Err(Error::Request(format!(
                 "{shown} is no container image, for which {option} is; such a one is called \
                  oci:DIR[:NAME], for example"
@@ -257,7 +258,7 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
             &request.options.directories,
         )?;
         if let Some(device) = blobs::elsewhere(&image)?.filter(|_| blobs.is_empty()) {
-            let (path, count) = (source.display(), image.superblock().device_count());
+            let (path, count) = (Shown(source), image.superblock().device_count());
             return Err(Error::Request(format!(
                 "{path}: the data of device {device} of {count} is not in the image: give each its \
                  file with device="
@@ -274,7 +275,7 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
         };
         return Ok((filesystem, notes));
     }
-    let shown = source.display();
+    let shown = Shown(source);
     let (compression, _) = look(&file).map_err(Error::io("read", source))?;
     if let Some(compression) = compression {
         return Err(Error::Request(format!(

@@ -5,6 +5,7 @@
 use super::overlay::SOURCE_PREFIX;
 use crate::error::Error;
 use crate::error::Result;
+use crate::text::Shown;
 use rustix::fs::AtFlags;
 use rustix::fs::StatxAttributes;
 use rustix::fs::StatxFlags;
@@ -23,7 +24,7 @@ pub fn unmount(target: &Path, lazy: bool) -> Result<()> {
     let erofs = u64::from(erofs_format::ondisk::SUPER_MAGIC);
     let is_erofs = u64::try_from(found.f_type).ok() == Some(erofs);
     if !is_erofs && !is_overlay(target)? {
-        let target = target.display();
+        let target = Shown(target);
         return Err(Error::Request(format!(
             "{target}: there is no EROFS image mounted"
         )));

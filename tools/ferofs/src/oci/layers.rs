@@ -29,6 +29,7 @@ use crate::tar::FileInput;
 use crate::tar::StreamInput;
 use crate::tar::Totals;
 use crate::tee::Tee;
+use crate::text::Shown;
 use crate::tree::Tree;
 use crate::tree::whiteouts;
 use crate::tree::whiteouts::Form;
@@ -253,7 +254,7 @@ fn is_complete(index: &Path, diff_id: Digest, tar: &Path) -> bool {
 fn finish(made: &mut Made, mut tree: Tree, totals: Totals, tar: &File, shown: &Path) -> Result<()> {
     let tar = tar.try_clone().map_err(Error::io("open", shown))?;
     whiteouts::convert(&mut tree, Form::Overlay)
-        .map_err(|problem| Error::Request(format!("{}: {problem}", shown.display())))?;
+        .map_err(|problem| Error::Request(format!("{}: {problem}", Shown(shown))))?;
     let options = image::Options {
         devices: vec![image::Device {
             size: totals.size,
@@ -317,7 +318,7 @@ fn unpack(layer: &Layer, made: &mut Made, watch: Watch<'_>) -> Result<()> {
     let archive = archive?;
     let diff_id = made.layer.diff_id;
     if archive.totals.digest != Some(diff_id) {
-        let shown = shown.display();
+        let shown = Shown(&shown);
         let found = match archive.totals.digest {
             Some(found) => found.to_string(),
             None => "unknown".to_string(),

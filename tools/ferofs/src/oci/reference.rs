@@ -5,6 +5,7 @@
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
+use crate::text::Shown;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -75,7 +76,7 @@ impl Reference {
         let Some((kind, rest)) = found else {
             return Ok(None);
         };
-        let shown = text.display();
+        let shown = Shown(text);
         let refuse = |problem: &str| Err(Error::Request(format!("{shown}: {problem}")));
         let (path, choice) = split(rest);
         if path.as_os_str().is_empty() {
@@ -141,7 +142,7 @@ fn split(text: &[u8]) -> (PathBuf, Rest<'_>) {
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.kind.prefix(), self.path.display())?;
+        write!(f, "{}:{}", self.kind.prefix(), Shown(&self.path))?;
         match &self.choice {
             Choice::Only => Ok(()),
             Choice::Name(name) => write!(f, ":{name}"),

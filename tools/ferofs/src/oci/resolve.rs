@@ -23,6 +23,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
 use crate::text::Quoted;
+use crate::text::Shown;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -84,7 +85,7 @@ struct Resolver<'a> {
 fn parse<T: DeserializeOwned>(blob: &Blob, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| {
         let shown = blob.shown();
-        Error::Request(format!("{}: {error}", shown.display()))
+        Error::Request(format!("{}: {error}", Shown(&shown)))
     })
 }
 
@@ -95,7 +96,7 @@ fn parse_digest(shown: &Path, text: &str) -> Result<Digest> {
         .then(|| Digest::parse(text))
         .flatten();
     digest.ok_or_else(|| {
-        let (shown, text) = (shown.display(), Quoted(text.as_bytes()));
+        let (shown, text) = (Shown(shown), Quoted(text.as_bytes()));
         Error::Request(format!(
             "{shown}: the digest {text}, expected \"sha256:\" and 64 hexadecimal digits"
         ))
@@ -123,7 +124,7 @@ impl Resolver<'_> {
         let blob = self.store.blob(digest)?;
         if blob.size() != descriptor.size {
             let (shown, size, expected) = (blob.shown(), blob.size(), descriptor.size);
-            let shown = shown.display();
+            let shown = Shown(&shown);
             return Err(Error::Request(format!(
                 "{shown}: it has {size} bytes, expected {expected}"
             )));
@@ -158,7 +159,7 @@ impl Resolver<'_> {
                     let shown = blob.shown();
                     return Err(Error::Request(format!(
                         "{}: neither the manifest of an image nor an index",
-                        shown.display()
+                        Shown(&shown)
                     )));
                 }
             }
@@ -224,7 +225,7 @@ impl Resolver<'_> {
                 self.index(root, &blob, &bytes, candidates, depth + 1)
             }
             _ => {
-                let (of, found) = (of.display(), Quoted(descriptor.media_type.as_bytes()));
+                let (of, found) = (Shown(of), Quoted(descriptor.media_type.as_bytes()));
                 Err(Error::Request(format!(
                     "{of}: something of the media type {found}, expected the manifest of an image, \
                      or an index"
@@ -244,7 +245,7 @@ impl Resolver<'_> {
     ) -> Result<()> {
         let shown = blob.shown();
         if depth > MAX_DEPTH {
-            let shown = shown.display();
+            let shown = Shown(&shown);
             return Err(Error::Request(format!(
                 "{shown}: more than {MAX_DEPTH} indexes in each other"
             )));
@@ -290,7 +291,7 @@ impl Resolver<'_> {
             });
         };
         if ranked.any(|(other, candidate)| other == rank && candidate.root != best.root) {
-            let (kind, path) = (self.reference.kind, self.reference.path.display());
+            let (kind, path) = (self.reference.kind, Shown(&self.reference.path));
             return Err(self.error(format!(
                 "several images; choose one with {}:{path}:NAME or @sha256:HEX; there {}",
                 kind.prefix(),
@@ -381,7 +382,7 @@ impl Resolver<'_> {
         let config: Config = parse(&blob, &blob.document(digest)?)?;
         let of = blob.shown();
         let paths = saved.layers.unwrap_or_default();
-        let diff_ids = diff_ids(&of.display().to_string(), &config, paths.len())?;
+        let diff_ids = diff_ids(&Shown(&of).to_string(), &config, paths.len())?;
         let platform = Platform::from(config.platform);
         self.check_platform(&platform)?;
         let mut layers = Vec::new();

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::tar::FileInput;
 use crate::text::Quoted;
+use crate::text::Shown;
 use crate::tree::Content;
 use crate::tree::Data;
 use crate::tree::NameId;
@@ -57,7 +58,7 @@ impl Store {
         if reference.kind == Kind::Layout {
             let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
             if !metadata.is_dir() {
-                let shown = path.display();
+                let shown = Shown(path);
                 return Err(Error::Request(format!(
                     "{shown} is no directory, as \"oci:\" expects; for a tar there are \
                      \"oci-archive:\" and \"docker-archive:\""
@@ -69,7 +70,7 @@ impl Store {
         let size = file.metadata().map_err(Error::io("open", path))?.len();
         let (compression, _) = crate::compression::look(&file).map_err(Error::io("read", path))?;
         if let Some(compression) = compression {
-            let shown = path.display();
+            let shown = Shown(path);
             return Err(Error::Request(format!(
                 "{shown} is compressed ({compression}): unpack it first"
             )));
@@ -101,7 +102,7 @@ impl Store {
 
     /// The error that something is not there.
     fn missing(&self, what: &str) -> Error {
-        Error::Request(format!("{}: {what} is missing", self.path().display()))
+        Error::Request(format!("{}: {what} is missing", Shown(self.path())))
     }
 
     /// A file. In a directory, its name must be harmless; in a tar nothing leads out.
@@ -132,7 +133,7 @@ impl Store {
                         ..
                     } => (size, pos),
                     _ => {
-                        let (shown, name) = (path.display(), Quoted(name.as_bytes()));
+                        let (shown, name) = (Shown(path), Quoted(name.as_bytes()));
                         return Err(Error::Request(format!(
                             "{shown}: {name} is no regular file, or one with holes"
                         )));
@@ -191,7 +192,7 @@ fn check_kind(path: &Path, metadata: &fs::Metadata) -> Result<()> {
     if metadata.is_file() {
         return Ok(());
     }
-    let path = path.display();
+    let path = Shown(path);
     Err(Error::Request(format!("{path} is no regular file")))
 }
 
@@ -223,7 +224,7 @@ impl Blob {
         match &self.inside {
             None => self.path.clone(),
             Some((_, name)) => {
-                let (path, name) = (self.path.display(), Quoted(name.as_bytes()));
+                let (path, name) = (Shown(&self.path), Quoted(name.as_bytes()));
                 PathBuf::from(format!("{path}: {name}"))
             }
         }
@@ -246,7 +247,7 @@ impl Blob {
     pub fn document(&self, digest: Option<Digest>) -> Result<Vec<u8>> {
         let shown = self.shown();
         if self.size > DOCUMENT_MAX {
-            let (shown, size) = (shown.display(), self.size);
+            let (shown, size) = (Shown(&shown), self.size);
             return Err(Error::Request(format!(
                 "{shown}: a document of {size} bytes, expected at most {DOCUMENT_MAX}"
             )));
@@ -267,7 +268,7 @@ pub fn check_digest(shown: &Path, expected: Digest, found: Digest) -> Result<()>
     if expected == found {
         return Ok(());
     }
-    let shown = shown.display();
+    let shown = Shown(shown);
     Err(Error::Request(format!(
         "{shown}: its sha256 is {found}, expected {expected}"
     )))
