@@ -114,6 +114,20 @@ fn completions_are_scripts_of_their_shells() {
             }
         }
     }
+    // What zsh completes a value with stands behind the value's name, and is a function of zsh or a list.
+    for name in ["ferofs", "mkfs.ferofs", "fsck.ferofs", "mount.ferofs"] {
+        let script = ferofs(&["completions", "zsh", "--name", name]).replace("\\:", "");
+        let options = script.lines().filter(|line| line.starts_with('\''));
+        let values = options.filter_map(|line| line.split_once("]:"));
+        let mut count = 0;
+        for (option, value) in values {
+            let value = value.trim_start_matches(':').split_once(':');
+            let value = value.map(|(_, with)| with).unwrap_or_default();
+            assert!(value.starts_with(['_', '(']), "{option}: {value}");
+            count += 1;
+        }
+        assert!(count > 3, "{name}");
+    }
     // What is completed: all commands.
     let script = ferofs(&["completions", "bash"]);
     for command in commands() {

@@ -122,14 +122,31 @@ pub fn completions(arguments: &CompletionArguments) -> Result<()> {
     let Some(program) = program else {
         return Ok(());
     };
+    let mut command = (program.command)();
+    if arguments.shell == Shell::Zsh {
+        command = without_colons(command);
+    }
     let mut made = Vec::new();
-    clap_complete::generate(
-        arguments.shell,
-        &mut (program.command)(),
-        program.name,
-        &mut made,
-    );
+    clap_complete::generate(arguments.shell, &mut command, program.name, &mut made);
     to_stdout(|out| out.write_all(&made))
+}
+
+/// A command whose values have names without colons. For zsh what follows one is a command that completes the
+/// value, and nobody escapes them.
+fn without_colons(command: Command) -> Command {
+    let command = command.mut_args(|argument| {
+        let names = argument.get_value_names().unwrap_or_default();
+        let names: Vec<&str> = names
+            .iter()
+            // They live as long as the program, as the other names do.
+            .map(|name| &*name.replace(':', "\\:").leak())
+            .collect();
+        match names.is_empty() {
+            true => argument,
+            false => argument.value_names(names),
+        }
+    });
+    command.mut_subcommands(without_colons)
 }
 
 /// Writes the manual pages.
