@@ -21,6 +21,7 @@ use crate::raw::mapping::Mapping;
 use crate::readers::Pair;
 use crate::readers::READERS;
 use crate::readers::Worker;
+use crate::readers::same;
 
 /// How much is read at once near what is bad.
 const STEP: u64 = 4096;
@@ -122,25 +123,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-fn same(got: &[u8], expected: &[u8], offset: u64) -> Result<()> {
-    if got.len() != expected.len() {
-        bail!(
-            "at {offset}: expected {} bytes, got {}",
-            expected.len(),
-            got.len()
-        );
-    }
-    if let Some(at) = got.iter().zip(expected).position(|(a, b)| a != b) {
-        bail!(
-            "byte at {}: expected {:#04x}, got {:#04x}",
-            offset + at as u64,
-            expected[at],
-            got[at]
-        );
-    }
-    Ok(())
 }
 
 fn pieces(pair: &Pair, expected: &[u8], name: &str, args: &Args) -> Result<String> {

@@ -230,16 +230,5 @@ fn compare(pair: &Pair, offset: u64, length: usize, got: &[u8], may_be_short: bo
     if may_be_short && got.len() < expected.len() {
         expected.truncate(got.len());
     }
-    if got.len() != expected.len() {
-        bail!("expected {} bytes, got {}", expected.len(), got.len());
-    }
-    if let Some(at) = got.iter().zip(&expected).position(|(a, b)| a != b) {
-        bail!(
-            "byte at {}: expected {:#04x}, got {:#04x}",
-            offset + at as u64,
-            expected[at],
-            got[at]
-        );
-    }
-    Ok(())
+    readers::same(got, &expected, offset)
 }

@@ -157,9 +157,7 @@ impl Output {
         drop(synced);
         Ok(())
     }
-}
 
-impl Output {
     fn copy_to(&mut self, mut device: File) -> Result<()> {
         let failed = || Error::io("write", &self.target);
         let room = device.seek(SeekFrom::End(0)).map_err(failed())?;

@@ -99,6 +99,26 @@ pub fn may_be_short(name: &str) -> bool {
     name == "nowait"
 }
 
+/// Fails unless what was read at an offset is what was expected, and says where it begins to differ.
+pub fn same(got: &[u8], expected: &[u8], offset: u64) -> Result<()> {
+    if got.len() != expected.len() {
+        bail!(
+            "at {offset}: expected {} bytes, got {}",
+            expected.len(),
+            got.len()
+        );
+    }
+    if let Some(at) = got.iter().zip(expected).position(|(a, b)| a != b) {
+        bail!(
+            "byte at {}: expected {:#04x}, got {:#04x}",
+            offset + at as u64,
+            expected[at],
+            got[at]
+        );
+    }
+    Ok(())
+}
+
 /// What direct I/O starts at and is long, at the most, where statx(2) says nothing.
 const PAGE: usize = 4096;
 

@@ -4,12 +4,12 @@
 
 use super::Failure;
 use super::Wanted;
+use super::place;
 use super::text;
 use crate::commands::json;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Layout;
-use erofs_format::Source;
 use ferofs::error::Result;
 use ferofs::inspect::Image;
 use ferofs::inspect::statistics::Statistics;
@@ -129,11 +129,7 @@ fn file(image: &Image, inode: &Inode, path: &[u8]) -> Result<Value> {
     if inode.kind().has_data() {
         for extent in image.extents(inode) {
             let extent = extent?;
-            let (device, offset) = match extent.source {
-                Source::Hole => (None, None),
-                Source::Metadata { pos } => (Some(0), Some(pos)),
-                Source::Device { id, pos } => (Some(id), Some(pos)),
-            };
+            let (device, offset) = place(&extent).unzip();
             extents.push(json!({
                 "start": extent.start,
                 "length": extent.len,

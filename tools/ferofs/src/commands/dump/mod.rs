@@ -9,6 +9,8 @@ pub mod text;
 use super::parse_number;
 use super::to_stdout;
 use clap::Parser;
+use erofs_format::Extent;
+use erofs_format::Source;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::inspect::Image;
@@ -164,6 +166,15 @@ pub fn show(write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), Failur
         }
     })?;
     failure.map_or(Ok(()), Err)
+}
+
+/// Which device an extent is in, 0 being the image itself, and where in it; `None` for a hole.
+fn place(extent: &Extent) -> Option<(u16, u64)> {
+    match extent.source {
+        Source::Hole => None,
+        Source::Metadata { pos } => Some((0, pos)),
+        Source::Device { id, pos } => Some((id, pos)),
+    }
 }
 
 /// The output may fail, or the image.

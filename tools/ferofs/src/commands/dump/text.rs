@@ -3,10 +3,10 @@
 //! What `ferofs dump` and `ferofs ls` show, as text.
 
 use super::Failure;
+use super::place;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Layout;
-use erofs_format::Source;
 use erofs_format::ondisk::compat;
 use erofs_format::ondisk::incompat;
 use ferofs::inspect::Image;
@@ -247,12 +247,10 @@ pub fn file(
             let extent = extent?;
             let end = extent.start.saturating_add(extent.len);
             write!(out, "extent {} to {end}: ", extent.start)?;
-            match extent.source {
-                Source::Hole => writeln!(out, "hole")?,
-                Source::Metadata { pos } | Source::Device { id: 0, pos } => {
-                    writeln!(out, "in the image at {pos}")?;
-                }
-                Source::Device { id, pos } => writeln!(out, "in device {id} at {pos}")?,
+            match place(&extent) {
+                None => writeln!(out, "hole")?,
+                Some((0, pos)) => writeln!(out, "in the image at {pos}")?,
+                Some((id, pos)) => writeln!(out, "in device {id} at {pos}")?,
             }
         }
     }
