@@ -66,6 +66,7 @@ impl Volume {
         };
         let mut depth = 0;
         devices::admit(context, name, &image, &mut depth)?;
+        sb.share_backing_device(&image)?;
         // No one is asked when metadata is read, which can be wanted anywhere: so now, first for the
         // superblock, and then for all that it says.
         image.ask(0, image.size().min(PAGE_SIZE as u64))?;

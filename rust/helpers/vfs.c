@@ -106,6 +106,16 @@ void vfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned 
 	super_set_uuid(sb, uuid, len);
 }
 
+int vfs_helper_super_share_bdi(struct super_block *sb, struct inode *inode)
+{
+	struct backing_dev_info *bdi = inode_to_bdi(inode);
+
+	if (bdi == &noop_backing_dev_info)
+		return super_setup_bdi(sb);
+	sb->s_bdi = bdi_get(bdi);
+	return 0;
+}
+
 void vfs_helper_mapping_set_large_folios(struct address_space *mapping)
 {
 	mapping_set_large_folios(mapping);

@@ -5,6 +5,7 @@
 //!
 //! [`super::context`] makes the one into the other; a filesystem's code gets both handed in.
 
+use super::backing::BackingFile;
 use super::bindings;
 use super::context::Mountable;
 use super::export;
@@ -20,6 +21,7 @@ use core::mem::MaybeUninit;
 use core::ptr;
 use core::ptr::NonNull;
 use kernel::error::from_result;
+use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::types::ForeignOwnable;
@@ -112,14 +114,19 @@ impl<T: FileSystem> NewSuperBlock<'_, T> {
         unsafe { (*self.sb.as_ptr()).s_stack_depth = i32::try_from(depth).unwrap_or(i32::MAX) };
     }
 
-    /// Gives the superblock a backing device of its own, which is where readahead finds its limits.
+    /// Has the superblock's files read ahead as `file` is: they share the backing device, where readahead
+    /// finds its limits. A device of its own would have to be shown in sysfs, which is most of what
+    /// mounting costs. If the file is in memory, and so has none, the superblock gets one.
+    ///
+    /// To be called once at the most.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn setup_bdi(&mut self) -> Result {
-        // SAFETY: By the type invariants.
-        kernel::error::to_result(unsafe { bindings::super_setup_bdi(self.sb.as_ptr()) })
+    pub(crate) fn share_backing_device(&mut self, file: &BackingFile) -> Result {
+        // SAFETY: By the type invariants, and the file is referenced. The superblock has no device so far,
+        // and gives this one up when it is taken down.
+        to_result(unsafe { bindings::vfs_helper_super_share_bdi(self.sb.as_ptr(), file.inode()) })
     }
 }
 
@@ -227,7 +234,6 @@ pub(super) unsafe fn fill<T: Mountable>(
     }
     // SAFETY: By the safety requirements.
     let mut new = unsafe { NewSuperBlock::<T>::from_raw(sb) };
-    new.setup_bdi()?;
     let data = KBox::new(make(&mut new)?, GFP_KERNEL)?;
     // SAFETY: `s_fs_info` is the filesystem's, and null so far.
     unsafe { (*sb).s_fs_info = data.into_foreign() };
