@@ -123,6 +123,7 @@ impl<'a> Block<'a> {
     }
 
     /// Compares the name of entry `index` with `name`.
+    #[inline]
     fn compare(&self, index: usize, name: &[u8]) -> core::result::Result<Ordering, Corrupt> {
         let (_, range) = self.entry(index)?;
         Ok(compare(self.name(range), name))
@@ -147,7 +148,7 @@ impl<'a> Block<'a> {
         let mut low = 0;
         let mut high = self.entries.len();
         while low < high {
-            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
+            let middle = middle(low as u64, high as u64) as usize;
             match self.compare(middle, name)? {
                 Ordering::Less => low = middle.wrapping_add(1),
                 Ordering::Equal => return Ok(Some(self.dirent(middle)?.0)),
@@ -158,23 +159,57 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Bytes that hold a directory block at their start.
+/// Bytes that hold a directory block at their start, and others behind it.
 struct Loaded<B> {
     bytes: B,
+    /// The block's length, which is that of those behind it.
     len: usize,
+    /// Its position in the image.
     at: u64,
 }
 
 impl<B: core::ops::Deref<Target = [u8]>> Loaded<B> {
     #[inline]
     fn block(&self) -> core::result::Result<Block<'_>, Corrupt> {
-        match self.bytes.get(..self.len) {
-            Some(data) => Block::new(data, self.at),
+        self.block_at(0)
+    }
+
+    /// The block that begins `skip` bytes behind the first one does.
+    #[inline]
+    fn block_at(&self, skip: u64) -> core::result::Result<Block<'_>, Corrupt> {
+        let at = self.at.wrapping_add(skip);
+        let bytes = self.bytes.get(skip as usize..);
+        match bytes.and_then(|bytes| bytes.get(..self.len)) {
+            Some(data) => Block::new(data, at),
             None => Err(Corrupt {
                 what: "directory block is cut off by the end of the image",
-                at: self.at,
+                at,
             }),
         }
+    }
+
+    /// Whether the first name of the block there is greater than `name`.
+    #[inline]
+    fn begins_after(&self, skip: u64, name: &[u8]) -> core::result::Result<bool, Corrupt> {
+        Ok(self.block_at(skip)?.compare(0, name)? == Ordering::Greater)
+    }
+
+    /// The first of the blocks from 1 on, of `1 << bits` bytes each, that begins with a greater name than
+    /// `name`, or `end` if none before that does.
+    fn first_after(&self, end: u64, bits: u32, name: &[u8]) -> core::result::Result<u64, Corrupt> {
+        let mut low = 1;
+        let mut high = end;
+        // More often than not the last one tells that it is none of them.
+        let mut probe = end.wrapping_sub(1);
+        while low < high {
+            if self.begins_after(probe.wrapping_shl(bits), name)? {
+                high = probe;
+            } else {
+                low = probe.wrapping_add(1);
+            }
+            probe = middle(low, high);
+        }
+        Ok(low)
     }
 }
 
@@ -199,18 +234,28 @@ impl Inode {
             return Ok(None);
         }
         // The first block after the first that begins with a greater name: the one before has it, if any.
+        let bits = u32::from(sb.block_bits());
         let mut low = 1;
         let mut high = self.directory_blocks(sb);
         while low < high {
-            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
-            let offset = middle.wrapping_shl(u32::from(sb.block_bits()));
+            let middle = middle(low, high);
+            let offset = middle.wrapping_shl(bits);
             let loaded = self.directory_block(sb, meta, offset)?;
-            match loaded.block()?.compare(0, name)? {
-                Ordering::Greater => high = middle,
-                Ordering::Less | Ordering::Equal => low = middle.wrapping_add(1),
+            if loaded.begins_after(0, name)? {
+                high = middle;
+                continue;
+            }
+            // Those that follow in the same bytes are looked at without asking for each.
+            let whole = self.adjacent(sb).saturating_sub(offset);
+            let held = whole.min(loaded.bytes.len() as u64).wrapping_shr(bits);
+            let held = held.min(high.wrapping_sub(middle)).max(1);
+            let first = loaded.first_after(held, bits, name)?;
+            low = middle.wrapping_add(first);
+            if first < held {
+                high = low;
             }
         }
-        let offset = low.wrapping_sub(1).wrapping_shl(u32::from(sb.block_bits()));
+        let offset = low.wrapping_sub(1).wrapping_shl(bits);
         let loaded = self.directory_block(sb, meta, offset)?;
         Ok(loaded.block()?.find(name)?)
     }
@@ -317,6 +362,16 @@ impl Inode {
             .wrapping_shr(u32::from(sb.block_bits()))
     }
 
+    /// Up to which offset there are whole blocks that follow one another in the image.
+    #[inline]
+    fn adjacent(&self, sb: &Superblock) -> u64 {
+        match self.layout() {
+            Layout::Plain { .. } => self.size() & !sb.block_mask(),
+            Layout::Inline { .. } => tail_offset(sb, self.size()),
+            Layout::Hole | Layout::Chunks { .. } => 0,
+        }
+    }
+
     /// Gets the block at `offset` of this directory: a multiple of the block size, less than the
     /// directory's size.
     #[inline]
@@ -369,6 +424,12 @@ impl Inode {
             )),
         }
     }
+}
+
+/// The middle of two numbers, of which the first is less.
+#[inline]
+fn middle(low: u64, high: u64) -> u64 {
+    low.wrapping_add(high.wrapping_sub(low) / 2)
 }
 
 /// Whether `name` can be that of a directory entry.
