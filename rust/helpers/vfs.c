@@ -110,7 +110,9 @@ int vfs_helper_super_share_bdi(struct super_block *sb, struct inode *inode)
 {
 	struct backing_dev_info *bdi = inode_to_bdi(inode);
 
-	if (bdi == &noop_backing_dev_info)
+	if (sb->s_bdi != &noop_backing_dev_info)
+		return -EBUSY;
+	if (!bdi->ra_pages && !S_ISBLK(inode->i_mode) && !inode->i_sb->s_bdev)
 		return super_setup_bdi(sb);
 	sb->s_bdi = bdi_get(bdi);
 	return 0;

@@ -27,7 +27,10 @@ void vfs_helper_cache_no_acl(struct inode *inode);
 dev_t vfs_helper_new_decode_dev(u32 dev);
 void vfs_helper_inode_set_cached_link(struct inode *inode, char *link, int len);
 void vfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int len);
-/* The backing device of the inode's filesystem, or, if there is none, one of the superblock's own. */
+/*
+ * Gives a superblock that has none the backing device of the inode's filesystem; or one of its own, if the
+ * filesystem has none, or is on no disk and has one that does not read ahead.
+ */
 int vfs_helper_super_share_bdi(struct super_block *sb, struct inode *inode);
 
 void vfs_helper_mapping_set_large_folios(struct address_space *mapping);

@@ -155,7 +155,7 @@ impl BackingFile {
         unsafe { (&raw const (*self.as_ptr()).f_mode).read_volatile() }
     }
 
-    pub(super) fn inode(&self) -> *mut bindings::inode {
+    fn inode(&self) -> *mut bindings::inode {
         // The mapping's host is the file's own inode, and for a block device that of the device.
         // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
         unsafe { (*(*self.as_ptr()).f_mapping).host }

@@ -49,7 +49,8 @@ impl<'a> Cache<'a> {
         self.is_below
     }
 
-    fn inode(&self) -> *mut bindings::inode {
+    /// The inode whose cache it is.
+    pub(super) fn inode(&self) -> *mut bindings::inode {
         // SAFETY: The mapping is valid; its host is constant.
         unsafe { (*self.mapping).host }
     }

@@ -19,6 +19,7 @@ use super::opener::Opener;
 use super::page_cache;
 use super::range::RangeCache;
 use super::range::RangeMount;
+use super::range::MAPPED_READAHEAD_MAX;
 use super::read;
 use super::xattr;
 use core::marker::PhantomData;
@@ -184,8 +185,13 @@ impl<E: Files> Table<E> {
                         // SAFETY: The mapping is that of an inode in use.
                         unsafe { bindings::invalidate_inode_pages2(inode.mapping()) };
                     }
-                    // SAFETY: As above.
-                    Ok(unsafe { bindings::generic_file_readonly_mmap(file, area) })
+                    // A fault waits for all of what it reads ahead.
+                    // SAFETY: As above. Others may set this at any time, too.
+                    Ok(unsafe {
+                        let pages = &raw mut (*file).__bindgen_anon_3.f_ra.ra_pages;
+                        pages.write_volatile(pages.read_volatile().min(MAPPED_READAHEAD_MAX));
+                        bindings::generic_file_readonly_mmap(file, area)
+                    })
                 }
             }
         })

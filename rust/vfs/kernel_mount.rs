@@ -58,7 +58,7 @@ impl<T: FileSystem<Super = ()>> KernelFs<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and what setting up the superblock's readahead can return.
+    /// `ENOMEM`.
     pub(crate) fn mount(self: &Arc<Self>) -> Result<KernelMount<T>> {
         // SAFETY: The type outlives the mount, for `KernelMount` holds `self`; the rest by the type
         // invariants.

@@ -38,7 +38,7 @@ use kernel::types::ForeignOwnable;
 const ORDER_MAX: i32 = 6;
 
 /// How many pages are read ahead of a mapping at the most.
-const MAPPED_READAHEAD_MAX: u32 = 256;
+pub(super) const MAPPED_READAHEAD_MAX: u32 = 256;
 
 /// The internal filesystem that the caches live in.
 pub(crate) struct RangeFs;

@@ -6,6 +6,7 @@
 //! [`super::context`] makes the one into the other; a filesystem's code gets both handed in.
 
 use super::backing::BackingFile;
+use super::backing_cache::Cache;
 use super::bindings;
 use super::context::Mountable;
 use super::export;
@@ -114,19 +115,19 @@ impl<T: FileSystem> NewSuperBlock<'_, T> {
         unsafe { (*self.sb.as_ptr()).s_stack_depth = i32::try_from(depth).unwrap_or(i32::MAX) };
     }
 
-    /// Has the superblock's files read ahead as `file` is: they share the backing device, where readahead
-    /// finds its limits. A device of its own would have to be shown in sysfs, which is most of what
-    /// mounting costs. If the file is in memory, and so has none, the superblock gets one.
-    ///
-    /// To be called once at the most.
+    /// Has the superblock's files read ahead as `file` is, or the file below it: they share the backing
+    /// device, where readahead finds its limits. One of its own would have to be shown in sysfs, which is
+    /// most of what mounting costs; so the superblock gets one only where the file's filesystem has none that
+    /// reads ahead, as tmpfs and some networks'. Without this nothing is read ahead.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `EBUSY` if it has one already; `ENOMEM`, and what showing a device in sysfs returns.
     pub(crate) fn share_backing_device(&mut self, file: &BackingFile) -> Result {
-        // SAFETY: By the type invariants, and the file is referenced. The superblock has no device so far,
-        // and gives this one up when it is taken down.
-        to_result(unsafe { bindings::vfs_helper_super_share_bdi(self.sb.as_ptr(), file.inode()) })
+        let inode = Cache::of(file).inode();
+        // SAFETY: By the type invariants, and the inode is valid as long as the file is referenced. The
+        // superblock gives the device up when it is taken down.
+        to_result(unsafe { bindings::vfs_helper_super_share_bdi(self.sb.as_ptr(), inode) })
     }
 }
 

@@ -148,7 +148,7 @@ impl<'a> Block<'a> {
         let mut low = 0;
         let mut high = self.entries.len();
         while low < high {
-            let middle = middle(low as u64, high as u64) as usize;
+            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
             match self.compare(middle, name)? {
                 Ordering::Less => low = middle.wrapping_add(1),
                 Ordering::Equal => return Ok(Some(self.dirent(middle)?.0)),
@@ -193,24 +193,6 @@ impl<B: core::ops::Deref<Target = [u8]>> Loaded<B> {
     fn begins_after(&self, skip: u64, name: &[u8]) -> core::result::Result<bool, Corrupt> {
         Ok(self.block_at(skip)?.compare(0, name)? == Ordering::Greater)
     }
-
-    /// The first of the blocks from 1 on, of `1 << bits` bytes each, that begins with a greater name than
-    /// `name`, or `end` if none before that does.
-    fn first_after(&self, end: u64, bits: u32, name: &[u8]) -> core::result::Result<u64, Corrupt> {
-        let mut low = 1;
-        let mut high = end;
-        // More often than not the last one tells that it is none of them.
-        let mut probe = end.wrapping_sub(1);
-        while low < high {
-            if self.begins_after(probe.wrapping_shl(bits), name)? {
-                high = probe;
-            } else {
-                low = probe.wrapping_add(1);
-            }
-            probe = middle(low, high);
-        }
-        Ok(low)
-    }
 }
 
 impl Inode {
@@ -237,22 +219,31 @@ impl Inode {
         let bits = u32::from(sb.block_bits());
         let mut low = 1;
         let mut high = self.directory_blocks(sb);
+        // The last block that was not after the name, its number, and up to which others lie in the same bytes.
+        let mut held: Option<(Loaded<M::Bytes<'_>>, u64, u64)> = None;
         while low < high {
-            let middle = middle(low, high);
-            let offset = middle.wrapping_shl(bits);
-            let loaded = self.directory_block(sb, meta, offset)?;
-            if loaded.begins_after(0, name)? {
+            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
+            let is_after = match &held {
+                Some((loaded, first, end)) if middle < *end => {
+                    let skip = middle.wrapping_sub(*first).wrapping_shl(bits);
+                    loaded.begins_after(skip, name)?
+                }
+                _ => {
+                    let offset = middle.wrapping_shl(bits);
+                    let loaded = self.directory_block(sb, meta, offset)?;
+                    let is_after = loaded.begins_after(0, name)?;
+                    if !is_after {
+                        let whole = self.adjacent(sb).saturating_sub(offset);
+                        let blocks = whole.min(loaded.bytes.len() as u64).wrapping_shr(bits);
+                        held = Some((loaded, middle, middle.wrapping_add(blocks)));
+                    }
+                    is_after
+                }
+            };
+            if is_after {
                 high = middle;
-                continue;
-            }
-            // Those that follow in the same bytes are looked at without asking for each.
-            let whole = self.adjacent(sb).saturating_sub(offset);
-            let held = whole.min(loaded.bytes.len() as u64).wrapping_shr(bits);
-            let held = held.min(high.wrapping_sub(middle)).max(1);
-            let first = loaded.first_after(held, bits, name)?;
-            low = middle.wrapping_add(first);
-            if first < held {
-                high = low;
+            } else {
+                low = middle.wrapping_add(1);
             }
         }
         let offset = low.wrapping_sub(1).wrapping_shl(bits);
@@ -424,12 +415,6 @@ impl Inode {
             )),
         }
     }
-}
-
-/// The middle of two numbers, of which the first is less.
-#[inline]
-fn middle(low: u64, high: u64) -> u64 {
-    low.wrapping_add(high.wrapping_sub(low) / 2)
 }
 
 /// Whether `name` can be that of a directory entry.

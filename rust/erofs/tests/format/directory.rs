@@ -283,13 +283,15 @@ fn in_chunks() {
         image.put(FREE * 32 + 32 + 4 * number as u64, address.as_bytes());
         image.put(u64::from(address) * 512, block);
     }
-    let image = image.finish();
-    let dir = image.inode(FREE);
-    let (all, end) = list(&dir, &image, 0, usize::MAX).unwrap();
-    assert_eq!(end, u64::from(size));
-    assert!(all.iter().map(|entry| &entry.0).eq(names.iter()));
-    for name in &names {
-        assert!(dir.1.lookup(&dir.0, &image, name).unwrap().is_some());
+    for grain_bits in [0, 3] {
+        let image = image.finish().in_grains(grain_bits);
+        let dir = image.inode(FREE);
+        let (all, end) = list(&dir, &image, 0, usize::MAX).unwrap();
+        assert_eq!(end, u64::from(size));
+        assert!(all.iter().map(|entry| &entry.0).eq(names.iter()));
+        for name in &names {
+            assert!(dir.1.lookup(&dir.0, &image, name).unwrap().is_some());
+        }
     }
 }
 
@@ -480,19 +482,21 @@ fn any_name() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn all_names_are_found_and_no_other(
-        names in proptest::collection::btree_set(any_name(), 1..80),
+        names in proptest::collection::btree_set(any_name(), 1..200),
         others in proptest::collection::vec(any_name(), 20),
         block_bits in 9..=12u8,
+        grain_bits in 0..=5u8,
         inline: bool,
+        whole: bool,
         start in 0..5000u64,
     ) {
         let mut blocks = pack(&names, 1 << block_bits);
         // The tail must fit behind the inode.
         let inline = inline && blocks.last().unwrap().len() + 32 <= 1 << block_bits;
-        if !inline {
+        if !inline && whole {
             blocks.last_mut().unwrap().resize(1 << block_bits, 0);
         }
-        let image = directory(block_bits, &blocks, inline, false).finish();
+        let image = directory(block_bits, &blocks, inline, false).finish().in_grains(grain_bits);
         let dir = image.inode(FREE);
         let (all, end) = list(&dir, &image, 0, usize::MAX).unwrap();
         prop_assert_eq!(end, dir.1.size());

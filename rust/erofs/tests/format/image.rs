@@ -197,16 +197,25 @@ pub fn directory_block(entries: &[(&[u8], u64, u8)]) -> Vec<u8> {
 pub struct Blocks {
     pub bytes: Vec<u8>,
     block_bits: u8,
+    grain_bits: u8,
     pub calls: Cell<u32>,
 }
 
 impl Blocks {
     pub fn new(bytes: Vec<u8>, block_bits: u8) -> Self {
+        let block_bits = block_bits.clamp(9, 16);
         Self {
             bytes,
-            block_bits: block_bits.clamp(9, 16),
+            block_bits,
+            grain_bits: block_bits,
             calls: Cell::new(0),
         }
+    }
+
+    /// The same, but that it gives bytes up to the end of `1 << bits` blocks, as large folios do.
+    pub fn in_grains(mut self, bits: u8) -> Self {
+        self.grain_bits = self.block_bits + bits;
+        self
     }
 
     /// Reads the superblock, which is sound.
@@ -236,7 +245,7 @@ impl Metadata for Blocks {
     fn bytes(&self, pos: u64) -> Result<&[u8], Infallible> {
         self.calls.set(self.calls.get() + 1);
         let len = self.bytes.len() as u64;
-        let end = ((pos >> self.block_bits).saturating_add(1) << self.block_bits).min(len);
+        let end = ((pos >> self.grain_bits).saturating_add(1) << self.grain_bits).min(len);
         Ok(if pos < end {
             &self.bytes[pos as usize..end as usize]
         } else {

@@ -5,7 +5,7 @@
 use erofs_format::{FileKind, Inode, Metadata, Superblock};
 
 /// What a walk found, and how it ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Walked {
     pub inodes: u32,
     pub entries: u32,
