@@ -43,6 +43,12 @@ print(sum(page & 1 for page in pages))
 END
 }
 
+# is_ahead NAME PAGES: passes if so many are, or some less: the kernel need not find memory for all.
+is_ahead() {
+    is_ahead_pages=$(touched)
+    check "$1: $is_ahead_pages pages" test "$is_ahead_pages" -le "$2" -a "$is_ahead_pages" -gt $(($2 / 2))
+}
+
 # own: the backing devices of mounts, as sysfs knows them.
 own() {
     find /sys/class/bdi/ -name "$FS-*"
@@ -54,8 +60,7 @@ for image in disk.erofs layered/disk.erofs; do
         kib=${case%:*}
         ahead "$kib"
         mounted $image under-test >output 2>&1 || fail "mounts" output
-        pages=$(touched)
-        check "$image on a disk that reads ahead $kib KiB: $pages pages" test "$pages" -eq "${case#*:}"
+        is_ahead "$image on a disk that reads ahead $kib KiB" "${case#*:}"
         check "$image on a disk: no device of its own" test -z "$(own)"
         umount under-test
     done
@@ -64,15 +69,13 @@ done
 # The device may change its mind while the image is mounted.
 mounted disk.erofs under-test >output 2>&1 || fail "mounts" output
 ahead 64
-pages=$(touched)
-check "less is read ahead from then on: $pages pages" test "$pages" -eq 16
+is_ahead "less is read ahead from then on" 16
 umount under-test
 
 mounted memory/disk.erofs under-test >output 2>&1 || fail "mounts" output
 check "in memory: a device of its own" test -e "$(own)/read_ahead_kb"
 echo 64 >"$(own)/read_ahead_kb"
-pages=$(touched)
-check "in memory: as much is read ahead: $pages pages" test "$pages" -eq 16
+is_ahead "in memory: as much is read ahead" 16
 umount under-test
 check "in memory: the device goes with the mount" test -z "$(own)"
 finish
