@@ -2,28 +2,34 @@
 
 //! Files that appear whole or not at all.
 //!
-//! An [`Output`] is written under another name in the directory it belongs in, and gets its own
-//! only when it is complete and on disk. Failing that it is removed: when it is dropped, and by
+//! An [`Output`] is written without a name in the directory it belongs in, and gets its own only when
+//! it is complete and on disk. Failing that it is gone with the process, however that ends. Where the filesystem
+//! has no files without names it has another one until then, and is removed: when it is dropped, and by
 //! [`remove_all`], which the command calls on SIGINT and SIGTERM. To a block device, which mkfs(8) makes
 //! filesystems on, it is copied when it is complete.
 
 use crate::error::Error;
 use crate::error::Result;
 use crate::text::Shown;
+use rustix::fs::AtFlags;
+use rustix::fs::CWD;
 use rustix::fs::OFlags;
 use std::fs;
 use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::Metadata;
 use std::fs::OpenOptions;
+use std::fs::Permissions;
 use std::io;
 use std::io::ErrorKind;
 use std::io::Seek;
 use std::io::SeekFrom;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -35,10 +41,13 @@ static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// A file being written.
 pub struct Output {
     file: File,
-    temporary: PathBuf,
+    /// The name it has until it gets its own, if it has any.
+    temporary: Option<PathBuf>,
     target: PathBuf,
     /// The target, if it is a block device.
     device: Option<File>,
+    /// The file that is there already.
+    old: Option<Metadata>,
     finished: bool,
 }
 
@@ -57,7 +66,7 @@ impl Output {
             return Err(Error::Request(what.to_string()));
         }
         let mut target = target.to_path_buf();
-        let mut device = None;
+        let (mut device, mut old) = (None, None);
         match fs::metadata(&target) {
             Ok(found) => {
                 check_target(&target, &found, inputs)?;
@@ -76,12 +85,14 @@ impl Output {
                 }
                 // A link to the old file stays a link, to the new one.
                 target = fs::canonicalize(&target).map_err(Error::io("resolve", &target))?;
+                old = Some(found).filter(Metadata::is_file);
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => target = end_of_links(target),
             Err(error) => return Err(Error::io("create", &target)(error)),
         }
         let mut output = Self::create_beside(target)?;
         output.device = device;
+        output.old = old;
         Ok(output)
     }
 
@@ -96,33 +107,22 @@ impl Output {
 
     fn create_beside(target: PathBuf) -> Result<Self> {
         let directory = directory_of(&target);
-        let mut attempt = 0_u32;
-        let (file, temporary) = loop {
-            let name = format!(".ferofs-{}-{attempt}.tmp", std::process::id());
-            let temporary = directory.join(name);
-            let mut options = OpenOptions::new();
-            match options
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(&temporary)
-            {
-                Ok(file) => break (file, temporary),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 1000 => {
-                    attempt += 1;
-                }
-                Err(error) => return Err(Error::io("create a file beside", &target)(error)),
+        let (file, temporary) = match create_nameless(&directory) {
+            Some(file) => (file, None),
+            None => {
+                let mut options = OpenOptions::new();
+                let options = options.read(true).write(true).create_new(true);
+                let (file, path) = take_name(&directory, |path| options.open(path))
+                    .map_err(Error::io("create a file beside", &target))?;
+                (file, Some(path))
             }
         };
-        UNFINISHED
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(temporary.clone());
         Ok(Output {
             file,
             temporary,
             target,
             device: None,
+            old: None,
             finished: false,
         })
     }
@@ -146,12 +146,35 @@ impl Output {
         if let Some(device) = self.device.take() {
             return self.copy_to(device);
         }
+        if let Some(old) = &self.old {
+            // As if the old file had been written to. Whoever may not give files away owns the new one.
+            drop(std::os::unix::fs::fchown(
+                &self.file,
+                Some(old.uid()),
+                Some(old.gid()),
+            ));
+            let mode = Permissions::from_mode(old.mode() & 0o777);
+            self.file
+                .set_permissions(mode)
+                .map_err(Error::io("write", &self.target))?;
+        }
         self.file
             .sync_all()
             .map_err(Error::io("write", &self.target))?;
-        fs::rename(&self.temporary, &self.target).map_err(Error::io("create", &self.target))?;
-        self.finished = true;
         let directory = directory_of(&self.target);
+        let failed = || Error::io("create", &self.target);
+        let temporary = match &self.temporary {
+            Some(path) => path,
+            None => {
+                let from = path_of(&self.file);
+                let flags = AtFlags::SYMLINK_FOLLOW;
+                let link = |path: &Path| Ok(rustix::fs::linkat(CWD, &from, CWD, path, flags)?);
+                let ((), path) = take_name(&directory, link).map_err(failed())?;
+                self.temporary.insert(path)
+            }
+        };
+        fs::rename(temporary, &self.target).map_err(failed())?;
+        self.finished = true;
         let synced = File::open(&directory).and_then(|directory| directory.sync_all());
         // The file is whole and in place; not every filesystem can write out a directory.
         drop(synced);
@@ -179,10 +202,13 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
+        let Some(temporary) = &self.temporary else {
+            return;
+        };
         let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-        unfinished.retain(|path| *path != self.temporary);
+        unfinished.retain(|path| path != temporary);
         if !self.finished {
-            drop(fs::remove_file(&self.temporary));
+            drop(fs::remove_file(temporary));
         }
     }
 }
@@ -259,6 +285,57 @@ fn is_mounted(device: u64) -> bool {
         let found = found.and_then(|found| found.ok());
         found.is_some_and(|found| found.file_type().is_block_device() && found.rdev() == device)
     })
+}
+
+/// A file without a name, if the filesystem has such and it can get one later on.
+fn create_nameless(directory: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .write(true)
+        .custom_flags(OFlags::TMPFILE.bits() as i32)
+        .open(directory)
+        .ok()?;
+    fs::metadata(path_of(&file)).is_ok().then_some(file)
+}
+
+/// A path of an open file, whatever its name is.
+fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Lets `make` make something in a directory, under a name that is not there yet and is removed by [`remove_all`].
+fn take_name<T>(
+    directory: &Path,
+    make: impl Fn(&Path) -> io::Result<T>,
+) -> io::Result<(T, PathBuf)> {
+    let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut attempt = 0_u32;
+    loop {
+        let path = directory.join(format!(".ferofs-{}-{attempt}.tmp", std::process::id()));
+        match make(&path) {
+            Ok(made) => {
+                unfinished.push(path.clone());
+                return Ok((made, path));
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 1000 => {
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What a path leads to, though there is nothing yet.
+fn end_of_links(mut path: PathBuf) -> PathBuf {
+    // The kernel follows no more either.
+    for _ in 0..40 {
+        let Ok(next) = fs::read_link(&path) else {
+            break;
+        };
+        path = path.parent().unwrap_or(Path::new("")).join(next);
+    }
+    path
 }
 
 /// Where the file is until it has its own name.
@@ -345,6 +422,38 @@ mod tests {
         assert_eq!(fs::read(&target).unwrap(), b"new");
         assert_eq!(directory.names(), ["image", "link"]);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn replaces_a_file_as_if_it_wrote_to_it() {
+        let directory = Directory::new("replace");
+        let target = directory.0.join("image");
+        for mode in [0o600, 0o444, 0o640] {
+            let mut options = OpenOptions::new();
+            drop(
+                options
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(&target),
+            );
+            fs::set_permissions(&target, Permissions::from_mode(mode)).unwrap();
+            let output = Output::create(&target, &[]).unwrap();
+            output.file().write_all(b"new").unwrap();
+            output.finish().unwrap();
+            let found = fs::metadata(&target).unwrap();
+            assert_eq!((found.mode() & 0o7777, found.len()), (mode, 3));
+            fs::remove_file(&target).unwrap();
+        }
+        // Links to nothing yet, and in a circle.
+        for (link, to) in [("a", "b"), ("b", "image"), ("c", "c")] {
+            std::os::unix::fs::symlink(to, directory.0.join(link)).unwrap();
+        }
+        let output = Output::create(&directory.0.join("a"), &[]).unwrap();
+        output.finish().unwrap();
+        assert_eq!(directory.names(), ["a", "b", "c", "image"]);
+        let error = Output::create(&directory.0.join("c"), &[]).err().unwrap();
+        assert!(error.to_string().contains("cannot create"), "{error}");
     }
 
     #[test]
