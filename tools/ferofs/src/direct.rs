@@ -19,6 +19,12 @@ use std::thread;
 /// mounted.
 const WORTH: u64 = 64 << 20;
 
+/// From this length on zeros are holes in the file: alignment may ask for more of them than there is data.
+pub const HOLE: u64 = 64 << 10;
+
+/// To wait for the disk for each piece smaller than this takes longer than to write it through the cache.
+const PIECE: usize = 256 << 10;
+
 /// What positions, lengths and addresses in memory have to be multiples of: a page is always
 /// enough.
 const ALIGNMENT: usize = 4096;
@@ -40,11 +46,14 @@ fn reopen(file: &File) -> Option<File> {
 
 /// Writes a file front to back in a thread of its own: while one part is written the next one can be made.
 pub struct Behind {
-    full: Option<mpsc::SyncSender<(Buffer, usize)>>,
+    /// To the thread: a buffer, how much is in it, and where in the file that belongs.
+    full: Option<mpsc::SyncSender<(Buffer, usize, u64)>>,
     used: mpsc::Receiver<Buffer>,
     thread: Option<thread::JoinHandle<io::Result<()>>>,
     /// How many buffers there are.
     buffers: usize,
+    /// Where the next bytes belong.
+    pos: u64,
 }
 
 impl Behind {
@@ -63,13 +72,13 @@ impl Behind {
         let mut file = Sequential {
             file: file.try_clone()?,
             direct: now.then(|| reopen(file)).flatten(),
-            pos,
+            asked: now,
         };
-        let (full, parts) = mpsc::sync_channel::<(Buffer, usize)>(1);
+        let (full, parts) = mpsc::sync_channel::<(Buffer, usize, u64)>(1);
         let (returned, used) = mpsc::channel();
         let thread = thread::spawn(move || {
-            for (buffer, filled) in parts {
-                file.write(buffer.bytes().get(..filled).unwrap_or_default())?;
+            for (buffer, filled, pos) in parts {
+                file.write(buffer.bytes().get(..filled).unwrap_or_default(), pos)?;
                 // Nobody may be waiting for the buffer.
                 drop(returned.send(buffer));
             }
@@ -80,6 +89,7 @@ impl Behind {
             used,
             thread: Some(thread),
             buffers: 1,
+            pos,
         })
     }
 
@@ -105,14 +115,24 @@ impl Behind {
     ///
     /// Those of writing, perhaps of what was passed before.
     pub fn write(&mut self, buffer: &mut Buffer, filled: usize) -> io::Result<()> {
+        if filled == 0 {
+            return Ok(());
+        }
         let next = self.another()?;
         self.pass(std::mem::replace(buffer, next), filled)
     }
 
+    /// Leaves a hole of `len` bytes, behind which more comes.
+    pub fn skip(&mut self, len: u64) {
+        self.pos = self.pos.saturating_add(len);
+    }
+
     /// Passes what is in a buffer to the thread.
     fn pass(&mut self, buffer: Buffer, filled: usize) -> io::Result<()> {
+        let pos = self.pos;
+        self.pos = pos.saturating_add(filled as u64);
         match &self.full {
-            Some(full) if full.send((buffer, filled)).is_ok() => Ok(()),
+            Some(full) if full.send((buffer, filled, pos)).is_ok() => Ok(()),
             // It ends early only when it cannot write.
             _ => self.end(),
         }
@@ -158,6 +178,18 @@ impl Writer {
         })
     }
 
+    /// Leaves a hole of `len` bytes, behind which more comes.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub fn skip(&mut self, len: u64) -> io::Result<()> {
+        let filled = std::mem::take(&mut self.filled);
+        self.behind.write(&mut self.buffer, filled)?;
+        self.behind.skip(len);
+        Ok(())
+    }
+
     /// Waits until all is written.
     ///
     /// # Errors
@@ -195,18 +227,20 @@ impl Write for Writer {
 struct Sequential {
     file: File,
     direct: Option<File>,
-    pos: u64,
+    /// Whether it was tried to write directly.
+    asked: bool,
 }
 
 impl Sequential {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (pos, len) = (self.pos, bytes.len());
-        self.pos = pos.saturating_add(len as u64);
-        if self.direct.is_none() && pos >= WORTH && pos.saturating_sub(len as u64) < WORTH {
+    fn write(&mut self, bytes: &[u8], pos: u64) -> io::Result<()> {
+        let len = bytes.len();
+        if !self.asked && pos >= WORTH {
+            self.asked = true;
             self.direct = reopen(&self.file);
         }
-        let unaligned = (pos as usize | len | bytes.as_ptr() as usize) % ALIGNMENT != 0;
-        if let Some(direct) = self.direct.as_ref().filter(|_| !unaligned) {
+        let aligned = (pos as usize | len | bytes.as_ptr() as usize) % ALIGNMENT == 0;
+        let fit = aligned && len >= PIECE;
+        if let Some(direct) = self.direct.as_ref().filter(|_| fit) {
             match direct.write_all_at(bytes, pos) {
                 Ok(()) => return Ok(()),
                 // Whatever this filesystem does not like about it.

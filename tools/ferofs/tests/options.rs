@@ -442,6 +442,43 @@ fn holes_of_files_in_a_directory_take_no_room() {
     assert_eq!(contents(found), contents(expected));
 }
 
+#[test]
+fn what_alignment_leaves_free_takes_no_room() {
+    let mut archive = Archive::new();
+    for number in 0..40 {
+        archive = archive.file(&number.to_string(), &"x".repeat(5000 + number));
+    }
+    let session = Session::new(&archive.end());
+    let root = session.0.join("root");
+    fs::create_dir(&root).unwrap();
+    session.0.sh("tar -C root -xf layer.tar");
+    let contents = |files: Vec<Described>| -> Vec<_> {
+        let files = files.into_iter();
+        files
+            .map(|file| (file.path, file.size, file.content))
+            .collect()
+    };
+    let expected = contents(description_of_directory(&root));
+    for arguments in [
+        "layer.tar",
+        "--sort=path layer.tar",
+        "--chunksize=4096 root",
+        "root",
+    ] {
+        let line = format!("ferofs build --mode=full --align=4194304 -o out {arguments}");
+        session.good(&line, None);
+        let image = session.take(&session.0.join("layer.tar"));
+        let out = fs::metadata(image.path()).unwrap();
+        assert!(out.len() > 38 * (4 << 20), "{arguments}: {}", out.len());
+        assert!(
+            out.blocks() * 512 < 2 << 20,
+            "{arguments}: {}",
+            out.blocks()
+        );
+        assert_eq!(contents(session.described(&image)), expected, "{arguments}");
+    }
+}
+
 /// Enough data to be written past the page cache, and in a tree of its own before and behind it.
 #[test]
 fn much_data_is_all_there() {

@@ -26,6 +26,7 @@ use super::plan::encode_device;
 use super::plan::is_long_link;
 use super::plan::listed;
 use super::uuid::Fingerprint;
+use crate::direct;
 use crate::direct::Behind;
 use crate::direct::Buffer;
 use crate::tree::Children;
@@ -252,6 +253,14 @@ impl<W: Write + Seek> Sink<W> {
 
     /// Fills up with zeros.
     fn zeros_to(&mut self, pos: u64) -> io::Result<()> {
+        let len = pos.saturating_sub(self.pos);
+        if len >= direct::HOLE && self.direct.is_some() {
+            self.flush()?;
+            if let Some(direct) = &mut self.direct {
+                direct.skip(len);
+            }
+            self.pos = pos;
+        }
         while self.pos < pos {
             let len = usize::try_from(pos - self.pos).unwrap_or(usize::MAX);
             let space = self.space(len)?;
@@ -325,7 +334,8 @@ impl<W: Write + Seek> Emitter<'_, W> {
         if let (Some(first), Some(direct)) = (plan.data.first(), direct) {
             // From there on whole pages are written.
             let start = plan.first_block(self.tree.inode_of(*first)) * plan.block;
-            self.out.zeros_to(start)?;
+            self.out
+                .zeros_to(start.min(self.out.pos.next_multiple_of(PAGE)))?;
             self.out.go_direct(direct)?;
         }
         for name in &plan.data {

@@ -301,7 +301,7 @@ pub fn write_file(
     let children = tree.children();
     let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0)?;
     // Nothing but metadata is hashed, and that is better off in the cache.
-    let direct = options.mode == Mode::Full && direct::is_worth(plan.data_size());
+    let direct = options.mode == Mode::Full && direct::is_worth(plan.end);
     let direct = direct.then_some(file);
     emit::emit(tree, &children, options, source, &plan, file, direct)
 }

@@ -80,8 +80,6 @@ pub struct Plan {
     pub stored: Vec<(u64, u64)>,
     /// Where the metadata ends, and then the data.
     pub end: u64,
-    /// Where the metadata ends.
-    metadata_end: u64,
 }
 
 /// How an inode is stored.
@@ -189,7 +187,6 @@ impl Plan {
             xattrs: xattrs::Layout::default(),
             xattr_area: 0,
             xattr_prefixes: 0,
-            metadata_end: 0,
             base,
             stored: Vec::new(),
             end: match base {
@@ -219,7 +216,6 @@ impl Plan {
                 return Err(too_much());
             }
         }
-        plan.metadata_end = plan.end;
         plan.place_data(tree, children, options)?;
         plan.check_addresses()?;
         // Behind thousands of device slots the root's number needs the wide layout, too.
@@ -319,11 +315,6 @@ impl Plan {
             }
         }
         Ok(())
-    }
-
-    /// How much of the image is files' data.
-    pub fn data_size(&self) -> u64 {
-        self.end - self.metadata_end
     }
 
     /// The chunks of a file in the image that are not holes: offset and length of each.

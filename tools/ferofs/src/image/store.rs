@@ -316,8 +316,12 @@ impl<'a> Store<'a> {
     /// Fills up with zeros to a multiple of `to`.
     fn zeros_to(&mut self, to: u64) -> io::Result<()> {
         let end = self.pos.next_multiple_of(to);
-        let mut zeros = io::repeat(0).take(end - self.pos);
-        io::copy(&mut zeros, &mut self.out)?;
+        let len = end - self.pos;
+        if len >= direct::HOLE {
+            self.out.skip(len)?;
+        } else {
+            io::copy(&mut io::repeat(0).take(len), &mut self.out)?;
+        }
         self.pos = end;
         Ok(())
     }
