@@ -217,6 +217,17 @@ fn a_tar_is_taken_for_an_index_only_if_it_is_the_right_one() {
         assert_eq!(ferofs(&scratch, build).0, 0);
         let same = (0, String::new(), String::new());
         assert_eq!(ferofs(&scratch, &["diff", name, "a.tar"]), same);
+        // Whatever its data is, an image has the same as itself; but its devices may be others.
+        assert_eq!(ferofs(&scratch, &["diff", name, name]), same);
+        let devices = [
+            "diff",
+            name,
+            name,
+            "--old-device=a.tar",
+            "--new-device=c.tar",
+        ];
+        let (code, output, _) = ferofs(&scratch, &devices);
+        assert_eq!((code, output.is_empty()), (i32::from(!digest), digest));
         let (code, output, said) = ferofs(&scratch, &["diff", name, "b.tar"]);
         assert_eq!((code, output.as_str()), (2, ""), "{name}");
         assert!(

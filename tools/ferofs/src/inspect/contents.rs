@@ -107,14 +107,22 @@ impl<'a> Contents<'a> {
         self.place(extent).is_some()
     }
 
-    /// Whether a device of this image and one of another are the same file.
+    /// Whether a device of this image and one of another are the same file. If neither is given, those of the same
+    /// image are.
     pub fn is_same_blob(&self, id: u16, other: &Contents<'_>, other_id: u16) -> bool {
         let blob = |contents: &Contents<'_>, id: u16| {
             let index = usize::from(id).checked_sub(1)?;
-            contents.blobs.get(index)?.1.identity()
+            contents.blobs.get(index).map(|(_, blob)| blob.identity())
         };
-        let blobs = (blob(self, id), blob(other, other_id));
-        matches!(blobs, (Some(one), Some(two)) if one == two)
+        let identities = match (blob(self, id), blob(other, other_id)) {
+            (None, None) if id == other_id => {
+                let image = |contents: &Contents<'_>| contents.image.file().share().identity();
+                (image(self), image(other))
+            }
+            (Some(one), Some(two)) => (one, two),
+            _ => return false,
+        };
+        matches!(identities, (Some(one), Some(two)) if one == two)
     }
 
     /// Fills a buffer with the bytes that an extent begins with; it must have as many. The file that
