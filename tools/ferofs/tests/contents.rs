@@ -147,6 +147,10 @@ fn ls_lists_as_ls_does() {
     assert_eq!(list(&["image", "/", "d"]), (0, expected));
     assert_eq!(list(&["image"]), (0, "d\nlink\nsmall\n".to_string()));
     assert_eq!(list(&["-d", "image", "d"]), (0, "d\n".to_string()));
+    // As fingers have it.
+    assert_eq!(list(&["-la", "image"]), list(&["-lA", "image"]));
+    assert_eq!(list(&["-la", "image"]), list(&["-l", "image"]));
+    assert_eq!(list(&["-la", "image"]).0, 0);
     let long = "-0644   1 1000:100          8 2023-11-14 22:13:20 small\n\
                 l0777   1 1000:100          5 2023-11-14 22:13:20 link -> small\n";
     assert_eq!(

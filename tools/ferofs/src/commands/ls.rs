@@ -31,6 +31,9 @@ pub struct Arguments {
     /// List a directory itself, not what is in it
     #[arg(short, long)]
     directory: bool,
+    /// Accepted and ignored: names that begin with a dot are listed anyway
+    #[arg(short = 'a', long = "all", short_alias = 'A', alias = "almost-all")]
+    _all: bool,
     /// The image
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
@@ -45,6 +48,7 @@ impl Arguments {
         Arguments {
             long: true,
             directory: false,
+            _all: false,
             image: image.to_path_buf(),
             paths: paths.to_vec(),
         }
