@@ -199,42 +199,75 @@ unsigned long vfs_helper_readahead_pages(const struct address_space *mapping)
 	return inode_to_bdi(mapping->host)->ra_pages;
 }
 
+/* The first page that is there, from `first` on and before `end`; or `end`. */
+static pgoff_t first_page(struct address_space *mapping, pgoff_t first, pgoff_t end)
+{
+	XA_STATE(xas, &mapping->i_pages, first);
+	void *entry;
+
+	rcu_read_lock();
+	xas_for_each(&xas, entry, end - 1) {
+		if (xas_retry(&xas, entry) || xa_is_value(entry))
+			continue;
+		end = max(first, xas.xa_index);
+		break;
+	}
+	rcu_read_unlock();
+	return end;
+}
+
 void vfs_helper_read_ahead(struct address_space *mapping, struct file *file, struct file_ra_state *ra,
 			   pgoff_t first, pgoff_t end, struct vfs_helper_window *alone)
 {
 	DEFINE_READAHEAD(ractl, file, ra, mapping, first);
-	pgoff_t missing = first, behind;
+	unsigned int ra_pages = ra->ra_pages;
+	pgoff_t missing = first, limit = 0;
 	struct folio *folio;
-	bool empty;
 
-	alone->start = alone->end = 0;
+	if (alone)
+		alone->start = alone->end = 0;
 	/* Without, folios are read one by one, for which others behind may have to be locked. */
 	if (!mapping->a_ops->readahead)
 		return;
 	folio = filemap_get_folio(mapping, first);
-	if (!IS_ERR(folio)) {
-		if (!folio_test_readahead(folio)) {
-			folio_put(folio);
-			return;
+	if (!IS_ERR(folio) && !folio_test_readahead(folio))
+		goto out;
+	if (alone) {
+		if (!IS_ERR(folio)) {
+			rcu_read_lock();
+			missing = page_cache_next_miss(mapping, folio_next_index(folio),
+						       ra->ra_pages + 1UL);
+			rcu_read_unlock();
+			/* Others have what is before it: a page that is missing then begins a window. */
+			if (missing != ra->start + ra->size)
+				goto out;
 		}
-		rcu_read_lock();
-		missing = page_cache_next_miss(mapping, folio_next_index(folio), ra->ra_pages + 1UL);
-		rcu_read_unlock();
+		limit = max_t(pgoff_t, ra->ra_pages, end - first);
+		limit = first_page(mapping, missing, missing + limit) - missing;
+		if (!limit)
+			goto out;
+		ra->ra_pages = limit;
+		/* The next window is not smaller than the last one. */
+		if (!IS_ERR(folio) && ra->size > limit) {
+			ra->start = missing - limit;
+			ra->size = limit;
+		}
 	}
-	behind = missing + max_t(pgoff_t, ra->ra_pages, end - first);
-	empty = !filemap_range_has_page(mapping, (loff_t)missing << PAGE_SHIFT,
-					((loff_t)behind << PAGE_SHIFT) - 1);
 	if (IS_ERR(folio)) {
-		page_cache_sync_ra(&ractl, end - first);
+		page_cache_sync_ra(&ractl, alone ? min(end - first, limit) : end - first);
 	} else {
 		ractl._index = folio->index;
-		page_cache_async_ra(&ractl, folio, end - folio->index);
+		end -= folio->index;
+		page_cache_async_ra(&ractl, folio, alone ? min(end, limit) : end);
+	}
+	ra->ra_pages = ra_pages;
+	if (alone && ra->start == missing) {
+		alone->start = missing;
+		alone->end = missing + ra->size;
+	}
+out:
+	if (!IS_ERR(folio))
 		folio_put(folio);
-	}
-	if (empty && ra->start >= missing && ra->start + ra->size <= behind) {
-		alone->start = ra->start;
-		alone->end = ra->start + ra->size;
-	}
 }
 
 static struct folio *find_read_folio(struct address_space *mapping, pgoff_t index)

@@ -61,8 +61,8 @@ struct address_space *vfs_helper_cache_of(const struct file *file, bool *below);
 unsigned long vfs_helper_readahead_pages(const struct address_space *mapping);
 /*
  * Begins to read the page `first` unless it is there, as a read does that wants what is before `end`; or what
- * comes next, if the page is where that is to begin. `alone` are the pages that were read if the cache had
- * none there, else it is empty.
+ * comes next, if the page is where that is to begin. With `alone` no more is read ahead than up to the next page
+ * that is there, and it is set to what was read; else it is null.
  */
 struct vfs_helper_window {
 	pgoff_t start;

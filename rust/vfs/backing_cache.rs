@@ -158,7 +158,7 @@ impl<'a> Cache<'a> {
                 };
                 if !missed.is_empty() {
                     // SAFETY: By the safety requirements; there is a page to read.
-                    unsafe { self.read_ahead(page, missed.end, &mut state) };
+                    unsafe { self.read_ahead(page, missed.end, &mut state, None) };
                 }
             }
         };
@@ -211,10 +211,10 @@ impl<'a> Cache<'a> {
         if row.is_shared && marked < last && (last..last.saturating_add(size)).contains(&page) {
             // Another task will read what lies between, but may come later.
             // SAFETY: By the safety requirements; the marked page is before this one.
-            unsafe { self.read_ahead(marked, behind, &mut row.readahead) };
+            unsafe { self.read_ahead(marked, behind, &mut row.readahead, None) };
         }
         // SAFETY: By the safety requirements.
-        unsafe { self.follow(page, behind, row) };
+        unsafe { self.follow(page, behind, row, None) };
         row.next(page)
             .map_or(end, |next| next.saturating_mul(PAGE_SIZE as u64).min(end))
     }
@@ -224,27 +224,30 @@ impl<'a> Cache<'a> {
     /// # Safety
     ///
     /// As for [`Self::read_ahead`].
-    unsafe fn follow(&self, page: u64, end: u64, row: &mut Row) -> Range<u64> {
+    unsafe fn follow(&self, page: u64, end: u64, row: &mut Row, alone: Option<&mut Range<u64>>) {
         row.readahead.prev_pos = (page << PAGE_SHIFT) as i64;
         // SAFETY: By the safety requirements.
-        unsafe { self.read_ahead(page, end, &mut row.readahead) }
+        unsafe { self.read_ahead(page, end, &mut row.readahead, alone) };
     }
 
-    /// [`Self::follow`] for a row that notes what it may drop later: not what is read ahead where
-    /// the cache had something already, for then others read there, too.
+    /// [`Self::follow`] for a row that notes what it may drop later: so it reads nothing ahead behind what
+    /// the cache has already, for then others read there, too.
     ///
     /// # Safety
     ///
     /// As for [`Self::read_ahead`].
     unsafe fn read_ahead_in_row(&self, page: u64, end: u64, row: &mut Row) {
+        let mut alone = 0..0;
         // SAFETY: By the safety requirements.
-        let alone = unsafe { self.follow(page, end, row) };
-        if !alone.is_empty() {
-            if row.ahead.end != alone.start {
-                self.drop_pages(&(row.ahead.start..row.ahead.end.min(page)));
-                row.ahead.start = alone.start;
-            }
-            row.ahead.end = alone.end;
+        unsafe { self.follow(page, end, row, Some(&mut alone)) };
+        if alone.is_empty() {
+            return;
+        }
+        if alone.start <= row.ahead.end && row.ahead.start <= alone.end {
+            row.ahead = row.ahead.start.min(alone.start)..row.ahead.end.max(alone.end);
+        } else {
+            self.drop_pages(&row.ahead);
+            row.ahead = alone;
         }
     }
 
@@ -327,13 +330,20 @@ impl<'a> Cache<'a> {
 
     /// Begins to read the page `first`, and those that are wanted before `end`, into the cache, and what
     /// `state` says of what is wanted next. What cannot be read now is left to be read when it is copied.
-    /// The pages that were read, if the cache had none there before.
+    ///
+    /// With `alone` it is no more than up to the next page that the cache has, and `alone` tells what.
     ///
     /// # Safety
     ///
     /// The cache must be one that [`Self::has_folios`], and `first` less than `end`.
-    unsafe fn read_ahead(&self, first: u64, end: u64, state: &mut file_ra_state) -> Range<u64> {
-        let mut alone = bindings::vfs_helper_window::default();
+    unsafe fn read_ahead(
+        &self,
+        first: u64,
+        end: u64,
+        state: &mut file_ra_state,
+        alone: Option<&mut Range<u64>>,
+    ) {
+        let mut window = bindings::vfs_helper_window::default();
         // SAFETY: The mapping is valid, and so are the state, the window, and the file, if there is one; the
         // rest is by the safety requirements.
         unsafe {
@@ -343,10 +353,15 @@ impl<'a> Cache<'a> {
                 state,
                 first as usize,
                 end as usize,
-                &mut alone,
+                match alone {
+                    Some(_) => &mut window,
+                    None => ptr::null_mut(),
+                },
             );
         }
-        alone.start as u64..alone.end as u64
+        if let Some(alone) = alone {
+            *alone = window.start as u64..window.end as u64;
+        }
     }
 
     /// Drops pages, as far as they are not in use, if they were not to stay. The first that is left, or the

@@ -28,9 +28,6 @@ const SECTOR: usize = 512;
 /// How much any device can read at once, in bytes.
 const DIRECT_STEP: usize = 128 << 10;
 
-/// How large a file is at the most, in bytes, that is read ahead with those that follow it.
-const SMALL: usize = 64 << 10;
-
 /// What may lie between files of a row: what is read of that is dropped again.
 const GAP: Gap = Gap {
     alone: 64 << 10,
@@ -64,8 +61,8 @@ impl BackingFile {
     /// is copied, the rest is read directly, past it. Where that cannot be done it is read through
     /// the file's cache, which is asked to let go of it.
     ///
-    /// What `is_whole`, all that is to be cached of a file, is read through the file's cache, too, if it
-    /// is small and follows what was read before: so a row of small files is read ahead.
+    /// What `is_small`, the beginning of a small file that is to be cached, is read through the file's cache,
+    /// too, if it follows what was read before: so a row of small files is read ahead.
     ///
     /// # Errors
     ///
@@ -81,9 +78,9 @@ impl BackingFile {
         len: usize,
         room: usize,
         pos: u64,
-        is_whole: bool,
+        is_small: bool,
     ) -> Result {
-        let mut reader = Reader::new(self, pos, is_whole && len <= SMALL);
+        let mut reader = Reader::new(self, pos, is_small);
         // SAFETY: By the safety requirements.
         let result = unsafe { reader.read_all(segments, skip, len, room, pos) };
         reader.end(result.is_ok().then_some(pos.saturating_add(len as u64)));
@@ -100,7 +97,7 @@ struct Reader<'a> {
     is_local: bool,
     /// Whether the cache has folios to be copied from, and read into it by anyone.
     has_folios: bool,
-    /// Whether it is all of a small file, and one that can be in a row.
+    /// Whether it is the beginning of a small file, and one that can be in a row.
     is_small: bool,
     /// The row that it is in, if there is one.
     row: Option<Row>,

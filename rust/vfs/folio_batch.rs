@@ -238,15 +238,15 @@ impl FolioBatch {
         })
     }
 
-    /// Reads the `len` bytes at `pos` from `file`, where they begin at `from`, which may be the whole of
-    /// what is cached. Bytes behind them may be overwritten.
+    /// Reads the `len` bytes at `pos` from `file`, where they begin at `from`, which may be the beginning
+    /// of a small file. Bytes behind them may be overwritten.
     pub(super) fn read_from(
         &mut self,
         pos: u64,
         len: u64,
         file: &BackingFile,
         from: u64,
-        is_whole: bool,
+        is_small: bool,
     ) -> Result {
         let room = self.end.checked_sub(pos).ok_or(EINVAL)?;
         let mut skip = pos.checked_sub(self.pos).ok_or(EINVAL)?;
@@ -261,7 +261,7 @@ impl FolioBatch {
         let bytes = |len| usize::try_from(len).map_err(|_| EINVAL);
         let (skip, len, room) = (bytes(skip)?, bytes(len)?, bytes(room)?);
         // SAFETY: By the type invariants the folios are locked, and have as many bytes up to the end.
-        unsafe { file.read_exact(segments, skip, len, room, from, is_whole) }
+        unsafe { file.read_exact(segments, skip, len, room, from, is_small) }
     }
 
     /// Unlocks all folios, up to date or failed, after which the batch is empty.

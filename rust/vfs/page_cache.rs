@@ -19,6 +19,9 @@ use core::ptr::NonNull;
 use kernel::error::from_result;
 use kernel::prelude::*;
 
+/// How large a file is at the most, in bytes, that is read ahead with those that follow it.
+const SMALL: u64 = 64 << 10;
+
 /// Fills a batch of an inode's folios, from the front, for reading one extent may leave anything
 /// behind it. What lies past the end of the file is zero.
 fn fill<E: Extents>(inode: &Inode<E::FileSystem>, batch: &mut FolioBatch) -> Result {
@@ -41,7 +44,7 @@ fn fill<E: Extents>(inode: &Inode<E::FileSystem>, batch: &mut FolioBatch) -> Res
                 batch.copy_from(pos, bytes.get(..len as usize).ok_or(EIO)?)?;
             }
             Source::File(file, from) => {
-                batch.read_from(pos, len, file, from, pos == 0 && len == size)?
+                batch.read_from(pos, len, file, from, pos == 0 && size <= SMALL)?
             }
         }
         pos = pos.checked_add(len).ok_or(EIO)?;

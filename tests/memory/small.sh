@@ -4,7 +4,8 @@
 # timeout: 300
 #
 # Small files that are read or mapped one after the other, as they lie in the blob, are read from the disk
-# together, at several places at once, too, and cached once: on ext4 and below an overlay.
+# together, at several places at once, too, and cached once: on ext4, below an overlay, and in an image of their
+# own with the ends of files among the metadata.
 
 . "$FEROFS_TESTS/lib.sh"
 FILES=2000
@@ -53,6 +54,19 @@ END
 places() {
     python3 places.py "$1" "$2" "${3:-0}" "$FILES"
 }
+
+# backwards: maps and reads all files, in runs of ten, the last run first, and compares them.
+cat >backwards.py <<'END'
+import mmap, sys
+files = int(sys.argv[1])
+for run in reversed(range(0, files, 10)):
+    for number in range(run, run + 10):
+        name = f"{number:04}"
+        with open(f"under-test/{name}", "rb") as file, open(f"unpacked/{name}", "rb") as packed:
+            with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as area:
+                if area[:] != packed.read():
+                    sys.exit(f"{name} differs")
+END
 
 # shellcheck disable=SC2317 # few calls it.
 tasks() {
@@ -117,7 +131,27 @@ for where in . layered; do
     done
     drop
     few "$name: read by 8 tasks, every eighth by each" 2500 "$KIB" 9000 tasks 8
+    drop
+    python3 -c 'import mmap'
+    before=$(cached)
+    check "$name: mmap, runs of ten files backwards" python3 backwards.py "$FILES"
+    near "$name: their bytes are cached once by mmap, backwards" $(($(cached) - before)) "$KIB" 3000
     umount under-test
 done
+
+ferofs build --quiet --mode=full -o full.erofs small.tar >output 2>&1 || fail "an image" output
+mounted full.erofs under-test >output 2>&1 || fail "mounts" output
+name="image of their own"
+image=$(($(stat -c %s full.erofs) / 1024))
+metadata=$((image - $(find unpacked -type f -printf '%s\n' | awk '{ sum += int($1 / 4096) * 4 } END { print sum }')))
+drop
+before=$(cached)
+few "$name: mmap" 1000 "$image" 3000 manifest mmap
+# Metadata, with the ends of files, stays in the cache of the image, too.
+near "$name: their bytes are cached once by mmap" $(($(cached) - before)) $((KIB + 2 * metadata)) 3000
+drop
+few "$name: read" 1000 "$image" 3000 manifest read
+same "$name: mmap and read" read.manifest mmap.manifest
+umount under-test
 
 finish
