@@ -221,7 +221,7 @@ void vfs_helper_read_ahead(struct address_space *mapping, struct file *file, str
 {
 	DEFINE_READAHEAD(ractl, file, ra, mapping, first);
 	unsigned int ra_pages = ra->ra_pages;
-	pgoff_t missing = first, limit = 0;
+	pgoff_t missing = first, limit = ULONG_MAX;
 	struct folio *folio;
 
 	if (alone)
@@ -254,11 +254,10 @@ void vfs_helper_read_ahead(struct address_space *mapping, struct file *file, str
 		}
 	}
 	if (IS_ERR(folio)) {
-		page_cache_sync_ra(&ractl, alone ? min(end - first, limit) : end - first);
+		page_cache_sync_ra(&ractl, min(end - first, limit));
 	} else {
 		ractl._index = folio->index;
-		end -= folio->index;
-		page_cache_async_ra(&ractl, folio, alone ? min(end, limit) : end);
+		page_cache_async_ra(&ractl, folio, min(end - folio->index, limit));
 	}
 	ra->ra_pages = ra_pages;
 	if (alone && ra->start == missing) {
