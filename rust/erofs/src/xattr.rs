@@ -27,6 +27,26 @@ pub struct Xattr<'a> {
     pub name: &'a [u8],
     /// Size of the value in bytes.
     pub value_size: u16,
+    /// Position of the value in the image, in bytes: all of it lies within the image.
+    pub value_pos: u64,
+}
+
+impl Xattr<'_> {
+    /// Reads the value, of an attribute that was listed from the same metadata: name and value of all
+    /// attributes come in one go then, where [`Inode::get_xattr`] looks for each one among all.
+    /// Returns false, with `buf` as it was, if the value does not fit.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`] if the metadata ends before the value does.
+    /// - [`Error::Io`] if the metadata cannot be read.
+    pub fn read_value<M: Metadata>(&self, meta: &M, buf: &mut [u8]) -> Result<bool, M::Error> {
+        let Some(buf) = buf.get_mut(..usize::from(self.value_size)) else {
+            return Ok(false);
+        };
+        Cursor::new(meta).read(self.value_pos, buf, VALUE_CUT_OFF)?;
+        Ok(true)
+    }
 }
 
 /// The well-known prefixes of attribute names, with their indexes.
@@ -204,6 +224,7 @@ fn read_entry<M: Metadata>(
 }
 
 const NAME_CUT_OFF: &str = "attribute's name is cut off";
+const VALUE_CUT_OFF: &str = "attribute's value is cut off";
 
 impl Inode {
     /// Whether there may be an attribute of this name. False is certain, and costs no look at the
@@ -259,7 +280,7 @@ impl Inode {
             }
             let size = usize::from(entry.value_size);
             if let Some(buf) = buf.get_mut(..size) {
-                cursor.read(entry.value_pos, buf, "attribute's value is cut off")?;
+                cursor.read(entry.value_pos, buf, VALUE_CUT_OFF)?;
             }
             return Ok(Some(size));
         }
@@ -313,6 +334,7 @@ impl Inode {
                 index,
                 name,
                 value_size: entry.value_size,
+                value_pos: entry.value_pos,
             }) {
                 break;
             }

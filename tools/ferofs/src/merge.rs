@@ -23,6 +23,7 @@ use crate::inspect::Image;
 use crate::inspect::Name;
 use crate::mount::blobs;
 use crate::read_at::ReadAt;
+use crate::tar::NamedValue;
 use crate::tar::Segment;
 use crate::tar::Time;
 use crate::text::Escaped;
@@ -40,7 +41,6 @@ use crate::tree::WithCopies;
 use crate::tree::Xattr;
 use crate::tree::XattrSet;
 use crate::tree::apply::Applier;
-use crate::tree::apply::is_acl;
 use crate::tree::whiteouts;
 use crate::tree::whiteouts::Carrier;
 use crate::tree::whiteouts::Meaning;
@@ -53,7 +53,7 @@ use erofs_format::split_xattr_name;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::io;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The layers so far.
 #[derive(Default)]
@@ -69,7 +69,7 @@ pub struct Merge {
 
 /// What a merged image gets of files from its layers' images: mostly their ends.
 #[derive(Default)]
-pub struct Tails(Vec<Rc<dyn ReadAt>>);
+pub struct Tails(Vec<Arc<dyn ReadAt>>);
 
 impl image::Source for Tails {
     fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -162,6 +162,7 @@ impl Merge {
             moved: HashMap::new(),
             left: Work::new(image.size()),
             seen: HashSet::new(),
+            last_xattrs: None,
         };
         layer.apply()
     }
@@ -285,6 +286,22 @@ struct Layer<'a> {
     left: Work,
     /// Directories: each is in the tree once.
     seen: HashSet<u64>,
+    last_xattrs: Option<LastXattrs>,
+}
+
+/// What the last file's attributes became.
+struct LastXattrs {
+    found: Arc<[NamedValue]>,
+    directory: bool,
+    set: (XattrSet, bool),
+}
+
+impl LastXattrs {
+    /// The same for a file that has this list of attributes, if that is known.
+    fn of(&self, inode: &erofs_format::Inode, found: &Arc<[NamedValue]>) -> Option<(XattrSet, bool)> {
+        let directory = inode.kind() == FileKind::Directory;
+        (directory == self.directory && Arc::ptr_eq(&self.found, found)).then_some(self.set)
+    }
 }
 
 impl Layer<'_> {
@@ -513,15 +530,10 @@ impl Layer<'_> {
     fn describe(&mut self, name: NameId, attributes: Attributes) -> Result<()> {
         let inode = self.tree.inode_of(name);
         let old = self.tree.inode(inode).attributes;
-        let mut xattrs = self.tree.xattrs().list(attributes.xattrs);
-        for xattr in self.tree.xattrs().list(old.xattrs) {
-            let same = |other: &Xattr| (other.prefix, &other.name) == (xattr.prefix, &xattr.name);
-            let replaced = attributes.mtime.is_some() && is_acl(xattr.prefix);
-            if !replaced && !xattrs.iter().any(same) {
-                xattrs.push(xattr);
-            }
-        }
-        let xattrs = self.tree.xattrs_mut().set(xattrs).map_err(full)?;
+        let keep_acls = attributes.mtime.is_none();
+        let joined = self.tree.xattrs_mut();
+        let xattrs = joined.join(attributes.xattrs, old.xattrs, keep_acls);
+        let xattrs = xattrs.map_err(full)?;
         let new = match attributes.mtime {
             Some(_) => attributes,
             None => old,
@@ -589,21 +601,23 @@ impl Layer<'_> {
     fn attributes(&mut self, inode: &erofs_format::Inode) -> Result<(Attributes, bool)> {
         let mut opaque = false;
         let mut xattrs = Vec::new();
+        let (mut found, mut known) = (Arc::default(), None);
         if inode.xattr_size() > 0 {
-            let found = self.image.xattrs(inode)?;
-            let count = found.len() as u64;
+            found = self.image.xattrs(inode)?;
+            known = self.last_xattrs.as_ref().and_then(|last| last.of(inode, &found));
+        }
+        if known.is_none() && !found.is_empty() {
             let bytes = found.iter().map(|(name, value)| name.len() + value.len());
             let bytes = bytes.sum::<usize>() as u64;
-            // Each one is looked for among all.
-            self.left.bytes = self.spend(self.left.bytes, bytes + count * count)?;
-            for (name, value) in found {
-                let Some((prefix, rest)) = split_xattr_name(&name) else {
+            self.left.bytes = self.spend(self.left.bytes, bytes)?;
+            for (name, value) in found.iter() {
+                let Some((prefix, rest)) = split_xattr_name(name) else {
                     continue;
                 };
                 let xattr = Xattr {
                     prefix,
                     name: rest.into(),
-                    value: value.into(),
+                    value: value.as_slice().into(),
                 };
                 if inode.kind() == FileKind::Directory && whiteouts::is_opaque(&xattr) {
                     opaque |= *xattr.value == *b"y";
@@ -612,7 +626,19 @@ impl Layer<'_> {
                 }
             }
         }
-        let xattrs = self.tree.xattrs_mut().set(xattrs).map_err(full)?;
+        let xattrs = match known {
+            Some((set, was_opaque)) => {
+                opaque = was_opaque;
+                set
+            }
+            None => self.tree.xattrs_mut().set(xattrs).map_err(full)?,
+        };
+        let directory = inode.kind() == FileKind::Directory;
+        self.last_xattrs = Some(LastXattrs {
+            found,
+            directory,
+            set: (xattrs, opaque),
+        });
         let time = Time {
             sec: inode.mtime(),
             nsec: inode.mtime_nsec(),

@@ -11,11 +11,10 @@ use std::io::SeekFrom;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
-use std::rc::Rc;
 use std::sync::Arc;
 
-/// Bytes of a known number that can be read at any position.
-pub trait ReadAt {
+/// Bytes of a known number that can be read at any position, by several threads at once.
+pub trait ReadAt: Send + Sync {
     /// Fills the start of `buf` with the bytes from `pos` on, and returns how many there were: 0 only
     /// at the end.
     ///
@@ -146,7 +145,7 @@ macro_rules! pointers {
     };
 }
 
-pointers!(&R, Box<R>, Rc<R>, Arc<R>);
+pointers!(&R, Box<R>, Arc<R>);
 
 #[cfg(test)]
 mod tests {

@@ -126,16 +126,21 @@ impl<'a> Contents<'a> {
     }
 
     /// Fills a buffer with the bytes that an extent begins with; it must have as many. The file that
-    /// it is of is called `path` in messages.
+    /// it is of is called in messages what `path` says.
     ///
     /// # Errors
     ///
     /// When they cannot be read.
-    pub fn read_extent(&self, extent: &Extent, buffer: &mut [u8], path: &[u8]) -> Result<()> {
+    pub fn read_extent(
+        &self,
+        extent: &Extent,
+        buffer: &mut [u8],
+        path: &dyn Fn() -> Vec<u8>,
+    ) -> Result<()> {
         match self.place(extent) {
             Some(Place::Nowhere) => buffer.fill(0),
             Some(place) => self.fill(buffer, &place, 0, extent.len, path)?,
-            None => return Err(self.refuse(path, "its data is in a device that is not given")),
+            None => return Err(self.refuse(&path(), "its data is in a device that is not given")),
         }
         Ok(())
     }
@@ -231,7 +236,7 @@ impl<'a> Contents<'a> {
             while done < extent.len {
                 let len = PIECE.min(extent.len - done);
                 let piece = buffer.get_mut(..len as usize).unwrap_or_default();
-                self.fill(piece, &place, done, extent.len, path)?;
+                self.fill(piece, &place, done, extent.len, &|| path.to_vec())?;
                 take(Piece::Data(piece))?;
                 done += len;
             }
@@ -246,7 +251,7 @@ impl<'a> Contents<'a> {
         place: &Place<'_>,
         done: u64,
         len: u64,
-        path: &[u8],
+        path: &dyn Fn() -> Vec<u8>,
     ) -> Result<()> {
         let (name, pos, read) = match place {
             Place::Nowhere => return Ok(()),
@@ -264,7 +269,7 @@ impl<'a> Contents<'a> {
             ErrorKind::UnexpectedEof => {
                 let (name, end) = (Shown(name), pos.saturating_add(len));
                 let what = format!("its data is at {pos} to {end} of {name}");
-                self.refuse(path, &format!("{what}, which is shorter"))
+                self.refuse(&path(), &format!("{what}, which is shorter"))
             }
             _ => Error::io("read", name)(source),
         })

@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
 use crate::mount::blobs;
+use crate::tar::NamedValue;
 use crate::text::Escaped;
 use crate::text::Quoted;
 use crate::text::Shown;
@@ -23,6 +24,7 @@ use erofs_format::Source;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Data is compared in pieces of this size.
 const PIECE: u64 = 256 << 10;
@@ -117,6 +119,7 @@ pub fn diff<E: From<Error>>(
         new: Side::new(new)?,
         ignored,
         summary: Summary::default(),
+        same_xattrs: None,
     };
     comparison.run(emit)?;
     Ok(comparison.summary)
@@ -131,7 +134,7 @@ struct Side<'a> {
     /// Directories that were listed.
     seen: HashSet<u64>,
     /// The first name of each file with several.
-    first: HashMap<u64, Vec<u8>>,
+    first: HashMap<u64, Path>,
 }
 
 impl<'a> Side<'a> {
@@ -147,7 +150,7 @@ impl<'a> Side<'a> {
     }
 
     /// The names in a directory but `.` and `..`, sorted.
-    fn list(&mut self, directory: Option<&Inode>, path: &[u8]) -> Result<Vec<Name>> {
+    fn list(&mut self, directory: Option<&Inode>, path: &Path) -> Result<Vec<Name>> {
         let Some(directory) = directory else {
             return Ok(Vec::new());
         };
@@ -155,7 +158,7 @@ impl<'a> Side<'a> {
             return Err(Error::Request(format!(
                 "{}: {}: the directory has another name, too",
                 Shown(self.image.path()),
-                Quoted(path)
+                Quoted(&path.bytes())
             )));
         }
         let mut names = self.image.names(directory)?;
@@ -165,26 +168,63 @@ impl<'a> Side<'a> {
     }
 
     /// The name that a file has first, if it has several and this is another one.
-    fn linked_to(&mut self, inode: &Inode, path: &[u8]) -> String {
+    fn linked_to(&mut self, inode: &Inode, path: &Path) -> String {
         if inode.nlink() < 2 || inode.kind() == FileKind::Directory {
             return String::new();
         }
         let first = self
             .first
             .entry(inode.nid())
-            .or_insert_with(|| path.to_vec());
+            .or_insert_with(|| path.clone());
         match first == path {
             true => String::new(),
-            false => Escaped(first).to_string(),
+            false => Escaped(&first.bytes()).to_string(),
+        }
+    }
+}
+
+/// A path: of many files at once, and so of any depth, it takes no more than its last name.
+#[derive(Clone, PartialEq, Eq)]
+struct Path {
+    above: Option<Arc<Path>>,
+    name: Box<[u8]>,
+}
+
+impl Path {
+    fn bytes(&self) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut at = self;
+        while let Some(above) = &at.above {
+            names.push(&at.name);
+            at = above;
+        }
+        let mut path = Vec::new();
+        for name in names.into_iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        path
+    }
+}
+
+impl Drop for Path {
+    /// Without recursion, for which paths are too long.
+    fn drop(&mut self) {
+        let mut next = self.above.take();
+        while let Some(mut path) = next.and_then(Arc::into_inner) {
+            next = path.above.take();
         }
     }
 }
 
 /// A path with what has it, in one of the images or in both.
 struct Pair {
-    path: Vec<u8>,
-    old: Option<Inode>,
-    new: Option<Inode>,
+    path: Path,
+    old: Option<u64>,
+    new: Option<u64>,
 }
 
 struct Comparison<'a> {
@@ -192,22 +232,30 @@ struct Comparison<'a> {
     new: Side<'a>,
     ignored: &'a Ignored,
     summary: Summary,
+    /// Lists of attributes that were compared last, and are the same.
+    same_xattrs: Option<(Arc<[NamedValue]>, Arc<[NamedValue]>)>,
 }
 
 impl Comparison<'_> {
     fn run<E: From<Error>>(&mut self, emit: &mut Emit<'_, E>) -> std::result::Result<(), E> {
         let root = Pair {
-            path: b"/".to_vec(),
-            old: Some(self.old.image.root()?),
-            new: Some(self.new.image.root()?),
+            path: Path {
+                above: None,
+                name: Box::default(),
+            },
+            old: Some(self.old.image.root()?.nid()),
+            new: Some(self.new.image.root()?.nid()),
         };
         // Those that come first are last.
         let mut left = vec![root];
-        while let Some(pair) = left.pop() {
-            if !self.pair(&pair, emit)? {
+        while let Some(Pair { path, old, new }) = left.pop() {
+            let old = old.map(|nid| self.old.image.inode(nid)).transpose()?;
+            let new = new.map(|nid| self.new.image.inode(nid)).transpose()?;
+            let (old, new) = (old.as_ref(), new.as_ref());
+            if !self.pair(&path, old, new, emit)? {
                 return Ok(());
             }
-            let mut below = self.below(&pair)?;
+            let mut below = self.below(path, old, new)?;
             below.reverse();
             left.append(&mut below);
         }
@@ -217,12 +265,14 @@ impl Comparison<'_> {
     /// Compares one pair. False ends it.
     fn pair<E: From<Error>>(
         &mut self,
-        pair: &Pair,
+        path: &Path,
+        old: Option<&Inode>,
+        new: Option<&Inode>,
         emit: &mut Emit<'_, E>,
     ) -> std::result::Result<bool, E> {
-        let kind = match (&pair.old, &pair.new) {
+        let kind = match (old, new) {
             (Some(old), Some(new)) => {
-                let changes = self.changes(old, new, &pair.path)?;
+                let changes = self.changes(old, new, path)?;
                 if changes.is_empty() {
                     self.summary.same += 1;
                     return Ok(true);
@@ -240,17 +290,22 @@ impl Comparison<'_> {
             }
             (None, None) => return Ok(true),
         };
-        let path = pair.path.clone();
+        let path = path.bytes();
         emit(&Difference { path, kind })
     }
 
     /// What is in the directories of a pair.
-    fn below(&mut self, pair: &Pair) -> Result<Vec<Pair>> {
+    fn below(
+        &mut self,
+        path: Path,
+        old: Option<&Inode>,
+        new: Option<&Inode>,
+    ) -> Result<Vec<Pair>> {
         fn directory(inode: Option<&Inode>) -> Option<&Inode> {
             inode.filter(|inode| inode.kind() == FileKind::Directory)
         }
-        let old = self.old.list(directory(pair.old.as_ref()), &pair.path)?;
-        let new = self.new.list(directory(pair.new.as_ref()), &pair.path)?;
+        let old = self.old.list(directory(old), &path)?;
+        let new = self.new.list(directory(new), &path)?;
         let mut nids: BTreeMap<&[u8], (Option<u64>, Option<u64>)> = BTreeMap::new();
         for name in &old {
             nids.entry(&name.name).or_default().0 = Some(name.nid);
@@ -258,23 +313,19 @@ impl Comparison<'_> {
         for name in &new {
             nids.entry(&name.name).or_default().1 = Some(name.nid);
         }
-        let mut pairs = Vec::new();
-        for (name, (old, new)) in nids {
-            let mut path = pair.path.clone();
-            if !path.ends_with(b"/") {
-                path.push(b'/');
-            }
-            path.extend_from_slice(name);
-            pairs.push(Pair {
-                path,
-                old: old.map(|nid| self.old.image.inode(nid)).transpose()?,
-                new: new.map(|nid| self.new.image.inode(nid)).transpose()?,
-            });
-        }
-        Ok(pairs)
+        let above = Arc::new(path);
+        let pair = |(name, (old, new)): (&[u8], _)| Pair {
+            path: Path {
+                above: Some(Arc::clone(&above)),
+                name: name.into(),
+            },
+            old,
+            new,
+        };
+        Ok(nids.into_iter().map(pair).collect())
     }
 
-    fn changes(&mut self, old: &Inode, new: &Inode, path: &[u8]) -> Result<Vec<Change>> {
+    fn changes(&mut self, old: &Inode, new: &Inode, path: &Path) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
         let mut compare = |attribute: &str, old: String, new: String| {
             if old != new && !self.ignored.contains(attribute) {
@@ -338,30 +389,38 @@ impl Comparison<'_> {
             }
         }
         if !self.ignored.contains("xattr") {
-            let mut both: BTreeMap<Vec<u8>, (Value, Value)> = BTreeMap::new();
-            for (name, value) in self.old.image.xattrs(old)? {
-                both.entry(name).or_default().0 = Some(value);
-            }
-            for (name, value) in self.new.image.xattrs(new)? {
-                both.entry(name).or_default().1 = Some(value);
-            }
-            for (name, (before, after)) in both {
-                if before != after {
-                    // One that is not there is not one that is empty.
-                    let shown = |value: Value| match value {
-                        Some(value) => Quoted(&value).to_string(),
-                        None => String::new(),
-                    };
-                    let name = format!("xattr {}", Escaped(&name));
-                    compare(&name, shown(before), shown(after));
+            let (before, after) = (self.old.image.xattrs(old)?, self.new.image.xattrs(new)?);
+            let again = self.same_xattrs.as_ref().is_some_and(|(old, new)| {
+                Arc::ptr_eq(old, &before) && Arc::ptr_eq(new, &after)
+            });
+            let mut both: BTreeMap<&[u8], (Value<'_>, Value<'_>)> = BTreeMap::new();
+            if !again {
+                for (name, value) in before.iter() {
+                    both.entry(name).or_default().0 = Some(value);
                 }
+                for (name, value) in after.iter() {
+                    both.entry(name).or_default().1 = Some(value);
+                }
+                both.retain(|_, (before, after)| before != after);
+            }
+            for (name, (before, after)) in &both {
+                // One that is not there is not one that is empty.
+                let shown = |value: &Value<'_>| match value {
+                    Some(value) => Quoted(value).to_string(),
+                    None => String::new(),
+                };
+                let name = format!("xattr {}", Escaped(name));
+                compare(&name, shown(before), shown(after));
+            }
+            if both.is_empty() {
+                self.same_xattrs = Some((before, after));
             }
         }
         Ok(changes)
     }
 
     /// Where the data of two files of the same size begins to differ.
-    fn first_difference(&self, old: &Inode, new: &Inode, path: &[u8]) -> Result<Data> {
+    fn first_difference(&self, old: &Inode, new: &Inode, path: &Path) -> Result<Data> {
         let (mut before, mut after) = (self.old.image.extents(old), self.new.image.extents(new));
         let (mut a, mut b): (Option<Extent>, Option<Extent>) = (None, None);
         let mut unknown = false;
@@ -393,8 +452,8 @@ impl Comparison<'_> {
             let len = len.min(PIECE);
             buffers.0.resize(len as usize, 0);
             buffers.1.resize(len as usize, 0);
-            self.old.contents.read_extent(x, &mut buffers.0, path)?;
-            self.new.contents.read_extent(y, &mut buffers.1, path)?;
+            self.old.contents.read_extent(x, &mut buffers.0, &|| path.bytes())?;
+            self.new.contents.read_extent(y, &mut buffers.1, &|| path.bytes())?;
             let mut bytes = buffers.0.iter().zip(&buffers.1);
             if let Some(at) = bytes.position(|(old, new)| old != new) {
                 return Ok(Data::Differs(offset.saturating_add(at as u64)));
@@ -429,7 +488,7 @@ impl Comparison<'_> {
 }
 
 /// The value of an attribute, if it is there.
-type Value = Option<Vec<u8>>;
+type Value<'a> = Option<&'a [u8]>;
 
 /// How the data of two files compares.
 enum Data {

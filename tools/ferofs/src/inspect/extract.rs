@@ -415,11 +415,11 @@ impl Extractor<'_> {
             let set = rustix::fs::fchown(fd, uid, gid);
             self.owner_was_set(set, name)?;
         }
-        for (key, value) in self.image.xattrs(inode)? {
-            let Ok(key) = CString::new(key) else {
+        for (key, value) in self.image.xattrs(inode)?.iter() {
+            let Ok(key) = CString::new(key.as_slice()) else {
                 continue;
             };
-            let set = rustix::fs::fsetxattr(fd, key.as_c_str(), &value, XattrFlags::empty());
+            let set = rustix::fs::fsetxattr(fd, key.as_c_str(), value, XattrFlags::empty());
             self.attribute_was_set(set, name)?;
         }
         let mode = self.mode(inode);
@@ -441,12 +441,12 @@ impl Extractor<'_> {
             // There is no call for this that takes a directory.
             let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
             path.extend_from_slice(raw);
-            for (key, value) in xattrs {
-                let Ok(key) = CString::new(key) else {
+            for (key, value) in xattrs.iter() {
+                let Ok(key) = CString::new(key.as_slice()) else {
                     continue;
                 };
                 let flags = XattrFlags::empty();
-                let set = rustix::fs::lsetxattr(path.as_slice(), key.as_c_str(), &value, flags);
+                let set = rustix::fs::lsetxattr(path.as_slice(), key.as_c_str(), value, flags);
                 self.attribute_was_set(set, raw)?;
             }
         }

@@ -4,10 +4,11 @@
 
 use crate::read_at::ReadAt;
 use erofs_format::Metadata;
-use std::cell::RefCell;
 use std::io;
 use std::ops::Deref;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 /// Size of a piece: a multiple of every block size.
 const PIECE: u64 = 64 << 10;
@@ -15,13 +16,13 @@ const PIECE: u64 = 64 << 10;
 const PLACES: usize = 128;
 
 /// A piece by its number.
-type Kept = (u64, Rc<[u8]>);
+type Kept = (u64, Arc<[u8]>);
 
 /// The bytes of an image.
 pub struct ImageFile {
-    bytes: Rc<dyn ReadAt>,
+    bytes: Arc<dyn ReadAt>,
     size: u64,
-    pieces: RefCell<Vec<Option<Kept>>>,
+    pieces: Mutex<Vec<Option<Kept>>>,
 }
 
 impl ImageFile {
@@ -34,13 +35,13 @@ impl ImageFile {
         Ok(ImageFile {
             size: bytes.size()?,
             bytes: bytes.into(),
-            pieces: RefCell::new(vec![None; PLACES]),
+            pieces: Mutex::new(vec![None; PLACES]),
         })
     }
 
     /// The bytes, for somebody who needs them longer than the image.
-    pub fn share(&self) -> Rc<dyn ReadAt> {
-        Rc::clone(&self.bytes)
+    pub fn share(&self) -> Arc<dyn ReadAt> {
+        Arc::clone(&self.bytes)
     }
 
     /// Fills `buf` with the bytes from `pos` on, without keeping them.
@@ -52,21 +53,21 @@ impl ImageFile {
         self.bytes.read_exact_at(buf, pos)
     }
 
-    fn piece(&self, number: u64) -> io::Result<Rc<[u8]>> {
-        let mut pieces = self.pieces.borrow_mut();
+    fn piece(&self, number: u64) -> io::Result<Arc<[u8]>> {
         let index = (number % PLACES as u64) as usize;
-        if let Some(Some((kept, piece))) = pieces.get(index) {
+        let pieces = || self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Some((kept, piece))) = pieces().get(index) {
             if *kept == number {
-                return Ok(Rc::clone(piece));
+                return Ok(Arc::clone(piece));
             }
         }
         let start = number.saturating_mul(PIECE);
         let mut buffer = vec![0; self.size.saturating_sub(start).min(PIECE) as usize];
         let filled = self.bytes.read_full_at(&mut buffer, start)?;
         buffer.truncate(filled);
-        let piece: Rc<[u8]> = buffer.into();
-        if let Some(place) = pieces.get_mut(index) {
-            *place = Some((number, Rc::clone(&piece)));
+        let piece: Arc<[u8]> = buffer.into();
+        if let Some(place) = pieces().get_mut(index) {
+            *place = Some((number, Arc::clone(&piece)));
         }
         Ok(piece)
     }
@@ -74,7 +75,7 @@ impl ImageFile {
 
 /// Part of a piece.
 pub struct Bytes {
-    piece: Rc<[u8]>,
+    piece: Arc<[u8]>,
     start: usize,
 }
 

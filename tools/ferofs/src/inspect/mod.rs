@@ -28,9 +28,13 @@ use erofs_format::Superblock;
 use erofs_format::Xattr;
 use erofs_format::ondisk;
 use erofs_format::xattr_prefix;
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 pub use file::ImageFile;
 
@@ -42,6 +46,17 @@ pub struct Image {
     path: PathBuf,
     file: ImageFile,
     superblock: Superblock,
+    /// The attributes that were read last, and the bytes behind an inode that say which they are.
+    last_xattrs: Mutex<Option<(Vec<u8>, Arc<[NamedValue]>)>>,
+}
+
+/// Bytes of an inode itself.
+fn inode_size(inode: &Inode) -> u64 {
+    let size = match inode.is_extended() {
+        true => size_of::<ondisk::InodeExtended>(),
+        false => size_of::<ondisk::InodeCompact>(),
+    };
+    size as u64
 }
 
 /// A name in a directory.
@@ -114,6 +129,7 @@ impl Image {
             path: path.to_path_buf(),
             file,
             superblock,
+            last_xattrs: Mutex::default(),
         })
     }
 
@@ -238,38 +254,57 @@ impl Image {
     }
 
     /// The extended attributes of a file: names as the kernel has them, and values. Those whose
-    /// names have a prefix nobody knows are left out, as the kernel does.
+    /// names have a prefix nobody knows are left out, and those that the file's name filter or one of the same name
+    /// hides, as the kernel does. Files with the same ones, one behind the other, get the same list.
     ///
     /// # Errors
     ///
     /// When they cannot be read, or are wrong.
-    pub fn xattrs(&self, inode: &Inode) -> Result<Vec<NamedValue>> {
-        let mut found = Vec::new();
+    pub fn xattrs(&self, inode: &Inode) -> Result<Arc<[NamedValue]>> {
+        let size = inode.xattr_size() as usize;
+        if size == 0 {
+            return Ok(Arc::default());
+        }
+        let failed = |error| self.error()(ReadError::Io(error));
+        let body = self.read(inode.pos().saturating_add(inode_size(inode)), size);
+        let body = body.map_err(failed)?;
+        let last = || self.last_xattrs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, xattrs)) = last().as_ref().filter(|(of, _)| *of == body) {
+            return Ok(Arc::clone(xattrs));
+        }
+        let xattrs: Arc<[NamedValue]> = self.read_xattrs(inode)?.into();
+        *last() = Some((body, Arc::clone(&xattrs)));
+        Ok(xattrs)
+    }
+
+    fn read_xattrs(&self, inode: &Inode) -> Result<Vec<NamedValue>> {
+        let mut xattrs = Vec::new();
+        let mut seen = HashSet::new();
+        let mut failed = None;
         let mut emit = |xattr: &Xattr<'_>| {
-            found.push((
-                xattr.index,
-                xattr.name.to_vec(),
-                usize::from(xattr.value_size),
-            ));
+            let Some(prefix) = xattr_prefix(xattr.index) else {
+                return true;
+            };
+            let hidden = !inode.may_have_xattr(xattr.index, xattr.name);
+            let name = [prefix.as_bytes(), xattr.name].concat();
+            if hidden || !seen.insert(name.clone()) {
+                return true;
+            }
+            let mut value = vec![0; usize::from(xattr.value_size)];
+            if let Err(error) = xattr.read_value(&self.file, &mut value) {
+                failed = Some(error);
+                return false;
+            }
+            xattrs.push((name, value));
             true
         };
         inode
             .list_xattrs(&self.superblock, &self.file, &mut emit)
             .map_err(self.error())?;
-        let mut xattrs = Vec::new();
-        for (index, name, size) in found {
-            let Some(prefix) = xattr_prefix(index) else {
-                continue;
-            };
-            let mut value = vec![0; size];
-            let read = inode
-                .get_xattr(&self.superblock, &self.file, index, &name, &mut value)
-                .map_err(self.error())?;
-            if read.is_some() {
-                xattrs.push(([prefix.as_bytes(), &name].concat(), value));
-            }
+        match failed {
+            Some(error) => Err(self.error()(error)),
+            None => Ok(xattrs),
         }
-        Ok(xattrs)
     }
 
     /// The extents of a file, from its start to its end.

@@ -27,7 +27,10 @@ pub struct Walk<'a> {
     image: &'a Image,
     started: bool,
     seen: HashSet<u64>,
-    left: Vec<(Vec<u8>, std::vec::IntoIter<Name>)>,
+    /// The path of the directory whose names come now.
+    path: Vec<u8>,
+    /// For each directory on the way the length of its path, and the names that are left in it.
+    left: Vec<(usize, std::vec::IntoIter<Name>)>,
 }
 
 impl<'a> Walk<'a> {
@@ -37,6 +40,7 @@ impl<'a> Walk<'a> {
             image,
             started: false,
             seen: HashSet::new(),
+            path: Vec::new(),
             left: Vec::new(),
         }
     }
@@ -47,7 +51,7 @@ impl<'a> Walk<'a> {
             let root = self.image.root()?;
             return self.entry(b"/".to_vec(), root).map(Some);
         }
-        while let Some((directory, names)) = self.left.last_mut() {
+        while let Some((len, names)) = self.left.last_mut() {
             let Some(name) = names.next() else {
                 self.left.pop();
                 continue;
@@ -55,11 +59,9 @@ impl<'a> Walk<'a> {
             if matches!(name.name.as_slice(), b"." | b"..") {
                 continue;
             }
-            let mut path = directory.clone();
-            if !path.ends_with(b"/") {
-                path.push(b'/');
-            }
-            path.extend_from_slice(&name.name);
+            self.path.truncate(*len);
+            let parts = [self.path.as_slice(), b"/", &name.name];
+            let path = parts.concat();
             let inode = self.image.inode(name.nid)?;
             return self.entry(path, inode).map(Some);
         }
@@ -72,7 +74,10 @@ impl<'a> Walk<'a> {
             again = !self.seen.insert(inode.nid());
             if !again {
                 let names = self.image.names(&inode)?.into_iter();
-                self.left.push((path.clone(), names));
+                if path != b"/" {
+                    self.path.clone_from(&path);
+                }
+                self.left.push((self.path.len(), names));
             }
         }
         Ok(Entry { path, inode, again })

@@ -25,6 +25,7 @@ use super::Xattr;
 use super::XattrSet;
 use super::path;
 use super::path::Step;
+use super::xattrs::is_acl;
 use crate::acl;
 use crate::tar;
 use crate::tar::Entry;
@@ -469,21 +470,9 @@ impl<'t> Applier<'t> {
     /// the entry does not have stay, as nobody takes them away; but ACLs are part of the mode.
     fn describe(&mut self, directory: NameId, attributes: Attributes) -> Result<(), Refusal> {
         let inode = self.tree.inode_of(directory);
-        let old = self.tree.inode(inode).attributes.xattrs;
+        let (old, new) = (self.tree.inode(inode).attributes.xattrs, attributes.xattrs);
         let mut attributes = attributes;
-        if old != XattrSet::NONE && old != attributes.xattrs {
-            let mut xattrs = self.tree.xattrs().list(attributes.xattrs);
-            let is_new = |old: &Xattr| {
-                let same = |new: &Xattr| {
-                    (new.prefix, new.name.as_ref()) == (old.prefix, old.name.as_ref())
-                };
-                !is_acl(old.prefix) && !xattrs.iter().any(same)
-            };
-            let mut kept = self.tree.xattrs().list(old);
-            kept.retain(is_new);
-            xattrs.append(&mut kept);
-            attributes.xattrs = self.tree.xattrs_mut().set(xattrs)?;
-        }
+        attributes.xattrs = self.tree.xattrs_mut().join(new, old, false)?;
         self.tree.inode_mut(inode).attributes = attributes;
         Ok(())
     }
@@ -611,14 +600,6 @@ fn last_of(links: &mut HashMap<InodeId, InodeId>, first: InodeId) -> InodeId {
         at = std::mem::replace(next, last);
     }
     last
-}
-
-/// Whether an attribute whose name has this prefix is an ACL.
-pub(crate) fn is_acl(prefix: u8) -> bool {
-    matches!(
-        prefix,
-        xattr_index::POSIX_ACL_ACCESS | xattr_index::POSIX_ACL_DEFAULT
-    )
 }
 
 fn check_name(name: &[u8]) -> Result<(), Refusal> {

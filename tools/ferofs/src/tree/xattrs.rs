@@ -4,7 +4,9 @@
 //! Most files that have any have the same as thousands of others.
 
 use super::Full;
+use erofs_format::ondisk::xattr_index;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// Number of a combination of attributes; the first is that of files without any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,12 +44,29 @@ pub struct Xattr {
     pub value: Box<[u8]>,
 }
 
+impl Xattr {
+    /// Its name.
+    fn key(&self) -> (u8, &[u8]) {
+        (self.prefix, &self.name)
+    }
+}
+
+/// Whether an attribute whose name has this prefix is an ACL.
+pub(crate) fn is_acl(prefix: u8) -> bool {
+    matches!(
+        prefix,
+        xattr_index::POSIX_ACL_ACCESS | xattr_index::POSIX_ACL_DEFAULT
+    )
+}
+
 /// All attributes of a tree.
 pub struct Xattrs {
     all: Vec<Xattr>,
     by_value: HashMap<Xattr, XattrId>,
     sets: Vec<Box<[XattrId]>>,
     by_content: HashMap<Box<[XattrId]>, XattrSet>,
+    /// What [`Self::join`] gave.
+    joined: HashMap<(XattrSet, XattrSet, bool), XattrSet>,
 }
 
 impl Default for Xattrs {
@@ -58,6 +77,7 @@ impl Default for Xattrs {
             by_value: HashMap::new(),
             sets: vec![none.clone()],
             by_content: HashMap::from([(none, XattrSet::NONE)]),
+            joined: HashMap::new(),
         }
     }
 }
@@ -92,6 +112,33 @@ impl Xattrs {
         self.sets.push(ids.clone());
         self.by_content.insert(ids, set);
         Ok(set)
+    }
+
+    /// The attributes of one combination, and those of an older one that have other names; of its ACLs only if
+    /// `keep_acls` says so.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many.
+    pub fn join(&mut self, new: XattrSet, old: XattrSet, keep_acls: bool) -> Result<XattrSet, Full> {
+        if old == new || old == XattrSet::NONE {
+            return Ok(new);
+        }
+        let key = (new, old, keep_acls);
+        if let Some(joined) = self.joined.get(&key) {
+            return Ok(*joined);
+        }
+        let mut all = self.list(new);
+        let mut kept = self.list(old);
+        let names: HashSet<_> = all.iter().map(Xattr::key).collect();
+        kept.retain(|old| {
+            let stays = keep_acls || !is_acl(old.prefix);
+            stays && !names.contains(&old.key())
+        });
+        all.append(&mut kept);
+        let joined = self.set(all)?;
+        self.joined.insert(key, joined);
+        Ok(joined)
     }
 
     /// The attribute with this number.

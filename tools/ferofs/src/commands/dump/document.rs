@@ -122,8 +122,8 @@ fn file(image: &Image, inode: &Inode, path: &[u8]) -> Result<Value> {
         _ => None,
     };
     let mut xattrs = serde_json::Map::new();
-    for (name, value) in image.xattrs(inode)? {
-        xattrs.insert(json::text(&name), json!(json::text(&value)));
+    for (name, value) in image.xattrs(inode)?.iter() {
+        xattrs.insert(json::text(name), json!(json::text(value)));
     }
     let mut extents = Vec::new();
     if inode.kind().has_data() {

@@ -239,8 +239,8 @@ pub fn file(
             writeln!(out, "layout: chunks of {size} bytes, {entries} at {table}")?;
         }
     }
-    for (name, value) in image.xattrs(inode)? {
-        writeln!(out, "xattr {}: {}", Escaped(&name), Quoted(&value))?;
+    for (name, value) in image.xattrs(inode)?.iter() {
+        writeln!(out, "xattr {}: {}", Escaped(name), Quoted(value))?;
     }
     if inode.kind().has_data() {
         for extent in image.extents(inode) {

@@ -4,6 +4,7 @@
 
 use super::Checker;
 use super::regions::Use;
+use crate::inspect::inode_size;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Layout;
@@ -137,14 +138,5 @@ impl Checker<'_> {
             );
             self.problem_of(inode, what);
         }
-    }
-}
-
-/// Size of an inode without what follows it.
-pub(super) fn inode_size(inode: &Inode) -> u64 {
-    if inode.is_extended() {
-        size_of::<ondisk::InodeExtended>() as u64
-    } else {
-        size_of::<ondisk::InodeCompact>() as u64
     }
 }

@@ -104,6 +104,7 @@ pub fn check(image: &Image, sizes: &[u64], progress: &mut dyn FnMut(u64)) -> io:
         shared: HashSet::new(),
         used: BTreeSet::new(),
         spent: 0,
+        sound_xattrs: Vec::new(),
     };
     checker.run(progress)?;
     Ok(checker.report)
@@ -127,6 +128,8 @@ struct Checker<'a> {
     used: BTreeSet<u16>,
     /// Bytes of tables, directories and attributes that were looked at.
     spent: u64,
+    /// The attribute body that was looked at last and has nothing wrong in it.
+    sound_xattrs: Vec<u8>,
 }
 
 impl Checker<'_> {
@@ -141,6 +144,12 @@ impl Checker<'_> {
         }
         self.spent = spent;
         Ok(true)
+    }
+
+    /// How much was found so far.
+    fn findings(&self) -> (usize, u64, usize) {
+        let report = &self.report;
+        (report.problems.len(), report.more_problems, report.warnings.len())
     }
 
     /// The path of an inode that is known.

@@ -4,9 +4,9 @@
 //! check for every inode that has some.
 
 use super::Checker;
-use super::inode::inode_size;
 use super::regions::Use;
 use crate::acl;
+use crate::inspect::inode_size;
 use crate::text::Quoted;
 use erofs_format::Inode;
 use erofs_format::ondisk;
@@ -16,8 +16,14 @@ use erofs_format::xattr_prefix;
 use std::collections::HashSet;
 use std::io;
 
-/// Name index, name and size of the value.
-type Found = (u8, Vec<u8>, u16);
+/// An attribute as it was listed.
+struct Found {
+    index: u8,
+    name: Vec<u8>,
+    size: u16,
+    /// The value of an access control list.
+    acl: Option<Vec<u8>>,
+}
 
 impl Checker<'_> {
     /// Checks the attributes of an inode.
@@ -27,83 +33,86 @@ impl Checker<'_> {
             return Ok(());
         }
         let image = self.image;
+        let body = image.read(inode.pos() + inode_size(inode), size as usize)?;
+        // Those of many files are the same, and were looked at.
+        if self.sound_xattrs == body {
+            return Ok(());
+        }
+        let before = self.findings();
         let mut all: Vec<Found> = Vec::new();
+        let mut failed = None;
         let listed = inode.list_xattrs(image.superblock(), image.file(), &mut |xattr| {
-            all.push((xattr.index, xattr.name.to_vec(), xattr.value_size));
-            true
+            let acl = is_acl(xattr.index) && xattr.name.is_empty();
+            let mut acl = acl.then(|| vec![0; usize::from(xattr.value_size)]);
+            if let Some(value) = &mut acl {
+                failed = xattr.read_value(image.file(), value).err();
+            }
+            all.push(Found {
+                index: xattr.index,
+                name: xattr.name.to_vec(),
+                size: xattr.value_size,
+                acl,
+            });
+            failed.is_none()
         });
+        let listed = listed.and(failed.map_or(Ok(()), Err));
         let sound = listed.is_ok();
         if let Err(error) = listed {
             self.failed_at(inode, error)?;
         }
-        self.body(inode, sound)?;
+        self.body(inode, &body, sound)?;
         let mut seen = HashSet::new();
-        for (index, name, size) in &all {
-            if (*index, name.len(), *size) == (0, 0, 0) {
+        for found in &all {
+            let Found { index, name, .. } = found;
+            if (*index, name.len(), found.size) == (0, 0, 0) {
                 // Room that mkfs.erofs leaves for attributes to come.
                 continue;
             }
-            self.xattr(inode, *index, name, *size)?;
+            self.xattr(inode, found);
             if !seen.insert((*index, name.as_slice())) {
                 let what = format!("it has two attributes {}", Quoted(&full(*index, name)));
                 self.problem_of(inode, what);
             }
         }
+        if self.findings() == before {
+            self.sound_xattrs = body;
+        }
         Ok(())
     }
 
-    fn xattr(&mut self, inode: &Inode, index: u8, name: &[u8], size: u16) -> io::Result<()> {
+    fn xattr(&mut self, inode: &Inode, found: &Found) {
+        let Found {
+            index, name, acl, ..
+        } = found;
+        let index = *index;
         let shown = full(index, name);
         let shown = Quoted(&shown);
         if xattr_prefix(index).is_none() {
             let what = format!("an attribute's name has the unknown prefix {index}");
             self.warning_of(inode, what);
-            return Ok(());
+            return;
         }
         if !inode.may_have_xattr(index, name) {
             let what = format!("its name filter says that it has no attribute {shown}, but it has");
             self.problem_of(inode, what);
-            return Ok(());
+            return;
         }
-        let acl = matches!(
-            index,
-            xattr_index::POSIX_ACL_ACCESS | xattr_index::POSIX_ACL_DEFAULT
-        );
-        if !acl {
-            if name.is_empty() {
-                self.problem_of(
-                    inode,
-                    format!("its attribute {shown} has no name of its own"),
-                );
+        let what = match acl {
+            Some(value) => acl::problem(value).map(|problem| format!("its attribute {shown} {problem}")),
+            None if is_acl(index) => {
+                Some(format!("its attribute {shown} is no access control list"))
             }
-            return Ok(());
-        }
-        if !name.is_empty() {
-            self.problem_of(
-                inode,
-                format!("its attribute {shown} is no access control list"),
-            );
-            return Ok(());
-        }
-        let image = self.image;
-        let mut value = vec![0; usize::from(size)];
-        match inode.get_xattr(image.superblock(), image.file(), index, name, &mut value) {
-            Ok(Some(_)) => {
-                if let Some(problem) = acl::problem(&value) {
-                    self.problem_of(inode, format!("its attribute {shown} {problem}"));
-                }
-                Ok(())
-            }
-            Ok(None) => Ok(()),
-            Err(error) => self.failed_at(inode, error),
+            None => (name.is_empty())
+                .then(|| format!("its attribute {shown} has no name of its own")),
+        };
+        if let Some(what) = what {
+            self.problem_of(inode, what);
         }
     }
 
     /// Reserved bytes of the attribute body, and where the shared attributes are.
-    fn body(&mut self, inode: &Inode, sound: bool) -> io::Result<()> {
+    fn body(&mut self, inode: &Inode, body: &[u8], sound: bool) -> io::Result<()> {
         let image = self.image;
-        let at = inode.pos() + inode_size(inode);
-        let body = image.read(at, inode.xattr_size() as usize)?;
         let Some((header, rest)) = body.split_first_chunk::<12>() else {
             return Ok(());
         };
@@ -167,6 +176,13 @@ impl Checker<'_> {
         }
         Ok(())
     }
+}
+
+fn is_acl(index: u8) -> bool {
+    matches!(
+        index,
+        xattr_index::POSIX_ACL_ACCESS | xattr_index::POSIX_ACL_DEFAULT
+    )
 }
 
 fn full(index: u8, name: &[u8]) -> Vec<u8> {
