@@ -128,9 +128,7 @@ impl Acl {
 
     /// Whether it says no more than permission bits can.
     pub fn is_minimal(&self) -> bool {
-        self.entries
-            .iter()
-            .all(|(tag, ..)| matches!(*tag, USER_OBJ | GROUP_OBJ | OTHER))
+        self.entries.iter().all(|(tag, ..)| is_of_mode(*tag))
     }
 
     /// The permission bits of a file with this ACL: those of the owner, of the mask (or the group)
@@ -202,6 +200,51 @@ fn parse_entry(line: &[u8], names: &Names) -> Result<(u16, u16, u32), String> {
         Some(id) if id != NO_ID => Ok((tag, bits, id)),
         _ => Err("its user or group has no number, and none on this machine".to_string()),
     }
+}
+
+/// The bytes of an access ACL that makes sense (see [`problem`]), as they are once a file with it gets these
+/// permission bits: on Linux both are one thing. `None` if the permission bits say all that is left of it.
+pub fn with_mode(value: &[u8], mode: u16) -> Option<Vec<u8>> {
+    let entries = value.get(size_of_val(&VERSION)..)?;
+    let has_mask = entries.chunks_exact(8).any(|entry| tag_of(entry) == MASK);
+    if entries
+        .chunks_exact(8)
+        .all(|entry| is_of_mode(tag_of(entry)))
+    {
+        return None;
+    }
+    let mut value = value.to_vec();
+    for entry in value.get_mut(size_of_val(&VERSION)..)?.chunks_exact_mut(8) {
+        let permissions = match tag_of(entry) {
+            USER_OBJ => mode >> 6,
+            GROUP_OBJ if !has_mask => mode >> 3,
+            MASK => mode >> 3,
+            OTHER => mode,
+            _ => continue,
+        };
+        let bytes = (permissions & 7).to_le_bytes();
+        if let Some(place) = entry.get_mut(2..4) {
+            place.copy_from_slice(&bytes);
+        }
+    }
+    Some(value)
+}
+
+/// Whether there is no entry in the bytes of an ACL: setting it takes away the one that was there.
+pub fn is_empty(value: &[u8]) -> bool {
+    value.len() <= size_of_val(&VERSION)
+}
+
+fn tag_of(entry: &[u8]) -> u16 {
+    match entry {
+        [low, high, ..] => u16::from_le_bytes([*low, *high]),
+        _ => 0,
+    }
+}
+
+/// Whether it is an entry that permission bits say as well.
+fn is_of_mode(tag: u16) -> bool {
+    matches!(tag, USER_OBJ | GROUP_OBJ | OTHER)
 }
 
 /// What is wrong with the bytes of an ACL, as the kernel would see it: with those it refuses every

@@ -298,7 +298,11 @@ struct LastXattrs {
 
 impl LastXattrs {
     /// The same for a file that has this list of attributes, if that is known.
-    fn of(&self, inode: &erofs_format::Inode, found: &Arc<[NamedValue]>) -> Option<(XattrSet, bool)> {
+    fn of(
+        &self,
+        inode: &erofs_format::Inode,
+        found: &Arc<[NamedValue]>,
+    ) -> Option<(XattrSet, bool)> {
         let directory = inode.kind() == FileKind::Directory;
         (directory == self.directory && Arc::ptr_eq(&self.found, found)).then_some(self.set)
     }
@@ -604,7 +608,10 @@ impl Layer<'_> {
         let (mut found, mut known) = (Arc::default(), None);
         if inode.xattr_size() > 0 {
             found = self.image.xattrs(inode)?;
-            known = self.last_xattrs.as_ref().and_then(|last| last.of(inode, &found));
+            known = self
+                .last_xattrs
+                .as_ref()
+                .and_then(|last| last.of(inode, &found));
         }
         if known.is_none() && !found.is_empty() {
             let bytes = found.iter().map(|(name, value)| name.len() + value.len());

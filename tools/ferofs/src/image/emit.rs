@@ -2,7 +2,7 @@
 
 //! Writes an image front to back, everything where `plan` put it.
 //!
-//! What passes is hashed, so that the UUID can follow from the content. The first bytes are held
+//! All bytes that pass are hashed, so that the UUID can follow from the content. The first bytes are held
 //! back and written last: the superblock's checksum covers what comes right behind it.
 
 use super::Error;
@@ -25,6 +25,7 @@ use super::plan::build_time as build_time_of;
 use super::plan::encode_device;
 use super::plan::is_long_link;
 use super::plan::listed;
+use super::uuid::DataFingerprint;
 use super::uuid::Fingerprint;
 use crate::direct;
 use crate::direct::Behind;
@@ -35,6 +36,7 @@ use crate::tree::Data;
 use crate::tree::InodeId;
 use crate::tree::NameId;
 use crate::tree::Tree;
+use crate::tree::XattrSet;
 use erofs_format::ondisk;
 use erofs_format::ondisk::ChunkIndex;
 use erofs_format::ondisk::DeviceSlot;
@@ -54,7 +56,7 @@ use zerocopy::little_endian::U16;
 use zerocopy::little_endian::U32;
 
 /// Writes the image that `plan` describes. If `direct` is the same file as `out`, the data of files goes there
-/// past the page cache.
+/// past the page cache. `stored` is of the data that is there already, if there is some.
 pub fn emit<W: Write + Seek>(
     tree: &Tree,
     children: &Children,
@@ -63,6 +65,7 @@ pub fn emit<W: Write + Seek>(
     plan: &Plan,
     mut out: W,
     direct: Option<&File>,
+    stored: Option<DataFingerprint>,
 ) -> Result<Summary, Error> {
     let start = out.stream_position()?;
     if plan.base > 0 && !options.devices.is_empty() {
@@ -77,6 +80,7 @@ pub fn emit<W: Write + Seek>(
         out: Sink::new(out, start, plan.base),
         inode_number: 0,
         data: 0,
+        last_xattrs: (XattrSet::NONE, Vec::new()),
     };
     emitter.out.zeros_to(TABLE)?;
     emitter.device_table(options)?;
@@ -90,24 +94,28 @@ pub fn emit<W: Write + Seek>(
         emitter.out.zeros_to(plan.xattr_prefixes)?;
         emitter.out.put(&plan.xattrs.prefixes())?;
     }
-    // The UUID tells images apart by what they say of their files, not by the files' data. An index
-    // has little of that, and can be compared with its UUID as a whole.
-    let early = match plan.mode {
-        Mode::Full => emitter.out.take_fingerprint(),
-        Mode::Index | Mode::Meta => None,
-    };
     emitter.out.flush()?;
+    // An index has little data, and can be compared with its UUID as a whole.
+    if plan.mode == Mode::Full {
+        emitter.out.data = Some(stored.unwrap_or_default());
+    }
     emitter.data(direct)?;
     // Not every driver takes a partial page at the end.
     let size = plan.end.next_multiple_of(PAGE.max(plan.block));
     emitter.out.zeros_to(size)?;
     emitter.out.finish()?;
-    let fingerprint = early.or_else(|| emitter.out.take_fingerprint());
     let inodes = u64::from(emitter.inode_number);
     let data = emitter.data;
     let Sink {
-        mut out, mut head, ..
+        mut out,
+        mut head,
+        mut fingerprint,
+        data: data_fingerprint,
+        ..
     } = emitter.out;
+    if let Some(data) = data_fingerprint {
+        fingerprint.update(&data.value());
+    }
     if prefixes_in_front {
         let prefixes = plan.xattrs.prefixes();
         let from = plan.xattr_prefixes as usize;
@@ -115,8 +123,7 @@ pub fn emit<W: Write + Seek>(
             place.copy_from_slice(&prefixes);
         }
     }
-    let uuid = options.uuid.or_else(|| fingerprint.map(Fingerprint::uuid));
-    let uuid = uuid.unwrap_or_default();
+    let uuid = options.uuid.unwrap_or_else(|| fingerprint.uuid());
     let superblock = superblock(tree, options, plan, size, uuid);
     let head = finish_head(head, superblock, options);
     out.seek(SeekFrom::Start(start))?;
@@ -145,10 +152,10 @@ struct Sink<W> {
     buffer: Buffer,
     /// How much of the buffer is in use.
     filled: usize,
-    /// How much of that `fingerprint` has taken in.
-    hashed: usize,
-    /// Of what passes, until it is taken.
-    fingerprint: Option<Fingerprint>,
+    /// Of everything but the data of files.
+    fingerprint: Fingerprint,
+    /// Of the data of files, once that comes.
+    data: Option<DataFingerprint>,
 }
 
 impl<W: Write + Seek> Sink<W> {
@@ -166,8 +173,8 @@ impl<W: Write + Seek> Sink<W> {
             head: vec![0; PAGE.min(base) as usize],
             buffer: Buffer::new(Self::BUFFER),
             filled: 0,
-            hashed: 0,
-            fingerprint: Some(Fingerprint::new()),
+            fingerprint: Fingerprint::new(),
+            data: None,
         }
     }
 
@@ -202,26 +209,14 @@ impl<W: Write + Seek> Sink<W> {
         self.pos += len as u64;
     }
 
-    fn update_fingerprint(&mut self) {
-        if let Some(fingerprint) = &mut self.fingerprint {
-            let new = self.buffer.bytes().get(self.hashed..self.filled);
-            fingerprint.update(new.unwrap_or_default());
-            self.hashed = self.filled;
-        }
-    }
-
-    /// That of all that came so far. No more is hashed.
-    fn take_fingerprint(&mut self) -> Option<Fingerprint> {
-        self.update_fingerprint();
-        self.fingerprint.take()
-    }
-
     /// Writes what is in the buffer.
     fn flush(&mut self) -> io::Result<()> {
-        self.update_fingerprint();
         let filled = std::mem::take(&mut self.filled);
-        self.hashed = 0;
         let bytes = self.buffer.bytes().get(..filled).unwrap_or_default();
+        match &mut self.data {
+            Some(data) => data.update(bytes),
+            None => self.fingerprint.update(bytes),
+        }
         if self.head.len() < PAGE as usize {
             let missing = PAGE as usize - self.head.len();
             self.head
@@ -237,7 +232,7 @@ impl<W: Write + Seek> Sink<W> {
         self.out.write_all(bytes)
     }
 
-    /// Writes what comes from now on past the page cache. Nothing of it is hashed.
+    /// Writes what comes from now on past the page cache.
     fn go_direct(&mut self, file: &File) -> io::Result<()> {
         self.flush()?;
         self.direct = Some(Behind::new(file, self.start + self.pos, true)?);
@@ -280,6 +275,8 @@ struct Emitter<'a, W> {
     out: Sink<W>,
     inode_number: u32,
     data: u64,
+    /// What was behind the last inode that had extended attributes.
+    last_xattrs: (XattrSet, Vec<u8>),
 }
 
 impl<W: Write + Seek> Emitter<'_, W> {
@@ -433,8 +430,13 @@ impl<W: Write + Seek> Emitter<'_, W> {
         self.out.zeros_to(self.plan.position(id))?;
         self.inode_header(name, id, shape)?;
         let xattrs = self.tree.inode(id).attributes.xattrs;
-        self.out
-            .put(&self.plan.xattrs.body(self.tree.xattrs(), xattrs))?;
+        if xattrs != XattrSet::NONE {
+            if self.last_xattrs.0 != xattrs {
+                let body = self.plan.xattrs.body(self.tree.xattrs(), xattrs);
+                self.last_xattrs = (xattrs, body);
+            }
+            self.out.put(&self.last_xattrs.1)?;
+        }
         self.out
             .zeros_to(self.plan.position(id) + shape.body_offset())?;
         match (shape.body, &self.tree.inode(id).content) {

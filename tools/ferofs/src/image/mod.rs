@@ -283,7 +283,7 @@ pub fn write<W: Write + Seek>(
 ) -> Result<Summary, Error> {
     let children = tree.children();
     let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0)?;
-    emit::emit(tree, &children, options, source, &plan, out, None)
+    emit::emit(tree, &children, options, source, &plan, out, None, None)
 }
 
 /// Writes `tree` to an empty file, as [`write()`] does. Much data goes there past the page cache, if
@@ -303,7 +303,7 @@ pub fn write_file(
     // Nothing but metadata is hashed, and that is better off in the cache.
     let direct = options.mode == Mode::Full && direct::is_worth(plan.end);
     let direct = direct.then_some(file);
-    emit::emit(tree, &children, options, source, &plan, file, direct)
+    emit::emit(tree, &children, options, source, &plan, file, direct, None)
 }
 
 /// The time of compact inodes: that of most files, unless the build time cannot be told from there.

@@ -20,6 +20,7 @@ use super::pieces::pieces;
 use super::xattrs;
 use crate::tar::Segment;
 use crate::tar::Time;
+use crate::tree;
 use crate::tree::Children;
 use crate::tree::Content;
 use crate::tree::Data;
@@ -28,6 +29,7 @@ use crate::tree::InodeId;
 use crate::tree::NameId;
 use crate::tree::Tree;
 use erofs_format::ondisk;
+use erofs_format::ondisk::ChunkIndex;
 use std::collections::HashMap;
 
 /// Data starts on a page of this size.
@@ -39,7 +41,16 @@ const MAX_CHUNK_BITS: u32 = 31;
 /// A file whose chunk indexes would take more than this is refused: its holes are too many.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
 
-/// Sparse files in the image itself are cut into so many chunks at most, as a power of two.
+/// What the tables of files with holes, and copies of their data, may take, however little data they have: no
+/// small archive is to become a large image.
+const MAX_OF_HOLES: u64 = 128 << 20;
+/// Of the data of such a file in the image itself its chunks may have so many times as much.
+const MAX_PADDING: u64 = 16;
+/// The same for the chunks of such files in the image itself, which come with zeros around the data.
+const MAX_PADDED: u64 = 512 << 20;
+
+/// Sparse files in the image itself are cut into so many chunks at most, as a power of two; if they have much
+/// data, into more, whose table takes a quarter as much as the data.
 const COPIED_CHUNK_COUNT_BITS: u32 = 16;
 
 /// Where everything goes.
@@ -80,6 +91,8 @@ pub struct Plan {
     pub stored: Vec<(u64, u64)>,
     /// Where the metadata ends, and then the data.
     pub end: u64,
+    /// What tables of files with holes may still take.
+    left_for_tables: u64,
 }
 
 /// How an inode is stored.
@@ -194,6 +207,7 @@ impl Plan {
                 // No inode has the number 0, which some programs take for none.
                 base => base + ondisk::INODE_SLOT_SIZE,
             },
+            left_for_tables: MAX_OF_HOLES,
         };
         let uses = plan.count(tree, children);
         plan.xattrs = xattrs::Layout::new(tree.xattrs(), &uses, &options.xattrs, plan.block)
@@ -264,6 +278,8 @@ impl Plan {
             names.sort_by_key(|name| place_in_source(&tree.inode(tree.inode_of(*name)).content));
         }
         let align = options.align.max(self.block);
+        let mut left_for_copies = MAX_OF_HOLES;
+        let mut left_for_padding = MAX_PADDED;
         for name in names {
             let inode = tree.inode_of(name);
             let Content::File { data, size, .. } = &tree.inode(inode).content else {
@@ -297,6 +313,13 @@ impl Plan {
                     .sum(),
                 Body::Empty => 0,
             };
+            if let Some(present) = data.present() {
+                let (left, allowed) = match self.mode {
+                    Mode::Full => (&mut left_for_padding, present.saturating_mul(MAX_PADDING)),
+                    Mode::Index | Mode::Meta => (&mut left_for_copies, present),
+                };
+                *left = spend(*left, len.saturating_sub(allowed), tree, name)?;
+            }
             if let (1.., Data::Stored(start) | Data::StoredWithTail { blocks: start, .. }) =
                 (len, data)
             {
@@ -421,6 +444,15 @@ impl Plan {
     ) -> Result<Shape, Error> {
         let inode = tree.inode_of(name);
         let shape = self.shape(tree, children, name)?;
+        if let (Body::Chunks { count, .. }, Content::File { data, .. }) =
+            (shape.body, &tree.inode(inode).content)
+        {
+            if let Some(present) = data.present() {
+                // Each byte of data allows for one of the table, but no more than there is used.
+                let needed = (count * 8).saturating_sub(present);
+                self.left_for_tables = spend(self.left_for_tables, needed, tree, name)?;
+            }
+        }
         let mut position = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
         if matches!(shape.body, Body::Inline { .. }) {
             // The tail must not cross into another block, so nothing does.
@@ -594,8 +626,10 @@ impl Plan {
             .map_or(63, u64::trailing_zeros);
         let bits = match (self.mode, data) {
             // What is copied can be cut anywhere; as fine as is cheap.
-            (Mode::Full, Data::Sparse(_) | Data::SparseOriginal(_)) => {
-                whole.saturating_sub(COPIED_CHUNK_COUNT_BITS)
+            (Mode::Full, Data::Sparse(segments) | Data::SparseOriginal(segments)) => {
+                let chunks = tree::present(segments) / (4 * size_of::<ChunkIndex>() as u64);
+                let count_bits = COPIED_CHUNK_COUNT_BITS.max(chunks.checked_ilog2().unwrap_or(0));
+                whole.saturating_sub(count_bits)
             }
             (Mode::Index, data) if is_in_pieces(data) => {
                 let pieces = pieces(data, size, self.block);
@@ -636,6 +670,15 @@ impl Plan {
         }
         all.trailing_zeros()
     }
+}
+
+/// What is left of what files with holes may take.
+fn spend(left: u64, used: u64, tree: &Tree, name: NameId) -> Result<u64, Error> {
+    left.checked_sub(used).ok_or_else(|| {
+        let problem = "it and the other files with holes have so little data, and so many holes, \
+                       that the image would be many times as large as the data";
+        Error::file(tree, name, problem)
+    })
 }
 
 /// Whether it is a symbolic link whose target is in a block of its own.

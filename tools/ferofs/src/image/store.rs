@@ -19,6 +19,7 @@ use super::epoch;
 use super::plan::PAGE;
 use super::plan::Plan;
 use super::source::Blobs;
+use super::uuid::DataFingerprint;
 use super::xattrs;
 use crate::digest::Digest;
 use crate::direct;
@@ -36,6 +37,7 @@ use crate::tree::Tree;
 use erofs_format::ondisk::InodeExtended;
 use rustix::fs::FallocateFlags;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -66,6 +68,8 @@ pub struct Store<'a> {
     chunk: Option<u64>,
     /// Where chunks are that are there already.
     chunks: HashMap<Digest, u64>,
+    /// Each piece of data: where it starts, and what the UUID has of it.
+    pieces: Vec<(u64, [u8; 16])>,
 }
 
 /// Chunks are in memory while they are compared. Larger ones are not.
@@ -130,7 +134,7 @@ impl Wanted {
             Kind::File { size, data } if *size > 0 => Some(Wanted {
                 size: *size,
                 data: data.clone(),
-                inode: size_of::<InodeExtended>() as u64 + xattrs::most(entry.xattrs),
+                inode: size_of::<InodeExtended>() as u64 + xattrs::most(&entry.xattrs),
             }),
             _ => None,
         }
@@ -170,6 +174,7 @@ impl<'a> Store<'a> {
                 .chunk_bits
                 .map(|bits| 1 << bits.max(options.block_bits).min(63)),
             chunks: HashMap::new(),
+            pieces: Vec::new(),
         })
     }
 
@@ -306,7 +311,12 @@ impl<'a> Store<'a> {
     fn blocks<E: From<io::Error>>(&mut self, piece: Segment, copy: Copy<'_, E>) -> Result<u64, E> {
         self.zeros_to(self.align)?;
         let start = self.pos;
-        copy(piece, &mut self.out)?;
+        let mut out = Hashing {
+            out: &mut self.out,
+            fingerprint: DataFingerprint::default(),
+        };
+        copy(piece, &mut out)?;
+        self.pieces.push((start, out.fingerprint.value()));
         self.pos += piece.len;
         self.zeros_to(self.block)?;
         self.count += 1;
@@ -344,7 +354,40 @@ impl<'a> Store<'a> {
         let source = Blobs(vec![self.aside_file]);
         let mut out = self.file;
         out.seek(SeekFrom::Start(0))?;
-        emit::emit(tree, &children, options, &source, &plan, out, None)
+        let mut stored = DataFingerprint::default();
+        let used: HashSet<u64> = plan.stored.iter().map(|(start, _)| *start).collect();
+        for (_, piece) in self.pieces.iter().filter(|(start, _)| used.contains(start)) {
+            stored.update(piece);
+        }
+        emit::emit(
+            tree,
+            &children,
+            options,
+            &source,
+            &plan,
+            out,
+            None,
+            Some(stored),
+        )
+    }
+}
+
+/// Hashes what is written.
+struct Hashing<'w> {
+    out: &'w mut direct::Writer,
+    fingerprint: DataFingerprint,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = self.out.write(bytes)?;
+        self.fingerprint
+            .update(bytes.get(..len).unwrap_or_default());
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

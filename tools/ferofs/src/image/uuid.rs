@@ -9,16 +9,35 @@ use erofs_format::ondisk;
 use sha2::Digest as _;
 use sha2::Sha256;
 use std::io;
+use xxhash_rust::xxh3::Xxh3Default;
 
 /// To be raised with every change of what an index has for the same files: it goes into the UUID,
 /// and indexes that were made before are not used again.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Bytes of an index are hashed in pieces of this size.
 const PIECE: u64 = 256 << 10;
 
-/// What a UUID is made of: everything in the image, with zeros for the superblock.
+/// What a UUID is made of: everything in the image, with zeros for the superblock; the data of files by its
+/// [`DataFingerprint`].
 pub struct Fingerprint(Sha256);
+
+/// What a UUID has of the data of files. There may be much of it, so it is a hash that is faster than the disk:
+/// enough to tell images apart, though somebody who wants to could make two that have the same.
+#[derive(Default)]
+pub struct DataFingerprint(Xxh3Default);
+
+impl DataFingerprint {
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// What came together.
+    pub fn value(&self) -> [u8; 16] {
+        self.0.digest128().to_le_bytes()
+    }
+}
 
 impl Fingerprint {
     /// Nothing yet.

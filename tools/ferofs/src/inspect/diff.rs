@@ -295,12 +295,7 @@ impl Comparison<'_> {
     }
 
     /// What is in the directories of a pair.
-    fn below(
-        &mut self,
-        path: Path,
-        old: Option<&Inode>,
-        new: Option<&Inode>,
-    ) -> Result<Vec<Pair>> {
+    fn below(&mut self, path: Path, old: Option<&Inode>, new: Option<&Inode>) -> Result<Vec<Pair>> {
         fn directory(inode: Option<&Inode>) -> Option<&Inode> {
             inode.filter(|inode| inode.kind() == FileKind::Directory)
         }
@@ -390,9 +385,10 @@ impl Comparison<'_> {
         }
         if !self.ignored.contains("xattr") {
             let (before, after) = (self.old.image.xattrs(old)?, self.new.image.xattrs(new)?);
-            let again = self.same_xattrs.as_ref().is_some_and(|(old, new)| {
-                Arc::ptr_eq(old, &before) && Arc::ptr_eq(new, &after)
-            });
+            let again = self
+                .same_xattrs
+                .as_ref()
+                .is_some_and(|(old, new)| Arc::ptr_eq(old, &before) && Arc::ptr_eq(new, &after));
             let mut both: BTreeMap<&[u8], (Value<'_>, Value<'_>)> = BTreeMap::new();
             if !again {
                 for (name, value) in before.iter() {
@@ -452,8 +448,12 @@ impl Comparison<'_> {
             let len = len.min(PIECE);
             buffers.0.resize(len as usize, 0);
             buffers.1.resize(len as usize, 0);
-            self.old.contents.read_extent(x, &mut buffers.0, &|| path.bytes())?;
-            self.new.contents.read_extent(y, &mut buffers.1, &|| path.bytes())?;
+            self.old
+                .contents
+                .read_extent(x, &mut buffers.0, &|| path.bytes())?;
+            self.new
+                .contents
+                .read_extent(y, &mut buffers.1, &|| path.bytes())?;
             let mut bytes = buffers.0.iter().zip(&buffers.1);
             if let Some(at) = bytes.position(|(old, new)| old != new) {
                 return Ok(Data::Differs(offset.saturating_add(at as u64)));

@@ -268,7 +268,11 @@ impl Image {
         let failed = |error| self.error()(ReadError::Io(error));
         let body = self.read(inode.pos().saturating_add(inode_size(inode)), size);
         let body = body.map_err(failed)?;
-        let last = || self.last_xattrs.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = || {
+            self.last_xattrs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
         if let Some((_, xattrs)) = last().as_ref().filter(|(of, _)| *of == body) {
             return Ok(Arc::clone(xattrs));
         }

@@ -28,6 +28,8 @@ pub use input::StreamInput;
 pub use input::Totals;
 pub use reader::Reader;
 
+use std::sync::Arc;
+
 /// A moment: seconds since 1970, and nanoseconds after that second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time {
@@ -114,8 +116,9 @@ pub struct Entry<'a> {
     pub gid: u32,
     /// Modification time.
     pub mtime: Time,
-    /// Extended attributes, ACLs among them: names as the kernel has them, and values.
-    pub xattrs: &'a [NamedValue],
+    /// Extended attributes, ACLs among them: names as the kernel has them, and values. Entries that have them all
+    /// from one global header have the same list.
+    pub xattrs: Arc<[NamedValue]>,
 }
 
 impl<'a> Entry<'a> {
@@ -135,7 +138,7 @@ impl<'a> Entry<'a> {
             uid: 0,
             gid: 0,
             mtime: Time::default(),
-            xattrs: &[],
+            xattrs: Arc::default(),
         }
     }
 }

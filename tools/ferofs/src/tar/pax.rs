@@ -14,6 +14,8 @@ use std::collections::HashSet;
 
 /// Most that Linux lists of the names of a file's extended attributes, in bytes with their NULs.
 const XATTR_LIST_MAX: usize = 65_536;
+/// What the attributes of one header may have, in bytes: no filesystem of Linux keeps that much with one file.
+const XATTRS_MAX: usize = 1 << 20;
 
 /// What one set of records says; `None` where it says nothing, `Some(None)` where it takes back.
 #[derive(Default, Clone)]
@@ -69,7 +71,24 @@ impl Attributes {
             );
             return Err(BadRecord { at: 0, problem });
         }
+        let bytes = names
+            + self
+                .xattrs
+                .iter()
+                .map(|(_, value)| value.len())
+                .sum::<usize>();
+        if bytes > XATTRS_MAX {
+            let problem =
+                format!("extended attributes of {bytes} bytes, expected at most {XATTRS_MAX}");
+            return Err(BadRecord { at: 0, problem });
+        }
         Ok(())
+    }
+
+    /// What its extended attributes take in memory.
+    pub fn xattrs_size(&self) -> usize {
+        let bytes = |(name, value): &NamedValue| name.len() + value.len() + size_of::<NamedValue>();
+        self.xattrs.iter().map(bytes).sum()
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {

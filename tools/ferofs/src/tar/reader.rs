@@ -10,6 +10,7 @@ use super::Entry;
 use super::Error;
 use super::Input;
 use super::Kind;
+use super::NamedValue;
 use super::Names;
 use super::Time;
 use super::Totals;
@@ -25,9 +26,15 @@ use crate::acl::Acl;
 use crate::text::Quoted;
 use erofs_format::ondisk::SUPER_MAGIC;
 use erofs_format::ondisk::SUPER_OFFSET;
+use std::sync::Arc;
 
 /// Extended headers with more data than this are refused, not read.
 const MAX_EXTENDED: u64 = 16 << 20;
+/// The same for global ones: all entries behind them have what they say.
+const MAX_GLOBAL: u64 = 1 << 20;
+/// What entries may have copies of from global headers, in bytes, in an archive of nothing else: they must not
+/// make a small archive a large tree. A longer one may have more.
+const MAX_COPIED: u64 = 16 << 20;
 
 /// What tar fills up with zeros behind an archive's end.
 const RECORD: usize = 20 * BLOCK;
@@ -48,12 +55,23 @@ pub struct Reader<I> {
     skipped: (u64, u64),
     /// Records of global headers; they apply to all that follows.
     global: Attributes,
+    /// What entries without attributes of their own have from there: directories, and all others.
+    inherited: [Option<Inherited>; 2],
+    /// How much was copied from there, in bytes.
+    copied: u64,
     /// Records of the extended header in front of the current entry.
     local: Attributes,
     path: Vec<u8>,
     link: Vec<u8>,
     notes: Vec<String>,
     note_count: u32,
+}
+
+/// Attributes that follow from global headers alone.
+struct Inherited {
+    xattrs: Arc<[NamedValue]>,
+    /// The ACL that the mode follows from.
+    access: Option<Acl>,
 }
 
 /// What the extended headers in front of an entry said besides PAX records.
@@ -85,6 +103,8 @@ impl<I: Input> Reader<I> {
             headers_only: false,
             skipped: (0, 0),
             global: Attributes::default(),
+            inherited: [None, None],
+            copied: 0,
             local: Attributes::default(),
             path: Vec::new(),
             link: Vec::new(),
@@ -240,9 +260,12 @@ impl<I: Input> Reader<I> {
     fn extended(&mut self, header: &Header) -> Result<Vec<u8>, Error> {
         let at = self.pos;
         let size = header.size().map_err(|field| bad_field(at, &field))?;
-        if size > MAX_EXTENDED {
-            let problem =
-                format!("an extended header of {size} bytes, at most {MAX_EXTENDED} are read");
+        let most = match header.kind() {
+            b'g' => MAX_GLOBAL,
+            _ => MAX_EXTENDED,
+        };
+        if size > most {
+            let problem = format!("an extended header of {size} bytes, at most {most} are read");
             return Err(Error::invalid(at, problem));
         }
         let data = at.saturating_add(BLOCK as u64);
@@ -263,6 +286,7 @@ impl<I: Input> Reader<I> {
         let data = self.pos.saturating_add(BLOCK as u64);
         let bytes = self.extended(header)?;
         let attributes = if global {
+            self.inherited = [None, None];
             &mut self.global
         } else {
             // Of several in front of one entry the last counts.
@@ -271,7 +295,9 @@ impl<I: Input> Reader<I> {
         };
         attributes
             .apply(&bytes)
-            .map_err(|bad| Error::invalid(data.saturating_add(bad.at as u64), bad.problem))
+            .map_err(|bad| Error::invalid(data.saturating_add(bad.at as u64), bad.problem))?;
+        // All that came before was looked at again.
+        self.copy_global(if global { self.global.xattrs_size() } else { 0 })
     }
 
     /// The next entry; `None` at the end of the archive.
@@ -314,10 +340,11 @@ impl<I: Input> Reader<I> {
                 _ => break header,
             }
         };
-        self.names(&header, extended);
+        self.names(&header, extended)?;
         let (body, mut common) = self.body(&header).map_err(|error| error.of(&self.path))?;
         let directory = matches!(body, Body::Plain(Kind::Directory));
-        common.mode = self.extended_attributes(offset, common.mode, directory);
+        let (xattrs, mode) = self.extended_attributes(offset, common.mode, directory)?;
+        common.mode = mode;
         self.ended = false;
         let kind = match body {
             Body::Plain(kind) => kind,
@@ -338,7 +365,7 @@ impl<I: Input> Reader<I> {
             uid,
             gid,
             mtime,
-            xattrs: &self.local.xattrs,
+            xattrs,
         }))
     }
 
@@ -371,11 +398,16 @@ impl<I: Input> Reader<I> {
     }
 
     /// Puts together path and link: PAX records before GNU's long names before the header.
-    fn names(&mut self, header: &Header, extended: Extended) {
-        let said = |local: &Option<Option<Vec<u8>>>, global: &Option<Option<Vec<u8>>>| match local {
-            Some(said) => said.clone(),
-            None => global.clone().flatten(),
-        };
+    fn names(&mut self, header: &Header, extended: Extended) -> Result<(), Error> {
+        let mut copied = 0;
+        let mut said =
+            |local: &Option<Option<Vec<u8>>>, global: &Option<Option<Vec<u8>>>| match local {
+                Some(said) => said.clone(),
+                None => {
+                    copied += global.as_ref().and_then(Option::as_ref).map_or(0, Vec::len);
+                    global.clone().flatten()
+                }
+            };
         let path = self.local.sparse.name.take();
         let path = path
             .or_else(|| said(&self.local.path, &self.global.path))
@@ -398,6 +430,17 @@ impl<I: Input> Reader<I> {
                 self.link.extend_from_slice(header.link());
             }
         }
+        self.copy_global(copied)
+    }
+
+    /// Takes note of so many bytes that an entry has from a global header.
+    fn copy_global(&mut self, bytes: usize) -> Result<(), Error> {
+        self.copied = self.copied.saturating_add(bytes as u64);
+        if self.copied > MAX_COPIED + self.pos / 4 {
+            let problem = "the global header in front has too much for so many entries";
+            return Err(Error::invalid(self.pos, problem).of(&self.path));
+        }
+        Ok(())
     }
 
     /// Reads what the header at the reader's position says, and moves behind the entry.
@@ -492,50 +535,89 @@ impl<I: Input> Reader<I> {
         ))
     }
 
-    /// Puts all extended attributes of the entry into `self.local`, ACLs as the kernel has them;
-    /// returns the mode, which an ACL may change. One that makes no sense is left out, as tar does.
-    fn extended_attributes(&mut self, at: u64, mode: u16, directory: bool) -> u16 {
+    /// All extended attributes of the entry, ACLs as the kernel has them; and its mode, which an ACL may
+    /// change.
+    fn extended_attributes(
+        &mut self,
+        at: u64,
+        mode: u16,
+        directory: bool,
+    ) -> Result<(Arc<[NamedValue]>, u16), Error> {
+        let own = !self.local.xattrs.is_empty()
+            || self.local.acl_access.is_some()
+            || self.local.acl_default.is_some();
+        let [others, directories] = &self.inherited;
+        let known = if directory { directories } else { others };
+        let Inherited { xattrs, access } = match known {
+            Some(known) if !own => {
+                let mode = known.access.as_ref().map_or(mode, |acl| acl.mode(mode));
+                return Ok((Arc::clone(&known.xattrs), mode));
+            }
+            _ => self.gather(at, directory)?,
+        };
+        let mode = access.as_ref().map_or(mode, |acl| acl.mode(mode));
+        if !own {
+            let [others, directories] = &mut self.inherited;
+            let place = if directory { directories } else { others };
+            let xattrs = Arc::clone(&xattrs);
+            *place = Some(Inherited { xattrs, access });
+        }
+        Ok((xattrs, mode))
+    }
+
+    /// Puts the attributes of an entry together from all headers. What makes no sense is left out, as tar does.
+    fn gather(&mut self, at: u64, directory: bool) -> Result<Inherited, Error> {
+        let mut xattrs = std::mem::take(&mut self.local.xattrs);
         if !self.global.xattrs.is_empty() {
             let mut all = self.global.xattrs.clone();
-            all.append(&mut self.local.xattrs);
+            self.copy_global(self.global.xattrs_size())?;
+            all.append(&mut xattrs);
             keep_last(&mut all);
-            self.local.xattrs = all;
+            xattrs = all;
         }
-        let mut mode = mode;
         let mut left_out = Vec::new();
-        let said = |local: &mut Option<Option<Vec<u8>>>, global: &Option<Option<Vec<u8>>>| {
-            local.take().or_else(|| global.clone()).flatten()
-        };
+        let mut copied = 0;
+        let mut said =
+            |local: &mut Option<Option<Vec<u8>>>, global: &Option<Option<Vec<u8>>>| match local
+                .take()
+            {
+                Some(said) => said,
+                None => {
+                    copied += global.as_ref().and_then(Option::as_ref).map_or(0, Vec::len);
+                    global.clone().flatten()
+                }
+            };
+        let access = said(&mut self.local.acl_access, &self.global.acl_access);
+        let default = said(&mut self.local.acl_default, &self.global.acl_default);
+        self.copy_global(copied)?;
         let mut parsed = |text: &[u8]| {
             Acl::parse(text, &self.names)
                 .map_err(|problem| left_out.push(problem))
                 .ok()
         };
         let mut put = |name: &[u8], acl: &Acl| {
-            self.local.xattrs.retain(|(other, _)| other != name);
+            xattrs.retain(|(other, _)| other != name);
             if !acl.is_empty() {
-                self.local.xattrs.push((name.to_vec(), acl.bytes()));
+                xattrs.push((name.to_vec(), acl.bytes()));
             }
         };
-        let text = said(&mut self.local.acl_access, &self.global.acl_access);
-        if let Some(acl) = text.and_then(|text| parsed(&text)) {
-            if !acl.is_empty() {
-                mode = acl.mode(mode);
-            }
-            if !acl.is_minimal() {
-                put(b"system.posix_acl_access", &acl);
-            }
+        let access = access.and_then(|text| parsed(&text));
+        if let Some(acl) = access.as_ref().filter(|acl| !acl.is_minimal()) {
+            put(b"system.posix_acl_access", acl);
         }
-        let text = said(&mut self.local.acl_default, &self.global.acl_default);
         // Only directories can have one.
-        if let Some(acl) = text.filter(|_| directory).and_then(|text| parsed(&text)) {
+        let default = default.filter(|_| directory);
+        if let Some(acl) = default.and_then(|text| parsed(&text)) {
             put(b"system.posix_acl_default", &acl);
         }
         for problem in left_out {
             let path = Quoted(&self.path);
             self.note(at, &format!("the ACL of {path} is left out: {problem}"));
         }
-        mode
+        Ok(Inherited {
+            xattrs: xattrs.into(),
+            access: access.filter(|acl| !acl.is_empty()),
+        })
     }
 
     /// Moves behind an entry that needs no data: a hard link, or a directory by its name. Some

@@ -35,15 +35,23 @@ use crate::tar::NamedValue;
 use crate::text::Quoted;
 use erofs_format::ondisk::xattr_index;
 use erofs_format::split_xattr_name;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// More notes than this about one archive help nobody.
 const MAX_NOTES: usize = 20;
 /// Symbolic links followed on the way to one entry; the kernel's limit.
 const MAX_LINKS: u32 = 40;
+/// Directories that a path may lead through: as many as fit what Linux takes as a path, and twice that.
+const MAX_DEPTH: u32 = 4096;
+/// Longest path of an entry.
+const MAX_PATH: usize = 65_536;
 /// Longest target of a symbolic link.
 const SYMLINK_MAX: usize = 4095;
+/// How many attributes of a file can be such that it shares with others.
+const MAX_SHARED: usize = 255;
 /// Largest device numbers that an inode can hold.
 const MAX_MAJOR: u32 = (1 << 12) - 1;
 const MAX_MINOR: u32 = (1 << 20) - 1;
@@ -53,13 +61,76 @@ pub struct Applier<'t> {
     tree: &'t mut Tree,
     blob: u16,
     /// The directory that the last entry was in, by its path in the archive.
-    last: Option<(Vec<u8>, NameId)>,
+    last: Option<(Vec<u8>, At)>,
     unresolved: Vec<Unresolved>,
-    /// The attributes of the last entry that had some, and their number.
-    last_xattrs: (Carries, Vec<NamedValue>, XattrSet),
+    last_xattrs: LastXattrs,
+    left: Work,
     notes: Vec<String>,
     /// Names of attributes that the format has no place for, and that were left out.
     left_out: BTreeSet<Vec<u8>>,
+}
+
+/// A directory on the way to an entry.
+#[derive(Clone, Copy)]
+struct At {
+    name: NameId,
+    /// How many directories are above it.
+    depth: u32,
+}
+
+impl At {
+    const ROOT: At = At {
+        name: NameId::ROOT,
+        depth: 0,
+    };
+}
+
+/// What may still be made of entries that do not have it themselves: some for any archive, and more with each
+/// entry. Few bytes can ask for much, by paths through links above all.
+struct Work {
+    /// Directories that no entry describes.
+    implied: Cell<u64>,
+    /// Steps of paths, also where symbolic links lead.
+    steps: Cell<u64>,
+    /// Bytes of attributes that many files have in common, and that are stored with each of them.
+    xattrs: Cell<u64>,
+}
+
+impl Work {
+    /// An entry with a path and a link of so many bytes.
+    fn add_entry(&self, bytes: u64) {
+        let add = |left: &Cell<u64>, more: u64| left.set(left.get().saturating_add(more));
+        add(&self.implied, 4 + bytes / 128);
+        add(&self.steps, 32 + bytes);
+        add(&self.xattrs, 512 + bytes);
+    }
+
+    fn spend(left: &Cell<u64>, used: u64, what: &str) -> Result<(), Refusal> {
+        match left.get().checked_sub(used) {
+            Some(rest) => {
+                left.set(rest);
+                Ok(())
+            }
+            None => refuse(what),
+        }
+    }
+
+    fn step(&self) -> Result<(), Refusal> {
+        let what = "the paths of the entries so far lead through too many directories and links";
+        Self::spend(&self.steps, 1, what)
+    }
+}
+
+/// The attributes of the last entry that had some.
+#[derive(Default)]
+struct LastXattrs {
+    carries: Carries,
+    /// Its permission bits, if the attributes depend on them.
+    mode: Option<u16>,
+    xattrs: Arc<[NamedValue]>,
+    set: XattrSet,
+    /// What each file that has them costs.
+    bytes: u64,
 }
 
 /// A hard link to something that has not been seen yet.
@@ -147,7 +218,12 @@ impl<'t> Applier<'t> {
             blob,
             last: None,
             unresolved: Vec::new(),
-            last_xattrs: Default::default(),
+            last_xattrs: LastXattrs::default(),
+            left: Work {
+                implied: Cell::new(1 << 16),
+                steps: Cell::new(1 << 20),
+                xattrs: Cell::new(64 << 20),
+            },
             notes: Vec::new(),
             left_out: BTreeSet::new(),
         }
@@ -177,6 +253,17 @@ impl<'t> Applier<'t> {
         if entry.path.contains(&0) {
             return refuse("its path has a NUL in it");
         }
+        if entry.path.len() > MAX_PATH {
+            let len = entry.path.len();
+            return refuse(format!(
+                "a path of {len} bytes, expected at most {MAX_PATH}"
+            ));
+        }
+        let link = match entry.kind {
+            Kind::HardLink(target) | Kind::Symlink(target) => target.len(),
+            _ => 0,
+        };
+        self.left.add_entry((entry.path.len() + link) as u64);
         let mode = match entry.kind {
             // Linux knows no other permissions of symbolic links.
             Kind::Symlink(_) => 0o777,
@@ -189,7 +276,7 @@ impl<'t> Applier<'t> {
             mtime: Some(entry.mtime),
             xattrs: self.xattrs(entry)?,
         };
-        let Some((directory, name)) = self.place(entry.path)? else {
+        let Some((at, name)) = self.place(entry.path)? else {
             if entry.kind != Kind::Directory {
                 // Runtimes pass over it, too.
                 let path = Quoted(entry.path);
@@ -201,6 +288,7 @@ impl<'t> Applier<'t> {
             self.describe(NameId::ROOT, attributes)?;
             return Ok(None);
         };
+        let directory = at.name;
         let content = match &entry.kind {
             Kind::Directory => {
                 self.directory(directory, name, attributes)?;
@@ -260,16 +348,23 @@ impl<'t> Applier<'t> {
             return Ok(XattrSet::NONE);
         }
         let carries = Carries::of(&entry.kind);
-        if self.last_xattrs.0 == carries && self.last_xattrs.1 == entry.xattrs {
-            return Ok(self.last_xattrs.2);
+        let last = &self.last_xattrs;
+        if last.carries == carries
+            && last.mode.is_none_or(|mode| mode == entry.mode)
+            && (Arc::ptr_eq(&last.xattrs, &entry.xattrs) || last.xattrs == entry.xattrs)
+        {
+            let (set, bytes) = (last.set, last.bytes);
+            self.share_xattrs(bytes)?;
+            return Ok(set);
         }
         let mut xattrs = Vec::new();
-        for (name, value) in entry.xattrs {
+        let mut mode = None;
+        for (name, value) in entry.xattrs.iter() {
             let split = split_xattr_name(name);
             // Of a name like "user." the kernel would not know what is meant.
             let split = split.filter(|(_, rest)| !(rest.is_empty() && name.ends_with(b".")));
             let Some((prefix, rest)) = split else {
-                if self.left_out.insert(name.clone()) {
+                if self.left_out.len() < MAX_NOTES && self.left_out.insert(name.clone()) {
                     let (name, path) = (Quoted(name), Quoted(entry.path));
                     self.note(format!(
                         "extended attribute {name}, first seen at {path}, has no place in EROFS \
@@ -284,13 +379,10 @@ impl<'t> Applier<'t> {
                     "extended attribute {name} has too long a name, or a NUL in it"
                 ));
             }
-            if u16::try_from(value.len()).is_err() {
-                let (name, len) = (Quoted(name), value.len());
-                return refuse(format!(
-                    "extended attribute {name} has {len} bytes, expected at most 65535"
-                ));
-            }
             let problem = match carries {
+                _ if value.len() > usize::from(u16::MAX) => {
+                    Some("has more than 65535 bytes, for which EROFS has no place,")
+                }
                 Carries::All | Carries::NoUser if is_acl(prefix) => acl::problem(value),
                 Carries::NoUser | Carries::NoUserAndAcl if prefix == xattr_index::USER => {
                     Some("is one that only files and directories have")
@@ -308,16 +400,47 @@ impl<'t> Applier<'t> {
                 ));
                 continue;
             }
-            let (name, value) = (rest.into(), value.as_slice().into());
+            let value: Box<[u8]> = match prefix {
+                xattr_index::POSIX_ACL_ACCESS => {
+                    mode = Some(entry.mode);
+                    match acl::with_mode(value, entry.mode) {
+                        Some(value) => value.into(),
+                        None => continue,
+                    }
+                }
+                xattr_index::POSIX_ACL_DEFAULT if acl::is_empty(value) => continue,
+                _ => value.as_slice().into(),
+            };
+            let name = rest.into();
             xattrs.push(Xattr {
                 prefix,
                 name,
                 value,
             });
         }
+        // An image has attributes of several files once, but not more than so many of one file.
+        let bytes = match xattrs.len() {
+            0..=MAX_SHARED => 0,
+            _ => xattrs
+                .iter()
+                .map(|xattr| (xattr.name.len() + xattr.value.len()) as u64 + 8)
+                .sum(),
+        };
+        self.share_xattrs(bytes)?;
         let set = self.tree.xattrs_mut().set(xattrs)?;
-        self.last_xattrs = (carries, entry.xattrs.to_vec(), set);
+        self.last_xattrs = LastXattrs {
+            carries,
+            mode,
+            xattrs: Arc::clone(&entry.xattrs),
+            set,
+            bytes,
+        };
         Ok(set)
+    }
+
+    fn share_xattrs(&self, bytes: u64) -> Result<(), Refusal> {
+        let what = "so many extended attributes have too many files in common";
+        Work::spend(&self.left.xattrs, bytes, what)
     }
 
     fn note(&mut self, note: String) {
@@ -344,13 +467,13 @@ impl<'t> Applier<'t> {
 
     /// The directory an entry belongs in, which is made if need be, and its name there; `None` for
     /// the root itself.
-    fn place<'p>(&mut self, path: &'p [u8]) -> Result<Option<(NameId, &'p [u8])>, Refusal> {
+    fn place<'p>(&mut self, path: &'p [u8]) -> Result<Option<(At, &'p [u8])>, Refusal> {
         // Entries of one directory mostly follow each other.
         let plain = path::split_plain(path);
-        if let (Some((directory, name)), Some((last, id))) = (plain, &self.last) {
+        if let (Some((directory, name)), Some((last, at))) = (plain, &self.last) {
             if directory == last {
                 check_name(name)?;
-                return Ok(Some((*id, name)));
+                return Ok(Some((*at, name)));
             }
         }
         let parts = path::parts(path);
@@ -359,7 +482,7 @@ impl<'t> Applier<'t> {
         };
         check_name(name)?;
         let mut links = 0;
-        let mut at = NameId::ROOT;
+        let mut at = At::ROOT;
         for part in parents {
             at = self.enter(at, part, &mut links)?;
         }
@@ -375,24 +498,34 @@ impl<'t> Applier<'t> {
     ///
     /// When there is no way: symbolic links in a circle, or too long a name.
     pub fn enter_implied(&mut self, at: NameId, part: &[u8]) -> Result<NameId, String> {
-        self.enter(at, part, &mut 0)
-            .map_err(|refusal| match refusal {
-                Refusal::Full => Full.to_string(),
-                Refusal::Problem(problem) => problem,
-            })
+        // How deep it is was a matter of the entries that it comes from.
+        let at = At { name: at, depth: 0 };
+        let entered = self.enter(at, part, &mut 0);
+        entered.map(|at| at.name).map_err(|refusal| match refusal {
+            Refusal::Full => Full.to_string(),
+            Refusal::Problem(problem) => problem,
+        })
     }
 
     /// Goes from a directory to one in it, which is made if it is not there.
-    fn enter(&mut self, at: NameId, part: &[u8], links: &mut u32) -> Result<NameId, Refusal> {
-        if let Some(found) = self.tree.lookup(at, part) {
+    fn enter(&mut self, at: At, part: &[u8], links: &mut u32) -> Result<At, Refusal> {
+        self.left.step()?;
+        let depth = at.depth + 1;
+        if depth > MAX_DEPTH {
+            return refuse(format!("more than {MAX_DEPTH} directories above it"));
+        }
+        if let Some(found) = self.tree.lookup(at.name, part) {
             match self.tree.inode(self.tree.inode_of(found)).content {
-                Content::Directory => return Ok(found),
+                Content::Directory => return Ok(At { name: found, depth }),
                 Content::Symlink(target) => return self.follow(at, target, links),
                 _ => self.remove(found),
             }
         }
         check_name(part)?;
-        let owner = self.tree.inode(self.tree.inode_of(at)).attributes;
+        let what = "the paths of the entries so far lead through too many directories that have no \
+                    entry themselves";
+        Work::spend(&self.left.implied, 1, what)?;
+        let owner = self.tree.inode(self.tree.inode_of(at.name)).attributes;
         let attributes = Attributes {
             mode: 0o755,
             mtime: None,
@@ -403,11 +536,20 @@ impl<'t> Applier<'t> {
             attributes,
             content: Content::Directory,
         })?;
-        Ok(self.tree.add_name(at, part, inode)?)
+        let name = self.tree.add_name(at.name, part, inode)?;
+        Ok(At { name, depth })
+    }
+
+    /// Goes to the directory above, at most to the root.
+    fn leave(&self, at: At) -> At {
+        At {
+            name: self.tree.parent(at.name),
+            depth: at.depth.saturating_sub(1),
+        }
     }
 
     /// Follows a symbolic link found in `at` to a directory inside the root.
-    fn follow(&mut self, at: NameId, target: Text, links: &mut u32) -> Result<NameId, Refusal> {
+    fn follow(&mut self, at: At, target: Text, links: &mut u32) -> Result<At, Refusal> {
         *links += 1;
         if *links > MAX_LINKS {
             return refuse(format!(
@@ -417,9 +559,10 @@ impl<'t> Applier<'t> {
         let target = self.tree.text(target).to_vec();
         let mut at = at;
         for step in path::steps(&target) {
+            self.left.step()?;
             at = match step {
-                Step::Root => NameId::ROOT,
-                Step::Up => self.tree.parent(at),
+                Step::Root => At::ROOT,
+                Step::Up => self.leave(at),
                 Step::Into(part) => self.enter(at, part, links)?,
             };
         }
@@ -427,37 +570,54 @@ impl<'t> Applier<'t> {
     }
 
     /// Finds what has a path, without making anything. A symbolic link at the end is not followed.
-    fn find(&self, path: &[u8]) -> Option<NameId> {
+    fn find(&self, path: &[u8]) -> Result<Option<NameId>, Refusal> {
         let parts = path::parts(path);
         let mut links = 0;
         let mut at = NameId::ROOT;
-        let (name, parents) = parts.split_last()?;
+        let Some((name, parents)) = parts.split_last() else {
+            return Ok(None);
+        };
         for part in parents {
-            at = self.find_directory(at, part, &mut links)?;
+            match self.find_directory(at, part, &mut links)? {
+                Some(found) => at = found,
+                None => return Ok(None),
+            }
         }
-        self.tree.lookup(at, name)
+        Ok(self.tree.lookup(at, name))
     }
 
-    fn find_directory(&self, at: NameId, part: &[u8], links: &mut u32) -> Option<NameId> {
-        let found = self.tree.lookup(at, part)?;
+    fn find_directory(
+        &self,
+        at: NameId,
+        part: &[u8],
+        links: &mut u32,
+    ) -> Result<Option<NameId>, Refusal> {
+        self.left.step()?;
+        let Some(found) = self.tree.lookup(at, part) else {
+            return Ok(None);
+        };
         let target = match self.tree.inode(self.tree.inode_of(found)).content {
-            Content::Directory => return Some(found),
+            Content::Directory => return Ok(Some(found)),
             Content::Symlink(target) => self.tree.text(target),
-            _ => return None,
+            _ => return Ok(None),
         };
         *links += 1;
         if *links > MAX_LINKS {
-            return None;
+            return Ok(None);
         }
         let mut at = at;
         for step in path::steps(target) {
+            self.left.step()?;
             at = match step {
                 Step::Root => NameId::ROOT,
                 Step::Up => self.tree.parent(at),
-                Step::Into(part) => self.find_directory(at, part, links)?,
+                Step::Into(part) => match self.find_directory(at, part, links)? {
+                    Some(found) => found,
+                    None => return Ok(None),
+                },
             };
         }
-        Some(at)
+        Ok(Some(at))
     }
 
     fn remove(&mut self, name: NameId) {
@@ -522,7 +682,7 @@ impl<'t> Applier<'t> {
             return refuse("a hard link without a target");
         }
         let own = self.tree.lookup(directory, name);
-        let inode = match self.find(target) {
+        let inode = match self.find(target)? {
             // A link to itself changes nothing.
             Some(found) if own == Some(found) => return Ok(()),
             Some(found) if self.tree.is_directory(found) => {
@@ -569,6 +729,7 @@ impl<'t> Applier<'t> {
             };
             let target = self
                 .find(&link.target)
+                .map_err(|refusal| refusal.at(link.offset, &link.path))?
                 .ok_or_else(|| missing("is not in the archive"))?;
             if self.tree.is_directory(target) {
                 return Err(missing("is a directory"));

@@ -112,6 +112,26 @@ pub enum Data {
     },
 }
 
+impl Data {
+    /// How many bytes there are of a file of an archive that may have holes.
+    pub(crate) fn present(&self) -> Option<u64> {
+        match self {
+            Data::Sparse(segments) => Some(present(segments)),
+            Data::WithCopies(parts) => {
+                let (there, copied) = (present(&parts.segments), present(&parts.copied));
+                Some(there.saturating_add(copied))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How many bytes there are in segments.
+pub(crate) fn present(segments: &[Segment]) -> u64 {
+    let lengths = segments.iter().map(|segment| segment.len);
+    lengths.fold(0, u64::saturating_add)
+}
+
 /// Data of which only a part can stay where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WithCopies {
@@ -301,20 +321,6 @@ impl Tree {
             path.push(b'/');
         }
         path
-    }
-
-    /// Whether a path from the root leads to a name, so that none of the directories above it was
-    /// taken out.
-    pub fn is_reachable(&self, name: NameId) -> bool {
-        let mut at = name;
-        while at != NameId::ROOT {
-            let parent = self.parent(at);
-            if self.lookup(parent, self.name_text(at)) != Some(at) {
-                return false;
-            }
-            at = parent;
-        }
-        true
     }
 
     /// Whether a name refers to a directory.

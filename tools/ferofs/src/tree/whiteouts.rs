@@ -18,6 +18,7 @@ use super::Tree;
 use super::Xattr;
 use super::XattrSet;
 use erofs_format::ondisk::xattr_index;
+use std::collections::HashMap;
 use std::fmt;
 
 /// What whiteouts become.
@@ -90,11 +91,12 @@ enum Whiteout {
 ///
 /// When there is no room for what they become, or one of them hides no name.
 pub fn convert(tree: &mut Tree, form: Form) -> Result<(), Problem> {
+    let mut reachable = Reachable::default();
     for whiteout in take(tree, form)? {
         match whiteout {
             // Its directory was replaced by what came later.
             Whiteout::Hidden(directory, ..) | Whiteout::Opaque(directory, _)
-                if !tree.is_reachable(directory) => {}
+                if !reachable.has(tree, directory) => {}
             Whiteout::Hidden(directory, name, attributes) => {
                 // What the layer itself has under that name is not meant, but what is in the
                 // directory of that name below is.
@@ -117,6 +119,34 @@ pub fn convert(tree: &mut Tree, form: Form) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// Which directories a path from the root leads to: the answer for each is that for the one above, so all of
+/// them together are one walk.
+#[derive(Default)]
+struct Reachable(HashMap<NameId, bool>);
+
+impl Reachable {
+    fn has(&mut self, tree: &Tree, directory: NameId) -> bool {
+        let mut asked = Vec::new();
+        let mut at = directory;
+        let found = loop {
+            if let Some(known) = self.0.get(&at) {
+                break *known;
+            }
+            asked.push(at);
+            if at == NameId::ROOT {
+                break true;
+            }
+            let parent = tree.parent(at);
+            if tree.lookup(parent, tree.name_text(at)) != Some(at) {
+                break false;
+            }
+            at = parent;
+        };
+        self.0.extend(asked.into_iter().map(|name| (name, found)));
+        found
+    }
 }
 
 /// What a file in a layer says of the layers below.
@@ -168,6 +198,7 @@ pub fn meaning(name: &[u8], carrier: Carrier) -> Meaning<'_> {
 )]
 fn take(tree: &mut Tree, form: Form) -> Result<Vec<Whiteout>, Problem> {
     let mut whiteouts = Vec::new();
+    let mut reachable = Reachable::default();
     let names = tree.live_names();
     let mut inhabited = vec![false; tree.names.len()];
     for name in &names {
@@ -204,7 +235,7 @@ fn take(tree: &mut Tree, form: Form) -> Result<Vec<Whiteout>, Problem> {
             }
             Meaning::Opaque => whiteouts.push(Whiteout::Opaque(directory, attributes)),
             Meaning::Nothing => {}
-            Meaning::Invalid if tree.is_reachable(name) => {
+            Meaning::Invalid if reachable.has(tree, directory) => {
                 return Err(Problem::Invalid(tree.path(name)));
             }
             Meaning::Invalid => {}
@@ -223,13 +254,12 @@ fn opaque_directory(
 ) -> Result<(), Full> {
     let inode = tree.inode_of(name);
     let attributes = tree.inode(inode).attributes;
-    let xattrs = tree.xattrs().list(attributes.xattrs);
-    if !xattrs
-        .iter()
-        .any(|xattr| is_opaque(xattr) && *xattr.value == *b"y")
-    {
+    let of = tree.xattrs().of(attributes.xattrs);
+    let is_y = |xattr: &Xattr| is_opaque(xattr) && *xattr.value == *b"y";
+    if !of.iter().any(|id| is_y(tree.xattrs().get(*id))) {
         return Ok(());
     }
+    let xattrs = tree.xattrs().list(attributes.xattrs);
     let rest = xattrs.into_iter().filter(|xattr| !is_opaque(xattr));
     let rest = tree.xattrs_mut().set(rest)?;
     tree.inode_mut(inode).attributes.xattrs = rest;

@@ -120,7 +120,12 @@ impl Xattrs {
     /// # Errors
     ///
     /// When there are too many.
-    pub fn join(&mut self, new: XattrSet, old: XattrSet, keep_acls: bool) -> Result<XattrSet, Full> {
+    pub fn join(
+        &mut self,
+        new: XattrSet,
+        old: XattrSet,
+        keep_acls: bool,
+    ) -> Result<XattrSet, Full> {
         if old == new || old == XattrSet::NONE {
             return Ok(new);
         }

@@ -149,7 +149,11 @@ impl Checker<'_> {
     /// How much was found so far.
     fn findings(&self) -> (usize, u64, usize) {
         let report = &self.report;
-        (report.problems.len(), report.more_problems, report.warnings.len())
+        (
+            report.problems.len(),
+            report.more_problems,
+            report.warnings.len(),
+        )
     }
 
     /// The path of an inode that is known.

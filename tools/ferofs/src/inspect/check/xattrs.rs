@@ -98,12 +98,15 @@ impl Checker<'_> {
             return;
         }
         let what = match acl {
-            Some(value) => acl::problem(value).map(|problem| format!("its attribute {shown} {problem}")),
+            Some(value) => {
+                acl::problem(value).map(|problem| format!("its attribute {shown} {problem}"))
+            }
             None if is_acl(index) => {
                 Some(format!("its attribute {shown} is no access control list"))
             }
-            None => (name.is_empty())
-                .then(|| format!("its attribute {shown} has no name of its own")),
+            None => {
+                (name.is_empty()).then(|| format!("its attribute {shown} has no name of its own"))
+            }
         };
         if let Some(what) = what {
             self.problem_of(inode, what);

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Small archives that ask for much work: each is dealt with or refused in a few seconds of processor time, and
+//! takes no memory out of proportion.
+
+mod common;
+
+use common::Scratch;
+use common::archive::Archive;
+use common::archive::Header;
+use common::archive::octal;
+use common::archive::records;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+
+/// What an archive may have when it is compressed.
+const LARGEST: usize = 100 << 10;
+/// Seconds of processor time for each command; without optimisation everything takes many times as long.
+const SECONDS: u32 = if cfg!(debug_assertions) { 60 } else { 5 };
+/// KiB of address space, which is more than memory: 256 MiB and what the program and its threads' stacks reserve.
+const MEMORY: u32 = (256 + 64) << 10;
+
+/// Runs `ferofs` within its limits; the exit code, and what it wrote to stderr.
+fn limited(directory: &Scratch, arguments: &[&str]) -> (Option<i32>, String) {
+    let script = format!("ulimit -t {SECONDS} -v {MEMORY}; exec \"$0\" \"$@\"");
+    let output = Command::new("bash")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_ferofs")])
+        .args(arguments)
+        .env("MALLOC_ARENA_MAX", "1")
+        .current_dir(&directory.0)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), errors)
+}
+
+/// How an archive begins, and what is repeated behind that as often as there is room.
+struct Case {
+    name: &'static str,
+    begin: Archive,
+    again: Box<dyn Fn(u64) -> Archive>,
+    /// What the message says if it is refused.
+    refused: &'static [&'static str],
+}
+
+fn case(
+    name: &'static str,
+    begin: Archive,
+    again: impl Fn(u64) -> Archive + 'static,
+    refused: &'static [&'static str],
+) -> Case {
+    Case {
+        name,
+        begin,
+        again: Box::new(again),
+        refused,
+    }
+}
+
+fn empty(name: &str) -> Archive {
+    Archive::new().file(name, "")
+}
+
+/// So many attributes, as records.
+fn attributes(count: u64, value: &str) -> Vec<u8> {
+    let list: Vec<_> = (0..count)
+        .map(|nr| (format!("SCHILY.xattr.user.{nr:x}"), value.to_string()))
+        .collect();
+    records(&list)
+}
+
+fn sparse(name: &str, size: u64, map: &str, data: &[u8]) -> Archive {
+    let map = format!("{map}\n");
+    let mut bytes = map.into_bytes();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes.extend_from_slice(data);
+    Archive::new()
+        .pax(&[
+            ("GNU.sparse.major", "1"),
+            ("GNU.sparse.minor", "0"),
+            ("GNU.sparse.name", name),
+            ("GNU.sparse.realsize", &size.to_string()),
+        ])
+        .with_data(Header::new("sparse", b'0'), &bytes)
+}
+
+fn cases() -> Vec<Case> {
+    let global = |data: &[u8]| Archive::new().with_data(Header::new("g", b'g'), data);
+    let deep = |levels: usize| "a/".repeat(levels);
+    let none = Archive::new;
+    // 40 links, each to a path of many steps.
+    let steps = "./x/..".repeat(600);
+    let mut links = none().directory("x");
+    for nr in 0..40 {
+        let target = format!("{steps}/l{}", nr + 1);
+        links = links.long(b'K', &target).symlink(&format!("l{nr}"), "");
+    }
+    links = links.directory("l40");
+    let mut chain = none();
+    for nr in 0..40 {
+        let here = if nr == 0 {
+            String::new()
+        } else {
+            format!("l{}/", nr - 1)
+        };
+        let target = format!("{here}{}", deep(1000));
+        chain = chain.long(b'K', &target).symlink(&format!("l{nr}"), "");
+    }
+    let many = attributes(4000, "v");
+    let own = |nr: u64, records: &[u8]| {
+        Archive::new()
+            .with_data(Header::new("x", b'x'), records)
+            .file(&format!("f{nr:x}"), "")
+    };
+    let acl: String = (1..9000).map(|user| format!("user:{user}:rwx,")).collect();
+    let acl = format!("{acl}user::rwx,group::rwx,other::rwx,mask::rwx");
+    let pieces: String = (0..100_000)
+        .map(|nr| format!("\n{}\n1", nr * 513))
+        .collect();
+    let one_piece = "1\n68719476224\n1";
+    let all: &[&str] = &["the global header in front has too much"];
+    vec![
+        case(
+            "own attributes",
+            none(),
+            {
+                let many = many.clone();
+                move |nr| own(nr, &many)
+            },
+            &[],
+        ),
+        case(
+            "global attributes",
+            global(&many),
+            |nr| empty(&format!("f{nr:x}")),
+            &["so many extended attributes have too many files in common"],
+        ),
+        case(
+            "global attributes of directories",
+            global(&attributes(255, "v")),
+            |nr| Archive::new().directory(&format!("f{nr:x}")),
+            &[],
+        ),
+        case(
+            "global attributes and own ones",
+            global(&many),
+            |nr| own(nr, &records(&[("SCHILY.xattr.user.own", nr.to_string())])),
+            all,
+        ),
+        case(
+            "global attributes, again and again",
+            global(&many),
+            move |nr| global(&records(&[("comment", "again")])).file(&format!("f{nr:x}"), ""),
+            all,
+        ),
+        case(
+            "a large global header",
+            global(&attributes(1, &"v".repeat(16 << 20))),
+            empty_one,
+            &["an extended header of "],
+        ),
+        case(
+            "a global ACL",
+            global(&records(&[("SCHILY.acl.access", acl)])),
+            |nr| own(nr, &records(&[("SCHILY.xattr.user.own", nr.to_string())])),
+            all,
+        ),
+        case(
+            "a global path",
+            global(&records(&[("path", deep(4000) + "x")])),
+            |nr| {
+                let here = format!("b{nr:x}");
+                empty("a").pax(&[("path", here)]).file("b", "")
+            },
+            all,
+        ),
+        case(
+            "a global target",
+            global(&records(&[("linkpath", "t".repeat(4000))])),
+            |nr| Archive::new().symlink(&format!("l{nr:x}"), ""),
+            all,
+        ),
+        case(
+            "one path of many levels",
+            none(),
+            |nr| {
+                Archive::new()
+                    .long(b'L', &format!("{nr}/{}", "a/".repeat(8 << 20)))
+                    .file("", "")
+            },
+            &["a path of ", "an extended header of "],
+        ),
+        case(
+            "paths of many levels",
+            none(),
+            move |nr| {
+                Archive::new()
+                    .long(b'L', &format!("{nr}/{}x", deep(4000)))
+                    .file("", "")
+            },
+            &["the paths of the entries so far lead through too many"],
+        ),
+        case(
+            "links to paths of many steps",
+            links,
+            |nr| empty(&format!("l0/f{nr:x}/f")),
+            &["the paths of the entries so far lead through too many"],
+        ),
+        case(
+            "links one behind the other",
+            chain,
+            |nr| {
+                empty(&format!("l39/f{nr:x}/.wh.x"))
+                    .hard_link(&format!("h{nr:x}"), &format!("l39/f{nr:x}/.wh.x"))
+            },
+            &["more than 4096 directories above it"],
+        ),
+        case(
+            "whiteouts far down",
+            none()
+                .long(b'L', &format!("{}x", deep(4000)))
+                .file("", "")
+                .long(b'K', &deep(2000))
+                .symlink("l", "")
+                .long(b'K', &format!("l/{}", deep(1900)))
+                .symlink("m", ""),
+            |nr| empty(&format!("m/d{nr:x}/.wh.gone")),
+            &[],
+        ),
+        case(
+            "files with a byte behind a hole",
+            none(),
+            move |nr| sparse(&format!("f{nr:x}"), 1 << 36, one_piece, b"x"),
+            &["so little data, and so many holes"],
+        ),
+        case(
+            "a byte in every other block",
+            none(),
+            move |nr| {
+                sparse(
+                    &format!("f{nr:x}"),
+                    52_000_000,
+                    &format!("100000{pieces}"),
+                    &[b'x'; 100_000],
+                )
+            },
+            &["so little data, and so many holes"],
+        ),
+        case(
+            "files of the same name",
+            none(),
+            |nr| empty("f").hard_link(&format!("{:x}", nr % 4), "f"),
+            &[],
+        ),
+        case(
+            "hard links to what comes later",
+            none(),
+            |nr| Archive::new().hard_link(&format!("h{nr:x}"), &format!("h{:x}", nr + 1)),
+            &["a hard link to "],
+        ),
+        case(
+            "a header that is too large",
+            none(),
+            |_| Archive::new().header(Header::new("x", b'x').size(1 << 32)),
+            &["an extended header of "],
+        ),
+        case(
+            "a directory without end",
+            none(),
+            |nr| {
+                Archive::new()
+                    .directory("d")
+                    .file(&format!("d/{nr:0150}").replace('0', "z")[..99.min(152)], "")
+            },
+            &[],
+        ),
+    ]
+}
+
+fn empty_one(nr: u64) -> Archive {
+    empty(&format!("f{nr:x}"))
+}
+
+/// The archive of a case, compressed: as much of it as fits.
+fn compressed(case: &Case) -> Vec<u8> {
+    // Whether it fits is known behind the end only.
+    let mut fitting = Vec::new();
+    let mut count = 16;
+    loop {
+        let mut out = GzEncoder::new(Vec::new(), Compression::best());
+        out.write_all(&case.begin.0).unwrap();
+        for nr in 0..count {
+            out.write_all(&(case.again)(nr).0).unwrap();
+        }
+        out.write_all(&[0; 1024]).unwrap();
+        let bytes = out.finish().unwrap();
+        if bytes.len() > LARGEST || count > 100_000 {
+            assert!(!fitting.is_empty(), "{}: {} bytes", case.name, bytes.len());
+            return fitting;
+        }
+        fitting = bytes;
+        count *= 2;
+    }
+}
+
+#[test]
+fn small_archives_are_little_work() {
+    let _ = octal;
+    for case in cases() {
+        let scratch = Scratch::new();
+        fs::write(scratch.join("a.tar.gz"), compressed(&case)).unwrap();
+        let name = case.name;
+        let build = ["build", "-o", "a.erofs", "--tar-out", "a.tar", "a.tar.gz"];
+        let (code, errors) = limited(&scratch, &build);
+        let expected = case.refused.iter().any(|refused| errors.contains(refused));
+        assert!(
+            code == Some(0) || (code == Some(1) && expected),
+            "{name}: build: {code:?} {errors}"
+        );
+        if code != Some(0) {
+            continue;
+        }
+        for arguments in [
+            ["check", "-q", "a.erofs"].as_slice(),
+            &["merge", "-q", "-o", "merged.erofs", "a.erofs", "a.erofs"],
+            &["diff", "-q", "--blobs", ".", "a.erofs", "merged.erofs"],
+            &["diff", "-q", "a.erofs", "a.tar"],
+        ] {
+            let (code, errors) = limited(&scratch, arguments);
+            assert!(code == Some(0), "{name}: {arguments:?}: {code:?} {errors}");
+        }
+    }
+}
