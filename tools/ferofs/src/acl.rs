@@ -6,7 +6,7 @@
 //! The text is a list of entries like `user:lisa:r-x`, between commas or newlines; some writers
 //! add the number of the user or group as a fourth field.
 
-use crate::tar::number;
+use crate::number;
 use crate::text::Quoted;
 use std::collections::HashMap;
 use std::fs;

@@ -2,8 +2,8 @@
 
 //! What can go wrong, with the file it is about.
 
-use crate::image;
 use crate::tar;
+use crate::text::Quoted;
 use crate::text::Reason;
 use crate::text::Shown;
 use std::ffi::OsStr;
@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 /// A failure, said so that a person can act on it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// Something cannot be done with a file.
     Io {
@@ -37,7 +38,7 @@ pub enum Error {
         /// Which one.
         path: PathBuf,
         /// Why not.
-        source: image::Error,
+        source: ImageError,
     },
     /// An image cannot be read.
     Format {
@@ -46,8 +47,98 @@ pub enum Error {
         /// Why not.
         source: erofs_format::Error<io::Error>,
     },
+    /// A file was taken for an image, but is something else.
+    NotAnImage {
+        /// Which one.
+        path: PathBuf,
+        /// What it is.
+        found: NoImage,
+    },
+    /// A file was taken for a blob of an image, but is another one.
+    WrongBlob {
+        /// The image.
+        image: PathBuf,
+        /// The number of the device, from 1 on.
+        device: usize,
+        /// The file.
+        path: PathBuf,
+        /// How that shows.
+        problem: String,
+    },
+    /// There is nothing with a path in an image.
+    NotFound {
+        /// The image.
+        image: PathBuf,
+        /// The path.
+        path: Vec<u8>,
+        /// What is missing.
+        problem: &'static str,
+    },
     /// What was asked for makes no sense.
     Request(String),
+}
+
+/// What somebody may have meant to be an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoImage {
+    /// A tar.
+    Tar,
+    /// Something that is compressed.
+    Compressed,
+}
+
+/// Why an image cannot be written.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// Writing failed.
+    Io(io::Error),
+    /// A file does not fit the format.
+    File {
+        /// Its path in the tree.
+        path: Vec<u8>,
+        /// What does not fit.
+        problem: String,
+    },
+    /// The data of a file cannot be read.
+    Data {
+        /// Its path in the tree.
+        path: Vec<u8>,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The tree as a whole does not fit the format.
+    Image(String),
+}
+
+impl From<io::Error> for ImageError {
+    fn from(error: io::Error) -> Self {
+        ImageError::Io(error)
+    }
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ImageError::Io(error) => Reason(error).fmt(f),
+            ImageError::File { path, problem } => write!(f, "{}: {problem}", Quoted(path)),
+            ImageError::Data { path, source } => {
+                let path = Quoted(path);
+                write!(f, "the data of {path} cannot be read: {}", Reason(source))
+            }
+            ImageError::Image(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl std::error::Error for ImageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ImageError::Io(error) | ImageError::Data { source: error, .. } => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// Result of what can fail in one of these ways.
@@ -78,7 +169,7 @@ impl Error {
     pub fn below(self, root: &Path) -> Self {
         match self {
             Error::Image {
-                source: image::Error::Data { path, source },
+                source: ImageError::Data { path, source },
                 ..
             } => {
                 let path = path.strip_prefix(b"/").unwrap_or(&path);
@@ -98,7 +189,7 @@ impl Error {
     }
 
     /// Adds to the error of writing an image which image it is.
-    pub fn image(path: &Path) -> impl FnOnce(image::Error) -> Self {
+    pub fn image(path: &Path) -> impl FnOnce(ImageError) -> Self {
         let path = path.to_path_buf();
         |source| Error::Image { path, source }
     }
@@ -133,6 +224,37 @@ impl fmt::Display for Error {
                 }
                 source => write!(f, "{}: {source}", Shown(path)),
             },
+            Error::NotAnImage { path, found } => {
+                let path = Shown(path);
+                match found {
+                    NoImage::Tar => write!(
+                        f,
+                        "{path}: a tar, expected an EROFS image; index it first: ferofs build -o IMAGE {path}"
+                    ),
+                    NoImage::Compressed => write!(
+                        f,
+                        "{path}: something compressed, expected an EROFS image; if it is a tar, index it first: \
+                         ferofs build -o IMAGE --tar-out TAR {path}"
+                    ),
+                }
+            }
+            Error::WrongBlob {
+                image,
+                device,
+                path,
+                problem,
+            } => {
+                let (image, path) = (Shown(image), Shown(path));
+                write!(
+                    f,
+                    "{path} is not the tar that device {device} of {image} was made from: {problem}"
+                )
+            }
+            Error::NotFound {
+                image,
+                path,
+                problem,
+            } => write!(f, "{}: {}: {problem}", Shown(image), Quoted(path)),
             Error::Request(problem) => f.write_str(problem),
         }
     }
@@ -145,7 +267,7 @@ impl std::error::Error for Error {
             Error::Archive { source, .. } => Some(source),
             Error::Image { source, .. } => Some(source),
             Error::Format { source, .. } => Some(source),
-            Error::Request(_) => None,
+            _ => None,
         }
     }
 }

@@ -116,13 +116,11 @@ pub fn write_over<I: Input, W: Write + Seek>(
     out: W,
 ) -> Result<Index, Error> {
     let mut tree = Tree::new();
-    let archive = apply_archive(archive, &mut tree, 0, &mut ())?;
-    whiteouts::convert(&mut tree, Form::Overlay)?;
+    let mut archive = apply_archive(archive, &mut tree, 0, &mut ())?;
+    let mut notes = whiteouts::convert(&mut tree, Form::Overlay)?;
+    archive.notes.append(&mut notes);
     let options = image::Options {
-        devices: vec![image::Device {
-            size: archive.totals.size,
-            digest: archive.totals.digest,
-        }],
+        devices: vec![archive.totals.into()],
         ..image::Options::default()
     };
     let image = image::write(&tree, &options, source, out)?;

@@ -27,6 +27,7 @@
 )]
 
 mod acl;
+pub mod blobs;
 pub mod build;
 pub mod compression;
 pub mod digest;
@@ -37,6 +38,7 @@ pub mod index;
 pub mod inspect;
 pub mod merge;
 pub mod mount;
+mod number;
 pub mod oci;
 pub mod output;
 pub mod read_at;

@@ -12,6 +12,7 @@
 //! themselves if those have all of it. Copied is what is behind inodes there, where nothing else can
 //! refer to it, and the data that an index has besides that in its blobs.
 
+use crate::blobs;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
@@ -21,12 +22,10 @@ use crate::image::source::Nothing;
 use crate::image::source::read_sparse;
 use crate::inspect::Image;
 use crate::inspect::Name;
-use crate::mount::blobs;
 use crate::read_at::ReadAt;
 use crate::tar::NamedValue;
 use crate::tar::Segment;
 use crate::tar::Time;
-use crate::text::Escaped;
 use crate::text::Quoted;
 use crate::text::Shown;
 use crate::tree::Attributes;
@@ -50,10 +49,14 @@ use erofs_format::Metadata;
 use erofs_format::Source;
 use erofs_format::ondisk;
 use erofs_format::split_xattr_name;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
+
+/// More notes than this help nobody.
+const MAX_NOTES: usize = 20;
 
 /// The layers so far.
 #[derive(Default)]
@@ -65,6 +68,7 @@ pub struct Merge {
     /// The smallest block size of the layers, as a power of two.
     block_bits: Option<u8>,
     tails: Tails,
+    notes: BTreeSet<String>,
 }
 
 /// What a merged image gets of files from its layers' images: mostly their ends.
@@ -155,6 +159,7 @@ impl Merge {
             devices: &mut self.devices,
             tails: &mut self.tails,
             own_tails: None,
+            notes: &mut self.notes,
             keep: self.keep_whiteouts,
             below: self.tree.inode_count(),
             tree: &mut self.tree,
@@ -165,6 +170,11 @@ impl Merge {
             last_xattrs: None,
         };
         layer.apply()
+    }
+
+    /// What was left out.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        self.notes.iter().map(String::as_str)
     }
 
     /// The tree of all layers together, the devices that it has its data in, and where the data is
@@ -178,14 +188,15 @@ impl Merge {
     fn add_devices(&mut self, image: &Image) -> Result<Vec<Blob>> {
         let path = Shown(image.path());
         let mut blobs = Vec::new();
-        for (index, slot) in image.devices()?.iter().enumerate() {
+        let headers = image.header_digests()?;
+        for (index, (slot, headers)) in image.devices()?.iter().zip(headers).enumerate() {
             let number = index + 1;
             let digest = blobs::tag(slot);
-            if digest.is_none() && !slot.name().is_empty() {
-                let tag = Escaped(slot.name());
-                return Err(Error::Request(format!(
-                    "{path}: device {number} has the tag {tag}, expected a sha256 or none"
-                )));
+            if digest.is_none() && !slot.name().is_empty() && self.notes.len() < MAX_NOTES {
+                let tag = Quoted(slot.name());
+                self.notes.insert(format!(
+                    "{path}: device {number} has the tag {tag}, which is no sha256, and is left out"
+                ));
             }
             let block = u64::from(image.superblock().block_size());
             let size = slot.blocks.saturating_mul(block);
@@ -204,7 +215,15 @@ impl Merge {
                 });
                 continue;
             }
-            let added = add_device(&mut self.devices, image, Device { size, digest })?;
+            let added = add_device(
+                &mut self.devices,
+                image,
+                Device {
+                    size,
+                    digest,
+                    headers,
+                },
+            )?;
             if let Some(digest) = digest {
                 self.by_digest.insert(digest, added);
             }
@@ -274,6 +293,7 @@ struct Layer<'a> {
     tails: &'a mut Tails,
     /// The number of the image itself among them, if it has some.
     own_tails: Option<u16>,
+    notes: &'a mut BTreeSet<String>,
     /// Whether whiteouts stay.
     keep: bool,
     /// How many inodes the layers below have: those with greater numbers are this layer's.
@@ -628,8 +648,13 @@ impl Layer<'_> {
                 };
                 if inode.kind() == FileKind::Directory && whiteouts::is_opaque(&xattr) {
                     opaque |= *xattr.value == *b"y";
-                } else {
+                } else if !whiteouts::is_of_overlay(&xattr) {
                     xattrs.push(xattr);
+                } else if !whiteouts::is_mark(&xattr) && self.notes.len() < MAX_NOTES {
+                    let (path, name) = (Shown(self.image.path()), Quoted(name));
+                    self.notes.insert(format!(
+                        "{path}: extended attribute {name} is for overlayfs alone to write, and is left out"
+                    ));
                 }
             }
         }
@@ -679,7 +704,15 @@ impl Layer<'_> {
         let known = digest.and_then(|digest| self.by_digest.get(&digest).copied());
         let number = match known {
             Some(number) => number,
-            None => add_device(self.devices, self.image, Device { size, digest })?,
+            None => add_device(
+                self.devices,
+                self.image,
+                Device {
+                    size,
+                    digest,
+                    headers: None,
+                },
+            )?,
         };
         if let Some(digest) = digest {
             self.by_digest.insert(digest, number);

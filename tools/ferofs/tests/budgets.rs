@@ -15,8 +15,8 @@ use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-/// What an archive may have when it is compressed.
-const LARGEST: usize = 100 << 10;
+/// What an archive may have when it is compressed: less where all takes longer.
+const LARGEST: usize = if cfg!(debug_assertions) { 20 } else { 100 } << 10;
 /// Seconds of processor time for each command; without optimisation everything takes many times as long.
 const SECONDS: u32 = if cfg!(debug_assertions) { 60 } else { 5 };
 /// KiB of address space, which is more than memory: 256 MiB and what the program and its threads' stacks reserve.

@@ -580,7 +580,7 @@ fn data_beyond_a_device_is_refused() {
     let options = image::Options {
         devices: vec![image::Device {
             size: 512,
-            digest: None,
+            ..image::Device::default()
         }],
         ..image::Options::default()
     };

@@ -78,10 +78,7 @@ fn archive() -> Vec<u8> {
 fn index(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut tree = Tree::new();
     let archive = apply_archive(StreamInput::new(bytes), &mut tree, 0, &mut ()).ok()?;
-    let device = image::Device {
-        size: archive.totals.size,
-        digest: archive.totals.digest,
-    };
+    let device = archive.totals.into();
     let options = image::Options {
         devices: vec![device],
         ..image::Options::default()

@@ -103,7 +103,7 @@ pub fn index(bytes: &[u8]) -> Option<Vec<u8>> {
     let options = Options {
         devices: vec![Device {
             size: archive.totals.size,
-            digest: None,
+            ..Device::default()
         }],
         ..Options::default()
     };

@@ -226,7 +226,10 @@ fn edit_all(arguments: &Arguments, tree: &mut Tree, input: &Path) -> Result<()> 
         Some(Whiteouts::Keep) | None => None,
     };
     if let Some(form) = form {
-        whiteouts::convert(tree, form).map_err(|problem| failed(&problem))?;
+        let notes = whiteouts::convert(tree, form).map_err(|problem| failed(&problem))?;
+        for note in notes.iter().filter(|_| !arguments.settings.quiet) {
+            complain(&format!("{}: {note}", Shown(input)));
+        }
     }
     let mut edit = arguments.settings.edit();
     edit.no_xattrs |= arguments.no_xattrs;
@@ -390,8 +393,7 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         &tar.path,
     )?;
     if mode == Mode::Index {
-        let (size, digest) = (archive.totals.size, archive.totals.digest);
-        options.devices = vec![image::Device { size, digest }];
+        options.devices = vec![archive.totals.into()];
     }
     match store.map(|store| store.finish(&tree, &options)) {
         Some(finished) => {

@@ -8,6 +8,7 @@ use super::json;
 use super::progress::Bar;
 use super::to_stdout;
 use clap::Parser;
+use ferofs::blobs;
 use ferofs::digest::Digest;
 use ferofs::digest::hash_all;
 use ferofs::error::Error;
@@ -20,7 +21,6 @@ use ferofs::inspect::check::open;
 use ferofs::inspect::contents::Contents;
 use ferofs::inspect::extract;
 use ferofs::inspect::extract::Extracted;
-use ferofs::mount::blobs;
 use ferofs::text::Quoted;
 use ferofs::text::Shown;
 use serde_json::json;
@@ -229,12 +229,14 @@ struct Verdict {
     number: usize,
     path: PathBuf,
     expected: Option<Digest>,
+    /// Whether the tag is something else than a sha256: mkfs.erofs has UUIDs there.
+    foreign: bool,
     found: Digest,
 }
 
 impl Verdict {
     fn is_good(&self) -> bool {
-        self.expected == Some(self.found)
+        self.foreign || self.expected == Some(self.found)
     }
 }
 
@@ -243,6 +245,8 @@ impl Verdict {
 struct Found {
     report: Report,
     verdicts: Vec<Verdict>,
+    /// Devices that are not those of the image.
+    wrong: Vec<Error>,
     extracted: Option<Extracted>,
     /// What ended it early.
     failure: Option<Error>,
@@ -252,7 +256,8 @@ impl Found {
     fn errors(&self) -> u64 {
         let verdicts = self.verdicts.iter().filter(|verdict| !verdict.is_good());
         let problems = self.report.problems.len() as u64;
-        problems + self.report.more_problems + verdicts.count() as u64
+        let wrong = self.wrong.len() as u64;
+        problems + self.report.more_problems + wrong + verdicts.count() as u64
     }
 
     fn code(&self) -> u8 {
@@ -313,12 +318,17 @@ fn find(arguments: &Arguments, found: &mut Found) -> Result<()> {
     }
     let mut files = Vec::new();
     let mut sizes = Vec::new();
-    for device in &devices {
+    let headers = image.header_digests()?;
+    for (index, (device, headers)) in devices.iter().zip(headers).enumerate() {
         let mut file = File::open(device).map_err(Error::io("open", device))?;
         sizes.push(
             file.seek(SeekFrom::End(0))
                 .map_err(Error::io("read", device))?,
         );
+        match blobs::check_headers(path, index + 1, headers, device, &file) {
+            Err(error @ Error::WrongBlob { .. }) => found.wrong.push(error),
+            other => other?,
+        }
         files.push(file);
     }
     let inodes = image.superblock().inodes();
@@ -357,6 +367,7 @@ fn digests(
             number: index + 1,
             path: path.clone(),
             expected: blobs::tag(slot),
+            foreign: blobs::tag(slot).is_none() && !slot.name().is_empty(),
             found: digest.map_err(Error::io("read", path))?,
         });
     }
@@ -375,7 +386,7 @@ fn write_files(
         let what = "nothing is extracted, because of the errors; --force does it anyway";
         return Err(Error::Request(what.to_string()));
     }
-    let elsewhere = blobs::elsewhere(image)?.filter(|_| devices.is_empty());
+    let elsewhere = image.device_elsewhere()?.filter(|_| devices.is_empty());
     let is_used = |device: usize| {
         let unused = found.report.unused_devices.iter();
         !unused.copied().any(|id| usize::from(id) == device)
@@ -417,6 +428,9 @@ fn show(arguments: &Arguments, found: &Found) -> Result<()> {
             complain(&format!("warning: {warning}"));
         }
     }
+    for wrong in &found.wrong {
+        complain(&wrong.to_string());
+    }
     for verdict in found.verdicts.iter().filter(|verdict| !verdict.is_good()) {
         let (path, found) = (Shown(&verdict.path), verdict.found);
         complain(&match verdict.expected {
@@ -457,7 +471,11 @@ fn show(arguments: &Arguments, found: &Found) -> Result<()> {
             }
             for verdict in found.verdicts.iter().filter(|verdict| verdict.is_good()) {
                 let (path, digest) = (Shown(&verdict.path), verdict.found);
-                writeln!(out, "{path}: its sha256 is {digest}, as the image expects")?;
+                let said = match verdict.foreign {
+                    true => "the image's tag for it is no sha256 to compare it with",
+                    false => "as the image expects",
+                };
+                writeln!(out, "{path}: its sha256 is {digest}, {said}")?;
             }
         }
         writeln!(out, "{image}: {directories}, {files}, {errors}")
@@ -508,6 +526,7 @@ fn document(arguments: &Arguments, found: &Found) -> serde_json::Value {
         "errors": problems(&report.problems),
         "more_errors": report.more_problems,
         "warnings": problems(&report.warnings),
+        "wrong_devices": found.wrong.iter().map(Error::to_string).collect::<Vec<_>>(),
         "unused_devices": report.unused_devices,
         "digests": verdicts,
         "extracted": extracted,

@@ -7,6 +7,7 @@ use super::dump::Failure;
 use super::dump::show;
 use super::json;
 use erofs_format::ondisk;
+use ferofs::blobs;
 use ferofs::compression::look;
 use ferofs::digest::hash_all;
 use ferofs::error::Error;
@@ -21,7 +22,6 @@ use ferofs::inspect::diff::Ignored;
 use ferofs::inspect::diff::Kind;
 use ferofs::inspect::diff::Summary;
 use ferofs::inspect::diff::diff;
-use ferofs::mount::blobs;
 use ferofs::mount::index_in_memory;
 use ferofs::output::Output;
 use ferofs::read_at::ReadAt;
@@ -183,7 +183,11 @@ impl Side {
             let block = u64::from(self.image.superblock().block_size());
             if let ([slot], Some(tar)) = (slots.as_slice(), &other.tar) {
                 let size = ReadAt::size(&tar.1).map_err(Error::io("read", &tar.0))?;
-                if slot.blocks.saturating_mul(block) == size.next_multiple_of(block) {
+                // mkfs.erofs counts up to the end of the archive proper.
+                let headers = self.image.header_digests()?.first().copied().flatten();
+                let checked = blobs::check_headers(self.image.path(), 1, headers, &tar.0, &tar.1);
+                let is_that = slot.blocks.saturating_mul(block) <= size.next_multiple_of(block);
+                if is_that && checked.is_ok() {
                     let (path, file) = clone(tar)?;
                     let contents = |file| Contents::of(&self.image, vec![(path.clone(), file)]);
                     let Some(tag) = blobs::tag(slot) else {

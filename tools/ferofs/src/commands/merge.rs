@@ -3,6 +3,7 @@
 //! `ferofs merge`: one image of several layers.
 
 use super::build;
+use super::complain;
 use super::progress::Bar;
 use super::settings::Settings;
 use ferofs::digest::Digest;
@@ -115,12 +116,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bar.set(done as u64 + 1);
     }
     drop(bar);
+    if !settings.quiet {
+        merge.notes().for_each(complain);
+    }
     let block_bits = merge.block_bits();
     let (mut tree, devices, tails) = merge.finish();
     let failed = |problem: &dyn std::fmt::Display| Error::Request(problem.to_string());
     settings.exclude().apply(&mut tree);
-    if whiteouts == Whiteouts::Aufs {
-        whiteouts::convert(&mut tree, Form::Aufs).map_err(|problem| failed(&problem))?;
+    match whiteouts {
+        Whiteouts::Applied => {}
+        Whiteouts::Overlay => whiteouts::mark(&mut tree).map_err(|problem| failed(&problem))?,
+        Whiteouts::Aufs => {
+            whiteouts::convert(&mut tree, Form::Aufs).map_err(|problem| failed(&problem))?;
+        }
     }
     edit::apply(&mut tree, &settings.edit()).map_err(|problem| failed(&problem))?;
     let mut options = image::Options {

@@ -10,7 +10,9 @@ use super::Mode;
 use super::Options;
 use super::Source;
 use super::Summary;
+use super::device;
 use super::directory;
+use super::no_data;
 use super::pieces::Piece;
 use super::pieces::Place;
 use super::pieces::is_in_pieces;
@@ -25,6 +27,7 @@ use super::plan::build_time as build_time_of;
 use super::plan::encode_device;
 use super::plan::is_long_link;
 use super::plan::listed;
+use super::problem_of;
 use super::uuid::DataFingerprint;
 use super::uuid::Fingerprint;
 use crate::direct;
@@ -39,7 +42,6 @@ use crate::tree::Tree;
 use crate::tree::XattrSet;
 use erofs_format::ondisk;
 use erofs_format::ondisk::ChunkIndex;
-use erofs_format::ondisk::DeviceSlot;
 use erofs_format::ondisk::InodeCompact;
 use erofs_format::ondisk::InodeExtended;
 use erofs_format::ondisk::Superblock;
@@ -285,12 +287,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
         let mut address = self.plan.flat_start();
         for device in &options.devices {
             let blocks = device.size.div_ceil(self.plan.block);
-            let mut slot = DeviceSlot::new_zeroed();
-            if let Some(digest) = device.digest {
-                for (to, from) in slot.tag.iter_mut().zip(digest.to_string().bytes()) {
-                    *to = from;
-                }
-            }
+            let mut slot = device::slot(device);
             slot.blocks_lo = low(blocks).into();
             slot.blocks_hi = high(blocks)?.into();
             slot.uniaddr_lo = low(address).into();
@@ -370,7 +367,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
             let len = space.len();
             self.source
                 .read(self.tree, name, offset, space)
-                .map_err(Error::data(self.tree, name))?;
+                .map_err(no_data(self.tree, name))?;
             self.out.advance(len);
             offset += len as u64;
         }
@@ -449,7 +446,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
                 let mut buffer = vec![0; tail as usize];
                 self.source
                     .read(self.tree, name, blocks, &mut buffer)
-                    .map_err(Error::data(self.tree, name))?;
+                    .map_err(no_data(self.tree, name))?;
                 self.out.put(&buffer)?;
             }
             (Body::Blocks(_), Content::File { size, .. }) => {
@@ -612,7 +609,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
     /// The number of a blob's device; 0 is the image itself.
     fn device(&self, name: NameId, blob: u16) -> Result<u16, Error> {
         let number = blob.checked_add(1);
-        number.ok_or_else(|| Error::file(self.tree, name, "its data is in too many blobs"))
+        number.ok_or_else(|| problem_of(self.tree, name, "its data is in too many blobs"))
     }
 
     fn index(&self, device: u16, pos: u64) -> Result<ChunkIndex, Error> {

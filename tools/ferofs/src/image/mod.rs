@@ -8,6 +8,7 @@
 //!
 //! The same tree and options always give the same bytes.
 
+mod device;
 mod directory;
 mod emit;
 mod pieces;
@@ -19,22 +20,24 @@ mod xattrs;
 
 use crate::digest::Digest;
 use crate::direct;
+use crate::tar::HeaderDigest;
 use crate::tar::Time;
-use crate::text::Reason;
+use crate::tar::Totals;
 use crate::tree::NameId;
 use crate::tree::Tree;
 use erofs_format::ondisk::BLOCK_BITS_MIN;
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::io::Seek;
 use std::io::Write;
 
+pub use crate::error::ImageError as Error;
 pub use source::Source;
 pub use store::Store;
 
+pub use device::header_digest;
 pub use plan::encode_device;
-pub use uuid::is_unchanged;
+pub(crate) use uuid::Fingerprint;
 
 /// A blob that files of an image have their data in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +46,18 @@ pub struct Device {
     pub size: u64,
     /// Its digest, if it is known; it becomes the tag of the blob's device slot.
     pub digest: Option<Digest>,
+    /// That of its headers, if it is a tar: by it another one in its place is noticed.
+    pub headers: Option<HeaderDigest>,
+}
+
+impl From<Totals> for Device {
+    fn from(tar: Totals) -> Self {
+        Device {
+            size: tar.size,
+            digest: tar.digest,
+            headers: tar.headers,
+        }
+    }
 }
 
 /// Where the data of files is.
@@ -199,73 +214,17 @@ pub struct Summary {
     pub data: u64,
 }
 
-/// Why an image cannot be written.
-#[derive(Debug)]
-pub enum Error {
-    /// Writing failed.
-    Io(io::Error),
-    /// A file does not fit the format.
-    File {
-        /// Its path in the tree.
-        path: Vec<u8>,
-        /// What does not fit.
-        problem: String,
-    },
-    /// The data of a file cannot be read.
-    Data {
-        /// Its path in the tree.
-        path: Vec<u8>,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The tree as a whole does not fit the format.
-    Image(String),
-}
-
-impl Error {
-    fn file(tree: &Tree, name: NameId, problem: impl Into<String>) -> Self {
-        Error::File {
-            path: tree.path(name),
-            problem: problem.into(),
-        }
-    }
-
-    fn data(tree: &Tree, name: NameId) -> impl FnOnce(io::Error) -> Self {
-        move |source| Error::Data {
-            path: tree.path(name),
-            source,
-        }
+fn problem_of(tree: &Tree, name: NameId, problem: impl Into<String>) -> Error {
+    Error::File {
+        path: tree.path(name),
+        problem: problem.into(),
     }
 }
 
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Error::Io(error)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Io(error) => Reason(error).fmt(f),
-            Error::File { path, problem } => {
-                write!(f, "{}: {problem}", crate::text::Quoted(path))
-            }
-            Error::Data { path, source } => {
-                let path = crate::text::Quoted(path);
-                write!(f, "the data of {path} cannot be read: {}", Reason(source))
-            }
-            Error::Image(problem) => f.write_str(problem),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Io(error) | Error::Data { source: error, .. } => Some(error),
-            _ => None,
-        }
+fn no_data(tree: &Tree, name: NameId) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Data {
+        path: tree.path(name),
+        source,
     }
 }
 

@@ -17,6 +17,7 @@ use super::pieces::Piece;
 use super::pieces::copied;
 use super::pieces::is_in_pieces;
 use super::pieces::pieces;
+use super::problem_of;
 use super::xattrs;
 use crate::tar::Segment;
 use crate::tar::Time;
@@ -563,7 +564,7 @@ impl Plan {
             Content::File { size: 0, .. } => Body::Empty,
             Content::File { .. } if i64::try_from(size).is_err() => {
                 let problem = format!("it has {size} bytes, expected at most {}", i64::MAX);
-                return Err(Error::file(tree, name, problem));
+                return Err(problem_of(tree, name, problem));
             }
             Content::File { data, .. } => match (self.mode, data) {
                 (
@@ -571,11 +572,11 @@ impl Plan {
                     Data::Stored(_) | Data::StoredChunks(_) | Data::StoredWithTail { .. },
                 ) => {
                     let problem = "its data is in an image, which does not have it in this mode";
-                    return Err(Error::file(tree, name, problem));
+                    return Err(problem_of(tree, name, problem));
                 }
                 (Mode::Index, Data::Original | Data::SparseOriginal(_)) => {
                     let problem = "an index needs its data in a tar, but it is in a file";
-                    return Err(Error::file(tree, name, problem));
+                    return Err(problem_of(tree, name, problem));
                 }
                 (Mode::Index, Data::WithTail { tail, .. }) if u64::from(*tail) == size => {
                     self.blocks_and_tail(shape, size, self.inline_data)
@@ -588,7 +589,7 @@ impl Plan {
                     let body = self.blocks_and_tail(shape, size, true);
                     if !matches!(body, Body::Inline { .. }) {
                         let problem = "the end of its data does not fit behind its inode";
-                        return Err(Error::file(tree, name, problem));
+                        return Err(problem_of(tree, name, problem));
                     }
                     body
                 }
@@ -647,7 +648,7 @@ impl Plan {
         let bits = bits.min(MAX_CHUNK_BITS);
         let count = size.div_ceil(self.block << bits);
         if count > MAX_INDEX_BYTES / 8 {
-            return Err(Error::file(
+            return Err(problem_of(
                 tree,
                 name,
                 format!(
@@ -677,7 +678,7 @@ fn spend(left: u64, used: u64, tree: &Tree, name: NameId) -> Result<u64, Error> 
     left.checked_sub(used).ok_or_else(|| {
         let problem = "it and the other files with holes have so little data, and so many holes, \
                        that the image would be many times as large as the data";
-        Error::file(tree, name, problem)
+        problem_of(tree, name, problem)
     })
 }
 

@@ -16,6 +16,7 @@ use super::Source;
 use super::Summary;
 use super::emit;
 use super::epoch;
+use super::no_data;
 use super::plan::PAGE;
 use super::plan::Plan;
 use super::source::Blobs;
@@ -423,7 +424,7 @@ fn copy_file(
         let bytes = buffer.get_mut(..len as usize).unwrap_or_default();
         source
             .read(tree, name, pos, bytes)
-            .map_err(Error::data(tree, name))?;
+            .map_err(no_data(tree, name))?;
         out.write_all(bytes)?;
         pos += len;
         left -= len;

@@ -3,9 +3,9 @@
 //! The data of files, from an image and its blobs.
 
 use super::Image;
+use crate::blobs;
 use crate::error::Error;
 use crate::error::Result;
-use crate::mount::blobs;
 use crate::read_at::ReadAt;
 use crate::text::Quoted;
 use crate::text::Shown;
@@ -53,13 +53,17 @@ impl<'a> Contents<'a> {
     ///
     /// # Errors
     ///
-    /// When one cannot be opened, or there are too few or too many.
+    /// When one cannot be opened, or is not the tar that the image knows by its headers, or there are too few or too
+    /// many.
     pub fn new(image: &'a Image, given: &[PathBuf], directories: &[PathBuf]) -> Result<Self> {
         let path = image.path();
         let slots = image.devices()?;
         let mut open = Vec::new();
-        for blob in blobs::assign(path, &slots, given, directories)? {
+        let headers = image.header_digests()?;
+        let blobs = blobs::assign(path, &slots, given, directories)?;
+        for (index, (blob, headers)) in blobs.into_iter().zip(headers).enumerate() {
             let file = File::open(&blob.path).map_err(Error::io("open", &blob.path))?;
+            blobs::check_headers(path, index + 1, headers, &blob.path, &file)?;
             open.push((blob.path, file));
         }
         Self::of(image, open)

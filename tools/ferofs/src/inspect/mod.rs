@@ -12,13 +12,18 @@ pub mod diff;
 pub mod extract;
 mod file;
 pub mod statistics;
+mod unchanged;
 pub mod walk;
 
+use crate::compression::look;
 use crate::error::Error;
+use crate::error::NoImage;
 use crate::error::Result;
+use crate::image::header_digest;
 use crate::read_at::ReadAt;
+use crate::tar::HeaderDigest;
 use crate::tar::NamedValue;
-use crate::text::Shown;
+use crate::tar::is_header;
 use erofs_format::DirEntry;
 use erofs_format::Extent;
 use erofs_format::FileKind;
@@ -37,6 +42,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 pub use file::ImageFile;
+pub use unchanged::is_unchanged;
 
 /// Why something in an image cannot be read.
 pub type ReadError = erofs_format::Error<std::io::Error>;
@@ -48,6 +54,28 @@ pub struct Image {
     superblock: Superblock,
     /// The attributes that were read last, and the bytes behind an inode that say which they are.
     last_xattrs: Mutex<Option<(Vec<u8>, Arc<[NamedValue]>)>>,
+}
+
+/// The error for a file without a superblock, by what it seems to be.
+fn no_image(path: &Path, bytes: &dyn ReadAt) -> std::io::Result<Error> {
+    let mut start = [0; 512];
+    bytes.read_full_at(&mut start, 0)?;
+    let path = path.to_path_buf();
+    let found = match is_header(&start) {
+        true => Some(NoImage::Tar),
+        false => match look(start.as_slice()) {
+            Ok((None, _)) => None,
+            // Of what it cannot read it says the name.
+            Ok((Some(_), _)) | Err(_) => Some(NoImage::Compressed),
+        },
+    };
+    Ok(match found {
+        Some(found) => Error::NotAnImage { path, found },
+        None => Error::Format {
+            path,
+            source: ReadError::NotErofs,
+        },
+    })
 }
 
 /// Bytes of an inode itself.
@@ -123,8 +151,14 @@ impl Image {
     /// ```
     pub fn new(path: &Path, bytes: Box<dyn ReadAt>) -> Result<Self> {
         let file = ImageFile::new(bytes).map_err(Error::io("open", path))?;
-        let superblock =
-            Superblock::read(&file, ondisk::BLOCK_BITS_MAX).map_err(Error::format(path))?;
+        let superblock = match Superblock::read(&file, ondisk::BLOCK_BITS_MAX) {
+            Ok(superblock) => superblock,
+            Err(ReadError::NotErofs) => {
+                let no_image = no_image(path, &*file.share());
+                return Err(no_image.map_err(Error::io("read", path))?);
+            }
+            Err(error) => return Err(Error::format(path)(error)),
+        };
         Ok(Image {
             path: path.to_path_buf(),
             file,
@@ -190,6 +224,39 @@ impl Image {
                     .map_err(self.error())
             })
             .collect()
+    }
+
+    /// The first device, counted from 1, that is not behind the image in the same file, where drivers look for
+    /// what is not given.
+    ///
+    /// # Errors
+    ///
+    /// When the device table cannot be read.
+    pub fn device_elsewhere(&self) -> Result<Option<usize>> {
+        let block = u64::from(self.superblock.block_size());
+        let is_behind = |slot: &erofs_format::DeviceSlot| {
+            let start = slot.uniaddr.saturating_mul(block);
+            start > 0 && start < self.size()
+        };
+        let slots = self.devices()?;
+        let elsewhere = slots.iter().position(|slot| !is_behind(slot));
+        Ok(elsewhere.map(|index| index + 1))
+    }
+
+    /// The digests of the headers of the tars that the image has its data in, as far as it knows them; one for each slot.
+    ///
+    /// # Errors
+    ///
+    /// When the device table cannot be read.
+    pub fn header_digests(&self) -> Result<Vec<Option<HeaderDigest>>> {
+        let failed = |error| self.error()(ReadError::Io(error));
+        let table = self.superblock.device_table_pos();
+        let digest = |index: u16| {
+            let slot = table.saturating_add(u64::from(index) * ondisk::DEVICE_SLOT_SIZE);
+            let slot = self.read(slot, ondisk::DEVICE_SLOT_SIZE as usize);
+            Ok(slot.map_err(failed)?.last_chunk().and_then(header_digest))
+        };
+        (0..self.superblock.device_count()).map(digest).collect()
     }
 
     /// The root directory.
@@ -342,18 +409,19 @@ impl Image {
             .split(|byte| *byte == b'/')
             .filter(|part| !part.is_empty())
         {
-            let shown = || format!("{}: {}", Shown(&self.path), crate::text::Quoted(path));
+            let missing = |problem| Error::NotFound {
+                image: self.path.clone(),
+                path: path.to_vec(),
+                problem,
+            };
             if at.kind() != FileKind::Directory {
-                let shown = shown();
-                return Err(Error::Request(format!(
-                    "{shown}: something above it is no directory"
-                )));
+                return Err(missing("something above it is no directory"));
             }
             if part == b"." {
                 continue;
             }
             let Some(found) = self.lookup(&at, part)? else {
-                return Err(Error::Request(format!("{}: not in the image", shown())));
+                return Err(missing("not in the image"));
             };
             at = found;
         }

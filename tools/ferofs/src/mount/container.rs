@@ -2,16 +2,17 @@
 
 //! Container images: their layers are indexed in a cache, and merged there, or mounted one by one.
 
-use super::blobs;
-use super::blobs::Blob;
 use super::filesystem::Filesystem;
 use super::filesystem::verify_one;
 use super::options::Options;
+use crate::blobs;
+use crate::blobs::Blob;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
 use crate::image;
 use crate::inspect::Image;
+use crate::inspect::is_unchanged;
 use crate::oci;
 use crate::oci::Kind;
 use crate::oci::Reference;
@@ -153,5 +154,5 @@ fn is_merged(path: &Path, tars: &[(Digest, PathBuf)]) -> bool {
     slots.is_ok_and(|slots| {
         let tags = slots.iter().map(blobs::tag);
         tags.eq(tars.iter().map(|(digest, _)| Some(*digest)))
-    }) && image::is_unchanged(&merged).unwrap_or(false)
+    }) && is_unchanged(&merged).unwrap_or(false)
 }

@@ -3,10 +3,10 @@
 //! One filesystem of a mount: an image, or the index of a tar, with the blobs it has its data in.
 
 use super::Driver;
-use super::blobs;
-use super::blobs::Blob;
 use super::kernel;
 use super::options::Options;
+use crate::blobs;
+use crate::blobs::Blob;
 use crate::digest;
 use crate::digest::Digest;
 use crate::error::Error;
@@ -119,13 +119,18 @@ fn check_kind(path: &Path) -> Result<()> {
     )))
 }
 
-/// Opens every blob and says which are shorter than their slots. Slots have sizes in blocks, so the
+/// Opens every blob, fails if one is not the tar that the image knows by its headers, and says which are shorter than
+/// their slots. Slots have sizes in blocks, so the
 /// last one need not be whole.
-pub fn check_sizes(image: &Image, blobs: &[Blob]) -> Result<Vec<String>> {
+pub fn check_sizes(image: &Image, given: &[Blob]) -> Result<Vec<String>> {
     let block = u64::from(image.superblock().block_size());
     let mut notes = Vec::new();
-    for (index, (slot, blob)) in image.devices()?.iter().zip(blobs).enumerate() {
-        let size = open(&blob.path)?
+    let headers = image.header_digests()?;
+    let slots = image.devices()?.into_iter().zip(headers);
+    for (index, ((slot, headers), blob)) in slots.zip(given).enumerate() {
+        let mut file = open(&blob.path)?;
+        blobs::check_headers(image.path(), index + 1, headers, &blob.path, &file)?;
+        let size = file
             .seek(SeekFrom::End(0))
             .map_err(Error::io("seek in", &blob.path))?;
         let expected = slot.blocks.saturating_mul(block);

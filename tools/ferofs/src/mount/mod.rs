@@ -10,7 +10,6 @@
 //! What is mounted is one filesystem, or, for layers that are not merged and for what can be
 //! written to, an overlay over some.
 
-pub mod blobs;
 mod container;
 mod filesystem;
 mod kernel;
@@ -19,6 +18,7 @@ pub mod options;
 mod overlay;
 mod unmount;
 
+use crate::blobs;
 use crate::compression::look;
 use crate::error::Error;
 use crate::error::Result;
@@ -257,7 +257,7 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
             &request.options.devices,
             &request.options.directories,
         )?;
-        if let Some(device) = blobs::elsewhere(&image)?.filter(|_| blobs.is_empty()) {
+        if let Some(device) = image.device_elsewhere()?.filter(|_| blobs.is_empty()) {
             let (path, count) = (Shown(source), image.superblock().device_count());
             return Err(Error::Request(format!(
                 "{path}: the data of device {device} of {count} is not in the image: give each its \

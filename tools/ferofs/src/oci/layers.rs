@@ -10,6 +10,7 @@
 use super::Image;
 use super::Layer;
 use super::store::check_digest;
+use crate::blobs;
 use crate::build::Progress;
 use crate::build::apply_archive;
 use crate::compression::decompress;
@@ -23,7 +24,6 @@ use crate::image;
 use crate::image::source::Blobs;
 use crate::inspect;
 use crate::merge::Merge;
-use crate::mount::blobs;
 use crate::output::Output;
 use crate::tar::FileInput;
 use crate::tar::StreamInput;
@@ -244,7 +244,7 @@ fn is_complete(index: &Path, diff_id: Digest, tar: &Path) -> bool {
         [slot] => {
             blobs::tag(slot) == Some(diff_id)
                 && slot.blocks == metadata.len().div_ceil(block)
-                && image::is_unchanged(&index).unwrap_or(false)
+                && inspect::is_unchanged(&index).unwrap_or(false)
         }
         _ => false,
     }
@@ -253,12 +253,14 @@ fn is_complete(index: &Path, diff_id: Digest, tar: &Path) -> bool {
 /// Adds what was read from a plain tar, which is in `tar` now.
 fn finish(made: &mut Made, mut tree: Tree, totals: Totals, tar: &File, shown: &Path) -> Result<()> {
     let tar = tar.try_clone().map_err(Error::io("open", shown))?;
-    whiteouts::convert(&mut tree, Form::Overlay)
+    let mut notes = whiteouts::convert(&mut tree, Form::Overlay)
         .map_err(|problem| Error::Request(format!("{}: {problem}", Shown(shown))))?;
+    made.layer.notes.append(&mut notes);
     let options = image::Options {
         devices: vec![image::Device {
             size: totals.size,
             digest: Some(made.layer.diff_id),
+            headers: totals.headers,
         }],
         ..image::Options::default()
     };

@@ -5,7 +5,7 @@
 //! Called by `reader` (and by `sparse` for GNU sparse maps). Nothing here reads further than the
 //! block.
 
-use super::number;
+use crate::number;
 use std::ffi::CStr;
 use std::ops::Range;
 
@@ -134,10 +134,16 @@ impl Header {
         until_nul(self.at(LINK))
     }
 
-    fn number(&self, name: &'static str, range: Range<usize>) -> Result<i64, BadField> {
+    /// A field that `parse` makes a number of.
+    fn number<T>(
+        &self,
+        name: &'static str,
+        range: Range<usize>,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<T, BadField> {
         let at = range.start;
         let bytes = self.at(range);
-        number::field(bytes).ok_or_else(|| BadField {
+        parse(bytes).ok_or_else(|| BadField {
             name,
             at,
             bytes: bytes.to_vec(),
@@ -149,31 +155,23 @@ impl Header {
         name: &'static str,
         range: Range<usize>,
     ) -> Result<T, BadField> {
-        let at = range.start;
-        let bytes = self.at(range);
-        number::field(bytes)
-            .and_then(|value| T::try_from(value).ok())
-            .ok_or_else(|| BadField {
-                name,
-                at,
-                bytes: bytes.to_vec(),
-            })
+        self.number(name, range, |bytes| T::try_from(number::field(bytes)?).ok())
     }
 
     /// Permission bits, with set-id and sticky bits. Bits of the type, which v7 stored, are dropped.
     pub fn mode(&self) -> Result<u16, BadField> {
-        let mode = self.number("mode", MODE)?;
+        let mode = self.number("mode", MODE, number::field)?;
         Ok((mode & 0o7777) as u16)
     }
 
     /// Owner.
     pub fn uid(&self) -> Result<u32, BadField> {
-        self.unsigned("uid", UID)
+        self.number("uid", UID, number::id_field)
     }
 
     /// Group.
     pub fn gid(&self) -> Result<u32, BadField> {
-        self.unsigned("gid", GID)
+        self.number("gid", GID, number::id_field)
     }
 
     /// Bytes of data behind the header.
@@ -183,7 +181,7 @@ impl Header {
 
     /// Modification time in seconds.
     pub fn mtime(&self) -> Result<i64, BadField> {
-        self.number("mtime", MTIME)
+        self.number("mtime", MTIME, number::time_field)
     }
 
     /// Major number of a device.

@@ -4,6 +4,9 @@
 //!
 //! [`Reader`](super::Reader) asks for a few hundred bytes at positions that only grow.
 
+use super::HeaderDigest;
+use super::header::BLOCK;
+use super::headers::HeaderHasher;
 use crate::digest::Digest;
 use crate::digest::Hasher;
 use crate::read_at::ReadAt;
@@ -55,6 +58,8 @@ pub struct Totals {
     pub size: u64,
     /// Its digest, if all of it was read.
     pub digest: Option<Digest>,
+    /// That of its headers.
+    pub headers: Option<HeaderDigest>,
 }
 
 /// Reads until the buffer is full or the input ends.
@@ -89,6 +94,7 @@ pub struct FileInput<R> {
     stretch: u64,
     /// Mean length of the stretches before, the last ones counting most.
     mean: u64,
+    headers: HeaderHasher,
 }
 
 impl<R: ReadAt> FileInput<R> {
@@ -108,7 +114,22 @@ impl<R: ReadAt> FileInput<R> {
             asked: 0,
             stretch: 0,
             mean: Self::SMALLEST,
+            headers: HeaderHasher::new(),
         }
+    }
+
+    /// The digest of the headers: those that nobody has asked for are read now.
+    pub(super) fn header_digest(&mut self) -> io::Result<HeaderDigest> {
+        while let Some(pos) = self.headers.wants() {
+            self.bytes(pos, BLOCK)?;
+            if self.headers.wants() == Some(pos) {
+                self.headers.end();
+            }
+        }
+        Ok(HeaderDigest {
+            size: self.size,
+            sha256: self.headers.finish(),
+        })
     }
 
     /// Takes note of where a request is.
@@ -135,6 +156,8 @@ impl<R: ReadAt> FileInput<R> {
         self.filled = 0;
         let window = self.window.get_mut(..want).unwrap_or_default();
         self.filled = self.file.read_full_at(window, pos)?;
+        let filled = self.window.get(..self.filled).unwrap_or_default();
+        self.headers.pass(pos, filled);
         Ok(())
     }
 }
@@ -165,6 +188,7 @@ impl<R: ReadAt> Input for FileInput<R> {
         Ok(Totals {
             size: self.size,
             digest: None,
+            headers: Some(self.header_digest()?),
         })
     }
 }
@@ -183,6 +207,7 @@ pub struct StreamInput<R> {
     keeping: bool,
     kept: Vec<(u64, Arc<Vec<u8>>)>,
     ended: bool,
+    headers: HeaderHasher,
 }
 
 impl<R: Read> StreamInput<R> {
@@ -201,6 +226,7 @@ impl<R: Read> StreamInput<R> {
             keeping: false,
             kept: Vec::new(),
             ended: false,
+            headers: HeaderHasher::new(),
         }
     }
 
@@ -243,6 +269,8 @@ impl<R: Read> StreamInput<R> {
         let filled = read_full(|buf| self.reader.read(buf), &mut buffer)?;
         self.ended = filled < buffer.len();
         buffer.truncate(filled);
+        // Chunks begin at multiples of their size as they come.
+        self.headers.pass(self.chunk_start, &buffer);
         self.chunk = Arc::new(buffer);
         if let Some(hasher) = &self.hasher {
             hasher.update(&self.chunk);
@@ -328,9 +356,12 @@ impl<R: Read> Input for StreamInput<R> {
             self.advance()?;
         }
         let digest = self.hasher.as_mut().and_then(Hasher::finish);
+        let size = self.chunk_end();
+        let sha256 = self.headers.finish();
         Ok(Totals {
-            size: self.chunk_end(),
+            size,
             digest,
+            headers: Some(HeaderDigest { size, sha256 }),
         })
     }
 }
@@ -416,13 +447,9 @@ mod tests {
         assert_eq!(input.bytes(0, 512).unwrap(), &content[..512]);
         assert_eq!(input.size(), None);
         let totals = input.finish().unwrap();
-        assert_eq!(
-            totals,
-            Totals {
-                size: 3 << 20,
-                digest: Some(Digest::of(&content))
-            }
-        );
+        assert_eq!(totals.size, 3 << 20);
+        assert_eq!(totals.digest, Some(Digest::of(&content)));
+        assert_eq!(totals.headers, HeaderDigest::of(&content).ok());
     }
 
     #[test]

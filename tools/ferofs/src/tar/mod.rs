@@ -14,14 +14,15 @@
 
 mod error;
 mod header;
+mod headers;
 mod input;
-pub(crate) mod number;
 mod pax;
 mod reader;
 mod sparse;
 
 pub use crate::acl::Names;
 pub use error::Error;
+pub use headers::HeaderDigest;
 pub use input::FileInput;
 pub use input::Input;
 pub use input::StreamInput;
@@ -29,6 +30,14 @@ pub use input::Totals;
 pub use reader::Reader;
 
 use std::sync::Arc;
+
+use header::Checksum;
+use header::Header;
+
+/// Whether a tar may begin with this block.
+pub(crate) fn is_header(block: &[u8; 512]) -> bool {
+    Header::new(*block).checksum() == Checksum::Right
+}
 
 /// A moment: seconds since 1970, and nanoseconds after that second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

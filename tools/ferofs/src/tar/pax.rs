@@ -8,14 +8,26 @@
 
 use super::NamedValue;
 use super::Time;
-use super::number;
 use super::sparse::PaxMap;
+use crate::number;
 use std::collections::HashSet;
 
 /// Most that Linux lists of the names of a file's extended attributes, in bytes with their NULs.
 const XATTR_LIST_MAX: usize = 65_536;
 /// What the attributes of one header may have, in bytes: no filesystem of Linux keeps that much with one file.
 const XATTRS_MAX: usize = 1 << 20;
+
+/// What keys of extended attributes begin with.
+const SCHILY: &[u8] = b"SCHILY.xattr.";
+const LIBARCHIVE: &[u8] = b"LIBARCHIVE.xattr.";
+
+/// The names of attributes that have a record as libarchive writes it, as they are there.
+fn libarchive_names(data: &[u8]) -> HashSet<&[u8]> {
+    let names = Records::new(data).flatten();
+    names
+        .filter_map(|record| record.key.strip_prefix(LIBARCHIVE))
+        .collect()
+}
 
 /// What one set of records says; `None` where it says nothing, `Some(None)` where it takes back.
 #[derive(Default, Clone)]
@@ -58,8 +70,18 @@ impl Attributes {
 
     /// Takes in the records of one extended header; later ones win.
     pub fn apply(&mut self, data: &[u8]) -> Result<(), BadRecord> {
+        let mut escaped = None;
         for record in Records::new(data) {
             let Record { at, key, value } = record?;
+            if let Some(name) = key.strip_prefix(SCHILY).filter(|name| name.contains(&b'%')) {
+                // bsdtar has a record in each form, and escapes the name in both.
+                if escaped
+                    .get_or_insert_with(|| libarchive_names(data))
+                    .contains(name)
+                {
+                    continue;
+                }
+            }
             self.set(key, value)
                 .map_err(|problem| BadRecord { at, problem })?;
         }
@@ -117,7 +139,10 @@ impl Attributes {
             b"gid" => self.gid = Some(id()?),
             b"mtime" => {
                 self.mtime = Some(
-                    parsed(value, number::time).map_err(|()| bad("a decimal number of seconds"))?,
+                    parsed(value, |text| {
+                        number::time(text).map(|(sec, nsec)| Time { sec, nsec })
+                    })
+                    .map_err(|()| bad("a decimal number of seconds"))?,
                 );
             }
             b"SCHILY.devmajor" => self.major = Some(id()?),
@@ -133,9 +158,9 @@ impl Attributes {
             _ => {
                 if let Some(keyword) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.set(keyword, value)?;
-                } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                } else if let Some(name) = key.strip_prefix(SCHILY) {
                     self.set_xattr(schily_decoded(name), value.to_vec());
-                } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                } else if let Some(name) = key.strip_prefix(LIBARCHIVE) {
                     let value = base64(value).ok_or_else(|| bad("base64"))?;
                     self.set_xattr(url_decoded(name), value);
                 }
@@ -244,20 +269,20 @@ fn parsed<T>(value: &[u8], parse: impl Fn(&[u8]) -> Option<T>) -> Result<Option<
 
 /// One record: "LENGTH KEY=VALUE\n", the length being that of all of it.
 #[derive(Debug, PartialEq, Eq)]
-struct Record<'a> {
+pub(super) struct Record<'a> {
     at: usize,
-    key: &'a [u8],
-    value: &'a [u8],
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
 }
 
 /// Goes through the records of an extended header; ends after the first bad one.
-struct Records<'a> {
+pub(super) struct Records<'a> {
     data: &'a [u8],
     at: usize,
 }
 
 impl<'a> Records<'a> {
-    fn new(data: &'a [u8]) -> Self {
+    pub(super) fn new(data: &'a [u8]) -> Self {
         Records { data, at: 0 }
     }
 
@@ -346,6 +371,14 @@ mod tests {
             (b"user.c", b""),
             (b"security.selinux", b"l\0"),
         ];
+        let expected = expected.map(|(name, value)| (name.to_vec(), value.to_vec()));
+        assert_eq!(attributes.xattrs, expected);
+        let mut attributes = Attributes::default();
+        let both = b"40 LIBARCHIVE.xattr.user.a%20b%3Dc=dg==\n\
+                     33 SCHILY.xattr.user.a%20b%3Dc=v\n\
+                     31 SCHILY.xattr.user.b%25%20=w\n";
+        attributes.apply(both).unwrap();
+        let expected: [(&[u8], &[u8]); 2] = [(b"user.a b=c", b"v"), (b"user.b%%20", b"w")];
         let expected = expected.map(|(name, value)| (name.to_vec(), value.to_vec()));
         assert_eq!(attributes.xattrs, expected);
         for bad in ["a", "a===b", "\u{fc}"] {

@@ -184,9 +184,15 @@ impl<I: Input> Reader<I> {
                 let problem = format!("a header of {found} bytes, expected {BLOCK}");
                 return Err(Error::invalid(pos, problem));
             }
-            if self.input.size().is_some_and(|all| pos > all) {
+            if let Some(all) = self.input.size().filter(|all| pos > *all) {
                 let (data, size) = self.skipped;
-                return Err(self.truncated(data, size).of(&self.path));
+                if data.saturating_add(size) > all {
+                    return Err(self.truncated(data, size).of(&self.path));
+                }
+                // umoci writes layers so, and runtimes take them.
+                let path = Quoted(&self.path);
+                let what = format!("the archive ends with the data of {path}, without an end");
+                self.note(all, &what);
             }
             return Ok(None);
         };
@@ -228,7 +234,7 @@ impl<I: Input> Reader<I> {
         Ok(None)
     }
 
-    /// Moves behind `size` bytes of data at `data`, which must be there with their padding.
+    /// Moves behind `size` bytes of data at `data`, which must be there, and their padding.
     fn skip(&mut self, data: u64, size: u64) -> Result<(), Error> {
         let padded = size.checked_next_multiple_of(BLOCK as u64);
         let end = padded.and_then(|padded| data.checked_add(padded));
@@ -236,7 +242,9 @@ impl<I: Input> Reader<I> {
             let problem = format!("{size} bytes of data, more than any archive can have");
             return Err(Error::invalid(data, problem));
         };
-        if self.input.size().is_some_and(|all| end > all) {
+        // Of what comes last the padding may be missing.
+        let behind = data.saturating_add(size);
+        if self.input.size().is_some_and(|all| behind > all) {
             return Err(self.truncated(data, size));
         }
         self.skipped = (data, size);
@@ -247,11 +255,7 @@ impl<I: Input> Reader<I> {
     fn truncated(&self, data: u64, size: u64) -> Error {
         let all = self.input.size().unwrap_or(data);
         let left = all.saturating_sub(data);
-        let problem = if left >= size {
-            format!("the archive ends at {all}, in the padding of the entry's {size} bytes")
-        } else {
-            format!("the archive ends after {left} of the entry's {size} bytes of data")
-        };
+        let problem = format!("the archive ends after {left} of the entry's {size} bytes of data");
         Error::invalid(data, problem)
     }
 

@@ -8,7 +8,7 @@
 
 use super::Segment;
 use super::header::BLOCK;
-use super::number;
+use crate::number;
 
 /// What the records of a PAX header say about a sparse file.
 #[derive(Default, Clone, Debug, PartialEq, Eq)]

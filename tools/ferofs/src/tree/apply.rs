@@ -247,7 +247,8 @@ impl<'t> Applier<'t> {
     }
 
     fn apply_inner(&mut self, entry: &Entry<'_>) -> Result<Option<InodeId>, Refusal> {
-        if entry.path.is_empty() {
+        // A directory without a name is the root.
+        if entry.path.is_empty() && entry.kind != Kind::Directory {
             return refuse("its path is empty");
         }
         if entry.path.contains(&0) {

@@ -138,13 +138,14 @@ pub fn apply(tree: &mut Tree, edit: &Edit) -> Result<(), Problem> {
     Ok(())
 }
 
-/// For every combination of extended attributes that with nothing but what makes directories opaque.
+/// For every combination of extended attributes that with nothing but what whiteouts need: what makes directories opaque, or
+/// says that there are some.
 fn without_xattrs(tree: &mut Tree) -> Result<Vec<XattrSet>, Full> {
     let sets: Vec<XattrSet> = tree.xattrs().sets().collect();
     let mut kept = Vec::with_capacity(sets.len());
     for set in sets {
         let mut list = tree.xattrs().list(set);
-        list.retain(whiteouts::is_opaque);
+        list.retain(|xattr| whiteouts::is_opaque(xattr) || whiteouts::is_mark(xattr));
         kept.push(tree.xattrs_mut().set(list)?);
     }
     Ok(kept)

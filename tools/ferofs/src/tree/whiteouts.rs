@@ -6,18 +6,28 @@
 //! that is below its directory), as OCI layers do, or of overlayfs (a character device 0:0 called
 //! NAME; the attribute `trusted.overlay.opaque` of the directory). Both are understood, and either is
 //! made of both.
+//!
+//! Overlayfs looks for whiteouts only in directories that it merges with others, or that have the attribute
+//! `trusted.overlay.origin`. Elsewhere it lists them as names that nothing has, so every directory with
+//! whiteouts gets that attribute, without a value: it may be opaque, or the lowest of its path.
+//!
+//! Its other attributes (`trusted.overlay.redirect` and so on) tell overlayfs what to make of a file. Nobody but itself
+//! is to write them, and a layer must not speak to the overlay that it is put under: they are left out.
 
 use super::Attributes;
 use super::Content;
 use super::Data;
 use super::Full;
 use super::Inode;
+use super::InodeId;
 use super::NAME_MAX;
 use super::NameId;
 use super::Tree;
 use super::Xattr;
 use super::XattrSet;
+use crate::text::Quoted;
 use erofs_format::ondisk::xattr_index;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -55,14 +65,14 @@ impl fmt::Display for Problem {
         match self {
             Problem::Full => Full.fmt(f),
             Problem::TooLong(path) => {
-                let path = crate::text::Quoted(path);
+                let path = Quoted(path);
                 write!(
                     f,
                     "{path}: its name is too long for a whiteout called \".wh.\" and it"
                 )
             }
             Problem::Invalid(path) => {
-                let path = crate::text::Quoted(path);
+                let path = Quoted(path);
                 write!(f, "{path}: a whiteout, expected a name behind \".wh.\"")
             }
         }
@@ -74,6 +84,10 @@ impl std::error::Error for Problem {}
 const PREFIX: &[u8] = b".wh.";
 /// The name of the file that makes its directory opaque.
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
+/// The attribute that lets overlayfs look for whiteouts in a directory, behind "trusted.".
+const ORIGIN: &[u8] = b"overlay.origin";
+/// More notes than this about one archive help nobody.
+const MAX_NOTES: usize = 20;
 /// What AUFS keeps for itself; it hides nothing.
 const PRIVATE: &[u8] = b".wh..wh.";
 
@@ -85,14 +99,16 @@ enum Whiteout {
     Opaque(NameId, Attributes),
 }
 
-/// Converts all whiteouts in a tree.
+/// Converts all whiteouts in a tree, and leaves out attributes that overlayfs would obey. Returns notes about those.
 ///
 /// # Errors
 ///
 /// When there is no room for what they become, or one of them hides no name.
-pub fn convert(tree: &mut Tree, form: Form) -> Result<(), Problem> {
+pub fn convert(tree: &mut Tree, form: Form) -> Result<Vec<String>, Problem> {
     let mut reachable = Reachable::default();
-    for whiteout in take(tree, form)? {
+    let whiteouts = take(tree, form)?;
+    let notes = leave_out(tree)?;
+    for whiteout in whiteouts {
         match whiteout {
             // Its directory was replaced by what came later.
             Whiteout::Hidden(directory, ..) | Whiteout::Opaque(directory, _)
@@ -118,7 +134,82 @@ pub fn convert(tree: &mut Tree, form: Form) -> Result<(), Problem> {
             }
         }
     }
+    if form == Form::Overlay {
+        mark(tree)?;
+    }
+    Ok(notes)
+}
+
+/// Lets overlayfs look for whiteouts of its own form in all directories that have some.
+///
+/// # Errors
+///
+/// When the tree is full.
+pub fn mark(tree: &mut Tree) -> Result<(), Full> {
+    let marked = tree.xattrs_mut().set([Xattr {
+        prefix: xattr_index::TRUSTED,
+        name: ORIGIN.into(),
+        value: Box::default(),
+    }])?;
+    for name in tree.live_names() {
+        if tree.inode(tree.inode_of(name)).content == Content::CharDevice(0, 0) {
+            let directory = tree.inode_of(tree.parent(name));
+            add_xattrs(tree, directory, marked)?;
+        }
+    }
     Ok(())
+}
+
+/// Gives an inode further attributes.
+fn add_xattrs(tree: &mut Tree, inode: InodeId, more: XattrSet) -> Result<(), Full> {
+    let old = tree.inode(inode).attributes.xattrs;
+    let xattrs = tree.xattrs_mut().join(more, old, true)?;
+    tree.inode_mut(inode).attributes.xattrs = xattrs;
+    Ok(())
+}
+
+/// Leaves out what overlayfs would obey, or has itself noted for later. Returns notes.
+fn leave_out(tree: &mut Tree) -> Result<Vec<String>, Full> {
+    let sets: Vec<XattrSet> = tree.xattrs().sets().collect();
+    let mut kept = Vec::with_capacity(sets.len());
+    let mut left_out = BTreeMap::new();
+    for set in sets {
+        let of = tree.xattrs().of(set).iter();
+        if !of.clone().any(|id| is_of_overlay(tree.xattrs().get(*id))) {
+            kept.push(set);
+            continue;
+        }
+        let mut list = tree.xattrs().list(set);
+        list.retain(|xattr| {
+            if is_of_overlay(xattr) && !is_mark(xattr) {
+                left_out.entry(xattr.name.clone()).or_insert(set);
+            }
+            !is_of_overlay(xattr)
+        });
+        kept.push(tree.xattrs_mut().set(list)?);
+    }
+    let mut notes = Vec::new();
+    if !left_out.is_empty() {
+        let mut first: HashMap<XattrSet, NameId> = HashMap::new();
+        for name in [NameId::ROOT].into_iter().chain(tree.live_names()) {
+            let set = tree.inode(tree.inode_of(name)).attributes.xattrs;
+            first.entry(set).or_insert(name);
+        }
+        let seen = |(name, set): (Box<[u8]>, XattrSet)| first.get(&set).map(|at| (name, *at));
+        for (name, at) in left_out.into_iter().filter_map(seen).take(MAX_NOTES) {
+            let name = [b"trusted.", name.as_ref()].concat();
+            let (name, path) = (Quoted(&name), tree.path(at));
+            let path = Quoted(&path);
+            notes.push(format!(
+                "extended attribute {name}, first seen at {path}, is for overlayfs alone to write, and is left out"
+            ));
+        }
+    }
+    for inode in &mut tree.inodes {
+        let xattrs = &mut inode.attributes.xattrs;
+        *xattrs = kept.get(xattrs.index()).copied().unwrap_or(*xattrs);
+    }
+    Ok(notes)
 }
 
 /// Which directories a path from the root leads to: the answer for each is that for the one above, so all of
@@ -272,6 +363,16 @@ pub fn is_opaque(xattr: &Xattr) -> bool {
     xattr.prefix == xattr_index::TRUSTED && *xattr.name == *b"overlay.opaque"
 }
 
+/// Whether an attribute is one that overlayfs keeps for itself.
+pub(crate) fn is_of_overlay(xattr: &Xattr) -> bool {
+    xattr.prefix == xattr_index::TRUSTED && xattr.name.starts_with(b"overlay.")
+}
+
+/// Whether an attribute says that there are whiteouts in its directory.
+pub(crate) fn is_mark(xattr: &Xattr) -> bool {
+    is_of_overlay(xattr) && *xattr.name == *ORIGIN && xattr.value.is_empty()
+}
+
 /// Adds what hides a name in the layers below.
 fn hide(
     tree: &mut Tree,
@@ -330,17 +431,12 @@ fn make_opaque_as(
 ///
 /// When the tree is full.
 pub fn make_opaque(tree: &mut Tree, directory: NameId) -> Result<(), Full> {
-    let inode = tree.inode_of(directory);
-    let mut xattrs = tree.xattrs().list(tree.inode(inode).attributes.xattrs);
-    xattrs.retain(|xattr| !is_opaque(xattr));
-    xattrs.push(Xattr {
+    let opaque = tree.xattrs_mut().set([Xattr {
         prefix: xattr_index::TRUSTED,
         name: (*b"overlay.opaque").into(),
         value: (*b"y").into(),
-    });
-    let xattrs = tree.xattrs_mut().set(xattrs)?;
-    tree.inode_mut(inode).attributes.xattrs = xattrs;
-    Ok(())
+    }])?;
+    add_xattrs(tree, tree.inode_of(directory), opaque)
 }
 
 fn add_empty_file(

@@ -83,10 +83,7 @@ impl Drop for Scratch {
 pub fn index(input: impl Input, tar: &Path, path: &Path) -> Result<(), String> {
     let mut tree = Tree::new();
     let archive = apply_archive(input, &mut tree, 0, &mut ()).map_err(|error| error.to_string())?;
-    let device = image::Device {
-        size: archive.totals.size,
-        digest: archive.totals.digest,
-    };
+    let device = archive.totals.into();
     let options = image::Options {
         devices: vec![device],
         ..image::Options::default()
@@ -135,10 +132,7 @@ pub fn index_of_layer(tar: &Path, form: Option<Form>) -> Result<Image, String> {
         whiteouts::convert(&mut tree, form).map_err(|error| error.to_string())?;
     }
     let options = image::Options {
-        devices: vec![image::Device {
-            size: archive.totals.size,
-            digest: archive.totals.digest,
-        }],
+        devices: vec![archive.totals.into()],
         ..image::Options::default()
     };
     let path = tar.with_extension("erofs");

@@ -6,6 +6,7 @@
 use super::Checker;
 use super::regions::Region;
 use super::regions::Use;
+use crate::image;
 use erofs_format::DeviceSlot;
 use erofs_format::Metadata;
 use erofs_format::ondisk;
@@ -60,10 +61,10 @@ impl Checker<'_> {
                 }
             };
             let slot = self.image.read(at, ondisk::DEVICE_SLOT_SIZE as usize)?;
-            if slot
-                .get(76..)
-                .is_some_and(|reserved| reserved.iter().any(|byte| *byte != 0))
-            {
+            let is_known = |reserved: &[u8; 52]| {
+                *reserved == [0; 52] || image::header_digest(reserved).is_some()
+            };
+            if !slot.last_chunk().is_none_or(is_known) {
                 let what = format!("reserved bytes of device slot {} are not zero", index + 1);
                 self.warning(None, at, what);
             }

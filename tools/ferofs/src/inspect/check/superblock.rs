@@ -8,6 +8,7 @@ use super::Problem;
 use crate::error::Error;
 use crate::error::Result;
 use crate::inspect::Image;
+use crate::inspect::no_image;
 use crate::read_at::ReadAt;
 use erofs_format::ondisk;
 use erofs_format::ondisk::compat;
@@ -46,10 +47,7 @@ pub fn open(path: &Path, bytes: Box<dyn ReadAt>) -> Result<Opened> {
         .map_err(failed())?;
     let magic = ondisk::SUPER_MAGIC.to_le_bytes();
     if length < magic.len() || !found.starts_with(&magic) {
-        return Err(Error::Format {
-            path: path.to_path_buf(),
-            source: erofs_format::Error::NotErofs,
-        });
+        return Err(no_image(path, &bytes).map_err(failed())?);
     }
     let mut examined = Examined::default();
     let read = ondisk::Superblock::read_from_bytes(found.get(..length).unwrap_or_default());

@@ -2,10 +2,8 @@
 
 //! Numbers in tar headers (octal or base-256) and in PAX records (decimal).
 //!
-//! Called by `header`, `pax` and `sparse`. A field that is not a number is `None`; the caller
+//! Called by [`tar`](crate::tar) and for access control lists. A field that is not a number is `None`; the caller
 //! knows its name and offset.
-
-use super::Time;
 
 /// A numeric header field: octal digits between blanks and NULs, or base-256 when the first bit
 /// is set. A blank field is zero.
@@ -13,6 +11,41 @@ pub fn field(bytes: &[u8]) -> Option<i64> {
     match bytes.first() {
         Some(first) if first & 0x80 != 0 => base256(bytes),
         _ => octal(bytes),
+    }
+}
+
+/// The same for a time. Before 1970 some writers have an octal number with a minus, or with one behind the zeros
+/// that fill the field (npm's tar-stream), others a count of seconds of 64 bits without a sign (Rust's tar).
+pub fn time_field(bytes: &[u8]) -> Option<i64> {
+    match bytes.first() {
+        Some(first) if first & 0x80 != 0 => signed(base256_wide(bytes)?),
+        _ => {
+            let start = bytes.iter().position(|byte| !matches!(byte, b' ' | b'0'));
+            let rest = start.and_then(|start| bytes.get(start..));
+            match rest.and_then(|rest| rest.strip_prefix(b"-")) {
+                Some(digits) if digits.first().is_some_and(u8::is_ascii_digit) => {
+                    octal(digits)?.checked_neg()
+                }
+                _ => octal(bytes),
+            }
+        }
+    }
+}
+
+/// A number of 64 bits that has a sign, though it may have been written as one that has none.
+fn signed(number: i128) -> Option<i64> {
+    match u64::try_from(number) {
+        Ok(number) => Some(number as i64),
+        Err(_) => i64::try_from(number).ok(),
+    }
+}
+
+/// The same for the number of a user or group, of 32 bits: some writers have -2 for nobody's.
+pub fn id_field(bytes: &[u8]) -> Option<u32> {
+    let number = field(bytes)?;
+    match i32::try_from(number) {
+        Ok(number) => Some(number as u32),
+        Err(_) => u32::try_from(number).ok(),
     }
 }
 
@@ -36,12 +69,16 @@ fn octal(bytes: &[u8]) -> Option<i64> {
 
 /// Two's complement, big-endian, over the whole field; the first bit only marks the encoding.
 fn base256(bytes: &[u8]) -> Option<i64> {
+    i64::try_from(base256_wide(bytes)?).ok()
+}
+
+fn base256_wide(bytes: &[u8]) -> Option<i128> {
     let (first, rest) = bytes.split_first()?;
     let mut value = i128::from(first & 0x3f) - i128::from(first & 0x40);
     for byte in rest {
         value = value.checked_mul(256)?.checked_add(i128::from(*byte))?;
     }
-    i64::try_from(value).ok()
+    Some(value)
 }
 
 /// A decimal number of a PAX record, possibly negative.
@@ -74,16 +111,34 @@ pub fn unsigned(text: &[u8]) -> Option<u64> {
     decimal(text).and_then(|value| u64::try_from(value).ok())
 }
 
+/// Seconds, as [`time_field`] has them.
+fn seconds(text: &[u8]) -> Option<i64> {
+    let without_sign = || std::str::from_utf8(text).ok()?.parse().ok();
+    match decimal(text) {
+        Some(seconds) => Some(seconds),
+        None if text.iter().all(u8::is_ascii_digit) => {
+            signed(i128::from(without_sign().unwrap_or(0_u64))).filter(|seconds| *seconds < 0)
+        }
+        None => {
+            let digits = text
+                .iter()
+                .position(|byte| *byte != b'0')
+                .and_then(|start| text.get(start..))?;
+            digits.starts_with(b"-").then(|| decimal(digits)).flatten()
+        }
+    }
+}
+
 /// A time of a PAX record: seconds with an optional decimal fraction, possibly negative. Digits
-/// below the nanosecond are dropped towards the past, as GNU tar does.
-pub fn time(text: &[u8]) -> Option<Time> {
+/// below the nanosecond are dropped towards the past, as GNU tar does. Returns seconds and nanoseconds.
+pub fn time(text: &[u8]) -> Option<(i64, u32)> {
     let mut parts = text.splitn(2, |byte| *byte == b'.');
     let whole = parts.next()?;
     let fraction = parts.next().unwrap_or_default();
     let negative = whole.first() == Some(&b'-');
     let mut sec = match whole {
         b"" | b"-" if !fraction.is_empty() => 0,
-        _ => decimal(whole)?,
+        _ => seconds(whole)?,
     };
     let mut nsec: u32 = 0;
     let mut dropped = false;
@@ -103,7 +158,7 @@ pub fn time(text: &[u8]) -> Option<Time> {
             nsec = 1_000_000_000 - nsec;
         }
     }
-    Some(Time { sec, nsec })
+    Some((sec, nsec))
 }
 
 #[cfg(test)]
@@ -137,6 +192,37 @@ mod tests {
     }
 
     #[test]
+    fn times_and_ids_in_header_fields() {
+        let cases: [(&[u8], Option<i64>); 9] = [
+            (b"00000000017\0", Some(15)),
+            (b"0000000000-1 ", Some(-1)),
+            (b"0000000-17 \0", Some(-15)),
+            (b"        -17 ", Some(-15)),
+            (b"-\0", None),
+            (b"00000000-x1 ", None),
+            (b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xfe", Some(-2)),
+            (
+                b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe",
+                Some(-2),
+            ),
+            (b"\x80\0\0\x01\0\0\0\0\0\0\0\0", None),
+        ];
+        for (bytes, value) in cases {
+            assert_eq!(time_field(bytes), value, "{}", bytes.escape_ascii());
+        }
+        let cases: [(&[u8], Option<u32>); 5] = [
+            (b"0001750\0", Some(1000)),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xfe", Some(u32::MAX - 1)),
+            (b"\x80\0\0\0\xff\xff\xff\xfe", Some(u32::MAX - 1)),
+            (b"\x80\0\0\x01\0\0\0\0", None),
+            (b"\xff\xff\xff\xff\x7f\xff\xff\xff", None),
+        ];
+        for (bytes, value) in cases {
+            assert_eq!(id_field(bytes), value, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
     fn decimals() {
         let cases: [(&[u8], Option<i64>); 7] = [
             (b"0", Some(0)),
@@ -155,7 +241,11 @@ mod tests {
     #[test]
     fn times() {
         type Case = (&'static [u8], Option<(i64, u32)>);
-        let cases: [Case; 14] = [
+        let cases: [Case; 18] = [
+            (b"18446744073709551614", Some((-2, 0))),
+            (b"18446744073709551616", None),
+            (b"99999999999999999999", None),
+            (b"000-12", Some((-12, 0))),
             (b"0", Some((0, 0))),
             (b"1350244992.023960108", Some((1_350_244_992, 23_960_108))),
             (b"1.5", Some((1, 500_000_000))),
@@ -172,7 +262,6 @@ mod tests {
             (b"1.2.3", None),
         ];
         for (text, value) in cases {
-            let value = value.map(|(sec, nsec)| Time { sec, nsec });
             assert_eq!(time(text), value, "{}", text.escape_ascii());
         }
     }

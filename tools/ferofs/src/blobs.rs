@@ -6,7 +6,8 @@
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
-use crate::inspect::Image;
+use crate::read_at::ReadAt;
+use crate::tar::HeaderDigest;
 use crate::text::Shown;
 use erofs_format::DeviceSlot;
 use std::path::Path;
@@ -56,23 +57,39 @@ pub fn expect_all(image: &Path, slots: usize, given: usize) -> Result<()> {
     )))
 }
 
-/// The first device, counted from 1, that is not behind the image in the same file, where drivers look for
-/// what is not given.
+/// Fails if a tar is not the one whose headers an image knows: its data would be somewhere else, or another's. That
+/// takes milliseconds, and is no proof, which only the sha256 of all of it is.
 ///
 /// # Errors
 ///
-/// When the device table cannot be read.
-pub fn elsewhere(image: &Image) -> Result<Option<usize>> {
-    let block = u64::from(image.superblock().block_size());
-    let is_behind = |slot: &DeviceSlot| {
-        let start = slot.uniaddr.saturating_mul(block);
-        start > 0 && start < image.size()
+/// When it is another one, or cannot be read.
+pub fn check_headers(
+    image: &Path,
+    device: usize,
+    expected: Option<HeaderDigest>,
+    path: &Path,
+    blob: &impl ReadAt,
+) -> Result<()> {
+    let Some(expected) = expected else {
+        return Ok(());
     };
-    let slots = image.devices()?;
-    Ok(slots
-        .iter()
-        .position(|slot| !is_behind(slot))
-        .map(|index| index + 1))
+    let found = HeaderDigest::of(blob).map_err(Error::io("read", path))?;
+    if expected.fits(&found) {
+        return Ok(());
+    }
+    let what = match found.sha256 == expected.sha256 {
+        true => "it is shorter",
+        false => "it has other headers",
+    };
+    Err(Error::WrongBlob {
+        image: image.to_path_buf(),
+        device,
+        path: path.to_path_buf(),
+        problem: format!(
+            "{what}: it has {} bytes, that one {}",
+            found.size, expected.size
+        ),
+    })
 }
 
 /// The blobs of an image, in the order of its slots. Those that are not found in the directories
