@@ -62,12 +62,20 @@ fn printable(c: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.try_for_each(|byte| write!(f, "\\x{byte:02x}"))
 }
 
-/// Shows the path of a file of this machine as [`Escaped`] does: it is from whoever named the file.
+/// Shows the path of a file of this machine as [`Escaped`] does, for it is from whoever named the file, but for
+/// quotation marks, as there are none around it.
 pub struct Shown<'a>(pub &'a Path);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Escaped(self.0.as_os_str().as_bytes()).fmt(f)
+        let bytes = self.0.as_os_str().as_bytes();
+        for (index, part) in bytes.split(|byte| *byte == b'"').enumerate() {
+            if index > 0 {
+                f.write_char('"')?;
+            }
+            Escaped(part).fmt(f)?;
+        }
+        Ok(())
     }
 }
 

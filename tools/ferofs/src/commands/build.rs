@@ -54,7 +54,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Build an image from a tar or a directory
+/// Build an image from a tar, a directory or a container image
 ///
 /// From a tar, the image is an index unless --mode says otherwise: it has everything but the files'
 /// data, which stays in the tar. Keep the tar, unchanged and uncompressed, and give it to mount. The

@@ -8,6 +8,7 @@ use super::json;
 use super::progress::Bar;
 use super::to_stdout;
 use clap::Parser;
+use erofs_format::FileKind;
 use ferofs::blobs;
 use ferofs::digest::Digest;
 use ferofs::digest::hash_all;
@@ -21,6 +22,7 @@ use ferofs::inspect::check::open;
 use ferofs::inspect::contents::Contents;
 use ferofs::inspect::extract;
 use ferofs::inspect::extract::Extracted;
+use ferofs::inspect::walk::Walk;
 use ferofs::text::Quoted;
 use ferofs::text::Shown;
 use serde_json::json;
@@ -92,6 +94,16 @@ pub struct Arguments {
     image: PathBuf,
 }
 
+/// Lets `--extract` come without a directory, as fsck.erofs has it.
+fn only_reading(extract: clap::Arg) -> clap::Arg {
+    extract
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("")
+        .help("Write all files into this directory, if the image is sound; without DIR only read them")
+        .long_help(None)
+}
+
 /// Check an EROFS image
 ///
 /// The same as `ferofs check`, with the options that fsck(8) passes. Nothing is ever repaired.
@@ -99,12 +111,14 @@ pub struct Arguments {
 #[command(
     name = "fsck.ferofs",
     version,
+    args_override_self = true,
+    mut_arg("extract", only_reading),
     disable_version_flag = true,
     after_help = "Examples:
   fsck.ferofs layer.erofs
       Check an image.
-  fsck.ferofs --extract root --device layer.tar layer.erofs
-      Also write all files into a directory.
+  fsck.ferofs --extract=root --device=layer.tar layer.erofs
+      Also write all files into a directory. Without =root they are read, and written nowhere.
 
 Of the options of fsck.erofs those are taken that make sense here; -d with one digit is a message level.
 fsck(8) calls this for what /etc/fstab has as ferofs; for other images it calls fsck.erofs."
@@ -399,6 +413,9 @@ fn write_files(
     }
     let blobs = devices.into_iter().zip(files).collect();
     let contents = Contents::of(image, blobs)?;
+    if target.as_os_str().is_empty() {
+        return read_all(arguments, image, &contents);
+    }
     let options = extract::Options {
         force: arguments.force,
         no_owner: arguments.no_same_owner,
@@ -408,6 +425,20 @@ fn write_files(
     let extracted = extract::extract(&contents, target, options, &mut |done| bar.set(done))?;
     drop(bar);
     found.extracted = Some(extracted);
+    Ok(())
+}
+
+/// Reads the data of all files.
+fn read_all(arguments: &Arguments, image: &Image, contents: &Contents<'_>) -> Result<()> {
+    let inodes = image.superblock().inodes();
+    let mut bar = Bar::new("reading", Some(inodes), arguments.quiet).counting();
+    for (done, entry) in Walk::new(image).enumerate() {
+        let entry = entry?;
+        if entry.inode.kind() == FileKind::Regular {
+            contents.read::<Error>(&entry.inode, &entry.path, &mut |_| Ok(()))?;
+        }
+        bar.set(done as u64 + 1);
+    }
     Ok(())
 }
 

@@ -16,7 +16,8 @@ use std::path::PathBuf;
 
 /// List files in an image
 ///
-/// Of a directory, what is in it; of anything else, itself. Symbolic links are not followed.
+/// Of a directory, what is in it, with its path in front if there are several; of anything else, itself. Symbolic links
+/// are not followed.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs ls layer.erofs
@@ -59,35 +60,43 @@ impl Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let image = Image::open(&arguments.image)?;
     dump::show(|out| {
+        // As ls(1) does it: what is no directory comes first.
+        let mut directories = Vec::new();
         for path in &arguments.paths {
-            list(arguments, &image, path, out)?;
+            let found = image.find(path.as_os_str().as_bytes())?;
+            if found.kind() == FileKind::Directory && !arguments.directory {
+                directories.push((path, found));
+            } else {
+                line(arguments, &image, &found, path.as_os_str().as_bytes(), out)?;
+            }
+        }
+        let several = arguments.paths.len() > 1;
+        let mut first = directories.len() == arguments.paths.len();
+        for (path, found) in directories {
+            if several {
+                let space = if std::mem::take(&mut first) { "" } else { "\n" };
+                writeln!(out, "{space}{}:", Escaped(path.as_os_str().as_bytes()))?;
+            }
+            for name in image.names(&found)? {
+                if !matches!(name.name.as_slice(), b"." | b"..") {
+                    line(arguments, &image, &image.inode(name.nid)?, &name.name, out)?;
+                }
+            }
         }
         Ok(())
     })
 }
 
-fn list(
+fn line(
     arguments: &Arguments,
     image: &Image,
-    path: &Path,
+    inode: &Inode,
+    name: &[u8],
     out: &mut dyn Write,
 ) -> std::result::Result<(), Failure> {
-    let path = path.as_os_str().as_bytes();
-    let found = image.find(path)?;
-    let mut line = |inode: &Inode, name: &[u8]| {
-        if arguments.long {
-            return dump::text::details(image, inode, name, out);
-        }
-        writeln!(out, "{}", Escaped(name))?;
-        Ok(())
-    };
-    if found.kind() != FileKind::Directory || arguments.directory {
-        return line(&found, path);
+    if arguments.long {
+        return dump::text::details(image, inode, name, out);
     }
-    for name in image.names(&found)? {
-        if !matches!(name.name.as_slice(), b"." | b"..") {
-            line(&image.inode(name.nid)?, &name.name)?;
-        }
-    }
+    writeln!(out, "{}", Escaped(name))?;
     Ok(())
 }

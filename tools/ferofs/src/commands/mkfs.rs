@@ -27,6 +27,7 @@ use std::path::PathBuf;
 #[command(
     name = "mkfs.ferofs",
     version,
+    args_override_self = true,
     after_help = "Examples:
   mkfs.ferofs --tar=i layer.erofs layer.tar
       Index a tar.

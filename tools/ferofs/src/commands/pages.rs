@@ -60,7 +60,7 @@ struct Program {
 }
 
 /// When the pages of this version were last changed.
-const DATE: &str = "2026-11-21";
+const DATE: &str = "2026-11-29";
 /// Longest line in a page's source.
 const WIDTH: usize = 80;
 
@@ -315,6 +315,16 @@ fn synopsis(roff: &mut Roff, command: &Command) {
     if command.has_subcommands() {
         line.push(roman(" COMMAND [ARGUMENT]..."));
     }
+    let options = command.get_opts().filter(|option| option.is_required_set());
+    for option in options {
+        let flag = match (option.get_short(), option.get_long()) {
+            (Some(short), _) => format!("-{short}"),
+            (None, long) => format!("--{}", long.unwrap_or_default()),
+        };
+        let values = option.get_value_names().unwrap_or_default();
+        let values: Vec<&str> = values.iter().map(|name| name.as_str()).collect();
+        line.extend([roman(" "), bold(flag), roman(" "), italic(values.join(" "))]);
+    }
     for argument in command.get_positionals() {
         let names = argument.get_value_names().unwrap_or_default();
         let name: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
@@ -367,9 +377,14 @@ fn examples(roff: &mut Roff, text: &str) {
             roff.control("SH", ["EXAMPLES"]);
         } else if line.starts_with("      ") {
             roff.text([roman(line.trim())]);
+            if !lines.peek().is_some_and(|next| next.starts_with("      ")) {
+                roff.control("RE", []);
+            }
         } else if line.starts_with("  ") {
-            roff.control("TP", []);
+            // A command may be longer than a line, and stays one.
+            roff.control("PP", []).control("nf", []);
             roff.text([bold(line.trim())]);
+            roff.control("fi", []).control("RS", ["4"]);
         } else if line.trim().is_empty() {
             // What follows is no example.
             if lines

@@ -4,8 +4,10 @@
 
 use super::Parsed;
 use super::parse_number;
+use clap::builder::PossibleValue;
 use ferofs::error::Error;
 use ferofs::error::Result;
+use ferofs::image::Checksum;
 use ferofs::image::Inodes;
 use ferofs::image::Options;
 use ferofs::image::Order;
@@ -23,7 +25,8 @@ use std::os::unix::ffi::OsStrExt;
 #[derive(Clone, clap::Args)]
 pub struct Settings {
     /// Label of the image, at most 16 bytes
-    #[arg(short = 'L', long, value_name = "LABEL", default_value = "", value_parser = parse_label)]
+    #[arg(short = 'L', long, value_name = "LABEL", default_value = "", hide_default_value = true,
+          value_parser = parse_label)]
     pub label: Label,
     /// UUID of the image; `clear` for zeros, `random` [default: derived from what is in the image]
     #[arg(short = 'U', long, value_name = "UUID", value_parser = parse_uuid)]
@@ -32,16 +35,16 @@ pub struct Settings {
     #[arg(short = 'T', long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = parse_number::<i64>)]
     pub timestamp: Option<i64>,
     /// With -T: all files have that time (the default)
-    #[arg(long, requires = "timestamp")]
+    #[arg(long, requires = "timestamp", overrides_with = "mkfs_time")]
     pub all_time: bool,
     /// With -T: files keep their times, only the image has that one
-    #[arg(long, requires = "timestamp", conflicts_with = "all_time")]
+    #[arg(long, requires = "timestamp", overrides_with = "all_time")]
     pub mkfs_time: bool,
     /// All files have the image's time
-    #[arg(long)]
+    #[arg(long, overrides_with = "preserve_mtime")]
     pub ignore_mtime: bool,
     /// Files keep their times (the default)
-    #[arg(long, conflicts_with = "ignore_mtime")]
+    #[arg(long, overrides_with = "ignore_mtime")]
     pub preserve_mtime: bool,
     /// Make root the owner of all files
     #[arg(long, conflicts_with_all = ["force_uid", "force_gid"])]
@@ -102,13 +105,12 @@ pub struct Settings {
     /// Cut all files into chunks of so many bytes, a power of two
     #[arg(long, visible_alias = "chunk-size", value_name = "BYTES", value_parser = parse_chunk)]
     pub chunksize: Option<u8>,
-    /// Order of files' data in the image: `path`, or `none` for that of the tar, which is the default
-    /// for one
-    #[arg(long, value_name = "ORDER", value_parser = ["path", "none"])]
+    /// Order of files' data in the image [default: none for a tar, path for a directory]
+    #[arg(long, value_name = "ORDER", value_parser = orders())]
     pub sort: Option<String>,
     /// Extended options: noinline_data, inline_data, force-inode-extended, force-inode-compact,
-    /// force-chunk-indexes (always so), xattr-name-filter (the default; with ^ in front not), nosbcrc,
-    /// 48bit
+    /// force-chunk-indexes (always so), xattr-name-filter (the default; with ^ in front not), nosbcrc or
+    /// sbcrc (no checksum of the superblock, or one also in blocks of less than 2048 bytes), 48bit
     #[arg(short = 'E', value_name = "OPTION,...", value_delimiter = ',')]
     pub extended: Vec<String>,
     /// Say nothing but errors
@@ -133,6 +135,14 @@ fn parse_owner(text: &str) -> Parsed<u32> {
         u32::MAX => Err(format!("expected 0 to {}", u32::MAX - 1)),
         id => Ok(id),
     }
+}
+
+fn orders() -> [PossibleValue; 2] {
+    [
+        PossibleValue::new("path").help("That of the directories"),
+        PossibleValue::new("none")
+            .help("That of the tar: only so it can be read and written in one pass"),
+    ]
 }
 
 pub fn parse_block(text: &str) -> Parsed<u8> {
@@ -266,7 +276,8 @@ impl Settings {
                 "force-chunk-indexes" | "^48bit" => {}
                 "xattr-name-filter" => options.xattrs.filter = true,
                 "^xattr-name-filter" => options.xattrs.filter = false,
-                "nosbcrc" => options.checksum = false,
+                "nosbcrc" | "^sbcrc" => options.checksum = Checksum::None,
+                "sbcrc" | "^nosbcrc" => options.checksum = Checksum::Always,
                 "48bit" => options.wide = true,
                 "legacy-compress" | "ztailpacking" | "fragments" | "all-fragments"
                 | "fragdedupe" | "dedupe" => {

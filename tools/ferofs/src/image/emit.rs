@@ -669,7 +669,7 @@ fn superblock(
     let mut superblock = Superblock::new_zeroed();
     superblock.magic = ondisk::SUPER_MAGIC.into();
     let mut compat = ondisk::compat::MTIME;
-    if options.checksum {
+    if options.checksum.is_in(options.block_bits) {
         compat |= ondisk::compat::SB_CHKSUM;
     }
     if options.xattrs.filter && !tree.xattrs().is_empty() {
@@ -722,7 +722,7 @@ fn finish_head(mut head: Vec<u8>, mut superblock: Superblock, options: &Options)
         superblock_checksum(head.get(start..end).unwrap_or_default())
     };
     let checksum = put(&superblock);
-    if options.checksum {
+    if options.checksum.is_in(options.block_bits) {
         superblock.checksum = checksum.into();
         put(&superblock);
     }

@@ -26,6 +26,7 @@ use crate::tar::Totals;
 use crate::tree::NameId;
 use crate::tree::Tree;
 use erofs_format::ondisk::BLOCK_BITS_MIN;
+use erofs_format::ondisk::SUPER_OFFSET;
 use std::fs::File;
 use std::io;
 use std::io::Seek;
@@ -80,6 +81,30 @@ pub enum Inodes {
     Fitting,
     /// The extended one.
     Extended,
+}
+
+/// Whether the superblock has a checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// If blocks have at least 2048 bytes. It is that of the block from the superblock on, and of smaller ones
+    /// libblkid up to 2.42.4 and fsck.erofs before 1.9 compute a length below zero: to them such an image is none, or
+    /// they crash.
+    #[default]
+    Fitting,
+    /// In blocks of any size.
+    Always,
+    /// In none.
+    None,
+}
+
+impl Checksum {
+    fn is_in(self, block_bits: u8) -> bool {
+        match self {
+            Checksum::Fitting => 1_u64 << block_bits > SUPER_OFFSET,
+            Checksum::Always => true,
+            Checksum::None => false,
+        }
+    }
 }
 
 /// The order that files' data has in an image.
@@ -147,7 +172,7 @@ pub struct Options {
     /// Whether all files have the build time as their modification time.
     pub one_time: bool,
     /// Whether the superblock has a checksum.
-    pub checksum: bool,
+    pub checksum: Checksum,
     /// Whether block addresses have 48 bits even if 32 are enough.
     pub wide: bool,
     /// The blobs, in the order of their numbers.
@@ -171,7 +196,7 @@ impl Default for Options {
             xattrs: XattrOptions::default(),
             build_time: None,
             one_time: false,
-            checksum: true,
+            checksum: Checksum::default(),
             wide: false,
             devices: Vec::new(),
             uuid: None,
