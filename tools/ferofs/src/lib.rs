@@ -46,3 +46,6 @@ pub mod tar;
 pub mod tee;
 pub mod text;
 pub mod tree;
+
+/// The format itself: what [`inspect`] gives of it are its types.
+pub use erofs_format as format;

@@ -16,8 +16,7 @@ use ferofs::tree::edit::Edit;
 use ferofs::tree::edit::IdRange;
 use ferofs::tree::edit::Ids;
 use ferofs::tree::exclude::Exclude;
-use regex::bytes::Regex;
-use regex::bytes::RegexBuilder;
+use ferofs::tree::exclude::Pattern;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -85,8 +84,8 @@ pub struct Settings {
     pub exclude_path: Vec<OsString>,
     /// Leave out files whose paths (without a slash in front) match, and what is below them; may
     /// be repeated
-    #[arg(long, value_name = "REGEX", value_parser = parse_regex)]
-    pub exclude_regex: Vec<Regex>,
+    #[arg(long, value_name = "REGEX", value_parser = Pattern::parse)]
+    pub exclude_regex: Vec<Pattern>,
     /// Every name of a file with several becomes a file of its own
     #[arg(long)]
     pub hard_dereference: bool,
@@ -221,12 +220,6 @@ fn parse_range(text: &str) -> Parsed<IdRange> {
         }
         _ => Err("expected three numbers like 0:100000:65536".to_string()),
     }
-}
-
-fn parse_regex(text: &str) -> Parsed<Regex> {
-    // Paths are bytes.
-    let regex = RegexBuilder::new(text).unicode(false).build();
-    regex.map_err(|error| error.to_string())
 }
 
 fn parse_prefix(text: &str) -> Parsed<XattrPrefix> {

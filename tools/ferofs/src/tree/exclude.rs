@@ -7,12 +7,29 @@ use super::NameId;
 use super::Tree;
 use super::path;
 use regex::bytes::Regex;
+use regex::bytes::RegexBuilder;
 
 /// What is left out.
 #[derive(Clone, Debug, Default)]
 pub struct Exclude {
     paths: Vec<Vec<u8>>,
-    patterns: Vec<Regex>,
+    patterns: Vec<Pattern>,
+}
+
+/// A regular expression, of bytes.
+#[derive(Clone, Debug)]
+pub struct Pattern(Regex);
+
+impl Pattern {
+    /// Reads a regular expression in the syntax of the crate `regex`.
+    ///
+    /// # Errors
+    ///
+    /// When it is none; with what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let regex = RegexBuilder::new(text).unicode(false).build();
+        regex.map(Pattern).map_err(|error| error.to_string())
+    }
 }
 
 impl Exclude {
@@ -23,7 +40,7 @@ impl Exclude {
 
     /// Leaves out all files in whose paths something matches. Paths are counted from the root, and
     /// do not start with a slash.
-    pub fn add_pattern(&mut self, pattern: Regex) {
+    pub fn add_pattern(&mut self, pattern: Pattern) {
         self.patterns.push(pattern);
     }
 
@@ -37,7 +54,7 @@ impl Exclude {
         let path = path.strip_prefix(b"/").unwrap_or(path);
         !path.is_empty()
             && (self.paths.iter().any(|excluded| excluded == path)
-                || self.patterns.iter().any(|pattern| pattern.is_match(path)))
+                || self.patterns.iter().any(|pattern| pattern.0.is_match(path)))
     }
 
     /// Takes what is left out of a tree.
@@ -73,8 +90,8 @@ mod tests {
         let mut exclude = Exclude::default();
         exclude.add_path(b"/usr//share/./doc/");
         exclude.add_path(b"a+");
-        exclude.add_pattern(Regex::new("\\.pyc$").unwrap());
-        exclude.add_pattern(Regex::new("^var/cache/.").unwrap());
+        exclude.add_pattern(Pattern::parse("\\.pyc$").unwrap());
+        exclude.add_pattern(Pattern::parse("^var/cache/.").unwrap());
         for (path, expected) in [
             ("usr/share/doc", true),
             ("/usr/share/doc", true),

@@ -21,6 +21,7 @@ impl Checker<'_> {
 
     pub(super) fn image_size(&mut self) {
         let superblock = self.image.superblock();
+        self.regions.set_block(superblock.block_size().into());
         let stated = superblock
             .blocks()
             .saturating_mul(u64::from(superblock.block_size()));

@@ -4,8 +4,7 @@
 //! the blocks are looked at as they are.
 
 use super::Checker;
-use super::Place;
-use super::known;
+use super::known::Place;
 use crate::inspect::Name;
 use crate::text::Quoted;
 use erofs_format::DirEntry;
@@ -25,10 +24,7 @@ impl Checker<'_> {
     pub(super) fn directory(&mut self, directory: &Inode) -> io::Result<()> {
         let names = self.list(directory)?;
         let own = directory.nid();
-        let parent = self
-            .known
-            .get(&own)
-            .map_or(own, |known| known.place.directory);
+        let parent = self.known.directory(own).unwrap_or(own);
         let mut directories: u64 = 0;
         let mut dots = (false, false);
         for name in &names {
@@ -77,12 +73,10 @@ impl Checker<'_> {
         let at = self.position(directory, name.pos);
         let place = Place {
             directory: directory.nid(),
-            name: name.name.as_slice().into(),
+            name: &name.name,
         };
-        if let Some(known) = self.known.get_mut(&name.nid) {
-            known.found += 1;
-            let kind = known.kind;
-            self.file_type(&place, at, name, kind);
+        if let Some(kind) = self.known.found_again(name.nid) {
+            self.file_type(place, at, name, kind);
             if kind == FileKind::Directory && self.is_kept() {
                 let first = self.path(name.nid);
                 let first = Quoted(&first);
@@ -90,7 +84,7 @@ impl Checker<'_> {
                     true => format!("it is the directory {first}, and in it: a circle"),
                     false => format!("the directory {first} has this second name"),
                 };
-                self.problem_at(&place, at, what);
+                self.problem_at(place, at, what);
             } else if kind == FileKind::Directory {
                 self.problem(None, at, "a directory has a second name");
             }
@@ -99,17 +93,17 @@ impl Checker<'_> {
         let inode = match image.superblock().inode(image.file(), name.nid) {
             Ok(inode) => inode,
             Err(error) => {
-                let path = self.is_kept().then(|| self.path_of(&place));
+                let path = self.is_kept().then(|| self.path_of(place));
                 self.failed(path, at, error)?;
                 return Ok(name.file_type == ondisk::file_type::DIRECTORY);
             }
         };
-        self.file_type(&place, at, name, inode.kind());
-        self.known.insert(name.nid, known(&inode, place));
+        self.file_type(place, at, name, inode.kind());
+        self.known.insert(&inode, place);
         let walkable = self.inode(&inode)?;
         if inode.kind() == FileKind::Directory {
             if walkable {
-                self.waiting.push(inode);
+                self.waiting.push(inode.nid());
             }
             return Ok(true);
         }
@@ -141,15 +135,15 @@ impl Checker<'_> {
     fn is_above(&self, above: u64, nid: u64) -> bool {
         let mut at = nid;
         while at != above {
-            match self.known.get(&at).filter(|_| at != self.root) {
-                Some(known) => at = known.place.directory,
+            match self.known.directory(at).filter(|_| at != self.root) {
+                Some(directory) => at = directory,
                 None => return false,
             }
         }
         true
     }
 
-    fn file_type(&mut self, place: &Place, at: u64, name: &Name, kind: FileKind) {
+    fn file_type(&mut self, place: Place<'_>, at: u64, name: &Name, kind: FileKind) {
         let (found, expected) = (name.file_type, kind.file_type());
         if found != expected && found != ondisk::file_type::UNKNOWN {
             let what = format!("its directory says type {found}, its inode {expected}");

@@ -13,6 +13,7 @@
 mod devices;
 mod directory;
 mod inode;
+mod known;
 mod regions;
 mod superblock;
 mod xattrs;
@@ -24,10 +25,13 @@ use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Metadata;
 use erofs_format::ondisk;
+use known::Inodes;
+use known::Known;
+use known::Place;
 use regions::Region;
+use regions::Regions;
 use regions::Use;
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::collections::HashSet;
 use std::io;
 
@@ -68,45 +72,20 @@ pub struct Report {
     pub data: u64,
 }
 
-/// What is known of an inode that a name refers to.
-struct Known {
-    kind: FileKind,
-    nlink: u32,
-    pos: u64,
-    found: u64,
-    /// Where it was found first.
-    place: Place,
-}
-
-/// A name in a directory. Whole paths are put together only when one is to be shown: they may be
-/// of any length.
-#[derive(Clone)]
-struct Place {
-    directory: u64,
-    name: Box<[u8]>,
-}
-
 /// Checks an image. `sizes` are the sizes of its devices in bytes, as far as they are known.
 ///
 /// # Errors
 ///
 /// When the image cannot be read; what is wrong in it is no error here.
 pub fn check(image: &Image, sizes: &[u64], progress: &mut dyn FnMut(u64)) -> io::Result<Report> {
-    let mut checker = Checker {
-        image,
-        devices: Vec::new(),
-        sizes,
-        root: 0,
-        report: Report::default(),
-        known: HashMap::new(),
-        waiting: Vec::new(),
-        regions: Vec::new(),
-        shared: HashSet::new(),
-        used: BTreeSet::new(),
-        spent: 0,
-        sound_xattrs: Vec::new(),
-    };
+    let mut checker = Checker::new(image, sizes);
     checker.run(progress)?;
+    if checker.overlaps {
+        // To say what lies where each part has to be kept by itself, of which there may be many.
+        checker = Checker::new(image, sizes);
+        checker.regions.keep_apart();
+        checker.run(&mut |_| {})?;
+    }
     Ok(checker.report)
 }
 
@@ -117,11 +96,13 @@ struct Checker<'a> {
     sizes: &'a [u64],
     root: u64,
     report: Report,
-    known: HashMap<u64, Known>,
+    known: Inodes,
     /// Directories yet to be walked.
-    waiting: Vec<Inode>,
+    waiting: Vec<u64>,
     /// What is where in the image.
-    regions: Vec<Region>,
+    regions: Regions,
+    /// Whether something lies on top of something else.
+    overlaps: bool,
     /// Where the shared attributes are that were seen.
     shared: HashSet<u64>,
     /// Devices that files have data in.
@@ -132,7 +113,25 @@ struct Checker<'a> {
     sound_xattrs: Vec<u8>,
 }
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
+    fn new(image: &'a Image, sizes: &'a [u64]) -> Self {
+        Checker {
+            image,
+            devices: Vec::new(),
+            sizes,
+            root: 0,
+            report: Report::default(),
+            known: Inodes::default(),
+            waiting: Vec::new(),
+            regions: Regions::default(),
+            overlaps: false,
+            shared: HashSet::new(),
+            used: BTreeSet::new(),
+            spent: 0,
+            sound_xattrs: Vec::new(),
+        }
+    }
+
     /// Takes from what may be looked at: every byte of the image once. Only structures on top of each
     /// other need more, and would take for ever. False if there is not as much left.
     fn spend(&mut self, bytes: u64, inode: &Inode, what: &str) -> io::Result<bool> {
@@ -158,34 +157,20 @@ impl Checker<'_> {
 
     /// The path of an inode that is known.
     fn path(&self, nid: u64) -> Vec<u8> {
-        let mut parts = Vec::new();
-        let mut at = nid;
-        while let Some(known) = self.known.get(&at).filter(|_| at != self.root) {
-            parts.push(&known.place.name);
-            at = known.place.directory;
-        }
-        let mut path = Vec::new();
-        for part in parts.into_iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(part);
-        }
-        if path.is_empty() {
-            path.push(b'/');
-        }
-        path
+        self.known.path(nid)
     }
 
-    fn path_of(&self, place: &Place) -> Vec<u8> {
+    fn path_of(&self, place: Place<'_>) -> Vec<u8> {
         let mut path = self.path(place.directory);
         if !path.ends_with(b"/") {
             path.push(b'/');
         }
-        path.extend_from_slice(&place.name);
+        path.extend_from_slice(place.name);
         path
     }
 
     /// Adds a problem of the file that has a name in a directory.
-    fn problem_at(&mut self, place: &Place, at: u64, what: impl Into<String>) {
+    fn problem_at(&mut self, place: Place<'_>, at: u64, what: impl Into<String>) {
         let path = self.is_kept().then(|| self.path_of(place));
         self.problem(path, at, what);
     }
@@ -264,17 +249,24 @@ impl Checker<'_> {
                 self.root = root.nid();
                 let place = Place {
                     directory: root.nid(),
-                    name: Box::default(),
+                    name: b"",
                 };
-                self.known.insert(root.nid(), known(&root, place));
+                // No more than there is room for.
+                let most = image.file().size() / ondisk::INODE_SLOT_SIZE;
+                self.known.reserve(superblock.inodes().min(most) as usize);
+                self.known.insert(&root, place);
                 if self.inode(&root)? {
-                    self.waiting.push(root);
+                    self.waiting.push(root.nid());
                 }
             }
             Err(error) => self.failed(Some(b"/".to_vec()), ondisk::SUPER_OFFSET, error)?,
         }
-        while let Some(directory) = self.waiting.pop() {
-            self.directory(&directory)?;
+        while let Some(nid) = self.waiting.pop() {
+            match superblock.inode(image.file(), nid) {
+                Ok(directory) => self.directory(&directory)?,
+                // It could be read before.
+                Err(error) => self.failed(None, ondisk::SUPER_OFFSET, error)?,
+            }
             self.report.directories += 1;
             progress(self.report.directories + self.report.files);
         }
@@ -291,7 +283,9 @@ impl Checker<'_> {
     /// Finds what lies on top of something else.
     fn overlaps(&mut self) {
         let mut found = Vec::new();
-        regions::overlaps(std::mem::take(&mut self.regions), &mut |region, other| {
+        let regions = std::mem::take(&mut self.regions);
+        let (all, joined) = regions.take();
+        regions::overlaps(all, &mut |region, other| {
             // The parts of an inode that lie one behind the other are one.
             let again = found
                 .last()
@@ -302,6 +296,7 @@ impl Checker<'_> {
                 found.push((*region, *other));
             }
         });
+        self.overlaps = joined && !found.is_empty();
         for (region, other) in found.iter().take(KEPT) {
             let path = (region.nid != 0).then(|| self.path(region.nid));
             let what = match region.usage {
@@ -329,25 +324,21 @@ impl Checker<'_> {
     /// Compares link counts with the names that were found; those of directories are checked where
     /// they are walked.
     fn links(&mut self) {
+        let superblock = self.image.superblock();
         let wrong: Vec<Problem> = self
             .known
-            .values()
-            .filter(|known| known.kind != FileKind::Directory)
-            .filter(|known| u64::from(known.nlink) != known.found)
+            .iter()
+            .filter(|known| known.kind != FileKind::Directory && known.nlink != known.found)
             .take(KEPT)
-            .map(
-                |Known {
-                     nlink,
-                     found,
-                     place,
-                     pos,
-                     ..
-                 }| Problem {
-                    path: Some(self.path_of(place)),
-                    at: *pos,
+            .map(|known| {
+                let Known { nlink, found, .. } = known;
+                let inode = superblock.inode(self.image.file(), known.nid);
+                Problem {
+                    path: Some(self.path(known.nid)),
+                    at: inode.map_or(ondisk::SUPER_OFFSET, |inode| inode.pos()),
                     what: format!("its link count is {nlink}, but it has {found} names"),
-                },
-            )
+                }
+            })
             .collect();
         for problem in wrong {
             self.problem(problem.path, problem.at, problem.what);
@@ -363,8 +354,7 @@ impl Checker<'_> {
         let stated = superblock
             .blocks()
             .saturating_mul(u64::from(superblock.block_size()));
-        let used = self.regions.iter().map(|region| region.end).max();
-        let used = used.unwrap_or_default();
+        let used = self.regions.end();
         // Of what lies behind the end of the image that was said already.
         if used > stated && used <= self.image.file().size() {
             let what = format!("the superblock counts {stated} bytes, but {used} are used");
@@ -377,7 +367,7 @@ impl Checker<'_> {
             return;
         }
         // Images that mkfs.erofs changed still have the inodes of what is gone.
-        let unused = stated.saturating_sub(regions::covered(&self.regions));
+        let unused = stated.saturating_sub(self.regions.covered());
         let gone = unused / ondisk::INODE_SLOT_SIZE;
         if inodes > found && inodes - found <= gone {
             let what = format!("the superblock counts {inodes} inodes, but {found} have names");
@@ -386,15 +376,5 @@ impl Checker<'_> {
             let what = format!("the superblock counts {inodes} inodes, expected {found}");
             self.problem(None, ondisk::SUPER_OFFSET, what);
         }
-    }
-}
-
-fn known(inode: &Inode, place: Place) -> Known {
-    Known {
-        kind: inode.kind(),
-        nlink: inode.nlink(),
-        pos: inode.pos(),
-        found: 1,
-        place,
     }
 }

@@ -2,6 +2,8 @@
 
 //! What is where in an image, to find things that lie on top of each other.
 
+use erofs_format::ondisk;
+
 /// What a part of the image is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Use {
@@ -32,6 +34,78 @@ pub struct Region {
     pub nid: u64,
 }
 
+/// All parts of the image that were seen. Those of one kind that follow each other are one, as long as nobody needs to
+/// know whose each of them is: of millions of inodes few hundred remain.
+#[derive(Default)]
+pub struct Regions {
+    all: Vec<Region>,
+    apart: bool,
+    /// The last one of each kind.
+    last: [Option<Region>; 6],
+    /// How large a block is.
+    block: u64,
+}
+
+impl Regions {
+    /// For an image with blocks of so many bytes.
+    pub fn set_block(&mut self, block: u64) {
+        self.block = block;
+    }
+
+    /// From now on keeps all by themselves.
+    pub fn keep_apart(&mut self) {
+        self.apart = true;
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, region: Region) {
+        if region.end <= region.start {
+            return;
+        }
+        if self.apart {
+            self.all.push(region);
+            return;
+        }
+        // What is between two is no room for anything.
+        let gap = match region.usage {
+            Use::Data | Use::Directory => self.block,
+            Use::Inode => ondisk::INODE_SLOT_SIZE,
+            Use::Superblock | Use::DeviceTable | Use::SharedXattr => 1,
+        };
+        let Some(last) = self.last.get_mut(region.usage as usize) else {
+            return;
+        };
+        match last {
+            Some(last) if last.end <= region.start && region.start - last.end < gap => {
+                last.end = region.end;
+            }
+            _ => self.all.extend(last.replace(region)),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Region> {
+        self.all.iter().chain(self.last.iter().flatten())
+    }
+
+    /// All of them, and whether some may be several.
+    pub fn take(mut self) -> (Vec<Region>, bool) {
+        self.all.extend(self.last.into_iter().flatten());
+        (self.all, !self.apart)
+    }
+
+    /// Where the last one ends.
+    pub fn end(&self) -> u64 {
+        let ends = self.iter().map(|region| region.end);
+        ends.max().unwrap_or_default()
+    }
+
+    /// How many bytes lie in some region.
+    pub fn covered(&self) -> u64 {
+        let spans = self.iter().map(|region| (region.start, region.end));
+        covered(spans.collect())
+    }
+}
+
 /// Gives each region that begins within another one to `found`, with that other one. Data may lie on
 /// data. Of several others it is the one that reaches furthest.
 pub fn overlaps(mut regions: Vec<Region>, found: &mut dyn FnMut(&Region, &Region)) {
@@ -58,12 +132,8 @@ pub fn overlaps(mut regions: Vec<Region>, found: &mut dyn FnMut(&Region, &Region
     }
 }
 
-/// How many bytes lie in some region.
-pub fn covered(regions: &[Region]) -> u64 {
-    let mut spans: Vec<_> = regions
-        .iter()
-        .map(|region| (region.start, region.end))
-        .collect();
+/// How many bytes lie in some span.
+fn covered(mut spans: Vec<(u64, u64)>) -> u64 {
     spans.sort_unstable();
     let mut bytes = 0;
     let mut reached = 0;
@@ -80,22 +150,62 @@ mod tests {
 
     #[test]
     fn bytes_in_several_regions_count_once() {
-        let regions = |spans: &[(u64, u64)]| -> Vec<_> {
-            let region = |(start, end): &(u64, u64)| Region {
-                start: *start,
-                end: *end,
-                usage: Use::Inode,
-                nid: 0,
-            };
-            spans.iter().map(region).collect()
-        };
         for (spans, expected) in [
             (&[][..], 0),
             (&[(5, 5)], 0),
             (&[(10, 20), (0, 10)], 20),
             (&[(0, 10), (2, 4), (8, 12), (20, 21)], 13),
         ] {
-            assert_eq!(covered(&regions(spans)), expected, "{spans:?}");
+            assert_eq!(covered(spans.to_vec()), expected, "{spans:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_is_joined_unless_it_is_kept_apart() {
+        use Use::*;
+        let region = |(start, end, usage): (u64, u64, Use)| Region {
+            start,
+            end,
+            usage,
+            nid: start,
+        };
+        let given = [
+            (0, 64, Inode),
+            (512, 600, Directory),
+            (64, 100, Inode),
+            (128, 160, Inode),
+            (192, 224, Inode),
+            (1024, 1030, Directory),
+            (2048, 2050, Directory),
+            (10, 10, Data),
+        ];
+        for (apart, expected) in [
+            (true, given[..7].to_vec()),
+            (
+                false,
+                vec![
+                    (0, 160, Inode),
+                    (512, 1030, Directory),
+                    (192, 224, Inode),
+                    (2048, 2050, Directory),
+                ],
+            ),
+        ] {
+            let mut regions = Regions::default();
+            regions.set_block(512);
+            if apart {
+                regions.keep_apart();
+            }
+            given
+                .into_iter()
+                .map(region)
+                .for_each(|region| regions.push(region));
+            assert_eq!(regions.end(), 2050);
+            let mut expected: Vec<_> = expected.into_iter().map(region).collect();
+            let (mut found, joined) = regions.take();
+            found.sort();
+            expected.sort();
+            assert_eq!((found, joined), (expected, !apart));
         }
     }
 
