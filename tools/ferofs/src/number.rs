@@ -42,7 +42,11 @@ fn signed(number: i128) -> Option<i64> {
 
 /// The same for the number of a user or group, of 32 bits: some writers have -2 for nobody's.
 pub fn id_field(bytes: &[u8]) -> Option<u32> {
-    let number = field(bytes)?;
+    id(field(bytes)?)
+}
+
+/// The number of a user or group, of 32 bits, perhaps with a sign.
+pub fn id(number: i64) -> Option<u32> {
     match i32::try_from(number) {
         Ok(number) => Some(number as u32),
         Err(_) => u32::try_from(number).ok(),

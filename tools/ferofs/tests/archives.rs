@@ -716,7 +716,7 @@ fn broken_archives_are_errors_with_their_offset() {
             vec!["offset 1148", "\"second\"", "size is", "xyz"],
         ),
         (
-            bad_field(&|header| header.uid = base256(-5, 8)),
+            bad_field(&|header| header.uid = base256(-5_000_000_000, 8)),
             vec!["offset 1132", "\"second\"", "uid"],
         ),
         (
@@ -1165,7 +1165,7 @@ fn numbers_below_zero_as_other_writers_have_them() {
         .header(unsigned)
         .header(minus)
         .header(nobody)
-        .pax(&[("mtime", "18446744073709551611")])
+        .pax(&[("mtime", "18446744073709551611"), ("uid", "-2")])
         .file("pax", "")
         .end();
     assert_eq!(
@@ -1173,7 +1173,7 @@ fn numbers_below_zero_as_other_writers_have_them() {
         [
             "-0644 1 1000:100 -15 0 /minus = ",
             "-0644 1 4294967294:4294967294 1700000000 0 /nobody = ",
-            "-0644 1 1000:100 -5 0 /pax = ",
+            "-0644 1 4294967294:100 -5 0 /pax = ",
             "-0644 1 1000:100 -5 0 /unsigned = ",
         ]
     );

@@ -15,8 +15,14 @@ use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-/// What an archive may have when it is compressed: less where all takes longer.
-const LARGEST: usize = if cfg!(debug_assertions) { 20 } else { 100 } << 10;
+/// What an archive may have when it is compressed.
+const LARGEST: usize = 100 << 10;
+/// How often something is repeated at most: less where all takes longer.
+const MOST: u64 = if cfg!(debug_assertions) {
+    2_000
+} else {
+    100_000
+};
 /// Seconds of processor time for each command; without optimisation everything takes many times as long.
 const SECONDS: u32 = if cfg!(debug_assertions) { 60 } else { 5 };
 /// KiB of address space, which is more than memory: 256 MiB and what the program and its threads' stacks reserve.
@@ -294,7 +300,7 @@ fn compressed(case: &Case) -> Vec<u8> {
         }
         out.write_all(&[0; 1024]).unwrap();
         let bytes = out.finish().unwrap();
-        if bytes.len() > LARGEST || count > 100_000 {
+        if bytes.len() > LARGEST || count > MOST {
             assert!(!fitting.is_empty(), "{}: {} bytes", case.name, bytes.len());
             return fitting;
         }

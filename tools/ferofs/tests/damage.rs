@@ -98,7 +98,7 @@ fn images(scratch: &Scratch) -> Vec<&'static str> {
     });
     fs::write(scratch.join("c.tar"), shared.end()).unwrap();
     for build in [
-        "build --digest -o index a.tar",
+        "build --digest -E sbcrc -o index a.tar",
         "build --digest -o second b.tar",
         "merge -o merged index second",
         full,
@@ -339,7 +339,7 @@ mistakes! {
     };
     "index" "warning: " |image, _| {
         let slot = *image.device_slots().first()?;
-        image.put(slot + 100, 1, 1);
+        image.put(slot + 127, 1, 1);
         Some(())
     };
     "full" "warning: " |image, nodes| {

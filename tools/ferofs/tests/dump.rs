@@ -269,6 +269,26 @@ fn check_as_fsck_and_as_json() {
         run(&scratch, "fsck.ferofs", &["-d0", "image"]),
         (0, String::new())
     );
+    // Options may come twice, and to extract without a directory is to read.
+    for options in [
+        &["-y", "-y"][..],
+        &["-n", "-p", "-n"],
+        &["--extract", "--device=a.tar"],
+    ] {
+        let (code, said) = run(&scratch, "fsck.ferofs", &[options, &["image"]].concat());
+        assert_eq!(
+            (code, said.as_str()),
+            (0, "image: 2 directories, 5 other files, no errors\n")
+        );
+    }
+    let (code, said) = run(&scratch, "fsck.ferofs", &["--extract", "image"]);
+    assert!(
+        code == 8 && said.contains("device 1 has data to extract"),
+        "{code} {said}"
+    );
+    let extract = ["--extract=root", "--device=a.tar", "image"];
+    assert_eq!(run(&scratch, "fsck.ferofs", &extract).0, 0);
+    assert!(scratch.join("root").is_dir());
     for option in ["--offset=0", "--overwrite", "--no-preserve", "--no-xattrs"] {
         let (code, said) = run(&scratch, "fsck.ferofs", &[option, "image"]);
         let name = option.split('=').next().unwrap();

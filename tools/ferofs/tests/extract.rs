@@ -228,7 +228,7 @@ fn a_broken_image_is_extracted_only_by_force() {
     let scratch = scratch(Archive::new().file("file", "content"));
     let mut bytes = fs::read(scratch.join("image")).unwrap();
     // Number of inodes.
-    bytes[1024 + 16] = 77;
+    bytes[1024 + 18] = 77;
     fs::write(scratch.join("image"), bytes).unwrap();
     let arguments = [&EXTRACT[..], &["out"]].concat();
     let (code, _, said) = ferofs(&scratch, &arguments);

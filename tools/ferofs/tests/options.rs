@@ -286,6 +286,124 @@ fn uuid_and_label() {
     assert_eq!(image.superblock().volume_name(), b"system");
 }
 
+/// Of a full image all of it counts, whichever way it is made.
+#[test]
+fn the_uuid_of_an_image_follows_from_its_data() {
+    let of = |data: &[u8; 8192], options: &str| {
+        let header = Header::new("f", b'0').size(8192);
+        let session = Session::new(&Archive::new().with_data(header, data).end());
+        session
+            .build(&format!("--mode=full {options}"))
+            .superblock()
+            .uuid()
+    };
+    let (one, mut two) = ([7; 8192], [7; 8192]);
+    two[5000] = 8;
+    for options in ["", "--sort=path", "--chunksize=4096", "--no-inline-data"] {
+        assert_eq!(of(&one, options), of(&one, options), "{options}");
+        assert_ne!(of(&one, options), of(&two, options), "{options}");
+    }
+    // What was replaced is not in the image.
+    let header = || Header::new("f", b'0').size(8192);
+    let twice = |first: &[u8; 8192]| {
+        let archive = Archive::new()
+            .with_data(header(), first)
+            .with_data(header(), &one);
+        Session::new(&archive.end())
+            .build("--mode=full")
+            .superblock()
+            .uuid()
+    };
+    assert_eq!(twice(&one), twice(&two));
+}
+
+/// libblkid up to 2.42.4 and fsck.erofs before 1.9 know no image with a checksum in smaller blocks.
+#[test]
+fn others_know_images_with_small_blocks() {
+    let session = Session::new(&layer());
+    let sum = |options: &str| session.build(options).superblock().checksum().is_some();
+    for (options, expected) in [
+        ("", false),
+        ("-E sbcrc", true),
+        ("-E sbcrc,nosbcrc", false),
+        ("--mode=full", true),
+        ("--mode=full -E nosbcrc", false),
+        ("--mode=full -b 1024", false),
+        ("--mode=full -b 2048", true),
+    ] {
+        assert_eq!(sum(options), expected, "{options}");
+    }
+    let uuid = "123e4567-e89b-12d3-a456-426614174000";
+    for options in [
+        "",
+        "--mode=full -b 1024",
+        "--mode=full -b 2048",
+        "--mode=full",
+    ] {
+        session.build(&format!("-L name -U {uuid} {options}"));
+        let run = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            let output = command.args(arguments).current_dir(&session.0.0).output();
+            match output {
+                Ok(output) => Some(output),
+                Err(_) => {
+                    eprintln!("skipped: {program} is not installed");
+                    None
+                }
+            }
+        };
+        if let Some(output) = run("blkid", &["-p", "-o", "export", "image"]) {
+            let known = String::from_utf8(output.stdout).unwrap();
+            for expected in ["TYPE=erofs", "LABEL=name", &format!("UUID={uuid}")] {
+                assert!(
+                    known.lines().any(|line| line == expected),
+                    "{options}: {known}"
+                );
+            }
+        }
+        let device: &[&str] = match options {
+            "" => &["--device=layer.tar"],
+            _ => &[],
+        };
+        if let Some(output) = run("fsck.erofs", &[device, &["image"]].concat()) {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                output.status.success(),
+                "{options}: {} {said}",
+                output.status
+            );
+        }
+    }
+}
+
+#[test]
+fn the_last_of_repeated_options_counts() {
+    let session = Session::new(&layer());
+    let dump = |options: &str| {
+        let line = format!("mkfs.erofs --tar=f --aufs --quiet -Enoinline_data {options} image");
+        session.good(&line, Some("layer.tar"));
+        let output = session.run("ferofs dump image", None);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (options, expected) in [
+        ("--quiet --aufs --tar=f", "label:"),
+        ("-b4096 -b512", "block size:         512\n"),
+        (
+            "-U random -U 123e4567-e89b-12d3-a456-426614174000",
+            "123e4567-e89b",
+        ),
+        ("-T0 -T 5", "build time:         1970-01-01 00:00:05\n"),
+        ("-L a -L b", "\"b\""),
+        ("--sort=none --sort=path", "label:"),
+        ("-x1 -x-1", "label:"),
+        ("-T0 --mkfs-time --all-time", "label:"),
+        ("--ignore-mtime --preserve-mtime", "label:"),
+    ] {
+        let shown = dump(options);
+        assert!(shown.contains(expected), "{options}: {shown}");
+    }
+}
+
 #[test]
 fn the_form_of_an_image_changes_nothing_in_it() {
     let session = Session::new(&layer());
@@ -710,7 +828,11 @@ fn whiteouts_of_directories_and_of_merged_layers() {
             .collect()
     };
     let aufs = ["d/ ", "-/.wh.gone ", "d/d ", "-/d/.wh..wh..opq "];
-    let overlay = ["d/ ", "d/d trusted.overlay.opaque=y", "c/gone "];
+    let overlay = [
+        "d/ trusted.overlay.origin=",
+        "d/d trusted.overlay.opaque=y",
+        "c/gone ",
+    ];
     let applied = ["d/ ", "d/d "];
     for (options, expected) in [
         ("", &aufs[..]),

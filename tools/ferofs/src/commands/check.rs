@@ -8,6 +8,8 @@ use super::json;
 use super::progress::Bar;
 use super::to_stdout;
 use clap::Parser;
+use clap::builder::OsStringValueParser;
+use clap::builder::TypedValueParser;
 use erofs_format::FileKind;
 use ferofs::blobs;
 use ferofs::digest::Digest;
@@ -100,6 +102,8 @@ fn only_reading(extract: clap::Arg) -> clap::Arg {
         .num_args(0..=1)
         .require_equals(true)
         .default_missing_value("")
+        // An empty one, too, as another parser would refuse.
+        .value_parser(OsStringValueParser::new().map(PathBuf::from))
         .help("Write all files into this directory, if the image is sound; without DIR only read them")
         .long_help(None)
 }

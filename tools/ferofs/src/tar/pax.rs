@@ -122,10 +122,12 @@ impl Attributes {
             )
         };
         let id = || {
-            parsed(value, |text| {
-                number::unsigned(text).and_then(|id| u32::try_from(id).ok())
-            })
-            .map_err(|()| bad("a number of 32 bits"))
+            parsed(value, |text| number::id(number::decimal(text)?))
+                .map_err(|()| bad("a number of 32 bits"))
+        };
+        let device = || {
+            parsed(value, |text| u32::try_from(number::unsigned(text)?).ok())
+                .map_err(|()| bad("a number of 32 bits"))
         };
         let bytes = || (!value.is_empty()).then(|| value.to_vec());
         match key {
@@ -145,8 +147,8 @@ impl Attributes {
                     .map_err(|()| bad("a decimal number of seconds"))?,
                 );
             }
-            b"SCHILY.devmajor" => self.major = Some(id()?),
-            b"SCHILY.devminor" => self.minor = Some(id()?),
+            b"SCHILY.devmajor" => self.major = Some(device()?),
+            b"SCHILY.devminor" => self.minor = Some(device()?),
             b"SCHILY.filetype" => self.file_type = Some(bytes()),
             b"SCHILY.acl.access" => self.acl_access = Some(bytes()),
             b"SCHILY.acl.default" => self.acl_default = Some(bytes()),
