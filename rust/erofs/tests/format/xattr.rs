@@ -86,6 +86,28 @@ fn list(image: &Blocks) -> Result<Names, Error<Infallible>> {
     Ok(names)
 }
 
+/// Names with their values, as they come in one go.
+fn read(image: &Blocks) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let (sb, inode) = image.inode(FREE);
+    let mut found = Vec::new();
+    let mut emit = |xattr: &Xattr<'_>| {
+        let mut value = vec![7; usize::from(xattr.value_size) + 1];
+        let (exact, short) = (value.len() - 1, value.len().saturating_sub(2));
+        assert_eq!(xattr.read_value(image, &mut value[..exact]), Ok(true));
+        assert_eq!(value[exact], 7);
+        value.truncate(exact);
+        if exact > 0 {
+            let mut buf = vec![7; short];
+            assert_eq!(xattr.read_value(image, &mut buf), Ok(false));
+            assert_eq!(buf, vec![7; short]);
+        }
+        found.push((xattr.name.to_vec(), value));
+        true
+    };
+    inode.list_xattrs(&sb, image, &mut emit).unwrap();
+    found
+}
+
 #[test]
 fn none() {
     let mut image = Image::new(12);
@@ -138,6 +160,15 @@ fn inline_and_shared() {
             (USER, b"other".to_vec(), 3),
         ]
     );
+    let expected: [(&[u8], &[u8]); 5] = [
+        (b"inline", b"1"),
+        (b"empty", b""),
+        (b"", b"acl"),
+        (b"shared", b"22"),
+        (b"other", b"333"),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_vec(), value.to_vec()));
+    assert_eq!(read(&image), expected);
 }
 
 #[test]

@@ -189,6 +189,14 @@ pub fn list_xattrs(
     inode.list_xattrs(sb, image, emit)
 }
 
+pub fn read_xattr_value(
+    xattr: &Xattr<'_>,
+    image: &Image<'_>,
+    buf: &mut [u8],
+) -> Result<bool, Error<i32>> {
+    xattr.read_value(image, buf)
+}
+
 pub fn long_xattr_prefix(
     sb: &Superblock,
     image: &Image<'_>,
