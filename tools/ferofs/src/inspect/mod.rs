@@ -428,3 +428,32 @@ impl Image {
         Ok(at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server may hold them, and look at one with several threads.
+    #[test]
+    fn images_are_for_several_threads() {
+        fn is<T: Send + Sync>() {}
+        is::<Image>();
+        is::<contents::Contents<'_>>();
+        is::<crate::merge::Merge>();
+        is::<crate::merge::Tails>();
+        let bytes = [vec![0; 1024], ondisk::SUPER_MAGIC.to_le_bytes().to_vec()].concat();
+        let bytes = [bytes, vec![9; 4096]].concat();
+        let file = ImageFile::new(Box::new(bytes.clone())).unwrap();
+        std::thread::scope(|scope| {
+            for start in 0..4 {
+                let (file, bytes) = (&file, &bytes);
+                scope.spawn(move || {
+                    for at in (start..bytes.len()).step_by(97) {
+                        let found = erofs_format::Metadata::bytes(file, at as u64).unwrap();
+                        assert_eq!(*found, bytes[at..]);
+                    }
+                });
+            }
+        });
+    }
+}

@@ -53,6 +53,7 @@ pub trait Input {
 
 /// What an archive came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Totals {
     /// Its size in bytes, with everything behind the end of the archive proper.
     pub size: u64,

@@ -75,6 +75,7 @@ impl Segment {
 
 /// Where a file's data lies in the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Data {
     /// All of it from this offset on.
     Contiguous(u64),
@@ -84,6 +85,7 @@ pub enum Data {
 
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind<'a> {
     /// A directory.
     Directory,

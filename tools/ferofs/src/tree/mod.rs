@@ -74,6 +74,7 @@ pub struct Attributes {
 
 /// Where a file's data lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Data {
     /// All of it in a blob, from an offset on.
     Contiguous(u64),
@@ -145,6 +146,7 @@ pub struct WithCopies {
 
 /// What a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Content {
     /// A directory; what is in it refers to it, not the other way round.
     Directory,

@@ -55,6 +55,7 @@ pub struct Problem {
 
 /// What a check found.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Report {
     /// Everything that is wrong, by its offset; at most 10,000 of them.
     pub problems: Vec<Problem>,
