@@ -70,7 +70,8 @@ extract() {
 # pack NAME: what is in the directory `content` as NAME.tar.
 pack() {
     find content -exec touch -hd @17000000"$(printf %02d "${#1}")" {} +
-    tar --format=posix --pax-option=delete=atime,delete=ctime --sort=name --numeric-owner -cf "$1.tar" -C content .
+    tar --format=posix --pax-option=delete=atime,delete=ctime --sort=name --numeric-owner \
+        --xattrs --xattrs-include='trusted.overlay.*' -cf "$1.tar" -C content .
     rm -rf content
     mkdir content
 }
@@ -92,8 +93,11 @@ for kind in base whiteouts replaced more; do
             echo odd >"etc/a name, with: commas"
             ;;
         whiteouts)
-            mkdir -p etc opt/old opt/kept usr/bin
+            mkdir -p etc opt/old opt/kept usr/bin fresh
             touch opt/old/.wh..wh..opq opt/kept/.wh.deep usr/bin/.wh.hard
+            # Overlayfs does not look for whiteouts in directories that it does not merge, unless it is told to.
+            touch opt/old/.wh.gone fresh/.wh.gone
+            echo in >fresh/in
             echo new >opt/old/n
             chmod 700 opt
             chown 12:34 etc
@@ -111,6 +115,9 @@ for kind in base whiteouts replaced more; do
             seq 1 9 >usr/bin/x
             ln usr/bin/x etc/y
             touch etc/.wh.nothing
+            # What overlayfs would obey: a file without its data, and a directory of another name.
+            setfattr -n trusted.overlay.metacopy etc/hostname
+            setfattr -n trusted.overlay.redirect -v /opt/kept usr/bin
             ;;
         esac
     )
