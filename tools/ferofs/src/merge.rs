@@ -23,8 +23,8 @@ use crate::image::source::read_sparse;
 use crate::inspect::Image;
 use crate::inspect::Name;
 use crate::read_at::ReadAt;
-use crate::tar::NamedValue;
 use crate::tar::Segment;
+use crate::tar::SharedXattrs;
 use crate::tar::Time;
 use crate::text::Quoted;
 use crate::text::Shown;
@@ -311,18 +311,14 @@ struct Layer<'a> {
 
 /// What the last file's attributes became.
 struct LastXattrs {
-    found: Arc<[NamedValue]>,
+    found: SharedXattrs,
     directory: bool,
     set: (XattrSet, bool),
 }
 
 impl LastXattrs {
     /// The same for a file that has this list of attributes, if that is known.
-    fn of(
-        &self,
-        inode: &erofs_format::Inode,
-        found: &Arc<[NamedValue]>,
-    ) -> Option<(XattrSet, bool)> {
+    fn of(&self, inode: &erofs_format::Inode, found: &SharedXattrs) -> Option<(XattrSet, bool)> {
         let directory = inode.kind() == FileKind::Directory;
         (directory == self.directory && Arc::ptr_eq(&self.found, found)).then_some(self.set)
     }

@@ -272,12 +272,12 @@ fn cases() -> Vec<Case> {
             &["an extended header of "],
         ),
         case(
-            "a directory without end",
+            "a directory with many long names",
             none(),
             |nr| {
                 Archive::new()
                     .directory("d")
-                    .file(&format!("d/{nr:0150}").replace('0', "z")[..99.min(152)], "")
+                    .file(&format!("d/{nr:090}"), "")
             },
             &[],
         ),

@@ -57,8 +57,17 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U16;
 use zerocopy::little_endian::U32;
 
-/// Writes the image that `plan` describes. If `direct` is the same file as `out`, the data of files goes there
-/// past the page cache. `stored` is of the data that is there already, if there is some.
+/// How the data of files gets into an image.
+pub enum FileData<'f> {
+    /// As the rest.
+    Written,
+    /// Past the page cache, by this file, which is the same as that for the rest.
+    Direct(&'f File),
+    /// It is there already.
+    Stored(Box<DataFingerprint>),
+}
+
+/// Writes the image that `plan` describes.
 pub fn emit<W: Write + Seek>(
     tree: &Tree,
     children: &Children,
@@ -66,9 +75,13 @@ pub fn emit<W: Write + Seek>(
     source: &dyn Source,
     plan: &Plan,
     mut out: W,
-    direct: Option<&File>,
-    stored: Option<DataFingerprint>,
+    data: FileData<'_>,
 ) -> Result<Summary, Error> {
+    let (direct, stored) = match data {
+        FileData::Written => (None, None),
+        FileData::Direct(file) => (Some(file), None),
+        FileData::Stored(fingerprint) => (None, Some(*fingerprint)),
+    };
     let start = out.stream_position()?;
     if plan.base > 0 && !options.devices.is_empty() {
         let problem = "data of files cannot be both in the image already and in blobs";

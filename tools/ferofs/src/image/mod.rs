@@ -33,6 +33,8 @@ use std::io::Seek;
 use std::io::Write;
 
 pub use crate::error::ImageError as Error;
+use emit::FileData;
+
 pub use source::Source;
 pub use store::Store;
 
@@ -267,7 +269,15 @@ pub fn write<W: Write + Seek>(
 ) -> Result<Summary, Error> {
     let children = tree.children();
     let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0)?;
-    emit::emit(tree, &children, options, source, &plan, out, None, None)
+    emit::emit(
+        tree,
+        &children,
+        options,
+        source,
+        &plan,
+        out,
+        FileData::Written,
+    )
 }
 
 /// Writes `tree` to an empty file, as [`write()`] does. Much data goes there past the page cache, if
@@ -286,8 +296,11 @@ pub fn write_file(
     let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0)?;
     // Nothing but metadata is hashed, and that is better off in the cache.
     let direct = options.mode == Mode::Full && direct::is_worth(plan.end);
-    let direct = direct.then_some(file);
-    emit::emit(tree, &children, options, source, &plan, file, direct, None)
+    let data = match direct {
+        true => FileData::Direct(file),
+        false => FileData::Written,
+    };
+    emit::emit(tree, &children, options, source, &plan, file, data)
 }
 
 /// The time of compact inodes: that of most files, unless the build time cannot be told from there.

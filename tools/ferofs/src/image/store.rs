@@ -15,6 +15,7 @@ use super::Options;
 use super::Source;
 use super::Summary;
 use super::emit;
+use super::emit::FileData;
 use super::epoch;
 use super::no_data;
 use super::plan::PAGE;
@@ -367,8 +368,7 @@ impl<'a> Store<'a> {
             &source,
             &plan,
             out,
-            None,
-            Some(stored),
+            FileData::Stored(Box::new(stored)),
         )
     }
 }

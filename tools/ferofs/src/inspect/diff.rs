@@ -12,7 +12,7 @@ use crate::blobs;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
-use crate::tar::NamedValue;
+use crate::tar::SharedXattrs;
 use crate::text::Escaped;
 use crate::text::Quoted;
 use crate::text::Shown;
@@ -233,7 +233,7 @@ struct Comparison<'a> {
     ignored: &'a Ignored,
     summary: Summary,
     /// Lists of attributes that were compared last, and are the same.
-    same_xattrs: Option<(Arc<[NamedValue]>, Arc<[NamedValue]>)>,
+    same_xattrs: Option<(SharedXattrs, SharedXattrs)>,
 }
 
 impl Comparison<'_> {

@@ -23,6 +23,7 @@ use crate::image::header_digest;
 use crate::read_at::ReadAt;
 use crate::tar::HeaderDigest;
 use crate::tar::NamedValue;
+use crate::tar::SharedXattrs;
 use crate::tar::is_header;
 use erofs_format::DirEntry;
 use erofs_format::Extent;
@@ -53,7 +54,7 @@ pub struct Image {
     file: ImageFile,
     superblock: Superblock,
     /// The attributes that were read last, and the bytes behind an inode that say which they are.
-    last_xattrs: Mutex<Option<(Vec<u8>, Arc<[NamedValue]>)>>,
+    last_xattrs: Mutex<Option<(Vec<u8>, SharedXattrs)>>,
 }
 
 /// The error for a file without a superblock, by what it seems to be.
@@ -327,7 +328,7 @@ impl Image {
     /// # Errors
     ///
     /// When they cannot be read, or are wrong.
-    pub fn xattrs(&self, inode: &Inode) -> Result<Arc<[NamedValue]>> {
+    pub fn xattrs(&self, inode: &Inode) -> Result<SharedXattrs> {
         let size = inode.xattr_size() as usize;
         if size == 0 {
             return Ok(Arc::default());
@@ -343,7 +344,7 @@ impl Image {
         if let Some((_, xattrs)) = last().as_ref().filter(|(of, _)| *of == body) {
             return Ok(Arc::clone(xattrs));
         }
-        let xattrs: Arc<[NamedValue]> = self.read_xattrs(inode)?.into();
+        let xattrs: SharedXattrs = self.read_xattrs(inode)?.into();
         *last() = Some((body, Arc::clone(&xattrs)));
         Ok(xattrs)
     }

@@ -51,6 +51,9 @@ pub struct Time {
 /// An extended attribute: its name as the kernel has it, and its value.
 pub type NamedValue = (Vec<u8>, Vec<u8>);
 
+/// The extended attributes of a file, which many others may have, too.
+pub type SharedXattrs = Arc<[NamedValue]>;
+
 /// A piece of a sparse file that has data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -129,7 +132,7 @@ pub struct Entry<'a> {
     pub mtime: Time,
     /// Extended attributes, ACLs among them: names as the kernel has them, and values. Entries that have them all
     /// from one global header have the same list.
-    pub xattrs: Arc<[NamedValue]>,
+    pub xattrs: SharedXattrs,
 }
 
 impl<'a> Entry<'a> {

@@ -10,8 +10,8 @@ use super::Entry;
 use super::Error;
 use super::Input;
 use super::Kind;
-use super::NamedValue;
 use super::Names;
+use super::SharedXattrs;
 use super::Time;
 use super::Totals;
 use super::header::BLOCK;
@@ -69,7 +69,7 @@ pub struct Reader<I> {
 
 /// Attributes that follow from global headers alone.
 struct Inherited {
-    xattrs: Arc<[NamedValue]>,
+    xattrs: SharedXattrs,
     /// The ACL that the mode follows from.
     access: Option<Acl>,
 }
@@ -546,7 +546,7 @@ impl<I: Input> Reader<I> {
         at: u64,
         mode: u16,
         directory: bool,
-    ) -> Result<(Arc<[NamedValue]>, u16), Error> {
+    ) -> Result<(SharedXattrs, u16), Error> {
         let own = !self.local.xattrs.is_empty()
             || self.local.acl_access.is_some()
             || self.local.acl_default.is_some();

@@ -31,7 +31,7 @@ use crate::tar;
 use crate::tar::Entry;
 use crate::tar::Error;
 use crate::tar::Kind;
-use crate::tar::NamedValue;
+use crate::tar::SharedXattrs;
 use crate::text::Quoted;
 use erofs_format::ondisk::xattr_index;
 use erofs_format::split_xattr_name;
@@ -127,7 +127,7 @@ struct LastXattrs {
     carries: Carries,
     /// Its permission bits, if the attributes depend on them.
     mode: Option<u16>,
-    xattrs: Arc<[NamedValue]>,
+    xattrs: SharedXattrs,
     set: XattrSet,
     /// What each file that has them costs.
     bytes: u64,
