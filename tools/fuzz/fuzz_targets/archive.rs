@@ -40,9 +40,9 @@ fuzz_target!(|bytes: &[u8]| {
         };
         if mode == Mode::Index {
             options.devices = vec![Device {
-            size: archive.totals.size,
-            ..Device::default()
-        }];
+                size: archive.totals.size,
+                ..Device::default()
+            }];
         }
         write_and_check(&tree, &options, &Blobs(vec![bytes]), |_| false);
     }
