@@ -219,6 +219,8 @@ fn compare(arguments: &Arguments) -> Result<u8> {
     let (old, new) = (Side::open(&arguments.old)?, Side::open(&arguments.new)?);
     let before = old.contents(&arguments.old_device, &arguments.blobs, &new)?;
     let after = new.contents(&arguments.new_device, &arguments.blobs, &old)?;
+    before.check_blobs()?;
+    after.check_blobs()?;
     let ignored: Ignored = arguments.ignore.iter().cloned().collect();
     let mut summary = Summary::default();
     show(|out| {

@@ -7,6 +7,7 @@ use crate::blobs;
 use crate::error::Error;
 use crate::error::Result;
 use crate::read_at::ReadAt;
+use crate::tar::HeaderDigest;
 use crate::text::Quoted;
 use crate::text::Shown;
 use erofs_format::Extent;
@@ -17,6 +18,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// Data is copied in pieces of this size.
 const PIECE: u64 = 256 << 10;
@@ -33,40 +35,77 @@ pub enum Piece<'a> {
 /// An image with its blobs.
 pub struct Contents<'a> {
     image: &'a Image,
-    blobs: Vec<(PathBuf, Box<dyn ReadAt>)>,
+    blobs: Vec<Blob>,
     /// Where each device starts in the image's own file, if it is there.
     flat: Vec<Option<u64>>,
     /// Nobody knows whether these are the right blobs: nothing is read from them.
     uncertain: bool,
 }
 
+/// An open blob.
+struct Blob {
+    /// Its number, from 1 on.
+    device: usize,
+    path: PathBuf,
+    file: Box<dyn ReadAt>,
+    /// What the headers of the right tar come to, if that is known.
+    headers: Option<HeaderDigest>,
+    /// Set when it was found to be that.
+    checked: OnceLock<()>,
+}
+
+impl Blob {
+    /// Fails if it is not the tar that the image was made from.
+    fn check(&self, image: &Path) -> Result<()> {
+        if self.checked.get().is_none() {
+            blobs::check_headers(image, self.device, self.headers, &self.path, &self.file)?;
+            // Another thread may have found the same.
+            drop(self.checked.set(()));
+        }
+        Ok(())
+    }
+}
+
 /// Where data is.
 enum Place<'a> {
     Nowhere,
     Image(u64),
-    Blob(&'a Path, &'a dyn ReadAt, u64),
+    Blob(&'a Blob, u64),
 }
 
 impl<'a> Contents<'a> {
     /// Opens the blobs of an image: see [`blobs::assign`]. If none are given, they are looked for
-    /// behind the image, in the same file.
+    /// behind the image, in the same file. Before data of a tar is read it is compared with what the image knows of
+    /// its headers.
     ///
     /// # Errors
     ///
-    /// When one cannot be opened, or is not the tar that the image knows by its headers, or there are too few or too
-    /// many.
+    /// When one cannot be opened, or there are too few or too many.
     pub fn new(image: &'a Image, given: &[PathBuf], directories: &[PathBuf]) -> Result<Self> {
         let path = image.path();
         let slots = image.devices()?;
         let mut open = Vec::new();
         let headers = image.header_digests()?;
         let blobs = blobs::assign(path, &slots, given, directories)?;
-        for (index, (blob, headers)) in blobs.into_iter().zip(headers).enumerate() {
+        for blob in blobs {
             let file = File::open(&blob.path).map_err(Error::io("open", &blob.path))?;
-            blobs::check_headers(path, index + 1, headers, &blob.path, &file)?;
             open.push((blob.path, file));
         }
-        Self::of(image, open)
+        let mut contents = Self::of(image, open)?;
+        for (blob, headers) in contents.blobs.iter_mut().zip(headers) {
+            blob.headers = headers;
+        }
+        Ok(contents)
+    }
+
+    /// Compares all tars with what the image knows of them, whether data of them is read or not.
+    ///
+    /// # Errors
+    ///
+    /// When one is another one, or cannot be read.
+    pub fn check_blobs(&self) -> Result<()> {
+        let mut blobs = self.blobs.iter();
+        blobs.try_for_each(|blob| blob.check(self.image.path()))
     }
 
     /// The same with blobs that are open already: one for each slot, or none.
@@ -83,7 +122,14 @@ impl<'a> Contents<'a> {
         let flat = image.devices()?.iter().map(start).collect();
         let blobs = blobs
             .into_iter()
-            .map(|(path, blob)| (path, Box::new(blob) as Box<dyn ReadAt>))
+            .enumerate()
+            .map(|(index, (path, file))| Blob {
+                device: index + 1,
+                path,
+                file: Box::new(file),
+                headers: None,
+                checked: OnceLock::new(),
+            })
             .collect();
         Ok(Contents {
             image,
@@ -116,7 +162,7 @@ impl<'a> Contents<'a> {
     pub fn is_same_blob(&self, id: u16, other: &Contents<'_>, other_id: u16) -> bool {
         let blob = |contents: &Contents<'_>, id: u16| {
             let index = usize::from(id).checked_sub(1)?;
-            contents.blobs.get(index).map(|(_, blob)| blob.identity())
+            contents.blobs.get(index).map(|blob| blob.file.identity())
         };
         let identities = match (blob(self, id), blob(other, other_id)) {
             (None, None) if id == other_id => {
@@ -158,7 +204,7 @@ impl<'a> Contents<'a> {
                 let flat = self.flat.get(index).copied().flatten();
                 match (self.blobs.get(index), flat) {
                     (Some(_), _) if self.uncertain => None,
-                    (Some((path, blob)), _) => Some(Place::Blob(path, blob.as_ref(), pos)),
+                    (Some(blob), _) => Some(Place::Blob(blob, pos)),
                     (None, Some(start)) if self.blobs.is_empty() => {
                         Some(Place::Image(start.saturating_add(pos)))
                     }
@@ -264,9 +310,10 @@ impl<'a> Contents<'a> {
                 let read = self.image.file().read_exact_at(piece, at);
                 (self.image.path(), *pos, read)
             }
-            Place::Blob(name, file, pos) => {
-                let read = file.read_exact_at(piece, pos.saturating_add(done));
-                (*name, *pos, read)
+            Place::Blob(blob, pos) => {
+                blob.check(self.image.path())?;
+                let read = blob.file.read_exact_at(piece, pos.saturating_add(done));
+                (blob.path.as_path(), *pos, read)
             }
         };
         read.map_err(|source| match source.kind() {

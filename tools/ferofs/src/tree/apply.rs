@@ -100,7 +100,7 @@ impl Work {
     /// An entry with a path and a link of so many bytes.
     fn add_entry(&self, bytes: u64) {
         let add = |left: &Cell<u64>, more: u64| left.set(left.get().saturating_add(more));
-        add(&self.implied, 4 + bytes / 128);
+        add(&self.implied, 6 + bytes / 128);
         add(&self.steps, 32 + bytes);
         add(&self.xattrs, 512 + bytes);
     }
