@@ -59,8 +59,7 @@ impl Blob {
     fn check(&self, image: &Path) -> Result<()> {
         if self.checked.get().is_none() {
             blobs::check_headers(image, self.device, self.headers, &self.path, &self.file)?;
-            // Another thread may have found the same.
-            drop(self.checked.set(()));
+            self.checked.get_or_init(|| ());
         }
         Ok(())
     }
