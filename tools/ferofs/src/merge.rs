@@ -621,7 +621,7 @@ impl Layer<'_> {
     fn attributes(&mut self, inode: &erofs_format::Inode) -> Result<(Attributes, bool)> {
         let mut opaque = false;
         let mut xattrs = Vec::new();
-        let (mut found, mut known) = (Arc::default(), None);
+        let (mut found, mut known) = (SharedXattrs::default(), Some((XattrSet::NONE, false)));
         if inode.xattr_size() > 0 {
             found = self.image.xattrs(inode)?;
             known = self
@@ -661,12 +661,14 @@ impl Layer<'_> {
             }
             None => self.tree.xattrs_mut().set(xattrs).map_err(full)?,
         };
-        let directory = inode.kind() == FileKind::Directory;
-        self.last_xattrs = Some(LastXattrs {
-            found,
-            directory,
-            set: (xattrs, opaque),
-        });
+        if inode.xattr_size() > 0 {
+            let directory = inode.kind() == FileKind::Directory;
+            self.last_xattrs = Some(LastXattrs {
+                found,
+                directory,
+                set: (xattrs, opaque),
+            });
+        }
         let time = Time {
             sec: inode.mtime(),
             nsec: inode.mtime_nsec(),

@@ -315,10 +315,12 @@ impl<'a> Store<'a> {
         let start = self.pos;
         let mut out = Hashing {
             out: &mut self.out,
-            fingerprint: DataFingerprint::default(),
+            len: piece.len,
+            whole: None,
+            parts: None,
         };
         copy(piece, &mut out)?;
-        self.pieces.push((start, out.fingerprint.value()));
+        self.pieces.push((start, out.value()));
         self.pos += piece.len;
         self.zeros_to(self.block)?;
         self.count += 1;
@@ -376,14 +378,32 @@ impl<'a> Store<'a> {
 /// Hashes what is written.
 struct Hashing<'w> {
     out: &'w mut direct::Writer,
-    fingerprint: DataFingerprint,
+    /// How much will come.
+    len: u64,
+    /// What all of it came to, if it came at once: that is faster, and most files are small.
+    whole: Option<[u8; 16]>,
+    /// What came in several parts.
+    parts: Option<Box<DataFingerprint>>,
+}
+
+impl Hashing<'_> {
+    fn value(self) -> [u8; 16] {
+        match self.whole {
+            Some(whole) => whole,
+            None => self.parts.unwrap_or_default().value(),
+        }
+    }
 }
 
 impl Write for Hashing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let len = self.out.write(bytes)?;
-        self.fingerprint
-            .update(bytes.get(..len).unwrap_or_default());
+        let bytes = bytes.get(..len).unwrap_or_default();
+        if self.parts.is_none() && len as u64 == self.len {
+            self.whole = Some(DataFingerprint::of(bytes));
+        } else {
+            self.parts.get_or_insert_default().update(bytes);
+        }
         Ok(len)
     }
 

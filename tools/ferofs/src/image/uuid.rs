@@ -6,6 +6,7 @@
 use sha2::Digest as _;
 use sha2::Sha256;
 use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// To be raised with every change of what an index has for the same files: it goes into the UUID,
 /// and indexes that were made before are not used again.
@@ -24,6 +25,11 @@ impl DataFingerprint {
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
+    }
+
+    /// What these bytes alone come to.
+    pub fn of(bytes: &[u8]) -> [u8; 16] {
+        xxh3_128(bytes).to_le_bytes()
     }
 
     /// What came together.

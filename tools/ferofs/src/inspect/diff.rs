@@ -390,7 +390,8 @@ impl Comparison<'_> {
                 .as_ref()
                 .is_some_and(|(old, new)| Arc::ptr_eq(old, &before) && Arc::ptr_eq(new, &after));
             let mut both: BTreeMap<&[u8], (Value<'_>, Value<'_>)> = BTreeMap::new();
-            if !again {
+            let none = before.is_empty() && after.is_empty();
+            if !again && !none {
                 for (name, value) in before.iter() {
                     both.entry(name).or_default().0 = Some(value);
                 }
@@ -408,7 +409,7 @@ impl Comparison<'_> {
                 let name = format!("xattr {}", Escaped(name));
                 compare(&name, shown(before), shown(after));
             }
-            if both.is_empty() {
+            if both.is_empty() && !none {
                 self.same_xattrs = Some((before, after));
             }
         }
