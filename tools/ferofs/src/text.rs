@@ -159,6 +159,18 @@ mod tests {
     }
 
     #[test]
+    fn paths_have_their_own_quotation_marks() {
+        for (path, shown) in [
+            ("layer.tar", "layer.tar"),
+            ("docker.tar: \"a.tar\"", "docker.tar: \"a.tar\""),
+            ("a\\b\n\"", "a\\\\b\\n\""),
+            ("\"", "\""),
+        ] {
+            assert_eq!(Shown(Path::new(path)).to_string(), shown);
+        }
+    }
+
+    #[test]
     fn reasons_are_without_the_numbers_of_errors() {
         let missing = io::Error::from_raw_os_error(2);
         assert_eq!(Reason(&missing).to_string(), "No such file or directory");

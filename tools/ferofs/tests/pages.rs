@@ -70,6 +70,15 @@ fn every_command_has_a_page_with_its_options() {
         assert!(page.contains("EXAMPLES"), "{command} has no example");
         assert!(help.contains("Examples:"), "{command} has no example");
     }
+    let build = fs::read_to_string(scratch.join("man1/ferofs-build.1")).unwrap();
+    for expected in [
+        // What has to be given is in the synopsis, and a command in an example stays one line.
+        "[OPTION]... \\fB\\-o\\fR \\fIIMAGE\\fR \\fIINPUT\\fR\n",
+        "ferofs build \\-o \\\nlayer.erofs \\-\\fR\n.fi\n",
+        "path: That of the directories",
+    ] {
+        assert!(build.contains(expected), "{expected}");
+    }
     for name in ["mkfs", "fsck", "mount", "umount"] {
         assert!(scratch.join(&format!("man8/{name}.ferofs.8")).exists());
     }

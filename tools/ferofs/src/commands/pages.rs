@@ -213,12 +213,14 @@ fn page(command: &Command, section: &str, exit: &str, others: &[(&str, &str)]) -
 fn tidy(page: &str) -> String {
     let mut tidy = String::new();
     let mut seen = HashSet::new();
+    let mut literal = false;
     for line in page.replace("\n.br\n\n.br\n", "\n.sp\n").lines() {
         let definition = line.starts_with(".ie ") || line.starts_with(".el ");
         let again = line == ".PP" && tidy.ends_with("\n.PP\n");
         if again || definition && !seen.insert(line) {
             continue;
         }
+        literal = (literal || line == ".nf") && line != ".fi";
         let mut left = line;
         while left.len() > WIDTH && !line.starts_with('.') {
             let Some((at, _)) = left
@@ -234,7 +236,8 @@ fn tidy(page: &str) -> String {
                 break;
             }
             tidy += now;
-            tidy.push('\n');
+            // Where lines stay as they are, this one goes on.
+            tidy += if literal { " \\\n" } else { "\n" };
             left = rest.trim_start();
         }
         tidy += left;
