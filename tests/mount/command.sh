@@ -66,12 +66,24 @@ refuses "a directory that is not there" "cannot mount sample.erofs.padded at now
     ferofs mount --fs "$FS" -o "device=$tar" sample.erofs.padded nowhere
 if [ "$FS" = ferofs ]; then
     head -c 4096 "$tar" >short.tar
-    check "a blob that is too short" ferofs mount -o device=short.tar sample.erofs mnt
-    cp output said
-    check "is warned of" grep -q "ferofs: sample.erofs: device 1 is short.tar, which has 4096 bytes" said
-    check "a short blob: unmounts" ferofs umount mnt
+    refuses "a blob that is too short" "short.tar is not the tar that device 1 of sample.erofs was made from" \
+        ferofs mount -o device=short.tar sample.erofs mnt
+    # With the same headers, and other data.
+    cp "$tar" changed.tar
+    python3 - <<'END'
+import tarfile
+with tarfile.open("changed.tar") as tar:
+    at = max(entry.offset_data for entry in tar if entry.isreg() and not entry.sparse and entry.size)
+with open("changed.tar", "r+b") as tar:
+    tar.seek(at)
+    byte = tar.read(1)[0]
+    tar.seek(at)
+    tar.write(bytes([byte ^ 1]))
+END
+    check "a blob with other data: mounts" ferofs mount -o device=changed.tar sample.erofs mnt
+    check "a blob with other data: unmounts" ferofs umount mnt
     refuses "a blob that is not that of the image" "its sha256 is .*, the image expects $hex" \
-        ferofs mount --verify -o device=short.tar sample.erofs mnt
+        ferofs mount --verify -o device=changed.tar sample.erofs mnt
     refuses "too few blobs" "ferofs: .*device 1 of 1" ferofs mount sample.erofs mnt
     refuses "too many blobs" "device slots in the image: 1, but devices given: 2" \
         ferofs mount -o "device=$tar,device=short.tar" sample.erofs mnt
