@@ -121,9 +121,11 @@ fn cases() -> Vec<Case> {
             .with_data(Header::new("x", b'x'), records)
             .file(&format!("f{nr:x}"), "")
     };
-    let acl: String = (1..9000).map(|user| format!("user:{user}:rwx,")).collect();
+    let acl: Vec<_> = (1..9000).map(|user| format!("user:{user}:rwx,")).collect();
+    let acl = acl.concat();
     let acl = format!("{acl}user::rwx,group::rwx,other::rwx,mask::rwx");
-    let pieces: String = (0..20_000).map(|nr| format!("\n{}\n1", nr * 513)).collect();
+    let pieces: Vec<_> = (0..20_000).map(|nr| format!("\n{}\n1", nr * 513)).collect();
+    let pieces = pieces.concat();
     let one_piece = "1\n68719476224\n1";
     let all: &[&str] = &["the global header in front has too much"];
     vec![
