@@ -101,7 +101,6 @@ impl FileSystem for Ferofs {
 
 impl Mountable for Ferofs {
     type Options = Options;
-    type Files = file::Data;
     const PARAMETERS: &'static [Parameter] = options::PARAMETERS;
 
     fn parse(options: &mut Options, context: &Context<'_>, id: u8, value: Value<'_>) -> Result {

@@ -11,6 +11,7 @@ use crate::vfs::extent::Source;
 use crate::vfs::file::Files;
 use crate::vfs::folio::FolioBytes;
 use crate::vfs::inode::Inode;
+use crate::vfs::mapped::Mapped;
 use crate::vfs::range::RangeMount;
 use crate::Ferofs;
 use kernel::prelude::*;
@@ -84,6 +85,10 @@ impl Extents for Data {
 impl Files for Data {
     fn ranges(inode: &Inode<Ferofs>) -> &RangeMount {
         inode.super_block().data().ranges()
+    }
+
+    fn mapped(inode: &Inode<Ferofs>) -> &Mapped {
+        inode.data().mapped()
     }
 
     fn is_watched(inode: &Inode<Ferofs>) -> bool {

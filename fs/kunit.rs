@@ -457,13 +457,14 @@ mod page_cache {
     use crate::vfs::kunit::write;
     use crate::vfs::kunit::Registered;
     use crate::vfs::range::RangeCache;
+    use crate::vfs::range::RangeMount;
     use crate::Ferofs;
     use kernel::prelude::*;
 
     #[test]
     fn ends_where_the_range_does() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &ferofs.shared().mount()?;
+        let mount = &RangeMount::new(ferofs.shared())?;
         // Within a page, at its end, behind it, and over many; from aligned and other starts.
         for len in [1, 511, 4095, 4096, 4097, 8192, 300_000] {
             for start in [0, 512, 4096, 777] {
@@ -476,7 +477,7 @@ mod page_cache {
     #[test]
     fn reaches_the_end_of_the_file() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &ferofs.shared().mount()?;
+        let mount = &RangeMount::new(ferofs.shared())?;
         for len in [1, 512, 2048, 4096, 5000, 70_001, 1_500_001] {
             check(mount, len, 0, len)?;
         }
@@ -486,7 +487,7 @@ mod page_cache {
     #[test]
     fn fails_behind_the_end_of_the_file_and_only_there() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &ferofs.shared().mount()?;
+        let mount = &RangeMount::new(ferofs.shared())?;
         let backing = BackingFile::from_file(file(3 * 4096)?)?;
         let cache = RangeCache::get(mount, &backing, 0, 10 * 4096)?;
         assert_eq!(cache.folio(9 * 4096).err(), Some(EIO));
@@ -502,7 +503,7 @@ mod page_cache {
     #[test]
     fn is_right_after_the_file_was_repaired() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &ferofs.shared().mount()?;
+        let mount = &RangeMount::new(ferofs.shared())?;
         let file = file(4096)?;
         let backing = BackingFile::from_file(file.clone())?;
         let cache = RangeCache::get(mount, &backing, 0, 8192)?;
@@ -515,7 +516,7 @@ mod page_cache {
     #[test]
     fn is_shared_by_those_who_want_the_same() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &ferofs.shared().mount()?;
+        let mount = &RangeMount::new(ferofs.shared())?;
         let backing = BackingFile::from_file(file(20_000)?)?;
         let first = RangeCache::get(mount, &backing, 512, 10_000)?;
         let same = RangeCache::get(mount, &backing, 512, 10_000)?;
@@ -531,7 +532,7 @@ mod page_cache {
     #[test]
     fn is_not_shared_with_what_the_file_was() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &ferofs.shared().mount()?;
+        let mount = &RangeMount::new(ferofs.shared())?;
         let file = file(4096)?;
         let backing = BackingFile::from_file(file.clone())?;
         let before = RangeCache::get(mount, &backing, 0, 4096)?;

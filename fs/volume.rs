@@ -71,7 +71,7 @@ impl Volume {
         // superblock, and then for all that it says.
         image.ask(0, image.size().min(PAGE_SIZE as u64))?;
 
-        let ranges = sb.shared().mount()?;
+        let ranges = RangeMount::new(sb.shared())?;
         // Metadata is small, and read again by the next mount.
         let cache = RangeCache::get(&ranges, &image.kept(), 0, image.size())?;
         let metadata = Metadata::new(cache);

@@ -38,7 +38,10 @@ const unsigned long VFS_CONST_SB_INTERNAL = SB_NOUSER | SB_NODEV | SB_NOEXEC;
 const unsigned int VFS_CONST_FOP_DONTCACHE = (__force unsigned int)FOP_DONTCACHE;
 const unsigned int VFS_CONST_S_PRIVATE = S_PRIVATE;
 const unsigned int VFS_CONST_S_DAX = S_DAX;
+const unsigned int VFS_CONST_S_VERITY = S_VERITY;
+const unsigned int VFS_CONST_STATX_CHANGE_COOKIE = STATX_CHANGE_COOKIE;
 const unsigned long VFS_CONST_SB_POSIXACL = SB_POSIXACL;
+const unsigned long VFS_CONST_SB_I_VERSION = SB_I_VERSION;
 const unsigned long VFS_CONST_SB_NOATIME = SB_NOATIME;
 const unsigned long VFS_CONST_SLAB_FLAGS =
 	(__force unsigned long)(SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT);

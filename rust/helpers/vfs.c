@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs, and what takes
- * several of them on one folio. Nothing else is in C.
+ * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs, and what takes several of
+ * them on one folio, or on the state of readahead.
  */
 #include <linux/backing-dev.h>
 #include <linux/bvec.h>
@@ -10,11 +10,12 @@
 #include <linux/fs_dirent.h>
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
+#include <linux/iversion.h>
 #include <linux/lockdep.h>
 #include <linux/posix_acl.h>
 #include <linux/sched/signal.h>
-#include <linux/security.h>
 #include <linux/shmem_fs.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include "vfs.h"
@@ -118,6 +119,34 @@ int vfs_helper_super_share_bdi(struct super_block *sb, struct inode *inode)
 	return 0;
 }
 
+int vfs_helper_super_alloc_bdi(struct super_block *sb, unsigned long ra_pages)
+{
+	struct backing_dev_info *bdi = bdi_alloc(NUMA_NO_NODE);
+
+	if (!bdi)
+		return -ENOMEM;
+	bdi->ra_pages = ra_pages;
+	sb->s_bdi = bdi;
+	return 0;
+}
+
+void vfs_helper_inode_set_iversion(struct inode *inode, u64 version)
+{
+	version &= U64_MAX >> I_VERSION_QUERIED_SHIFT;
+	if (inode_peek_iversion(inode) != version)
+		inode_set_iversion(inode, version);
+}
+
+int vfs_helper_inode_generic_drop(struct inode *inode)
+{
+	return inode_generic_drop(inode);
+}
+
+void vfs_helper_mapping_set_no_highmem(struct address_space *mapping)
+{
+	mapping_set_gfp_mask(mapping, GFP_USER | __GFP_MOVABLE);
+}
+
 void vfs_helper_mapping_set_large_folios(struct address_space *mapping)
 {
 	mapping_set_large_folios(mapping);
@@ -134,7 +163,8 @@ static void describe(struct folio *folio, struct vfs_helper_folio *found)
 bool vfs_helper_find_folio(struct address_space *mapping, pgoff_t index,
 			   struct vfs_helper_folio *found)
 {
-	struct folio *folio = filemap_get_folio(mapping, index);
+	/* As do_read_cache_folio() does: without, what is read once and never again would be kept longer. */
+	struct folio *folio = __filemap_get_folio(mapping, index, FGP_ACCESSED, 0);
 
 	if (IS_ERR(folio))
 		return false;
@@ -159,6 +189,8 @@ int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index,
 
 struct folio *vfs_helper_alloc_folio(struct address_space *mapping, unsigned int order)
 {
+	if (order > mapping_max_folio_order(mapping))
+		return NULL;
 	return filemap_alloc_folio(readahead_gfp_mask(mapping), order, NULL);
 }
 
@@ -267,6 +299,27 @@ void vfs_helper_read_ahead(struct address_space *mapping, struct file *file, str
 out:
 	if (!IS_ERR(folio))
 		folio_put(folio);
+}
+
+bool vfs_helper_read_mapped_ahead(struct file *file, pgoff_t first, pgoff_t end)
+{
+	struct address_space *mapping = file->f_mapping;
+
+	if (!mapping_mapped(mapping))
+		return false;
+	while (first < end && !fatal_signal_pending(current)) {
+		/* One window, with nothing before it that it would go on from. */
+		struct file_ra_state ra = {
+			.ra_pages = min(end - first, SZ_2M / PAGE_SIZE),
+			.prev_pos = -1,
+		};
+		DEFINE_READAHEAD(ractl, NULL, &ra, mapping, first);
+
+		page_cache_sync_ra(&ractl, ra.ra_pages);
+		first += ra.ra_pages;
+		cond_resched();
+	}
+	return true;
 }
 
 static struct folio *find_read_folio(struct address_space *mapping, pgoff_t index)
@@ -407,17 +460,6 @@ bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64
 size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter)
 {
 	return copy_to_iter(addr, bytes, iter);
-}
-
-int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
-					  struct file *user)
-{
-	return security_mmap_backing_file(vma, backing, user);
-}
-
-const struct path *vfs_helper_file_user_path(const struct file *file)
-{
-	return file_user_path(file);
 }
 
 void vfs_helper_register_lock_keys(struct file_system_type *type)

@@ -10,6 +10,7 @@
 use super::backing_cache::Cache;
 use super::bindings;
 use super::row::Rows;
+use core::mem::MaybeUninit;
 use core::ptr;
 use kernel::error::to_result;
 use kernel::fs::File;
@@ -21,6 +22,18 @@ use kernel::sync::atomic::Relaxed;
 
 /// The longest path with its NUL, in bytes.
 const PATH_MAX: usize = 4096;
+
+/// What direct reads are aligned to at the least, in bytes.
+const SECTOR: u32 = 512;
+
+/// What direct reads of a file are to be aligned to, as STATX_DIOALIGN says; powers of two.
+#[derive(Clone, Copy)]
+pub(super) struct DirectAlignment {
+    /// The memory that is read to, in bytes; 0 if the filesystem does not tell.
+    pub(super) memory: u32,
+    /// Positions and lengths, in bytes.
+    pub(super) offset: u32,
+}
 
 /// See [`BackingFile::identity`].
 #[derive(Clone, Copy, PartialEq)]
@@ -63,6 +76,8 @@ pub(crate) struct BackingFile {
     pub(super) rows: Rows,
     /// What is read in a row for callers, where readahead is for this module to decide.
     pub(super) read_rows: Option<Rows>,
+    /// What direct reads were aligned to when it was opened.
+    direct: Option<DirectAlignment>,
 }
 
 impl BackingFile {
@@ -118,7 +133,9 @@ impl BackingFile {
             kept: false,
             rows: Rows::new()?,
             read_rows: None,
+            direct: None,
         };
+        file.direct = file.find_direct();
         let cache = Cache::of(&file);
         // Nothing is read ahead that a listener was not asked for, and none is asked twice.
         if mode & bindings::VFS_CONST_FMODE_NOWAIT != 0
@@ -145,9 +162,57 @@ impl BackingFile {
         self.file.as_ptr()
     }
 
-    /// Whether the file's filesystem does direct I/O.
-    pub(super) fn can_read_directly(&self) -> bool {
-        self.mode() & bindings::VFS_CONST_FMODE_CAN_ODIRECT != 0
+    /// Calls `f` as who opened the file: with the credentials that the file was opened with.
+    #[inline]
+    pub(super) fn as_opener<R>(&self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: A file's credentials are valid as long as it is referenced, which is longer than they are in
+        // use here. What `override_creds` returned is put back, and nothing unwinds in the kernel.
+        unsafe {
+            let previous = bindings::vfs_helper_override_creds((*self.as_ptr()).f_cred);
+            let result = f();
+            bindings::vfs_helper_revert_creds(previous);
+            result
+        }
+    }
+
+    /// What direct reads are aligned to; none if there are none. A file can get fs-verity while it is open, and
+    /// is read through its cache from then on, whatever is asked for.
+    #[inline]
+    pub(super) fn direct(&self) -> Option<DirectAlignment> {
+        // SAFETY: The inode lives as long as the file is referenced. The flags may change at any time.
+        let flags = unsafe { (&raw const (*self.inode()).i_flags).read_volatile() };
+        self.direct
+            .filter(|_| flags & bindings::VFS_CONST_S_VERITY == 0)
+    }
+
+    /// Asks the filesystem what direct reads are to be aligned to.
+    fn find_direct(&self) -> Option<DirectAlignment> {
+        if self.mode() & bindings::VFS_CONST_FMODE_CAN_ODIRECT == 0 {
+            return None;
+        }
+        let mut stat = MaybeUninit::<bindings::kstat>::zeroed();
+        // SAFETY: The path of an open file is valid; numbers may be zero.
+        let (error, stat) = unsafe {
+            let error = bindings::vfs_getattr_nosec(
+                &raw const (*self.as_ptr()).__bindgen_anon_1.f_path,
+                stat.as_mut_ptr(),
+                bindings::STATX_DIOALIGN,
+                bindings::AT_STATX_DONT_SYNC,
+            );
+            (error, stat.assume_init())
+        };
+        if error != 0 || stat.result_mask & bindings::STATX_DIOALIGN == 0 {
+            // It does not tell. What is not aligned enough is an error, and read in another way.
+            return Some(DirectAlignment {
+                memory: 0,
+                offset: SECTOR,
+            });
+        }
+        let offset = stat.dio_offset_align;
+        offset.is_power_of_two().then_some(DirectAlignment {
+            memory: stat.dio_mem_align,
+            offset: offset.max(SECTOR),
+        })
     }
 
     pub(super) fn mode(&self) -> u32 {
@@ -199,11 +264,10 @@ impl BackingFile {
     pub(crate) fn ask(&self, pos: u64, len: u64) -> Result {
         let pos = i64::try_from(pos).map_err(|_| EINVAL)?;
         let len = usize::try_from(len).map_err(|_| EINVAL)?;
-        let _as_opener = Credentials::of(self);
         // SAFETY: The file is referenced, and the position valid during the call.
-        to_result(unsafe {
+        to_result(self.as_opener(|| unsafe {
             bindings::rw_verify_area(bindings::READ as i32, self.as_ptr(), &pos, len)
-        })
+        }))
     }
 
     /// The size in bytes as it is now.
@@ -280,34 +344,4 @@ pub(super) fn with_path<R>(file: &File, f: impl FnOnce(&CStr) -> R) -> Result<R>
     })?;
     // SAFETY: The path is a C string in the buffer.
     Ok(f(unsafe { super::c_str(path) }))
-}
-
-/// While it lives, the current task acts with the credentials of a file's opener.
-///
-/// # Invariants
-///
-/// `previous` is what the task's credentials were.
-pub(super) struct Credentials<'a> {
-    previous: *const bindings::cred,
-    _file: &'a BackingFile,
-}
-
-impl<'a> Credentials<'a> {
-    pub(super) fn of(file: &'a BackingFile) -> Self {
-        // SAFETY: A file's credentials are valid as long as it is referenced, which is longer than
-        // they are in use here.
-        let previous = unsafe { bindings::vfs_helper_override_creds((*file.as_ptr()).f_cred) };
-        // INVARIANT: That is what it returns.
-        Self {
-            previous,
-            _file: file,
-        }
-    }
-}
-
-impl Drop for Credentials<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants; guards are dropped in the reverse order of their making.
-        unsafe { bindings::vfs_helper_revert_creds(self.previous) };
-    }
 }

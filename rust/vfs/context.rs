@@ -8,7 +8,6 @@
 
 use super::backing::with_path;
 use super::bindings;
-use super::file::Files;
 use super::fs_type::FileSystem;
 use super::inode::Inode;
 use super::super_block;
@@ -36,9 +35,6 @@ use kernel::types::ForeignOwnable;
 pub(crate) trait Mountable: FileSystem {
     /// What the options of one mount have set so far.
     type Options: Default + Send;
-
-    /// Its regular files.
-    type Files: Files<FileSystem = Self>;
 
     /// The options there are, ended by [`Parameter::END`]. `source` is among them if it may be
     /// given as a file descriptor.
