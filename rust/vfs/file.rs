@@ -185,8 +185,7 @@ impl<E: Files> Table<E> {
             }
             // SAFETY: The file is open; the area is being set up.
             Ok(unsafe {
-                let pages = Self::readahead_pages(inode, file, 1);
-                set_readahead(file, pages.min(mapped::READAHEAD_MAX));
+                set_readahead(file, Self::readahead_pages(inode, file, 1));
                 bindings::generic_file_readonly_mmap(file, area)
             })
         })
@@ -417,12 +416,12 @@ impl<E: Files> Table<E> {
     }
 }
 
-/// Sets how many pages are read ahead for a file at the most.
+/// Sets how many pages are read ahead at once for a file that is mapped, as far as a fault can wait for them.
 ///
 /// # Safety
 ///
 /// `file` must be an open file.
 unsafe fn set_readahead(file: *mut bindings::file, pages: u32) {
     // SAFETY: The file is open. Others may set this at any time, too.
-    unsafe { (&raw mut (*file).__bindgen_anon_3.f_ra.ra_pages).write_volatile(pages) };
+    unsafe { (&raw mut (*file).__bindgen_anon_3.f_ra.ra_pages).write_volatile(pages.min(mapped::READAHEAD_MAX)) };
 }
