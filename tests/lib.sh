@@ -168,3 +168,39 @@ sample() {
         ferofs-testkit manifest "$SHARED/sample" >"$SHARED/sample.part" &&
         mv "$SHARED/sample.part" "$SHARED/sample.manifest" || exit 1
 }
+
+# code_trees: files that begin with code (for `ferofs-testkit rights`) and a program, in directories that are the same
+# but for the file system: ext4, which is the judge; the C driver; the file system under test with images of each
+# layout; and overlayfs over these. CODE_TREES has their names.
+code_trees() {
+    mkdir -p ext4 empty
+    # mov $42, %eax; ret
+    printf '\270\052\0\0\0\303' >code
+    { cat code && seq 1 20000; } | head -c 65536 >ext4/one
+    { cat code && seq 1 2000; } | head -c 4096 >ext4/several
+    truncate -s 65536 ext4/several
+    seq 1 2000 | head -c 4096 >>ext4/several
+    { cat code && seq 1 2000; } | head -c 5000 >ext4/tail
+    { cat code && seq 1 2000; } | head -c 1000 >ext4/small
+    cp "$(command -v busybox)" ext4/program
+    chmod 755 ext4/*
+    tar -S -C ext4 -cf tree.tar .
+    { mkfs.erofs --quiet plain.image ext4 && mkfs.erofs --quiet --chunksize=4096 chunks.image ext4 &&
+        ferofs build -o index.image tree.tar && truncate -s %4096 plain.image chunks.image index.image; } >output 2>&1 ||
+        fail "code: the images" output
+    { mounted -t erofs plain.image c-driver-plain && mounted -t erofs chunks.image c-driver-chunks &&
+        mounted plain.image plain && mounted chunks.image chunks &&
+        mounted index.image index --option "device=$WORK/tree.tar"; } >output 2>&1 || fail "code: the mounts" output
+    CODE_TREES="ext4 c-driver-plain c-driver-chunks plain chunks index"
+    for code_tree in ext4 plain chunks index; do
+        mkdir -p "over-$code_tree"
+        mount -t overlay -o "lowerdir=$WORK/$code_tree:$WORK/empty" overlay "over-$code_tree" ||
+            fail "code: overlayfs over $code_tree"
+        CODE_TREES="$CODE_TREES over-$code_tree"
+    done
+    for code_tree in ext4 chunks index; do
+        check "code: a file of several extents in $code_tree" python3 -c \
+            'import os, sys; sys.exit(os.lseek(os.open(sys.argv[1], os.O_RDONLY), 0, os.SEEK_HOLE) != 4096)' \
+            "$code_tree/several"
+    done
+}
