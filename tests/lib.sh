@@ -182,7 +182,7 @@ code_trees() {
     seq 1 2000 | head -c 4096 >>ext4/several
     { cat code && seq 1 2000; } | head -c 5000 >ext4/tail
     { cat code && seq 1 2000; } | head -c 1000 >ext4/small
-    cp "$(command -v busybox)" ext4/program
+    cp "$(command -v busybox)" ext4/busybox
     chmod 755 ext4/*
     tar -S -C ext4 -cf tree.tar .
     { mkfs.erofs --quiet plain.image ext4 && mkfs.erofs --quiet --chunksize=4096 chunks.image ext4 &&
@@ -192,7 +192,7 @@ code_trees() {
         mounted plain.image plain && mounted chunks.image chunks &&
         mounted index.image index --option "device=$WORK/tree.tar"; } >output 2>&1 || fail "code: the mounts" output
     CODE_TREES="ext4 c-driver-plain c-driver-chunks plain chunks index"
-    for code_tree in ext4 plain chunks index; do
+    for code_tree in ext4 chunks index; do
         mkdir -p "over-$code_tree"
         mount -t overlay -o "lowerdir=$WORK/$code_tree:$WORK/empty" overlay "over-$code_tree" ||
             fail "code: overlayfs over $code_tree"

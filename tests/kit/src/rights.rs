@@ -119,35 +119,61 @@ const WAYS: &[Way] = &[
     early(way("private rx before, r and rx after", RX, &[Protect(LATER_R), Protect(LATER_RX)])),
 ];
 
+/// An open file, and what it is mapped by if that was done early.
+type Opened = (File, Option<rustix::io::Result<Mapping>>);
+
+/// Something that is to be mapped in all ways.
+struct Subject {
+    name: String,
+    /// Only read.
+    reader: File,
+    /// Each way has its own, for a security module may remember with an open file what was allowed before.
+    ways: Vec<Opened>,
+}
+
+impl Subject {
+    fn open(name: String, open: impl Fn() -> std::io::Result<File>) -> std::io::Result<Self> {
+        let reader = open()?;
+        let mut ways = Vec::new();
+        for way in WAYS {
+            let file = open()?;
+            let mapping = way.early.then(|| map(&file, way));
+            ways.push((file, mapping));
+        }
+        Ok(Subject { name, reader, ways })
+    }
+
+    fn print(self) {
+        let name = self.name;
+        let read = self.reader.read_at(&mut [0], 0);
+        let read = read.map_or_else(|error| errno::io_name(&error), |count| count.to_string());
+        println!("{name}: read: {read}");
+        for (way, (file, mapping)) in WAYS.iter().zip(self.ways) {
+            let result = mapping
+                .unwrap_or_else(|| map(&file, way))
+                .and_then(|mapping| finish(mapping, way))
+                .map_or_else(errno::name, |value| value.to_string());
+            println!("{name}: {}: {result}", way.name);
+        }
+    }
+}
+
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let mut files = Vec::new();
+    let mut subjects = Vec::new();
     if args.stdin {
-        let file = std::io::stdin().as_fd().try_clone_to_owned()?;
-        files.push(("standard input".to_owned(), File::from(file)));
+        let open = || std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
+        subjects.push(Subject::open("standard input".to_owned(), open).context("standard input")?);
     }
     for path in &args.files {
         let name = path.file_name().unwrap_or(OsStr::new("")).to_string_lossy();
-        let file = File::open(path).with_context(|| path.display().to_string())?;
-        files.push((name.into_owned(), file));
-    }
-    let mut started = Vec::new();
-    for (_, file) in &files {
-        for way in WAYS {
-            started.push(way.early.then(|| map(file, way)));
-        }
+        let subject = Subject::open(name.into_owned(), || File::open(path));
+        subjects.push(subject.with_context(|| path.display().to_string())?);
     }
     if let Some(text) = &args.enter {
         enter::current(text)?;
     }
-    let mut started = started.into_iter();
-    for (name, file) in &files {
-        let read = file.read_at(&mut [0], 0);
-        println!("{name}: read: {}", read.map_or_else(|error| errno::io_name(&error), |n| n.to_string()));
-        for way in WAYS {
-            let mapping = started.next().flatten().unwrap_or_else(|| map(file, way));
-            let result = mapping.and_then(|mapping| finish(mapping, way));
-            println!("{name}: {}: {}", way.name, result.map_or_else(errno::name, |n| n.to_string()));
-        }
+    for subject in subjects {
+        subject.print();
     }
     Ok(ExitCode::SUCCESS)
 }
