@@ -8,6 +8,7 @@
 
 [ -d /sys/kernel/security/apparmor ] || mount -t securityfs securityfs /sys/kernel/security
 check "AppArmor is on" test -d /sys/kernel/security/apparmor
+code_files
 code_trees
 
 # All may read the files; what they may map executable differs. The files are never opened without a profile, for what
@@ -58,13 +59,7 @@ for case in none r rm; do
     rm) profile=ferofs-rm what="with a profile to read and to map executable" ;;
     esac
     for tree in $CODE_TREES; do answers "$tree" $profile >"$tree.$case" 2>&1; done
-    for tree in $CODE_TREES; do
-        case $tree in
-        ext4 | over-ext4) ;;
-        over-*) check "$what: $tree is like overlayfs over ext4" diff over-ext4.$case "$tree.$case" ;;
-        *) check "$what: $tree is like ext4" diff ext4.$case "$tree.$case" ;;
-        esac
-    done
+    like_ext4 "$what" $case
 done
 
 # What the comparisons mean: on ext4 the profile to read forbids each way that the others allow. For files that were
