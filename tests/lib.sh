@@ -175,12 +175,15 @@ code_files() {
     mkdir -p ext4/bin ext4/lib64 ext4/lib/x86_64-linux-gnu
     # mov $42, %eax; ret
     printf '\270\052\0\0\0\303' >code
-    { cat code && seq 1 20000; } | head -c 65536 >ext4/one
-    { cat code && seq 1 2000; } | head -c 4096 >ext4/several
-    truncate -s 65536 ext4/several
-    seq 1 2000 | head -c 4096 >>ext4/several
-    { cat code && seq 1 2000; } | head -c 5000 >ext4/tail
-    { cat code && seq 1 2000; } | head -c 1000 >ext4/small
+    # No two have a page in common, which images of chunks would have once.
+    { cat code && seq 100000 120000; } | head -c 65536 >ext4/one
+    for file in several holes; do
+        { cat code && yes "$file"; } | head -c 4096 >ext4/$file
+        truncate -s 65536 ext4/$file
+        seq 200000 300000 | head -c 4096 >>ext4/$file
+    done
+    { cat code && seq 300000 400000; } | head -c 5000 >ext4/tail
+    { cat code && seq 400000 500000; } | head -c 1000 >ext4/small
     cp "$(command -v busybox)" ext4/busybox
     cp /usr/bin/cat ext4/bin/
     cp /lib64/ld-linux-x86-64.so.2 ext4/lib64/
@@ -209,7 +212,7 @@ code_trees() {
     for code_tree in ext4 chunks index; do
         check "code: a file of several extents in $code_tree" python3 -c \
             'import os, sys; sys.exit(os.lseek(os.open(sys.argv[1], os.O_RDONLY), 0, os.SEEK_HOLE) != 4096)' \
-            "$code_tree/several"
+            "$code_tree/holes"
     done
 }
 
