@@ -32,11 +32,11 @@ with() {
     ferofs-testkit enter --exec "exec $with_profile" "$@"
 }
 
-# answers TREE: the ways to the code of its files without a profile. answers TREE PROFILE: those with the profile,
-# for files that were opened with it, before the change to it, and by a program before; and what becomes of a program.
+# answers TREE PROFILE: the ways to the code of its files with the profile, for files that were opened with it, before
+# the change to it, and by a program before; and what becomes of a program. An empty name is no profile.
 answers() {
     cd "$1" || return
-    if [ $# -eq 1 ]; then
+    if [ -z "$2" ]; then
         ferofs-testkit rights one several tail small
     else
         with "$2" ferofs-testkit rights one several tail small
@@ -44,6 +44,7 @@ answers() {
         with ferofs-rm ferofs-testkit rights --enter "changeprofile $2" one several
         for file in one several; do
             echo "inherited, $file:"
+            # shellcheck disable=SC2016 # the inner shell's $1 and $2
             with ferofs-rm sh -c 'exec ferofs-testkit enter --exec "exec $1" ferofs-testkit rights --stdin <"$2"' sh "$2" $file
         done
         with ferofs-rm ferofs-testkit enter --exec "exec $2" ./busybox true
@@ -54,11 +55,11 @@ answers() {
 
 for case in none r rm; do
     case $case in
-    none) profile= what="without a profile" ;;
+    none) profile='' what="without a profile" ;;
     r) profile=ferofs-r what="with a profile to read" ;;
     rm) profile=ferofs-rm what="with a profile to read and to map executable" ;;
     esac
-    for tree in $CODE_TREES; do answers "$tree" $profile >"$tree.$case" 2>&1; done
+    for tree in $CODE_TREES; do answers "$tree" "$profile" >"$tree.$case" 2>&1; done
     like_ext4 "$what" $case
 done
 

@@ -107,16 +107,44 @@ const WAYS: &[Way] = &[
     way("private r, later rx", R, &[Protect(LATER_RX)]),
     shared(way("shared r, later rx", R, &[Protect(LATER_RX)])),
     way("private rw, later rx", RW, &[Protect(LATER_RX)]),
-    way("private rw, written, later rx", RW, &[Write, Protect(LATER_RX)]),
-    way("no access, later rx", ProtFlags::empty(), &[Protect(LATER_RX)]),
+    way(
+        "private rw, written, later rx",
+        RW,
+        &[Write, Protect(LATER_RX)],
+    ),
+    way(
+        "no access, later rx",
+        ProtFlags::empty(),
+        &[Protect(LATER_RX)],
+    ),
     way("private r, a page later rx", R, &[ProtectPage(LATER_RX)]),
     way("private r, grown, later rx", R, &[Grow, Protect(LATER_RX)]),
-    shared(way("shared r, grown, later rx", R, &[Grow, Protect(LATER_RX)])),
-    way("private rx, later r, then rx", RX, &[Protect(LATER_R), Protect(LATER_RX)]),
-    implied(way("no access, later r, which implies x", ProtFlags::empty(), &[Protect(LATER_R)])),
+    shared(way(
+        "shared r, grown, later rx",
+        R,
+        &[Grow, Protect(LATER_RX)],
+    )),
+    way(
+        "private rx, later r, then rx",
+        RX,
+        &[Protect(LATER_R), Protect(LATER_RX)],
+    ),
+    implied(way(
+        "no access, later r, which implies x",
+        ProtFlags::empty(),
+        &[Protect(LATER_R)],
+    )),
     early(way("private r before, rx after", R, &[Protect(LATER_RX)])),
-    early(shared(way("shared r before, rx after", R, &[Protect(LATER_RX)]))),
-    early(way("private rx before, r and rx after", RX, &[Protect(LATER_R), Protect(LATER_RX)])),
+    early(shared(way(
+        "shared r before, rx after",
+        R,
+        &[Protect(LATER_RX)],
+    ))),
+    early(way(
+        "private rx before, r and rx after",
+        RX,
+        &[Protect(LATER_R), Protect(LATER_RX)],
+    )),
 ];
 
 /// An open file, and what it is mapped by if that was done early.
@@ -161,7 +189,12 @@ impl Subject {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let mut subjects = Vec::new();
     if args.stdin {
-        let open = || std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
+        let open = || {
+            std::io::stdin()
+                .as_fd()
+                .try_clone_to_owned()
+                .map(File::from)
+        };
         subjects.push(Subject::open("standard input".to_owned(), open).context("standard input")?);
     }
     for path in &args.files {
