@@ -423,5 +423,8 @@ impl<E: Files> Table<E> {
 /// `file` must be an open file.
 unsafe fn set_readahead(file: *mut bindings::file, pages: u32) {
     // SAFETY: The file is open. Others may set this at any time, too.
-    unsafe { (&raw mut (*file).__bindgen_anon_3.f_ra.ra_pages).write_volatile(pages.min(mapped::READAHEAD_MAX)) };
+    unsafe {
+        (&raw mut (*file).__bindgen_anon_3.f_ra.ra_pages)
+            .write_volatile(pages.min(mapped::READAHEAD_MAX))
+    };
 }

@@ -19,8 +19,8 @@ for tar in plain same; do
 done
 ferofs merge --quiet -o index.erofs plain.erofs same.erofs >output 2>&1 || fail "a merged index" output
 # A file in two blobs, which are the same: its first chunk in the one, what is behind the hole in the other.
-ferofs dump --path /large index.erofs >dump 2>&1
-python3 - "$(sed -n 's/^layout: .* indexes at //p' dump)" <<'END'
+ferofs dump --path /large index.erofs >large.txt 2>&1
+python3 - "$(sed -n 's/^layout: .* indexes at //p' large.txt)" <<'END'
 import struct, sys
 
 with open("index.erofs", "r+b") as image:
@@ -29,8 +29,8 @@ with open("index.erofs", "r+b") as image:
     image.seek(-2, 1)
     image.write(struct.pack("<H", 1))
 END
-ferofs dump --path /large index.erofs >dump 2>&1
-check "a file is in two blobs" sh -c 'grep -q "in device 1" dump && grep -q "in device 2" dump'
+ferofs dump --path /large index.erofs >large.txt 2>&1
+check "a file is in two blobs" sh -c 'grep -q "in device 1" large.txt && grep -q "in device 2" large.txt'
 
 cat >listener.py <<'END'
 import ctypes, errno, mmap, os, signal, struct, subprocess, sys

@@ -119,7 +119,7 @@ for dir in index image; do
     # Exactly what is on ext4, but for how far is read ahead around a page.
     for what in willneed fadvise-willneed populate-read random fadvise-dontneed pageout; do
         for found in copy $dir; do
-            grep " $what " $found.found | cut -d ' ' -f 1-3 >$found.part
+            grep " $what " "$found.found" | cut -d " " -f 1-3 >"$found.part"
         done
         check "$dir: $what has the effect that it has on ext4" diff copy.part $dir.part
     done

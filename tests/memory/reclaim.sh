@@ -11,7 +11,7 @@ COUNT_OF_FILES=40
 KIB=$((COUNT_OF_FILES * 256))
 
 mkdir tree copy
-for i in $(seq $COUNT_OF_FILES); do head -c 262144 /dev/urandom >tree/$i; done
+for i in $(seq $COUNT_OF_FILES); do head -c 262144 /dev/urandom >"tree/$i"; done
 cp tree/* copy/
 tar -cf layer.tar -C tree .
 ferofs build --quiet -o layer.erofs layer.tar >output 2>&1 || fail "an index" output
@@ -20,7 +20,8 @@ truncate -s 64M blobs.img
 mkfs.ext4 -q blobs.img
 mkdir blobs
 modprobe loop
-mount "$(losetup -f --show --direct-io=on blobs.img)" blobs && cp layer.tar blobs/ || fail "a filesystem for the blob"
+mount "$(losetup -f --show --direct-io=on blobs.img)" blobs && cp layer.tar blobs/
+check "a filesystem for the blob" test -e blobs/layer.tar
 
 mkdir none
 cat >map.py <<'PYTHON'
@@ -89,7 +90,7 @@ losetup -D
 
 # Far more ranges than memory: none is left behind.
 mkdir wide
-for i in $(seq 4000); do echo "$i" >wide/$i; done
+for i in $(seq 4000); do echo "$i" >"wide/$i"; done
 tar -cf wide.tar -C wide .
 ferofs build --quiet -o wide.erofs wide.tar >output 2>&1 || fail "an index" output
 mounted wide.erofs under-test --option "device=$WORK/wide.tar" >output 2>&1 || fail "mounts" output
