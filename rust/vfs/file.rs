@@ -106,11 +106,8 @@ impl<E: Files> Table<E> {
         };
         from_result(|| {
             to_result(opened)?;
-            if E::whole(inode).is_none() && inode.size() > 0 {
-                // Where the file lies is found out now, for mmap() must not wait for it: it is called
-                // with the lock of the caller's memory held. What is wrong is reported to who reads.
-                let _ = E::extent(inode, 0, false);
-            }
+            // Where the file lies is found out here, for mmap() must not wait for it: it is called with the lock of
+            // the caller's memory held.
             Self::set_change_cookie(inode);
             Self::ask(inode, opener)?;
             Ok(0)
@@ -214,8 +211,12 @@ impl<E: Files> Table<E> {
     }
 
     /// Sets the inode's `i_version` by which the integrity modules and NFS's server see that a file changed:
-    /// called before they look.
+    /// called before they look. Finds out where the file lies, if that is not known yet.
     fn set_change_cookie(inode: &Inode<E::FileSystem>) {
+        if E::whole(inode).is_none() && inode.size() > 0 {
+            // What is wrong is reported to who reads.
+            let _ = E::extent(inode, 0, false);
+        }
         let version = match E::whole(inode) {
             Some((file, _)) => file.identity().version(),
             None => E::version(inode),
