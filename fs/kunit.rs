@@ -454,6 +454,7 @@ mod page_cache {
     use crate::vfs::kunit::file;
     use crate::vfs::kunit::pattern;
     use crate::vfs::kunit::tick;
+    use crate::vfs::kunit::keep;
     use crate::vfs::kunit::write;
     use crate::vfs::kunit::Registered;
     use crate::vfs::range::RangeCache;
@@ -526,6 +527,36 @@ mod page_cache {
         assert!(same.cached_folio(0).is_ok());
         assert_eq!(shorter.cached_folio(0).err(), Some(EAGAIN));
         assert_eq!(other.cached_folio(0).err(), Some(EAGAIN));
+        Ok(())
+    }
+
+    #[test]
+    fn is_kept_by_a_mount_while_it_has_pages() -> Result {
+        let ferofs = Registered::<Ferofs>::get()?;
+        let other = &RangeMount::new(ferofs.shared())?;
+        let backing = BackingFile::from_file(file(20_000)?)?;
+        let get = || RangeCache::get(other, &backing, 512, 10_000);
+        let is_cached = || Ok::<_, Error>(get()?.cached_folio(0).is_ok());
+        get()?.folio(0)?;
+        assert!(!is_cached()?);
+        let mount = RangeMount::new(ferofs.shared())?;
+        // Without pages there is nothing to keep.
+        keep(&mount, get()?);
+        let cache = get()?;
+        cache.folio(0)?;
+        keep(&mount, cache);
+        assert!(is_cached()?);
+        // By the one mount or the other, but not by both.
+        let second = RangeMount::new(ferofs.shared())?;
+        keep(&second, get()?);
+        drop(second);
+        assert!(is_cached()?);
+        // Whoever uses it has it for longer than the mount.
+        let used = get()?;
+        drop(mount);
+        assert!(is_cached()?);
+        drop(used);
+        assert!(!is_cached()?);
         Ok(())
     }
 
