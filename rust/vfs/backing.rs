@@ -87,17 +87,7 @@ impl BackingFile {
     ///
     /// Those of open(2), and of [`Self::from_file`].
     pub(crate) fn open(path: &CStr) -> Result<Self> {
-        // SAFETY: The path is a C string.
-        let file = super::from_err_ptr(unsafe {
-            bindings::filp_open(
-                path.as_char_ptr(),
-                // Without waiting for the other end of a fifo, which is refused below.
-                (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NONBLOCK) as i32,
-                0,
-            )
-        })?;
-        // SAFETY: `filp_open` returned a reference, and no one seeks this file.
-        Self::from_file(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast())) })
+        Self::from_file(open_file(path)?)
     }
 
     /// Takes a file that is open already.
@@ -109,18 +99,10 @@ impl BackingFile {
     pub(crate) fn from_file(file: ARef<File>) -> Result<Self> {
         let ptr = file.as_ptr();
         // SAFETY: The file is referenced; its inode, mode and operations are constant.
-        let (kind, mode, has_read_iter) = unsafe {
-            (
-                u32::from((*(*ptr).f_inode).i_mode) & bindings::S_IFMT,
-                (*ptr).f_mode,
-                (*(*ptr).f_op).read_iter.is_some(),
-            )
+        let (mode, has_read_iter) = unsafe {
+            check_kind((*ptr).f_inode)?;
+            ((*ptr).f_mode, (*(*ptr).f_op).read_iter.is_some())
         };
-        match kind {
-            bindings::S_IFREG | bindings::S_IFBLK => {}
-            bindings::S_IFDIR => return Err(EISDIR),
-            _ => return Err(EINVAL),
-        }
         if mode & bindings::VFS_CONST_FMODE_READ == 0 {
             return Err(EBADF);
         }
@@ -329,6 +311,79 @@ impl BackingFile {
             u32::from((*(*self.as_ptr()).f_inode).i_mode) & bindings::S_IFMT == bindings::S_IFBLK
         }
     }
+}
+
+/// Whether an inode is of a kind that can be read from.
+///
+/// # Errors
+///
+/// `EISDIR` for a directory, `EINVAL` for anything but a regular file or a block device.
+///
+/// # Safety
+///
+/// `inode` must be valid.
+unsafe fn check_kind(inode: *const bindings::inode) -> Result {
+    // SAFETY: By the safety requirements; an inode's type is constant.
+    match u32::from(unsafe { (*inode).i_mode }) & bindings::S_IFMT {
+        bindings::S_IFREG | bindings::S_IFBLK => Ok(()),
+        bindings::S_IFDIR => Err(EISDIR),
+        _ => Err(EINVAL),
+    }
+}
+
+/// Where a path led to.
+///
+/// # Invariants
+///
+/// Both references of the path are owned.
+struct FoundPath(bindings::path);
+
+impl FoundPath {
+    /// What is at `path` for the current task.
+    fn new(path: &CStr) -> Result<Self> {
+        let mut found = bindings::path::default();
+        // SAFETY: The path is a C string; the rest is to be filled in.
+        to_result(unsafe {
+            bindings::kern_path(
+                path.as_char_ptr(),
+                bindings::VFS_CONST_LOOKUP_FOLLOW | bindings::VFS_CONST_LOOKUP_AUTOMOUNT,
+                &mut found,
+            )
+        })?;
+        // INVARIANT: `kern_path` took them.
+        Ok(Self(found))
+    }
+}
+
+impl Drop for FoundPath {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; they are given up.
+        unsafe { bindings::path_put(&self.0) };
+    }
+}
+
+/// Opens a regular file or block device for the current task to read, as open(2) does: whoever has a lease on the
+/// file is waited for, and a drive is asked for its medium. To open anything else could wait for ever, as a fifo
+/// does for a writer, so the kind is looked at first, and then what was looked at is opened.
+///
+/// # Errors
+///
+/// Those of open(2), and of [`check_kind`].
+fn open_file(path: &CStr) -> Result<ARef<File>> {
+    let found = FoundPath::new(path)?;
+    // SAFETY: A path that was found has an inode, which stays while it is referenced.
+    unsafe { check_kind((*found.0.dentry).d_inode) }?;
+    // SAFETY: The path is referenced. An empty name means itself.
+    let file = super::from_err_ptr(unsafe {
+        bindings::file_open_root(
+            &found.0,
+            c"".as_char_ptr(),
+            (bindings::O_RDONLY | bindings::O_LARGEFILE) as i32,
+            0,
+        )
+    })?;
+    // SAFETY: `file_open_root` returned a reference, and no one seeks this file.
+    Ok(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast())) })
 }
 
 /// Calls `f` with the path of an open file, as the current task sees it.
