@@ -12,6 +12,7 @@ use crate::erofs::Metadata as _;
 use crate::metadata::Reader;
 use crate::options::DeviceOption;
 use crate::vfs::backing::BackingFile;
+use crate::vfs::backing::Claim;
 use crate::vfs::context::Context;
 use crate::vfs::super_block::MAX_STACK_DEPTH;
 use crate::vfs::vec;
@@ -50,7 +51,7 @@ impl Devices {
         metadata: &Reader<'_>,
         image: BackingFile,
         options: KVec<DeviceOption>,
-        depth: &mut u32,
+        base: &mut Base,
     ) -> Result<Self> {
         let slots = format.device_count();
         let flat = options.is_empty();
@@ -74,7 +75,7 @@ impl Devices {
             let block = u64::from(format.block_size());
             let blob = Blob {
                 file: match options.next() {
-                    Some(device) => Some(open(context, device, depth)?),
+                    Some(device) => Some(open(context, device, base)?),
                     None => None,
                 },
                 flat_start: slot.uniaddr.saturating_mul(block),
@@ -183,15 +184,15 @@ impl Devices {
 }
 
 /// Opens one `device=`, and says so if that fails.
-fn open(context: &Context<'_>, device: DeviceOption, depth: &mut u32) -> Result<BackingFile> {
+fn open(context: &Context<'_>, device: DeviceOption, base: &mut Base) -> Result<BackingFile> {
     match device {
         DeviceOption::Path(path) => {
             let file = open_path(context, &path)?;
-            admit(context, &path, &file, depth)?;
+            base.admit(context, &path, &file)?;
             Ok(file)
         }
         DeviceOption::File(file) => {
-            admit(context, c"device", &file, depth)?;
+            base.admit(context, c"device", &file)?;
             Ok(file)
         }
     }
@@ -215,44 +216,84 @@ pub(crate) fn open_path(context: &Context<'_>, path: &CStr) -> Result<BackingFil
     })
 }
 
-/// Checks that a file may be the base of a mount, and accounts for the filesystems below it.
-///
-/// Reading from ferofs reads from the file's filesystem in the same call, and so on down, which must
-/// have an end. So no file may lie on another mount of this kind, and a file on a stacked filesystem
-/// makes ferofs a stacked filesystem, too. A mount over an ordinary filesystem counts as depth 0, so
-/// that two layers of overlayfs fit on top.
-///
-/// # Errors
-///
-/// `EINVAL` if the file lies too deep.
-pub(crate) fn admit(
-    context: &Context<'_>,
-    name: &CStr,
-    file: &BackingFile,
-    depth: &mut u32,
-) -> Result {
-    for fs_name in [c"ferofs", c"erofs"] {
-        if file.is_on_deviceless(fs_name) {
-            context.error(fmt!(
-                "{}: lies on a mount of type {} over a file; such mounts cannot be nested",
-                name,
-                fs_name,
-            ));
-            return Err(EINVAL);
+/// What a mount takes of what its files lie on: it claims block devices, and counts how many filesystems it is stacked on.
+pub(crate) struct Base {
+    claims: KVec<Claim>,
+    depth: u32,
+}
+
+impl Base {
+    /// That of a mount without files.
+    pub(crate) fn new() -> Self {
+        Self {
+            claims: KVec::new(),
+            depth: 0,
         }
     }
-    let below = file.stack_depth();
-    if below > 0 {
-        let needed = below.saturating_add(1);
-        if needed > MAX_STACK_DEPTH {
-            context.error(fmt!(
-                "{}: lies on a filesystem that is stacked {} deep already",
-                name,
-                below,
-            ));
-            return Err(EINVAL);
-        }
-        *depth = needed.max(*depth);
+
+    /// How many filesystems are below the mount, as the kernel counts.
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth
     }
-    Ok(())
+
+    /// Checks that a file may be the base of a mount, accounts for the filesystems below it, and claims it if it is a
+    /// block device.
+    ///
+    /// Reading from ferofs reads from the file's filesystem in the same call, and so on down, which must
+    /// have an end. So no file may lie on another mount of this kind, and a file on a stacked filesystem
+    /// makes ferofs a stacked filesystem, too. A mount over an ordinary filesystem counts as depth 0, so
+    /// that two layers of overlayfs fit on top.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the file lies too deep, and those of [`BackingFile::claim`].
+    pub(crate) fn admit(
+        &mut self,
+        context: &Context<'_>,
+        name: &CStr,
+        file: &BackingFile,
+    ) -> Result {
+        for fs_name in [c"ferofs", c"erofs"] {
+            if file.is_on_deviceless(fs_name) {
+                context.error(fmt!(
+                    "{}: lies on a mount of type {} over a file; such mounts cannot be nested",
+                    name,
+                    fs_name,
+                ));
+                return Err(EINVAL);
+            }
+        }
+        let below = file.stack_depth();
+        if below > 0 {
+            let needed = below.saturating_add(1);
+            if needed > MAX_STACK_DEPTH {
+                context.error(fmt!(
+                    "{}: lies on a filesystem that is stacked {} deep already",
+                    name,
+                    below,
+                ));
+                return Err(EINVAL);
+            }
+            self.depth = needed.max(self.depth);
+        }
+        let claim = file.claim().inspect_err(|error| {
+            if *error == EBUSY {
+                context.error(fmt!(
+                    "{}: the block device is in use: mounted with another type of filesystem, part of another \
+                     device, or open for a program alone",
+                    name,
+                ));
+            } else {
+                context.error(fmt!(
+                    "{}: the block device cannot be claimed: {:?}",
+                    name,
+                    error
+                ));
+            }
+        })?;
+        match claim {
+            Some(claim) => vec::push(&mut self.claims, claim),
+            None => Ok(()),
+        }
+    }
 }

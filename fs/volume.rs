@@ -3,6 +3,7 @@
 //! A mounted image: the data of a superblock.
 
 use crate::devices;
+use crate::devices::Base;
 use crate::devices::Devices;
 use crate::erofs;
 use crate::metadata::Metadata;
@@ -43,6 +44,8 @@ pub(crate) struct Volume {
     acl: bool,
     /// Whether something wrong was logged for this mount.
     reported: Atomic<i32>,
+    /// Block devices stay claimed until all of the above is gone.
+    _base: Base,
 }
 
 impl Volume {
@@ -64,8 +67,8 @@ impl Volume {
             Some(image) => image,
             None => devices::open_path(context, name)?,
         };
-        let mut depth = 0;
-        devices::admit(context, name, &image, &mut depth)?;
+        let mut base = Base::new();
+        base.admit(context, name, &image)?;
         sb.share_backing_device(&image)?;
         // No one is asked when metadata is read, which can be wanted anywhere: so now, first for the
         // superblock, and then for all that it says.
@@ -87,14 +90,14 @@ impl Volume {
             &reader,
             image,
             options.devices,
-            &mut depth,
+            &mut base,
         )?;
 
         sb.set_read_only();
         sb.set_magic(MAGIC);
         sb.set_block_bits(format.block_bits())?;
         sb.set_uuid(&format.uuid());
-        sb.set_stack_depth(depth);
+        sb.set_stack_depth(base.depth());
         let acl = options.acl.unwrap_or(true);
         if acl {
             sb.set_posix_acl();
@@ -108,6 +111,7 @@ impl Volume {
             user_xattr: Atomic::new(options.user_xattr.unwrap_or(true).into()),
             acl,
             reported: Atomic::new(0),
+            _base: base,
         })
     }
 

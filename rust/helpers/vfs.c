@@ -4,6 +4,7 @@
  * them on one folio, or on the state of readahead.
  */
 #include <linux/backing-dev.h>
+#include <linux/blkdev.h>
 #include <linux/bvec.h>
 #include <linux/cred.h>
 #include <linux/folio_batch.h>
@@ -491,6 +492,24 @@ void vfs_helper_unregister_lock_keys(struct file_system_type *type)
 bool vfs_helper_is_err(const void *ptr)
 {
 	return IS_ERR(ptr);
+}
+
+/* As for a filesystem that is mounted read-only. */
+struct file *vfs_helper_claim_device(struct inode *inode, void *holder)
+{
+#ifdef CONFIG_BLOCK
+	return bdev_file_open_by_dev(inode->i_rdev, BLK_OPEN_READ | BLK_OPEN_RESTRICT_WRITES,
+				     holder, NULL);
+#else
+	return ERR_PTR(-ENXIO);
+#endif
+}
+
+void vfs_helper_release_device(struct file *file)
+{
+#ifdef CONFIG_BLOCK
+	bdev_fput(file);
+#endif
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)

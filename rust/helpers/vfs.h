@@ -116,6 +116,10 @@ void vfs_helper_register_lock_keys(struct file_system_type *type);
 void vfs_helper_unregister_lock_keys(struct file_system_type *type);
 bool vfs_helper_is_err(const void *ptr);
 
+/* The file that holds the claim. */
+struct file *vfs_helper_claim_device(struct inode *inode, void *holder);
+void vfs_helper_release_device(struct file *file);
+
 #if IS_ENABLED(CONFIG_KUNIT)
 struct file *vfs_helper_kunit_file(loff_t size);
 #endif

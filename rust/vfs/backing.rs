@@ -210,7 +210,8 @@ impl BackingFile {
 
     /// What tells this file's contents from those of other files, and from what they were before
     /// the file was last changed, while it is open. As long as anyone has it open for writing it is
-    /// another one each time. (Writing to a block device is not noticed.)
+    /// another one each time. (Writing to a block device is not noticed; [`Self::claim`] keeps those from it who
+    /// ask.)
     pub(crate) fn identity(&self) -> Identity {
         let inode = self.inode();
         let mut changed = (0, 0);
@@ -226,6 +227,26 @@ impl BackingFile {
                 0
             },
         }
+    }
+
+    /// Claims a block device, as mounting it does. There is nothing to claim of any other file.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if someone else has claimed it, or a device that it is a part of, or may be writing to it where writing
+    /// to what is mounted is not allowed; and those of opening it.
+    pub(crate) fn claim(&self) -> Result<Option<Claim>> {
+        if !self.is_block_device() {
+            return Ok(None);
+        }
+        // SAFETY: The inode is that of a block device, and lives as long as the file is referenced. The static has an
+        // address of its own, which is all that it is for.
+        let file = super::from_err_ptr(unsafe {
+            bindings::vfs_helper_claim_device(self.inode(), (&raw const CLAIMANT).cast_mut().cast())
+        })?;
+        // INVARIANT: Opened just now.
+        // SAFETY: A valid pointer is not null.
+        Ok(Some(Claim(unsafe { ptr::NonNull::new_unchecked(file) })))
     }
 
     /// Whether there may be listeners of fanotify who must allow reads. That was settled when the file
@@ -384,6 +405,30 @@ fn open_file(path: &CStr) -> Result<ARef<File>> {
     })?;
     // SAFETY: `file_open_root` returned a reference, and no one seeks this file.
     Ok(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast())) })
+}
+
+/// A block device that no one else may claim while this lives: to mount it, to write to it with `O_EXCL`, or to make it
+/// part of another device. Claims of this module do not exclude each other.
+///
+/// # Invariants
+///
+/// The file is that of a device which was opened for [`CLAIMANT`].
+pub(crate) struct Claim(ptr::NonNull<bindings::file>);
+
+/// Whose claims these are, by its address.
+static CLAIMANT: u8 = 0;
+
+// SAFETY: A file may be put from any thread.
+unsafe impl Send for Claim {}
+// SAFETY: There is nothing to do with a reference.
+unsafe impl Sync for Claim {}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Others may claim the device as soon as this returns, though the file is put later.
+        // SAFETY: By the type invariants; the reference is given up.
+        unsafe { bindings::vfs_helper_release_device(self.0.as_ptr()) };
+    }
 }
 
 /// Calls `f` with the path of an open file, as the current task sees it.
