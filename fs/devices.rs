@@ -8,23 +8,26 @@
 //! say ("flat").
 
 use crate::erofs;
-use crate::erofs::Metadata as _;
-use crate::metadata::Reader;
 use crate::options::DeviceOption;
 use crate::vfs::backing::BackingFile;
 use crate::vfs::backing::Claim;
 use crate::vfs::context::Context;
+use crate::vfs::range::RangeCache;
+use crate::vfs::range::RangeMount;
 use crate::vfs::super_block::MAX_STACK_DEPTH;
 use crate::vfs::vec;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
 use kernel::str::CStr;
+use kernel::sync::SetOnce;
 
 /// The image and the blobs of a mount.
 pub(crate) struct Devices {
     image: BackingFile,
     blobs: KVec<Blob>,
+    /// Whether flat addresses may mean blobs that are files of their own.
+    has_flat_blobs: bool,
 }
 
 /// One device slot.
@@ -35,6 +38,41 @@ struct Blob {
     flat_start: u64,
     /// Its length in bytes, as the image says.
     len: u64,
+    /// The cache of names that lie in it, made when the first are read: hardly any do.
+    names: SetOnce<RangeCache>,
+}
+
+impl Blob {
+    /// The cache of names in the blob's file. None if that is the image's.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, what security modules and listeners say to reading the file, for no one is asked later, and `EAGAIN`
+    /// instead of waiting for them if `nowait` is set.
+    fn names(&self, ranges: &RangeMount, nowait: bool) -> Result<Option<&RangeCache>> {
+        let Some(file) = &self.file else {
+            return Ok(None);
+        };
+        if self.names.as_ref().is_none() {
+            if nowait {
+                return Err(EAGAIN);
+            }
+            let size = file.size();
+            file.ask(0, size)?;
+            // If another reader was faster, it made the same.
+            self.names
+                .populate(RangeCache::get(ranges, &file.kept(), 0, size)?);
+        }
+        self.names.as_ref().map(Some).ok_or(EAGAIN)
+    }
+}
+
+/// Where names are that an address means.
+pub(crate) enum Names<'a> {
+    /// In the image, at this position, and as many bytes of it.
+    Image(u64, u64),
+    /// In a file of their own, of which this is the cache.
+    Blob(&'a RangeCache, u64, u64),
 }
 
 impl Devices {
@@ -44,11 +82,11 @@ impl Devices {
     ///
     /// `EINVAL` if the devices given are not as many as the image has slots, or none was given and
     /// the blobs are not in the image; those of [`open`]. What is wrong is told through `context`.
-    pub(crate) fn new(
+    pub(crate) fn new<M: erofs::Metadata<Error = Error>>(
         context: &Context<'_>,
         name: &CStr,
         format: &erofs::Superblock,
-        metadata: &Reader<'_>,
+        metadata: &M,
         image: BackingFile,
         options: KVec<DeviceOption>,
         base: &mut Base,
@@ -80,6 +118,7 @@ impl Devices {
                 },
                 flat_start: slot.uniaddr.saturating_mul(block),
                 len: slot.blocks.saturating_mul(block),
+                names: SetOnce::new(),
             };
             if flat && (blob.flat_start == 0 || blob.flat_start >= metadata.size()) {
                 context.error(fmt!(
@@ -104,29 +143,85 @@ impl Devices {
             }
             vec::push(&mut blobs, blob)?;
         }
-        Ok(Self { image, blobs })
+        let has_flat_blobs = blobs
+            .iter()
+            .any(|blob| blob.file.is_some() && blob.flat_start != 0);
+        Ok(Self {
+            image,
+            blobs,
+            has_flat_blobs,
+        })
     }
 
     /// The file and position that byte `pos` of device `id` means, and how many of the `len` bytes
     /// from there on lie together. None if there is no such device.
+    #[inline]
     pub(crate) fn locate(&self, id: u16, pos: u64, len: u64) -> Option<(&BackingFile, u64, u64)> {
+        let (blob, pos, len) = self.place(id, pos, len)?;
+        let file = blob.and_then(|blob| blob.file.as_ref());
+        Some((file.unwrap_or(&self.image), pos, len))
+    }
+
+    /// Whether data of device `id` may be elsewhere than at the same position of the image.
+    #[inline]
+    pub(crate) fn is_elsewhere(&self, id: u16) -> bool {
+        id != 0 || self.has_flat_blobs
+    }
+
+    /// The same as [`Self::locate`], for names that are read through a cache.
+    ///
+    /// # Errors
+    ///
+    /// Those of making the cache; with `nowait` set it has to be there.
+    pub(crate) fn locate_names(
+        &self,
+        ranges: &RangeMount,
+        id: u16,
+        pos: u64,
+        nowait: bool,
+    ) -> Result<Option<Names<'_>>> {
+        let Some((blob, pos, len)) = self.place(id, pos, u64::MAX) else {
+            return Ok(None);
+        };
+        let cache = match blob {
+            Some(blob) => blob.names(ranges, nowait)?,
+            None => None,
+        };
+        Ok(Some(match cache {
+            Some(cache) => Names::Blob(cache, pos, len),
+            None => Names::Image(pos, len),
+        }))
+    }
+
+    /// The blob whose file an address means, or none if that is the image, the position there, and how many of the
+    /// `len` bytes lie together.
+    #[inline]
+    fn place(&self, id: u16, pos: u64, len: u64) -> Option<(Option<&Blob>, u64, u64)> {
         if let Some(index) = usize::from(id).checked_sub(1) {
             let blob = self.blobs.get(index)?;
             return match &blob.file {
-                Some(file) => Some((file, pos, len)),
-                None => Some((&self.image, blob.flat_start.checked_add(pos)?, len)),
+                Some(_) => Some((Some(blob), pos, len)),
+                None => Some((None, blob.flat_start.checked_add(pos)?, len)),
             };
+        }
+        if !self.has_flat_blobs {
+            return Some((None, pos, len));
         }
         // A flat address may mean a blob that was given as a file of its own.
+        let mut len = len;
         for blob in &self.blobs {
-            let (Some(file), Some(offset)) = (&blob.file, pos.checked_sub(blob.flat_start)) else {
+            if blob.file.is_none() || blob.flat_start == 0 {
                 continue;
-            };
-            if blob.flat_start != 0 && offset < blob.len {
-                return Some((file, offset, len.min(blob.len.saturating_sub(offset))));
+            }
+            match pos.checked_sub(blob.flat_start) {
+                Some(offset) if offset < blob.len => {
+                    return Some((Some(blob), offset, len.min(blob.len.saturating_sub(offset))));
+                }
+                Some(_) => {}
+                None => len = len.min(blob.flat_start.saturating_sub(pos)),
             }
         }
-        Some((&self.image, pos, len))
+        Some((None, pos, len))
     }
 
     /// The blocks of all blobs, in bytes.

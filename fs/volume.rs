@@ -7,6 +7,7 @@ use crate::devices::Base;
 use crate::devices::Devices;
 use crate::erofs;
 use crate::metadata::Metadata;
+use crate::metadata::Reader;
 use crate::options::DeviceOption;
 use crate::options::Options;
 use crate::report;
@@ -78,7 +79,7 @@ impl Volume {
         // Metadata is small, and read again by the next mount.
         let cache = RangeCache::get(&ranges, &image.kept(), 0, image.size())?;
         let metadata = Metadata::new(cache);
-        let reader = metadata.reader(false);
+        let reader = metadata.reader(None, false);
         let format = erofs::Superblock::read(&reader, PAGE_SHIFT as u8)
             .map_err(|error| report::at_mount(context, name, &error))?;
         let blocks = format.blocks().saturating_mul(format.block_size().into());
@@ -123,6 +124,13 @@ impl Volume {
     /// The image's bytes.
     pub(crate) fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The bytes that an operation reads names and inodes from; it waits for them unless `nowait` is set.
+    #[inline]
+    pub(crate) fn reader(&self, nowait: bool) -> Reader<'_> {
+        let devices = Some((&self.devices, &self.ranges));
+        self.metadata.reader(devices, nowait)
     }
 
     /// Where the caches are that files are mapped through.

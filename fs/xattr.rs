@@ -44,7 +44,7 @@ pub(crate) fn get(
         .disk()
         .get_xattr(
             volume.format(),
-            &volume.metadata().reader(false),
+            &volume.reader(false),
             index,
             name,
             buffer,
@@ -68,7 +68,7 @@ pub(crate) fn list(
         .disk()
         .list_xattrs(
             volume.format(),
-            &volume.metadata().reader(false),
+            &volume.reader(false),
             &mut |xattr| {
                 let space = INDEXES
                     .iter()
