@@ -42,13 +42,7 @@ pub(crate) fn get(
     inode
         .data()
         .disk()
-        .get_xattr(
-            volume.format(),
-            &volume.reader(false),
-            index,
-            name,
-            buffer,
-        )
+        .get_xattr(volume.format(), &volume.reader(false), index, name, buffer)
         .map_err(|error| volume.report(error))?
         .ok_or(ENODATA)
 }
@@ -66,18 +60,14 @@ pub(crate) fn list(
     inode
         .data()
         .disk()
-        .list_xattrs(
-            volume.format(),
-            &volume.reader(false),
-            &mut |xattr| {
-                let space = INDEXES
-                    .iter()
-                    .find_map(|(space, index)| (*index == xattr.index).then_some(*space));
-                match space {
-                    Some(space) if !volume.hides(space) => emit(space, xattr.name),
-                    _ => true,
-                }
-            },
-        )
+        .list_xattrs(volume.format(), &volume.reader(false), &mut |xattr| {
+            let space = INDEXES
+                .iter()
+                .find_map(|(space, index)| (*index == xattr.index).then_some(*space));
+            match space {
+                Some(space) if !volume.hides(space) => emit(space, xattr.name),
+                _ => true,
+            }
+        })
         .map_err(|error| volume.report(error))
 }

@@ -41,11 +41,7 @@ pub trait Metadata {
     /// # Errors
     ///
     /// Whatever keeps the bytes from being read.
-    fn bytes(
-        &self,
-        space: Space,
-        pos: u64,
-    ) -> core::result::Result<Self::Bytes<'_>, Self::Error>;
+    fn bytes(&self, space: Space, pos: u64) -> core::result::Result<Self::Bytes<'_>, Self::Error>;
 
     /// Size of the image in bytes.
     fn size(&self) -> u64;

@@ -516,10 +516,7 @@ fn in_devices() {
         0 => (1, number),
         _ => (0, 1000 + count - 1 - number),
     });
-    image.put_inode(
-        FREE + 192,
-        &directory(layout::FLAT_PLAIN, 5000),
-    );
+    image.put_inode(FREE + 192, &directory(layout::FLAT_PLAIN, 5000));
     for grain in [0, 3] {
         let image = image
             .finish()
