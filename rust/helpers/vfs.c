@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs, and what takes several of
- * them on one folio, or on the state of readahead.
+ * C wrappers for static inlines and macros of the VFS, the page cache and block devices, for ../vfs; what takes
+ * several of them on one folio, one page cache or the state of readahead; and what a kernel has or lacks by its
+ * configuration.
  */
 #include <linux/backing-dev.h>
 #include <linux/blkdev.h>
