@@ -11,6 +11,7 @@ use crate::erofs;
 use crate::options::DeviceOption;
 use crate::vfs::backing::BackingFile;
 use crate::vfs::backing::Claim;
+use crate::vfs::backing::PathTarget;
 use crate::vfs::context::Context;
 use crate::vfs::range::RangeCache;
 use crate::vfs::range::RangeMount;
@@ -28,6 +29,8 @@ pub(crate) struct Devices {
     blobs: KVec<Blob>,
     /// Whether flat addresses may mean blobs that are files of their own.
     has_flat_blobs: bool,
+    /// Whether listeners of fanotify may have to allow reads of any of the files; settled when they were opened.
+    are_watched: bool,
 }
 
 /// One device slot.
@@ -146,11 +149,15 @@ impl Devices {
         let has_flat_blobs = blobs
             .iter()
             .any(|blob| blob.file.is_some() && blob.flat_start != 0);
-        Ok(Self {
+        let mut this = Self {
             image,
             blobs,
             has_flat_blobs,
-        })
+            are_watched: false,
+        };
+        this.are_watched =
+            this.image.is_watched() || this.blob_files().any(BackingFile::is_watched);
+        Ok(this)
     }
 
     /// The file and position that byte `pos` of device `id` means, and how many of the `len` bytes
@@ -238,18 +245,34 @@ impl Devices {
 
     /// Whether the image is what a path leads to, for the current task.
     pub(crate) fn is_image_at(&self, path: &CStr) -> bool {
-        self.image.is_at(path)
+        self.image.is_target(&PathTarget::new(path)) || self.image.is_shown_as(path)
     }
 
     /// The first of `options` that is none of the blobs. (Their number and order cannot be judged:
     /// mount(8) passes old and new options together, and leaves out what is equal.)
     pub(crate) fn first_other<'a>(&self, options: &'a [DeviceOption]) -> Option<&'a DeviceOption> {
+        // They mostly come in the order of the blobs, so each is looked for behind the last one.
+        let mut next = 0;
         options.iter().find(|option| {
-            !self.blob_files().any(|blob| match option {
-                DeviceOption::File(file) => blob.is_same(file),
-                DeviceOption::Path(path) => blob.is_at(path),
-            })
+            let found = match option {
+                DeviceOption::File(file) => self.index_of(next, |blob| blob.is_same(file)),
+                DeviceOption::Path(path) => {
+                    let wanted = PathTarget::new(path);
+                    self.index_of(next, |blob| blob.is_target(&wanted))
+                        .or_else(|| self.index_of(next, |blob| blob.is_shown_as(path)))
+                }
+            };
+            next = found.map_or(next, |index| index.saturating_add(1));
+            found.is_none()
         })
+    }
+
+    /// The first blob at `next` or behind it, and then from the first on, of which something is true.
+    fn index_of(&self, next: usize, is_it: impl Fn(&BackingFile) -> bool) -> Option<usize> {
+        let blobs = || self.blob_files().enumerate();
+        let found = |(index, blob)| is_it(blob).then_some(index);
+        let behind = blobs().skip(next).find_map(found);
+        behind.or_else(|| blobs().take(next).find_map(found))
     }
 
     /// A number that changes when any of the files does. Not zero.
@@ -262,7 +285,7 @@ impl Devices {
 
     /// Whether listeners of fanotify may have to allow reads of any of the files.
     pub(crate) fn are_watched(&self) -> bool {
-        self.image.is_watched() || self.blob_files().any(BackingFile::is_watched)
+        self.are_watched
     }
 
     fn blob_files(&self) -> impl Iterator<Item = &BackingFile> {

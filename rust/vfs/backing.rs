@@ -203,9 +203,7 @@ impl BackingFile {
     }
 
     fn inode(&self) -> *mut bindings::inode {
-        // The mapping's host is the file's own inode, and for a block device that of the device.
-        // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
-        unsafe { (*(*self.as_ptr()).f_mapping).host }
+        inode_of(&self.file)
     }
 
     /// What tells this file's contents from those of other files, and from what they were before
@@ -303,12 +301,16 @@ impl BackingFile {
         self.inode() == other.inode()
     }
 
-    /// Whether `path` is the file's, as [`Self::show_path`] shows it, or leads to it.
-    pub(crate) fn is_at(&self, path: &CStr) -> bool {
-        if Self::open(path).is_ok_and(|other| self.is_same(&other)) {
-            return true;
-        }
-        // A file that was unlinked has a path that leads nowhere.
+    /// Whether a path leads to the file.
+    pub(crate) fn is_target(&self, path: &PathTarget) -> bool {
+        path.file
+            .as_ref()
+            .is_some_and(|file| inode_of(file) == self.inode())
+    }
+
+    /// Whether a path is the file's, as [`Self::show_path`] shows it. It may lead nowhere, if the file was unlinked, or
+    /// elsewhere.
+    pub(crate) fn is_shown_as(&self, path: &CStr) -> bool {
         with_path(&self.file, |own| own == path).unwrap_or(false)
     }
 
@@ -332,6 +334,28 @@ impl BackingFile {
             u32::from((*(*self.as_ptr()).f_inode).i_mode) & bindings::S_IFMT == bindings::S_IFBLK
         }
     }
+}
+
+/// What a path leads to for the current task, which opened it once for all files that it is compared with.
+pub(crate) struct PathTarget {
+    /// None if there is nothing there that could be a backing file.
+    file: Option<ARef<File>>,
+}
+
+impl PathTarget {
+    /// Opens the path.
+    pub(crate) fn new(path: &CStr) -> Self {
+        Self {
+            file: open_file(path).ok(),
+        }
+    }
+}
+
+/// The inode that an open file's bytes are in.
+fn inode_of(file: &File) -> *mut bindings::inode {
+    // The mapping's host is the file's own inode, and for a block device that of the device.
+    // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
+    unsafe { (*(*file.as_ptr()).f_mapping).host }
 }
 
 /// Whether an inode is of a kind that can be read from.
