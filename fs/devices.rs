@@ -238,6 +238,11 @@ impl Devices {
             .fold(0, |sum: u64, blob| sum.saturating_add(blob.len))
     }
 
+    /// The number of the block device that the image is, if it is one.
+    pub(crate) fn image_device_number(&self) -> Option<u64> {
+        self.image.device_number()
+    }
+
     /// Whether a file is the image.
     pub(crate) fn is_image(&self, file: &BackingFile) -> bool {
         self.image.is_same(file)

@@ -42,7 +42,7 @@ pub(crate) struct Volume {
     /// Whether attributes of users are shown.
     user_xattr: Atomic<i32>,
     /// Whether access control lists are honoured.
-    acl: bool,
+    acl: Atomic<i32>,
     /// Whether something wrong was logged for this mount.
     reported: Atomic<i32>,
     /// Block devices stay claimed until all of the above is gone.
@@ -110,7 +110,7 @@ impl Volume {
             devices,
             ranges,
             user_xattr: Atomic::new(options.user_xattr.unwrap_or(true).into()),
-            acl,
+            acl: Atomic::new(acl.into()),
             reported: Atomic::new(0),
             _base: base,
         })
@@ -147,7 +147,7 @@ impl Volume {
     pub(crate) fn hides(&self, space: Namespace) -> bool {
         match space {
             Namespace::User => self.user_xattr.load(Relaxed) == 0,
-            Namespace::AclAccess | Namespace::AclDefault => !self.acl,
+            Namespace::AclAccess | Namespace::AclDefault => self.acl.load(Relaxed) == 0,
             Namespace::Trusted | Namespace::Security => false,
         }
     }
@@ -182,9 +182,9 @@ impl Volume {
             }
             return Err(EINVAL);
         }
-        if options.acl.is_some_and(|acl| acl != self.acl) {
-            context.error(fmt!("{}: a remount cannot change acl", &*self.name));
-            return Err(EINVAL);
+        if let Some(acl) = options.acl {
+            context.set_posix_acl(acl);
+            self.acl.store(acl.into(), Relaxed);
         }
         if let Some(user_xattr) = options.user_xattr {
             self.user_xattr.store(user_xattr.into(), Relaxed);
@@ -197,7 +197,7 @@ impl Volume {
         if self.hides(Namespace::User) {
             seq_print!(seq, ",nouser_xattr");
         }
-        if !self.acl {
+        if self.hides(Namespace::AclAccess) {
             seq_print!(seq, ",noacl");
         }
         self.devices.show(seq);
@@ -223,10 +223,14 @@ impl Volume {
     /// What statfs(2) tells, as the C driver does.
     pub(crate) fn statfs(&self) -> Statfs {
         let uuid = self.format.uuid();
-        let fsid = uuid
-            .chunks_exact(8)
-            .filter_map(|half| half.try_into().ok())
-            .fold(0, |sum, half| sum ^ u64::from_le_bytes(half));
+        let fsid = if uuid == [0; 16] {
+            // What has no number that it keeps has none.
+            self.devices.image_device_number().unwrap_or(0)
+        } else {
+            uuid.chunks_exact(8)
+                .filter_map(|half| half.try_into().ok())
+                .fold(0, |sum, half| sum ^ u64::from_le_bytes(half))
+        };
         let devices = self.devices.bytes() >> self.format.block_bits().min(63);
         Statfs {
             block_size: self.format.block_size(),

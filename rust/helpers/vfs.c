@@ -13,6 +13,7 @@
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
 #include <linux/iversion.h>
+#include <linux/kdev_t.h>
 #include <linux/lockdep.h>
 #include <linux/posix_acl.h>
 #include <linux/sched/signal.h>
@@ -511,6 +512,11 @@ void vfs_helper_release_device(struct file *file)
 #ifdef CONFIG_BLOCK
 	bdev_fput(file);
 #endif
+}
+
+u64 vfs_helper_device_number(const struct inode *inode)
+{
+	return huge_encode_dev(inode->i_rdev);
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)

@@ -120,6 +120,7 @@ bool vfs_helper_is_err(const void *ptr);
 /* The file that holds the claim. */
 struct file *vfs_helper_claim_device(struct inode *inode, void *holder);
 void vfs_helper_release_device(struct file *file);
+u64 vfs_helper_device_number(const struct inode *inode);
 
 #if IS_ENABLED(CONFIG_KUNIT)
 struct file *vfs_helper_kunit_file(loff_t size);

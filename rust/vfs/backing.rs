@@ -247,6 +247,13 @@ impl BackingFile {
         Ok(Some(Claim(unsafe { ptr::NonNull::new_unchecked(file) })))
     }
 
+    /// The number of a block device, as statfs(2) has it. None for any other file.
+    pub(crate) fn device_number(&self) -> Option<u64> {
+        // SAFETY: The inode lives as long as the file is referenced.
+        self.is_block_device()
+            .then(|| unsafe { bindings::vfs_helper_device_number(self.inode()) })
+    }
+
     /// Whether there may be listeners of fanotify who must allow reads. That was settled when the file
     /// was opened.
     pub(crate) fn is_watched(&self) -> bool {
