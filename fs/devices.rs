@@ -272,12 +272,22 @@ impl Devices {
         })
     }
 
-    /// The first blob at `next` or behind it, and then from the first on, of which something is true.
+    /// The first blob at `next` or behind it, and then from the first on, of whose file something is true.
     fn index_of(&self, next: usize, is_it: impl Fn(&BackingFile) -> bool) -> Option<usize> {
-        let blobs = || self.blob_files().enumerate();
-        let found = |(index, blob)| is_it(blob).then_some(index);
-        let behind = blobs().skip(next).find_map(found);
-        behind.or_else(|| blobs().take(next).find_map(found))
+        let len = self.blobs.len();
+        (0..len)
+            .map(|step| {
+                let index = next.wrapping_add(step);
+                if index < len {
+                    index
+                } else {
+                    index.wrapping_sub(len)
+                }
+            })
+            .find(|index| {
+                let blob = self.blobs.get(*index);
+                blob.and_then(|blob| blob.file.as_ref()).is_some_and(&is_it)
+            })
     }
 
     /// A number that changes when any of the files does. Not zero.

@@ -249,9 +249,11 @@ impl BackingFile {
 
     /// The number of a block device, as statfs(2) has it. None for any other file.
     pub(crate) fn device_number(&self) -> Option<u64> {
+        if !self.is_block_device() {
+            return None;
+        }
         // SAFETY: The inode lives as long as the file is referenced.
-        self.is_block_device()
-            .then(|| unsafe { bindings::vfs_helper_device_number(self.inode()) })
+        Some(unsafe { bindings::vfs_helper_device_number(self.inode()) })
     }
 
     /// Whether there may be listeners of fanotify who must allow reads. That was settled when the file

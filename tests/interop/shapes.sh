@@ -52,26 +52,28 @@ compare "48 bits, tar index" index-wide.erofs --option "device=$SHARED/sample.ta
 
 # Of whole blocks of a directory the addresses are flat, for there is no room for an index.
 mkfs.erofs --quiet -x-1 -b512 small.erofs "$SHARED/sample" -Eforce-inode-compact >output 2>&1
-for image in compact small index; do
+for source in compact small index; do
     blob=
-    [ $image != index ] || blob="--blob $SHARED/sample.tar"
+    [ $source != index ] || blob="--blob $SHARED/sample.tar"
     # shellcheck disable=SC2086 # two words or none
-    check "$image: names move to a blob" ferofs-testkit reshape names-elsewhere $image.erofs $image-names.erofs \
-        $blob --blob-out $image-names.blob
-    compare_mounts "$image, names in a blob" $image-names.erofs --option "device=$WORK/$image-names.blob"
-    refuses "$image, names in a blob: it has to be given" "EINVAL\|EUCLEAN" mounted $image-names.erofs under-test
-    mounted $image-names.erofs under-test --option "device=$WORK/$image-names.blob"
+    check "$source: names move to a blob" ferofs-testkit reshape names-elsewhere $source.erofs $source-names.erofs \
+        $blob --blob-out $source-names.blob
+    compare_mounts "$source, names in a blob" $source-names.erofs --option "device=$WORK/$source-names.blob"
+    refuses "$source, names in a blob: it has to be given" "EINVAL\|EUCLEAN" mounted $source-names.erofs under-test
+    mounted $source-names.erofs under-test --option "device=$WORK/$source-names.blob"
     drop
     ferofs-testkit manifest under-test >f.manifest
-    same "$image, names in a blob: the same tree after caches were dropped" "$SHARED/sample.manifest" f.manifest \
+    same "$source, names in a blob: the same tree after caches were dropped" "$SHARED/sample.manifest" f.manifest \
         --ignore mtime
     umount under-test
-    check "$image, names in a blob: ferofs check finds nothing" \
-        ferofs check $image-names.erofs --device $image-names.blob
-    ferofs dump --tree $image.erofs | awk '{ print $1, $2, $3, $NF }' >tree
-    ferofs dump --tree $image-names.erofs --device $image-names.blob | awk '{ print $1, $2, $3, $NF }' >names.tree
-    check "$image, names in a blob: dump lists the same" cmp tree names.tree
-    check "$image, names in a blob: cat finds a file" ferofs cat $image-names.erofs --device $image-names.blob tree
+    check "$source, names in a blob: ferofs check finds nothing" \
+        ferofs check $source-names.erofs --device $source-names.blob
+    ferofs dump --tree $source.erofs | awk '{ print $1, $2, $3, $NF }' >tree
+    ferofs dump --tree $source-names.erofs --device $source-names.blob | awk '{ print $1, $2, $3, $NF }' >names.tree
+    check "$source, names in a blob: dump lists the same" cmp tree names.tree
+    ferofs cat $source-names.erofs --device $source-names.blob sizes/65537 >found
+    # The data of an index is in its blob, too.
+    check "$source, names in a blob: cat finds a file" cmp found "$SHARED/sample/sizes/65537"
 done
 
 finish

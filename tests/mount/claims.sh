@@ -22,6 +22,7 @@ disk() {
 FULL=$(disk full.erofs) && INDEX=$(disk index.erofs) && BLOB=$(disk "$SHARED/sample.tar") || exit 1
 
 # exclusive DEVICE: opens it for this program alone.
+# shellcheck disable=SC2317 # called by check and refuses
 exclusive() {
     python3 -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)' "$1"
 }

@@ -97,9 +97,9 @@ for at in range(0, len(events), 16):
     print(names[int.from_bytes(events[at:at + 4], "little")])
 END
     # mount(8) may look at the image as well.
-    grep -v many.erofs opened | sort | uniq -c | awk '{ print $1 }' | sort -u >times
+    grep -v many.erofs opened | sort | uniq -c | awk '{ print $1 }' | sort -u >counts
     echo 1 >expected
-    check "many devices: a remount opens each once" cmp times expected
+    check "many devices: a remount opens each once" cmp counts expected
     check "many devices: all of them" test "$(grep -vc many.erofs opened)" = 24
     umount by-hand
 fi
