@@ -224,3 +224,79 @@ impl Metadata for ImageFile {
         self.size
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(blocks: u64, uniaddr: u64) -> DeviceSlot {
+        DeviceSlot {
+            tag: [0; 64],
+            blocks,
+            uniaddr,
+        }
+    }
+
+    /// An image of 10 blocks of 512 bytes, and slots with and without flat addresses, in it and behind it.
+    fn image() -> ImageFile {
+        let image = ImageFile::new(Box::new(vec![0u8; 5120])).unwrap();
+        image.set_slots(&[slot(4, 20), slot(4, 0), slot(2, 8)], 512);
+        image
+    }
+
+    fn locate(image: &ImageFile, id: u16, pos: u64) -> Option<(u16, u64, u64)> {
+        let found = image.locate(id, pos)?;
+        Some((found.file, found.pos, found.len))
+    }
+
+    #[test]
+    fn without_files_devices_lie_behind_the_image() {
+        let image = image();
+        assert_eq!(locate(&image, 0, 700), Some((0, 700, u64::MAX)));
+        assert_eq!(locate(&image, 0, 20 * 512), Some((0, 20 * 512, u64::MAX)));
+        // Behind the end of the file, without an address, within it, no slot.
+        assert_eq!(locate(&image, 1, 0), None);
+        assert_eq!(locate(&image, 2, 0), None);
+        assert_eq!(locate(&image, 3, 700), Some((0, 8 * 512 + 700, u64::MAX)));
+        assert_eq!(locate(&image, 4, 0), None);
+        assert!(image.bytes(Space::Device(1), 0).is_err());
+    }
+
+    #[test]
+    fn with_files_flat_addresses_mean_them() {
+        let image = image();
+        let file = |byte: u8| Rc::new(vec![byte; 2048]) as Rc<dyn ReadAt>;
+        image.give([file(1), file(2), file(3)]);
+        assert_eq!(locate(&image, 1, 5), Some((1, 5, u64::MAX)));
+        assert_eq!(locate(&image, 2, 5), Some((2, 5, u64::MAX)));
+        assert_eq!(locate(&image, 4, 5), None);
+        let cases = [
+            // Up to where the third device begins, in it, between it and the first, in that, and behind it.
+            (0, (0, 0, 8 * 512)),
+            (8 * 512 - 1, (0, 8 * 512 - 1, 1)),
+            (8 * 512, (3, 0, 1024)),
+            (10 * 512 - 1, (3, 1023, 1)),
+            (10 * 512, (0, 10 * 512, 10 * 512)),
+            (20 * 512 + 7, (1, 7, 2048 - 7)),
+            (24 * 512, (0, 24 * 512, u64::MAX)),
+        ];
+        for (pos, expected) in cases {
+            assert_eq!(locate(&image, 0, pos), Some(expected), "at {pos}");
+        }
+        // As many bytes as lie together, and from the right file.
+        assert_eq!(
+            image.bytes(Space::Device(0), 8 * 512 - 3).unwrap()[..],
+            [0; 3]
+        );
+        assert_eq!(
+            image.bytes(Space::Device(0), 10 * 512 - 3).unwrap()[..],
+            [3; 3]
+        );
+        assert_eq!(image.bytes(Space::Device(2), 2046).unwrap()[..], [2; 2]);
+        assert!(image.bytes(Space::Device(2), 2048).unwrap().is_empty());
+        assert!(image.bytes(Space::Device(9), 0).is_err());
+        // Given no more, they are not remembered.
+        image.give([]);
+        assert!(image.bytes(Space::Device(2), 2046).is_err());
+    }
+}
