@@ -241,7 +241,7 @@ impl<'a> Moved<'a> {
             // One chunk that is as large as it takes.
             let bits = size.div_ceil(block).next_power_of_two().trailing_zeros();
             let format = self.image.get(node.pos + inode::FORMAT, 2) & !0xe;
-            let format = format | u64::from(layout::CHUNKS) << 1;
+            let format = format | (u64::from(layout::CHUNKS) << 1);
             self.image.put(node.pos + inode::FORMAT, 2, format);
             self.image.put(field, 4, CHUNK_INDEXES | u64::from(bits));
             self.image.put(index + 2, 2, 1);
