@@ -133,7 +133,7 @@ impl Image {
         self.file.give(devices);
     }
 
-    /// Opens the blobs of an image, and gives them: see [`blobs::assign`].
+    /// Opens the blobs of an image, and gives them: see [`blobs::assign`](crate::mount::blobs::assign).
     ///
     /// # Errors
     ///
