@@ -84,7 +84,7 @@ const LINK_MAX: usize = 4095;
 ///
 /// `EUCLEAN` and `EOPNOTSUPP` for what the image holds there, `ENOMEM`, and those of reading it.
 pub(crate) fn get(sb: &SuperBlock<Ferofs>, nid: u64) -> Result<ARef<Inode<Ferofs>>> {
-    read(sb, &sb.data().metadata().reader(false), nid)
+    read(sb, &sb.data().reader(false), nid)
 }
 
 /// The same, as part of an operation that reads the image through `reader`.

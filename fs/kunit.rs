@@ -452,9 +452,9 @@ mod page_cache {
     use crate::vfs::kunit::bytes;
     use crate::vfs::kunit::check;
     use crate::vfs::kunit::file;
+    use crate::vfs::kunit::keep;
     use crate::vfs::kunit::pattern;
     use crate::vfs::kunit::tick;
-    use crate::vfs::kunit::keep;
     use crate::vfs::kunit::write;
     use crate::vfs::kunit::Registered;
     use crate::vfs::range::RangeCache;

@@ -14,6 +14,7 @@
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/mount.h>
+#include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
@@ -24,6 +25,8 @@
 
 /* bindgen does not evaluate these by itself. */
 const unsigned int VFS_CONST_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
+const unsigned int VFS_CONST_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
+const unsigned int VFS_CONST_LOOKUP_AUTOMOUNT = LOOKUP_AUTOMOUNT;
 const unsigned int VFS_CONST_FMODE_READ = (__force unsigned int)FMODE_READ;
 const unsigned int VFS_CONST_FMODE_CAN_READ = (__force unsigned int)FMODE_CAN_READ;
 const unsigned int VFS_CONST_FMODE_CAN_ODIRECT = (__force unsigned int)FMODE_CAN_ODIRECT;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs, and what takes several of
- * them on one folio, or on the state of readahead.
+ * C wrappers for static inlines and macros of the VFS, the page cache and block devices, for ../vfs; what takes
+ * several of them on one folio, one page cache or the state of readahead; and what a kernel has or lacks by its
+ * configuration.
  */
 #include <linux/backing-dev.h>
+#include <linux/blkdev.h>
 #include <linux/bvec.h>
 #include <linux/cred.h>
 #include <linux/folio_batch.h>
@@ -11,6 +13,7 @@
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
 #include <linux/iversion.h>
+#include <linux/kdev_t.h>
 #include <linux/lockdep.h>
 #include <linux/posix_acl.h>
 #include <linux/sched/signal.h>
@@ -491,6 +494,29 @@ void vfs_helper_unregister_lock_keys(struct file_system_type *type)
 bool vfs_helper_is_err(const void *ptr)
 {
 	return IS_ERR(ptr);
+}
+
+/* As for a filesystem that is mounted read-only. */
+struct file *vfs_helper_claim_device(struct inode *inode, void *holder)
+{
+#ifdef CONFIG_BLOCK
+	return bdev_file_open_by_dev(inode->i_rdev, BLK_OPEN_READ | BLK_OPEN_RESTRICT_WRITES,
+				     holder, NULL);
+#else
+	return ERR_PTR(-ENXIO);
+#endif
+}
+
+void vfs_helper_release_device(struct file *file)
+{
+#ifdef CONFIG_BLOCK
+	bdev_fput(file);
+#endif
+}
+
+u64 vfs_helper_device_number(const struct inode *inode)
+{
+	return huge_encode_dev(inode->i_rdev);
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)

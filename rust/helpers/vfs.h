@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs, and what takes several of
- * them on one folio, or on the state of readahead.
+ * C wrappers for static inlines and macros of the VFS, the page cache and block devices, for ../vfs; what takes
+ * several of them on one folio, one page cache or the state of readahead; and what a kernel has or lacks by its
+ * configuration.
  */
 #ifndef FEROFS_HELPERS_VFS_H
 #define FEROFS_HELPERS_VFS_H
@@ -115,6 +116,11 @@ size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *
 void vfs_helper_register_lock_keys(struct file_system_type *type);
 void vfs_helper_unregister_lock_keys(struct file_system_type *type);
 bool vfs_helper_is_err(const void *ptr);
+
+/* The file that holds the claim. */
+struct file *vfs_helper_claim_device(struct inode *inode, void *holder);
+void vfs_helper_release_device(struct file *file);
+u64 vfs_helper_device_number(const struct inode *inode);
 
 #if IS_ENABLED(CONFIG_KUNIT)
 struct file *vfs_helper_kunit_file(loff_t size);

@@ -87,17 +87,7 @@ impl BackingFile {
     ///
     /// Those of open(2), and of [`Self::from_file`].
     pub(crate) fn open(path: &CStr) -> Result<Self> {
-        // SAFETY: The path is a C string.
-        let file = super::from_err_ptr(unsafe {
-            bindings::filp_open(
-                path.as_char_ptr(),
-                // Without waiting for the other end of a fifo, which is refused below.
-                (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NONBLOCK) as i32,
-                0,
-            )
-        })?;
-        // SAFETY: `filp_open` returned a reference, and no one seeks this file.
-        Self::from_file(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast())) })
+        Self::from_file(open_file(path)?)
     }
 
     /// Takes a file that is open already.
@@ -109,18 +99,10 @@ impl BackingFile {
     pub(crate) fn from_file(file: ARef<File>) -> Result<Self> {
         let ptr = file.as_ptr();
         // SAFETY: The file is referenced; its inode, mode and operations are constant.
-        let (kind, mode, has_read_iter) = unsafe {
-            (
-                u32::from((*(*ptr).f_inode).i_mode) & bindings::S_IFMT,
-                (*ptr).f_mode,
-                (*(*ptr).f_op).read_iter.is_some(),
-            )
+        let (mode, has_read_iter) = unsafe {
+            check_kind((*ptr).f_inode)?;
+            ((*ptr).f_mode, (*(*ptr).f_op).read_iter.is_some())
         };
-        match kind {
-            bindings::S_IFREG | bindings::S_IFBLK => {}
-            bindings::S_IFDIR => return Err(EISDIR),
-            _ => return Err(EINVAL),
-        }
         if mode & bindings::VFS_CONST_FMODE_READ == 0 {
             return Err(EBADF);
         }
@@ -221,14 +203,13 @@ impl BackingFile {
     }
 
     fn inode(&self) -> *mut bindings::inode {
-        // The mapping's host is the file's own inode, and for a block device that of the device.
-        // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
-        unsafe { (*(*self.as_ptr()).f_mapping).host }
+        inode_of(&self.file)
     }
 
     /// What tells this file's contents from those of other files, and from what they were before
     /// the file was last changed, while it is open. As long as anyone has it open for writing it is
-    /// another one each time. (Writing to a block device is not noticed.)
+    /// another one each time. (Writing to a block device is not noticed; [`Self::claim`] keeps those from it who
+    /// ask.)
     pub(crate) fn identity(&self) -> Identity {
         let inode = self.inode();
         let mut changed = (0, 0);
@@ -244,6 +225,35 @@ impl BackingFile {
                 0
             },
         }
+    }
+
+    /// Claims a block device, as mounting it does. There is nothing to claim of any other file.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if someone else has claimed it, or a device that it is a part of, or may be writing to it where writing
+    /// to what is mounted is not allowed; and those of opening it.
+    pub(crate) fn claim(&self) -> Result<Option<Claim>> {
+        if !self.is_block_device() {
+            return Ok(None);
+        }
+        // SAFETY: The inode is that of a block device, and lives as long as the file is referenced. The static has an
+        // address of its own, which is all that it is for.
+        let file = super::from_err_ptr(unsafe {
+            bindings::vfs_helper_claim_device(self.inode(), (&raw const CLAIMANT).cast_mut().cast())
+        })?;
+        // INVARIANT: Opened just now.
+        // SAFETY: A valid pointer is not null.
+        Ok(Some(Claim(unsafe { ptr::NonNull::new_unchecked(file) })))
+    }
+
+    /// The number of a block device, as statfs(2) has it. None for any other file.
+    pub(crate) fn device_number(&self) -> Option<u64> {
+        if !self.is_block_device() {
+            return None;
+        }
+        // SAFETY: The inode lives as long as the file is referenced.
+        Some(unsafe { bindings::vfs_helper_device_number(self.inode()) })
     }
 
     /// Whether there may be listeners of fanotify who must allow reads. That was settled when the file
@@ -300,12 +310,16 @@ impl BackingFile {
         self.inode() == other.inode()
     }
 
-    /// Whether `path` is the file's, as [`Self::show_path`] shows it, or leads to it.
-    pub(crate) fn is_at(&self, path: &CStr) -> bool {
-        if Self::open(path).is_ok_and(|other| self.is_same(&other)) {
-            return true;
-        }
-        // A file that was unlinked has a path that leads nowhere.
+    /// Whether a path leads to the file.
+    pub(crate) fn is_target(&self, path: &PathTarget) -> bool {
+        path.file
+            .as_ref()
+            .is_some_and(|file| inode_of(file) == self.inode())
+    }
+
+    /// Whether a path is the file's, as [`Self::show_path`] shows it. It may lead nowhere, if the file was unlinked, or
+    /// elsewhere.
+    pub(crate) fn is_shown_as(&self, path: &CStr) -> bool {
         with_path(&self.file, |own| own == path).unwrap_or(false)
     }
 
@@ -328,6 +342,125 @@ impl BackingFile {
         unsafe {
             u32::from((*(*self.as_ptr()).f_inode).i_mode) & bindings::S_IFMT == bindings::S_IFBLK
         }
+    }
+}
+
+/// What a path leads to for the current task, which opened it once for all files that it is compared with.
+pub(crate) struct PathTarget {
+    /// None if there is nothing there that could be a backing file.
+    file: Option<ARef<File>>,
+}
+
+impl PathTarget {
+    /// Opens the path.
+    pub(crate) fn new(path: &CStr) -> Self {
+        Self {
+            file: open_file(path).ok(),
+        }
+    }
+}
+
+/// The inode that an open file's bytes are in.
+fn inode_of(file: &File) -> *mut bindings::inode {
+    // The mapping's host is the file's own inode, and for a block device that of the device.
+    // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
+    unsafe { (*(*file.as_ptr()).f_mapping).host }
+}
+
+/// Whether an inode is of a kind that can be read from.
+///
+/// # Errors
+///
+/// `EISDIR` for a directory, `EINVAL` for anything but a regular file or a block device.
+///
+/// # Safety
+///
+/// `inode` must be valid.
+unsafe fn check_kind(inode: *const bindings::inode) -> Result {
+    // SAFETY: By the safety requirements; an inode's type is constant.
+    match u32::from(unsafe { (*inode).i_mode }) & bindings::S_IFMT {
+        bindings::S_IFREG | bindings::S_IFBLK => Ok(()),
+        bindings::S_IFDIR => Err(EISDIR),
+        _ => Err(EINVAL),
+    }
+}
+
+/// Where a path led to.
+///
+/// # Invariants
+///
+/// Both references of the path are owned.
+struct FoundPath(bindings::path);
+
+impl FoundPath {
+    /// What is at `path` for the current task.
+    fn new(path: &CStr) -> Result<Self> {
+        let mut found = bindings::path::default();
+        // SAFETY: The path is a C string; the rest is to be filled in.
+        to_result(unsafe {
+            bindings::kern_path(
+                path.as_char_ptr(),
+                bindings::VFS_CONST_LOOKUP_FOLLOW | bindings::VFS_CONST_LOOKUP_AUTOMOUNT,
+                &mut found,
+            )
+        })?;
+        // INVARIANT: `kern_path` took them.
+        Ok(Self(found))
+    }
+}
+
+impl Drop for FoundPath {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; they are given up.
+        unsafe { bindings::path_put(&self.0) };
+    }
+}
+
+/// Opens a regular file or block device for the current task to read, as open(2) does: whoever has a lease on the
+/// file is waited for, and a drive is asked for its medium. To open anything else could wait for ever, as a fifo
+/// does for a writer, so the kind is looked at first, and then what was looked at is opened.
+///
+/// # Errors
+///
+/// Those of open(2), and of [`check_kind`].
+fn open_file(path: &CStr) -> Result<ARef<File>> {
+    let found = FoundPath::new(path)?;
+    // SAFETY: A path that was found has an inode, which stays while it is referenced.
+    unsafe { check_kind((*found.0.dentry).d_inode) }?;
+    // SAFETY: The path is referenced. An empty name means itself.
+    let file = super::from_err_ptr(unsafe {
+        bindings::file_open_root(
+            &found.0,
+            c"".as_char_ptr(),
+            (bindings::O_RDONLY | bindings::O_LARGEFILE) as i32,
+            0,
+        )
+    })?;
+    // SAFETY: `file_open_root` returned a reference, and no one seeks this file.
+    Ok(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast())) })
+}
+
+/// A block device that no one else may claim while this lives: to mount it, to write to it with `O_EXCL`, or to make it
+/// part of another device. Claims of this module do not exclude each other.
+///
+/// # Invariants
+///
+/// The file is that of a device which was opened for [`CLAIMANT`].
+pub(crate) struct Claim(ptr::NonNull<bindings::file>);
+
+/// Whose claims these are, by its address.
+static CLAIMANT: u8 = 0;
+
+// SAFETY: A file may be put from any thread.
+unsafe impl Send for Claim {}
+// SAFETY: There is nothing to do with a reference.
+unsafe impl Sync for Claim {}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Others may claim the device as soon as this returns, though the file is put later.
+        // SAFETY: By the type invariants; the reference is given up.
+        unsafe { bindings::vfs_helper_release_device(self.0.as_ptr()) };
     }
 }
 

@@ -167,6 +167,21 @@ impl Context<'_> {
         }
     }
 
+    /// Has access control lists checked, or not, from the end of a remount on.
+    pub(crate) fn set_posix_acl(&self, on: bool) {
+        let flag = bindings::VFS_CONST_SB_POSIXACL as u32;
+        // SAFETY: By the type invariants. The VFS takes the flags of the mask over when the remount has succeeded.
+        unsafe {
+            let fc = self.fc.as_ptr();
+            (*fc).sb_flags_mask |= flag;
+            (*fc).sb_flags = if on {
+                (*fc).sb_flags | flag
+            } else {
+                (*fc).sb_flags & !flag
+            };
+        }
+    }
+
     /// Notes the path of an open file as the source.
     fn set_source_from(&mut self, file: &File) -> Result {
         // SAFETY: The path is a C string.

@@ -534,7 +534,9 @@ pub(super) unsafe extern "C" fn getattr(
     unsafe {
         let inode = (*(*path).dentry).d_inode;
         (*stat).attributes |= u64::from(bindings::STATX_ATTR_IMMUTABLE);
-        (*stat).attributes_mask |= u64::from(bindings::STATX_ATTR_IMMUTABLE);
+        // No data is compressed, which is known as well.
+        (*stat).attributes_mask |=
+            u64::from(bindings::STATX_ATTR_IMMUTABLE | bindings::STATX_ATTR_COMPRESSED);
         bindings::generic_fillattr(idmap, request_mask, inode, stat);
     }
     0

@@ -21,6 +21,7 @@ use ferofs::inspect::contents::Contents;
 use ferofs::inspect::extract;
 use ferofs::inspect::extract::Extracted;
 use ferofs::mount::blobs;
+use ferofs::read_at::ReadAt;
 use ferofs::text::Quoted;
 use ferofs::text::Shown;
 use serde_json::json;
@@ -32,6 +33,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 /// Nothing is wrong, as fsck(8) says it.
 const GOOD: u8 = 0;
@@ -320,6 +322,14 @@ fn find(arguments: &Arguments, found: &mut Found) -> Result<()> {
                 .map_err(Error::io("read", device))?,
         );
         files.push(file);
+    }
+    if !files.is_empty() {
+        let mut given = Vec::new();
+        for (file, path) in files.iter().zip(&devices) {
+            let file = file.try_clone().map_err(Error::io("open", path))?;
+            given.push(Rc::new(file) as Rc<dyn ReadAt>);
+        }
+        image.give(given);
     }
     let inodes = image.superblock().inodes();
     let mut bar = Bar::new("checking", Some(inodes), arguments.quiet).counting();

@@ -14,6 +14,7 @@ mod file;
 pub mod statistics;
 pub mod walk;
 
+use self::contents::Contents;
 use crate::error::Error;
 use crate::error::Result;
 use crate::read_at::ReadAt;
@@ -24,6 +25,7 @@ use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Metadata;
+use erofs_format::Space;
 use erofs_format::Superblock;
 use erofs_format::Xattr;
 use erofs_format::ondisk;
@@ -31,8 +33,10 @@ use erofs_format::xattr_prefix;
 use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 pub use file::ImageFile;
+pub use file::NotGiven;
 
 /// Why something in an image cannot be read.
 pub type ReadError = erofs_format::Error<std::io::Error>;
@@ -110,11 +114,32 @@ impl Image {
         let file = ImageFile::new(bytes).map_err(Error::io("open", path))?;
         let superblock =
             Superblock::read(&file, ondisk::BLOCK_BITS_MAX).map_err(Error::format(path))?;
-        Ok(Image {
+        let image = Image {
             path: path.to_path_buf(),
             file,
             superblock,
-        })
+        };
+        // If one of them is wrong that is said when they are asked for.
+        if let Ok(slots) = image.devices() {
+            let block = u64::from(image.superblock.block_size());
+            image.file.set_slots(&slots, block);
+        }
+        Ok(image)
+    }
+
+    /// Gives files for the image's device slots, in their order. Names may lie in them, too, though no builder
+    /// puts them there; without them the data of a device is looked for behind the image, in the same file.
+    pub fn give(&self, devices: impl IntoIterator<Item = Rc<dyn ReadAt>>) {
+        self.file.give(devices);
+    }
+
+    /// Opens the blobs of an image, and gives them: see [`blobs::assign`](crate::mount::blobs::assign).
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be opened, or there are too few or too many.
+    pub fn open_devices(&self, given: &[PathBuf], directories: &[PathBuf]) -> Result<()> {
+        Contents::new(self, given, directories).map(drop)
     }
 
     /// Where the image is, or what it is called.
@@ -143,9 +168,20 @@ impl Image {
     ///
     /// Those of reading.
     pub fn read(&self, pos: u64, len: usize) -> std::io::Result<Vec<u8>> {
+        self.read_in(Space::Image, pos, len)
+    }
+
+    /// The same from any space.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading, and when the device is not given.
+    pub fn read_in(&self, space: Space, pos: u64, len: usize) -> std::io::Result<Vec<u8>> {
         let mut all = Vec::new();
         while all.len() < len {
-            let bytes = self.file.bytes(pos.saturating_add(all.len() as u64))?;
+            let bytes = self
+                .file
+                .bytes(space, pos.saturating_add(all.len() as u64))?;
             let wanted = len - all.len();
             let piece = bytes.get(..wanted).unwrap_or(&bytes);
             if piece.is_empty() {
