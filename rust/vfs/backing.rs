@@ -50,6 +50,11 @@ pub(crate) struct Identity {
 static UNSETTLED: Atomic<u64> = Atomic::new(0);
 
 impl Identity {
+    /// The address of the file's inode, which tells it from all that are open at the same time.
+    pub(super) fn inode(self) -> usize {
+        self.inode
+    }
+
     /// Where to hash it: inodes are at least 64 bytes apart.
     pub(super) fn hash(self) -> u64 {
         (self.inode >> 6) as u64

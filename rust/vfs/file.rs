@@ -410,7 +410,7 @@ impl<E: Files> Table<E> {
         };
         match extent.source {
             Source::File(backing, from) if extent.len >= size => {
-                RangeCache::get(E::ranges(inode), backing, from, size).map(Some)
+                RangeCache::following(E::ranges(inode), backing, from, size).map(Some)
             }
             _ => Ok(None),
         }

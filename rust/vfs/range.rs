@@ -2,8 +2,9 @@
 
 //! Page caches for ranges of backing files, in a filesystem internal to the module.
 //!
-//! A [`RangeCache`] is found by (file as last changed, offset, length), so all who ask for the same range of the
-//! same file share one cache, whatever mount they belong to. It goes when its last user does, unless it has
+//! A [`RangeCache`] is found by (file, offset, length), so all who ask for the same range of the same file share one
+//! cache, whatever mount they belong to. What is mapped follows the file when that is changed
+//! ([`RangeCache::following`]); metadata is that of the file as it was ([`RangeCache::get`]). It goes when its last user does, unless it has
 //! pages and a mount keeps it ([`super::keeper`]).
 //!
 //! Nobody ever opens its inode. Files of users have their `f_mapping` lead to its pages
@@ -45,7 +46,10 @@ pub(crate) struct RangeFs;
 /// Which range of which file.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct RangeKey {
-    file: Identity,
+    /// The address of its inode.
+    file: usize,
+    /// What the file was, if its changes are not followed.
+    identity: Option<Identity>,
     start: u64,
     len: u64,
 }
@@ -133,7 +137,8 @@ impl Drop for RangeMount {
 pub(crate) struct RangeCache(ARef<Inode<RangeFs>>);
 
 impl RangeCache {
-    /// The cache for the `len` bytes at `start` of `file`, shared with all who have it in use.
+    /// The cache for the `len` bytes at `start` of `file` as it is now, shared with all who have it in use. If the
+    /// file is changed another one is found.
     ///
     /// # Errors
     ///
@@ -144,15 +149,41 @@ impl RangeCache {
         start: u64,
         len: u64,
     ) -> Result<Self> {
-        // The cache holds the file open, so no other file can get its identity meanwhile.
         let identity = file.identity();
+        Self::find(mount, file, identity, Some(identity), start, len)
+    }
+
+    /// The cache for the `len` bytes at `start` of `file`, whatever becomes of it: see [`Self::refresh`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::get`].
+    pub(super) fn following(
+        mount: &RangeMount,
+        file: &BackingFile,
+        start: u64,
+        len: u64,
+    ) -> Result<Self> {
+        Self::find(mount, file, file.identity(), None, start, len)
+    }
+
+    fn find(
+        mount: &RangeMount,
+        file: &BackingFile,
+        now: Identity,
+        identity: Option<Identity>,
+        start: u64,
+        len: u64,
+    ) -> Result<Self> {
+        // The cache holds the file open, so no other file can get its identity meanwhile.
         let key = RangeKey {
-            file: identity,
+            file: now.inode(),
+            identity,
             start,
             len,
         };
         // Spread over the hash: ranges of one file differ in their start, files in their identity.
-        let hash = identity.hash() ^ start.rotate_left(32) ^ len;
+        let hash = now.hash() ^ start.rotate_left(32) ^ len;
         let inode = match mount.home.super_block().inode(hash, start, key)? {
             Lookup::Cached(inode) => inode,
             Lookup::New(new) => {
@@ -163,7 +194,7 @@ impl RangeCache {
                     file: file.clone(),
                     start,
                     len,
-                    version: Atomic::new(identity.version()),
+                    version: Atomic::new(now.version()),
                     order: Atomic::new(0),
                     place,
                 };
@@ -211,7 +242,7 @@ impl RangeCache {
         if pos >= self.len() {
             return Ok(None);
         }
-        self.find((pos >> PAGE_SHIFT) as usize)
+        self.find_folio((pos >> PAGE_SHIFT) as usize)
             .map(Some)
             .ok_or(EAGAIN)
     }
@@ -227,7 +258,7 @@ impl RangeCache {
             return Ok(None);
         }
         let index = (pos >> PAGE_SHIFT) as usize;
-        match self.find(index) {
+        match self.find_folio(index) {
             Some(folio) => Ok(Some(folio)),
             None => self.read(index).map(Some),
         }
@@ -235,7 +266,7 @@ impl RangeCache {
 
     /// The folio with the page `index`, if it is cached and up to date.
     #[inline]
-    fn find(&self, index: usize) -> Option<ReadFolio> {
+    fn find_folio(&self, index: usize) -> Option<ReadFolio> {
         let mut found = bindings::vfs_helper_folio::default();
         // SAFETY: The mapping is that of a referenced inode.
         if !unsafe { bindings::vfs_helper_find_folio(self.mapping(), index, &mut found) } {
@@ -258,7 +289,7 @@ impl RangeCache {
         // SAFETY: The mapping is that of a referenced inode. The call waits until the folio is up to
         // date or has failed.
         to_result(unsafe { bindings::vfs_helper_read_folio(self.mapping(), index, &mut found) })?;
-        // SAFETY: As in `find`.
+        // SAFETY: As in `find_folio`.
         Ok(unsafe { ReadFolio::from_raw(&found, self.len()) })
     }
 
@@ -293,7 +324,7 @@ impl RangeCache {
             let len = self.len().saturating_sub(start).min(size);
             let from = data.start.checked_add(start)?;
             folio.fill(len as usize, &data.file, from).ok()?;
-            // SAFETY: As in `find`; the index is a multiple of the number of pages. If another reader was
+            // SAFETY: As in `find_folio`; the index is a multiple of the number of pages. If another reader was
             // faster, there is a folio now.
             return unsafe { folio.insert(mapping, first, self.len()) }.ok();
         }
