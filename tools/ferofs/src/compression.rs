@@ -87,6 +87,25 @@ pub fn look<R: Read>(mut reader: R) -> io::Result<(Option<Compression>, Looked<R
     Ok((compression, Cursor::new(start).chain(reader)))
 }
 
+/// How much of what was decompressed zstd may need again, and so takes in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Window {
+    /// What `zstd` itself takes without being asked for more: 128 MiB. For what comes from others.
+    #[default]
+    Usual,
+    /// What `zstd --long=31` makes: 2 GiB. For a file that somebody named.
+    Largest,
+}
+
+impl Window {
+    fn log(self) -> u32 {
+        match self {
+            Window::Usual => 27,
+            Window::Largest => 31,
+        }
+    }
+}
+
 /// What is in a compressed stream.
 ///
 /// # Errors
@@ -95,6 +114,7 @@ pub fn look<R: Read>(mut reader: R) -> io::Result<(Option<Compression>, Looked<R
 pub fn decompress<'a>(
     compression: Compression,
     reader: impl Read + 'a,
+    window: Window,
 ) -> io::Result<Box<dyn Read + 'a>> {
     let reader = BufReader::with_capacity(256 << 10, reader);
     Ok(match compression {
@@ -105,8 +125,7 @@ pub fn decompress<'a>(
         }
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(reader)?;
-            // What `zstd --long=31` makes.
-            decoder.window_log_max(31)?;
+            decoder.window_log_max(window.log())?;
             Box::new(Named("zstd", decoder))
         }
         Compression::Xz => Box::new(Named(
@@ -218,7 +237,9 @@ mod tests {
         let (compression, reader) = look(bytes)?;
         let mut content = Vec::new();
         match compression {
-            Some(compression) => decompress(compression, reader)?.read_to_end(&mut content)?,
+            Some(compression) => {
+                decompress(compression, reader, Window::Usual)?.read_to_end(&mut content)?
+            }
             None => { reader }.read_to_end(&mut content)?,
         };
         Ok((compression, content))
@@ -269,6 +290,31 @@ mod tests {
         ] {
             let error = read(start).unwrap_err().to_string();
             assert!(error.contains(&format!("with {name},")), "{error}");
+        }
+    }
+
+    /// A stream of a few bytes may ask for gigabytes of memory before the first one comes out.
+    #[test]
+    fn a_large_window_is_only_for_whoever_asks_for_it() {
+        for (log, usual) in [(27, true), (28, false), (31, false)] {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(log).unwrap();
+            encoder.write_all(b"few").unwrap();
+            let zipped = encoder.finish().unwrap();
+            let read = |window| {
+                let mut content = Vec::new();
+                let reader = decompress(Compression::Zstd, zipped.as_slice(), window);
+                let read = reader.unwrap().read_to_end(&mut content);
+                read.map(|_| content).map_err(|error| error.to_string())
+            };
+            assert_eq!(read(Window::Largest).as_deref(), Ok(b"few".as_slice()));
+            match (read(Window::Usual), usual) {
+                (found, true) => assert_eq!(found.as_deref(), Ok(b"few".as_slice())),
+                (found, false) => {
+                    let error = found.unwrap_err();
+                    assert!(error.starts_with("zstd data: "), "{error}");
+                }
+            }
         }
     }
 }

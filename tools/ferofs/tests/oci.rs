@@ -664,6 +664,14 @@ fn what_is_wrong_with_an_image_is_said_and_nothing_is_left() {
             &["mount", "-f", "--cache", "out", "oci:app", "/mnt"],
         );
         assert_eq!(mounted, problem);
+        // A cache keeps what turned out right.
+        let kept = names(&scratch.join("out"));
+        let good = [0, 2].map(|number| Digest::of(&tars[number]).to_string());
+        let of_good = |name: &String| good.iter().any(|id| name.starts_with(id));
+        assert!(kept.keys().all(of_good), "{text}: {kept:?}");
+        if !kept.is_empty() {
+            fs::remove_dir_all(scratch.join("out")).unwrap();
+        }
         assert_eq!(
             names(&scratch.0).keys().collect::<Vec<_>>(),
             ["app"],
@@ -733,14 +741,41 @@ fn a_mount_prepares_layers_in_a_cache() {
     // The plain tars were found elsewhere.
     assert_eq!(names(&scratch.join("home/cache/ferofs")).len(), 3);
 
-    // A layer that was changed behind our back is found if that is asked for.
-    fs::write(scratch.join(&format!("c/{}.tar", ids[1])), &tars[0]).unwrap();
-    good(&scratch, &command);
-    let problem = bad(
-        &scratch,
-        &[&command[..2], &["--verify"], &command[2..]].concat(),
-    );
-    assert!(problem.contains("the image expects"), "{problem}");
+    // A layer that was changed behind our back is made anew: at once if its size shows it, or if that is
+    // asked for. If it is not in the cache, it is an error.
+    let cached = scratch.join(&format!("c/{}.tar", ids[1]));
+    let verifying = [&command[..2], &["--verify"], &command[2..]].concat();
+    let noted = |arguments: &[&str]| {
+        let (code, _, errors) = ferofs(&scratch, arguments);
+        assert_eq!(code, 0, "{errors}");
+        assert!(errors.contains("it is made anew"), "{errors}");
+    };
+    let zeros = vec![0; tars[1].len()];
+    for (wrong, arguments) in [
+        (&tars[1][..1000], &command[..]),
+        (b"", &command),
+        (&zeros, &verifying),
+    ] {
+        fs::write(&cached, wrong).unwrap();
+        noted(arguments);
+        assert!(fs::read(&cached).unwrap() == tars[1]);
+        assert_eq!(good(&scratch, &verifying), said("there already"));
+    }
+    fs::write(&cached, &zeros).unwrap();
+    assert_eq!(good(&scratch, &command), said("there already"));
+    noted(&verifying);
+    // Something that leads elsewhere is replaced, and not what it leads to.
+    fs::write(scratch.join("elsewhere"), "elsewhere").unwrap();
+    fs::remove_file(&cached).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", &cached).unwrap();
+    noted(&command);
+    assert!(fs::read(&cached).unwrap() == tars[1] && !cached.is_symlink());
+    assert_eq!(fs::read(scratch.join("elsewhere")).unwrap(), b"elsewhere");
+    let plain = made.blob_path(ids[0]);
+    fs::write(&plain, vec![0; tars[0].len()]).unwrap();
+    let problem = bad(&scratch, &verifying);
+    assert!(problem.contains("its sha256 is"), "{problem}");
+    fs::write(&plain, &tars[0]).unwrap();
 
     for (arguments, text) in [
         (&["--platform", other, "oci:app"][..], "no image for "),

@@ -47,6 +47,9 @@ pub struct Arguments {
     /// nosuid, nodev and so on
     #[arg(short, long, value_name = "OPTION,...")]
     options: Vec<String>,
+    /// A tar that the image has data in; repeat in the order of its device table, like -o device=TAR
+    #[arg(long, value_name = "TAR")]
+    device: Vec<PathBuf>,
     /// A directory with tars called HEX, HEX.tar, sha256/HEX or blobs/sha256/HEX after their sha256;
     /// may be repeated
     #[arg(long, value_name = "DIR")]
@@ -72,6 +75,9 @@ pub struct Arguments {
     /// kept [default: ferofs in $XDG_CACHE_HOME, or /var/cache]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// How large the plain tar of a container image's layer may be that has to be unpacked
+    #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>)]
+    max_size: Option<u64>,
     /// The driver
     #[arg(short = 't', long, value_name = "TYPE", default_value = "ferofs")]
     fs: DriverName,
@@ -162,7 +168,9 @@ fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
     for list in &arguments.options {
         options.parse(list)?;
     }
+    options.devices.extend_from_slice(&arguments.device);
     options.directories.extend_from_slice(&arguments.blobs);
+    options.most = arguments.max_size;
     options.stack |= arguments.stack;
     for (option, given) in [
         (&mut options.upper, &arguments.upper),
@@ -186,6 +194,10 @@ fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
         options,
         verify: arguments.verify,
     };
+    if !arguments.fake {
+        // Before anything is made that would be of no use.
+        mount::expect_possible(&request)?;
+    }
     let mount = {
         let bar = Shared::new("reading layers", None, false);
         Mount::prepare(request, &|bytes| bar.add(bytes))?

@@ -349,6 +349,7 @@ impl Resolver<'_> {
             name: self.reference.to_string(),
             platform,
             layers,
+            inputs: self.store.inputs(),
         })
     }
 
@@ -397,6 +398,7 @@ impl Resolver<'_> {
             name: self.reference.to_string(),
             platform,
             layers,
+            inputs: self.store.inputs(),
         })
     }
 }
