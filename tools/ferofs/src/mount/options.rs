@@ -256,7 +256,7 @@ mod tests {
             ("device=", "a path is missing"),
             ("blobs", "a path is missing"),
             ("upper=", "a path is missing"),
-            ("platform=amd64", "linux/arm64"),
+            ("platform=amd64/", "linux/arm64"),
             ("device=\"a,b", "no second one"),
         ] {
             let error = Options::default().parse(list).unwrap_err().to_string();
