@@ -204,6 +204,11 @@ impl Scanner<'_> {
         };
         let inode = match self.inode(directory, name, &stat) {
             Ok(inode) => inode.map_err(full)?,
+            // A link that is none any more.
+            Err(Errno::INVAL) if kind_of(&stat) == FileType::Symlink => {
+                let path = self.path(above).join(OsStr::from_bytes(name));
+                return Err(Error::io("read", &path)(replaced()));
+            }
             Err(errno) => return Err(failed(self, errno)),
         };
         let child = self.tree.add_name(above, name, inode).map_err(full)?;
