@@ -785,6 +785,21 @@ fn a_mount_prepares_layers_in_a_cache() {
             "is no container image, for which --stack is",
         ),
         (&["-o", "work=w", "oci:app"], "no upper directory"),
+        (&["--device", "x", "oci:app"], "device= makes no sense"),
+        (&["--upper", "app", "oci:app"], "app is the image itself"),
+        (&["--cache", "app", "oci:app"], "app is the image itself"),
+        (
+            &["--max-size", "1000", "--cache", "e", "oci:app"],
+            "the plain tar is larger than is allowed",
+        ),
+        (
+            &["app"],
+            "it looks like a container image; as such it is called oci:app",
+        ),
+        (
+            &["docker:app"],
+            "container images on disk are called oci:DIR",
+        ),
         (
             &["oci:mount.ferofs"],
             "is no directory, as \"oci:\" expects",
@@ -812,6 +827,18 @@ fn a_mount_prepares_layers_in_a_cache() {
             &["--platform", "a/b", "app"],
             "no container image, for which --platform is",
         ),
+        (
+            &["--max-size", "5", "app"],
+            "no container image, for which --max-size is",
+        ),
+        (
+            &["--max-size", "1000", "oci:app"],
+            "the plain tar is larger than is allowed",
+        ),
+        (
+            &["docker:app"],
+            "container images on disk are called oci:DIR",
+        ),
     ] {
         let problem = bad(&scratch, &[&["build", "-o", "out"], arguments].concat());
         assert!(problem.contains(text), "{problem}");
@@ -822,4 +849,102 @@ fn a_mount_prepares_layers_in_a_cache() {
         "{problem}"
     );
     assert!(!scratch.join("out").exists());
+}
+
+/// Who forgets what container images are called gets what was asked for, but is told.
+#[test]
+fn what_looks_like_a_container_image_is_pointed_out() {
+    let scratch = Scratch::new();
+    let made = Layout::new(scratch.join("app"));
+    let (host, _) = platforms();
+    made.index(&[made.image(&host, &[&tar(0)])]);
+    scratch.sh("tar -cf app.tar -C app . && touch app/manifest.json app/repositories");
+    scratch.sh("tar -cf docker.tar -C app . && tar -cf other.tar -C app blobs");
+    for (input, name) in [
+        ("app", Some("oci:app")),
+        ("app.tar", Some("oci-archive:app.tar")),
+        ("docker.tar", Some("docker-archive:docker.tar")),
+        ("other.tar", None),
+        ("app/blobs", None),
+    ] {
+        let expected = name.map_or(String::new(), |name| {
+            format!(
+                "ferofs: {input}: it looks like a container image; as such it is called {name}\n"
+            )
+        });
+        let (code, _, errors) = ferofs(&scratch, &["build", "-o", "out", input]);
+        assert_eq!((code, errors), (0, expected.clone()));
+        good(&scratch, &["build", "--quiet", "-o", "out", input]);
+        if input.ends_with(".tar") {
+            let (code, _, errors) = ferofs(&scratch, &["mount", "-f", input, "/mnt"]);
+            assert_eq!((code, errors), (0, expected));
+        }
+    }
+}
+
+/// Lists that Go never made are null; and what refers to an image, or is kept beside it, is none.
+#[test]
+fn lists_may_be_null_and_artifacts_are_no_images() {
+    let scratch = Scratch::new();
+    let made = Layout::new(scratch.join("app"));
+    let (host, _) = platforms();
+    let empty = made.config(&host, &[]);
+    let json = format!(
+        r#"{{"schemaVersion":2,"config":{{{}}},"layers":null}}"#,
+        empty.json
+    );
+    let null = made.blob(layout::MANIFEST, json.as_bytes());
+    made.index(&[null.clone()]);
+    assert_eq!(chosen(&scratch, "oci:app", None), Ok(vec![]));
+    let source = format!("oci:app@sha256:{}", null.digest);
+    assert_eq!(chosen(&scratch, &source, None), Ok(vec![]));
+    good(&scratch, &["build", "-o", "out", "--merge", "m", "oci:app"]);
+    let nulls = made.blob(layout::INDEX, br#"{"schemaVersion":2,"manifests":null}"#);
+    let source = format!("oci:app@sha256:{}", nulls.digest);
+    let problem = chosen(&scratch, &source, None).unwrap_err();
+    assert!(problem.contains("there is no image"), "{problem}");
+
+    let id = Ok(vec![Digest::of(&tar(0))]);
+    let image = made.image(&host, &[&tar(0)]);
+    let config = made.blob("application/vnd.oci.empty.v1+json", b"{}");
+    let text = made.blob("text/plain", b"of an image");
+    let referrer = made.manifest(&config, &[text.clone()]);
+    let of_image = made.config(&host, &[b"of an image"]);
+    let signature = made.manifest(&of_image, &[text]);
+    let mut typed = made.image(&host, &[&tar(1)]);
+    typed.json += r#","artifactType":"application/vnd.example""#;
+    for others in [
+        vec![&referrer],
+        vec![&signature],
+        vec![&typed],
+        vec![&typed, &signature, &referrer],
+    ] {
+        let mut all: Vec<_> = others.into_iter().cloned().collect();
+        all.push(image.clone());
+        made.index(&all);
+        assert_eq!(chosen(&scratch, "oci:app", None), id);
+        assert_eq!(chosen(&scratch, "oci:app", Some(&host)), id);
+        all.reverse();
+        made.index(&all);
+        assert_eq!(chosen(&scratch, "oci:app", None), id);
+    }
+    // Alone it is what was asked for, and that is said of it.
+    made.index(&[referrer]);
+    let problem = chosen(&scratch, "oci:app", None).unwrap_err();
+    assert!(
+        problem.contains("application/vnd.oci.empty.v1+json"),
+        "{problem}"
+    );
+}
+
+/// What cannot be mounted anyway is not unpacked first.
+#[test]
+fn nothing_is_unpacked_for_a_mount_that_cannot_be() {
+    let scratch = Scratch::new();
+    let made = Layout::new(scratch.join("app"));
+    made.index(&[made.image(&platforms().0, &[&tar(0)])]);
+    let mount = ["mount", "--cache", "cache", "oci:app", "/nonexistent"];
+    let problem = bad(&scratch, &mount);
+    assert!(problem.contains("cannot mount oci:app"), "{problem}");
+    assert!(!scratch.join("cache").exists(), "{problem}");
 }

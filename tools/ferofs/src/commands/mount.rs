@@ -196,7 +196,7 @@ fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
     };
     if !arguments.fake {
         // Before anything is made that would be of no use.
-        mount::expect_possible(&request)?;
+        mount::expect_possible(&request, &arguments.target)?;
     }
     let mount = {
         let bar = Shared::new("reading layers", None, false);

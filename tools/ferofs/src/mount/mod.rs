@@ -20,6 +20,7 @@ mod overlay;
 mod unmount;
 
 use crate::compression::look;
+use crate::directory::Identity;
 use crate::error::Error;
 use crate::error::Result;
 use crate::inspect::Image;
@@ -139,6 +140,18 @@ impl Mount {
                 "{reference} is a container image, whose tars are known: device= makes no sense"
             )));
         }
+        let identity = |path: &Path| std::fs::metadata(path).map(|found| Identity::from(&found));
+        let is_image = |path: &&PathBuf| {
+            let same = identity(path).ok().zip(identity(&reference.path).ok());
+            same.is_some_and(|(one, other)| one == other)
+        };
+        let written = [&options.upper, &options.work, &options.cache];
+        if let Some(path) = written.into_iter().flatten().find(is_image) {
+            let path = Shown(path);
+            return Err(Error::Request(format!(
+                "{path} is the image itself, in which nothing is to be written"
+            )));
+        }
         let container = container::prepare(reference, options, request.verify, watch)?;
         Ok(Mount {
             overlay: options.stack || options.upper.is_some(),
@@ -245,13 +258,13 @@ impl Mount {
     }
 }
 
-/// Fails if a mount cannot succeed whatever is prepared for it: when this process may not mount, or the kernel has
-/// no such filesystem, also after looking for its module.
+/// Fails if a mount cannot succeed whatever is prepared for it: when this process may not mount, the kernel has
+/// no such filesystem, also after looking for its module, or there is no directory to mount it at.
 ///
 /// # Errors
 ///
 /// When that is so.
-pub fn expect_possible(request: &Request) -> Result<()> {
+pub fn expect_possible(request: &Request, target: &Path) -> Result<()> {
     let options = &request.options;
     let mut names = vec![request.driver.name()];
     if options.stack || options.upper.is_some() {
@@ -259,7 +272,8 @@ pub fn expect_possible(request: &Request) -> Result<()> {
     }
     names
         .into_iter()
-        .try_for_each(|name| kernel::Context::open(name, &request.source).map(drop))
+        .try_for_each(|name| kernel::Context::open(name, &request.source).map(drop))?;
+    kernel::Target::open(target, &request.source).map(drop)
 }
 
 /// Prepares an image or a tar. Returns what is strange about it, too.
