@@ -320,6 +320,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_snapshot_is_of_what_was_hashed_or_is_none() {
+        let directory = std::env::temp_dir();
+        let path = directory.join(format!("ferofs-snapshot-{}", std::process::id()));
+        let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at / 11 % 251) as u8).collect();
+        let digest = Digest::of(&content);
+        let mut other = content.clone();
+        other[2_900_000] ^= 1;
+        for (now, good) in [
+            (content.as_slice(), true),
+            (&other, false),
+            (&content[..content.len() - 1], false),
+            (b"", false),
+        ] {
+            std::fs::write(&path, now).unwrap();
+            let file = File::open(&path).unwrap();
+            let snapshot = Snapshot::new(file, digest, &path);
+            if good {
+                assert!(snapshot.file().is_ok());
+                // What happens to the file from now on is of no interest.
+                std::fs::write(&path, &other).unwrap();
+                let mut found = vec![0; content.len()];
+                let copy = snapshot.file().unwrap();
+                ReadAt::read_exact_at(copy, &mut found, 0).unwrap();
+                assert!(found == content);
+            } else {
+                let error = snapshot.file().unwrap_err().to_string();
+                assert!(error.contains("changed while it was read"), "{error}");
+            }
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
     fn nothing_is_an_empty_archive() {
         for zeros in [0, 512, 1024, 10240] {
             let bytes = vec![0; zeros];

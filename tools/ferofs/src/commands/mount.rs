@@ -54,7 +54,7 @@ pub struct Arguments {
     /// may be repeated
     #[arg(long, value_name = "DIR")]
     blobs: Vec<PathBuf>,
-    /// Compare the sha256 of each tar with that in the image first
+    /// Compare the sha256 of each tar with that in the image first, and mount what was compared
     #[arg(long)]
     verify: bool,
     /// Where what is written goes: an overlay is mounted over the image. Made if it is not there
@@ -72,7 +72,8 @@ pub struct Arguments {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = super::build::parse_platform)]
     platform: Option<Platform>,
     /// Where the indexes of a container image's layers, and the plain tars of compressed ones, are
-    /// kept [default: ferofs in $XDG_CACHE_HOME, or /var/cache]
+    /// kept [default: ferofs in $XDG_CACHE_HOME; without that in /var/cache, for others than root in
+    /// ~/.cache]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// How large the plain tar of a container image's layer may be that has to be unpacked
