@@ -210,7 +210,7 @@ pub enum Plain {
     /// It is in a file.
     File(File),
     /// It is in a file that others may change, and had this sha256. What is copied is of the same bytes.
-    Known(Snapshot),
+    Known(Box<Snapshot>),
     /// Nobody has it any more.
     Gone,
 }

@@ -197,7 +197,7 @@ impl Opened {
                     .map_err(Error::io("open", copy.target()))?,
             ),
             (None, Some(digest)) if self.seekable && self.compression.is_none() => {
-                Plain::Known(Snapshot::new(self.file, digest, beside))
+                Plain::Known(Snapshot::new(self.file, digest, beside).into())
             }
             _ => Plain::Gone,
         };

@@ -894,7 +894,7 @@ fn lists_may_be_null_and_artifacts_are_no_images() {
         empty.json
     );
     let null = made.blob(layout::MANIFEST, json.as_bytes());
-    made.index(&[null.clone()]);
+    made.index(std::slice::from_ref(&null));
     assert_eq!(chosen(&scratch, "oci:app", None), Ok(vec![]));
     let source = format!("oci:app@sha256:{}", null.digest);
     assert_eq!(chosen(&scratch, &source, None), Ok(vec![]));
@@ -908,7 +908,7 @@ fn lists_may_be_null_and_artifacts_are_no_images() {
     let image = made.image(&host, &[&tar(0)]);
     let config = made.blob("application/vnd.oci.empty.v1+json", b"{}");
     let text = made.blob("text/plain", b"of an image");
-    let referrer = made.manifest(&config, &[text.clone()]);
+    let referrer = made.manifest(&config, std::slice::from_ref(&text));
     let of_image = made.config(&host, &[b"of an image"]);
     let signature = made.manifest(&of_image, &[text]);
     let mut typed = made.image(&host, &[&tar(1)]);

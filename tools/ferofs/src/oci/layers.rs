@@ -425,7 +425,7 @@ impl Maker<'_> {
         }
         let same = tar.try_clone().map_err(Error::io("open", path))?;
         let index = self.path(diff_id, "erofs");
-        let plain = Plain::Known(Snapshot::new(same, diff_id, &index));
+        let plain = Plain::Known(Snapshot::new(same, diff_id, &index).into());
         self.finish(diff_id, path, tar, archive, tree, &plain)
     }
 
