@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::mounts;
 use crate::text::Shown;
 use rustix::fs::FileType;
+use rustix::fs::FlockOperation;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::Stat;
@@ -419,7 +420,11 @@ pub fn link(directory: &Arc<Directory>, target: &[u8], name: &[u8]) -> io::Resul
 }
 
 /// A directory that is removed again if nothing came into it.
+///
+/// Whoever uses it holds a shared lock, and it is removed under an exclusive one: another command that found it there may
+/// have something in it that has no name yet.
 pub struct NewDirectory {
+    directory: Directory,
     path: PathBuf,
     /// Where it is, and its name there, if it was made and need not stay.
     made: Option<Unfinished>,
@@ -433,44 +438,73 @@ impl NewDirectory {
     ///
     /// When it cannot be made, or is something else.
     pub fn create(path: &Path, mode: u32) -> Result<Self> {
-        let made = |made| NewDirectory {
+        // Again only if somebody removes it just then.
+        for _ in 0..100 {
+            let new = Self::create_once(path, mode)?;
+            match rustix::fs::flock(&new.directory, FlockOperation::NonBlockingLockShared) {
+                Err(Errno::WOULDBLOCK) => {}
+                // Not every filesystem has locks.
+                _ if new.is_there() => return Ok(new),
+                _ => {}
+            }
+        }
+        Err(Error::io("create", path)(ErrorKind::ResourceBusy.into()))
+    }
+
+    fn create_once(path: &Path, mode: u32) -> Result<Self> {
+        let failed = || Error::io("create", path);
+        let found = |directory, made| NewDirectory {
+            directory,
             path: path.to_path_buf(),
             made,
         };
-        if path.is_dir() {
-            return Ok(made(None));
+        match Directory::open(path) {
+            Ok(directory) => return Ok(found(directory, None)),
+            Err(Errno::NOENT) => {}
+            Err(Errno::NOTDIR) if path.exists() => {
+                let path = Shown(path);
+                return Err(Error::Request(format!(
+                    "{path} is no directory, as is needed here"
+                )));
+            }
+            Err(errno) => return Err(failed()(errno.into())),
         }
-        let failed = || Error::io("create", path);
         let Place { directory, name } = directory::resolve(path, false).map_err(failed())?;
         match directory.make(&name, Mode::from_raw_mode(mode)) {
             Ok(()) => {
                 let entry = (Arc::new(directory), name);
                 unfinished().push(entry.clone());
-                Ok(made(Some(entry)))
+                let made = entry.0.directory(&entry.1);
+                let made = made.map_err(|errno| Error::io("open", path)(errno.into()))?;
+                Ok(found(made, Some(entry)))
             }
             // Another one was faster.
-            Err(Errno::EXIST) if path.is_dir() => Ok(made(None)),
             Err(Errno::EXIST) => {
-                let path = Shown(path);
-                Err(Error::Request(format!(
-                    "{path} is no directory, as is needed here"
-                )))
+                let directory = Directory::open(path);
+                let directory = directory.map_err(|errno| failed()(errno.into()))?;
+                Ok(found(directory, None))
             }
             Err(errno) => Err(failed()(errno.into())),
         }
     }
 
-    /// Opens it.
+    /// Whether the path still leads to it.
+    fn is_there(&self) -> bool {
+        let same = |found: Metadata| {
+            let stat = self.directory.stat();
+            stat.is_ok_and(|stat| Identity::from(&stat) == Identity::from(&found))
+        };
+        fs::metadata(&self.path).is_ok_and(same)
+    }
+
+    /// The directory, open.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened, or is gone again.
+    /// When too many files are open.
     pub fn open(&self) -> Result<Directory> {
-        let opened = match &self.made {
-            Some((above, name)) => above.directory(name),
-            None => Directory::open(&self.path),
-        };
-        opened.map_err(|errno| Error::io("open", &self.path)(errno.into()))
+        let same = self.directory.try_clone();
+        same.map_err(|errno| Error::io("open", &self.path)(errno.into()))
     }
 
     /// Whether it was not there before, and need not stay yet.
@@ -488,7 +522,11 @@ impl NewDirectory {
 
 impl Drop for NewDirectory {
     fn drop(&mut self) {
-        if let Some((directory, name)) = &self.made {
+        let unused = || {
+            let exclusive = FlockOperation::NonBlockingLockExclusive;
+            rustix::fs::flock(&self.directory, exclusive) != Err(Errno::WOULDBLOCK)
+        };
+        if let Some((directory, name)) = self.made.as_ref().filter(|_| unused()) {
             // If there is something in it after all, it stays.
             let _ = directory.remove_directory(name);
         }

@@ -332,6 +332,36 @@ fn several_make_the_same_at_once() {
     }
 }
 
+/// One that fails takes the directory away that it made, but not from another one that found it there.
+#[test]
+fn one_that_fails_leaves_the_directory_to_another() {
+    let scratch = Scratch::new();
+    let platform = Platform::of_this_machine().to_string();
+    let archive = Archive::new().file("./file", "content").end();
+    for name in ["good", "bad"] {
+        let made = Layout::new(scratch.join(name));
+        let layer = made.blob(layout::LAYER_GZIP, &layout::gzip(&archive));
+        let expected: &[u8] = if name == "good" { &archive } else { b"other" };
+        made.index(&[made.manifest(&made.config(&platform, &[expected]), &[layer])]);
+    }
+    for _ in 0..200 {
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            let bad = scope.spawn(|| {
+                barrier.wait();
+                prepare(&scratch.join("bad"), &scratch.join("out"), false).is_err()
+            });
+            barrier.wait();
+            let layers = prepare(&scratch.join("good"), &scratch.join("out"), false).unwrap();
+            assert!(layers[0].tar.is_file() && layers[0].index.is_file());
+            assert!(bad.join().unwrap());
+        });
+        fs::remove_dir_all(scratch.join("out")).unwrap();
+        assert!(prepare(&scratch.join("bad"), &scratch.join("out"), false).is_err());
+        assert!(!scratch.join("out").exists());
+    }
+}
+
 /// Several outputs of one name: the last one wins, whole.
 #[test]
 fn several_write_one_file_at_once() {

@@ -54,6 +54,7 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
              not go with it"
         )));
     }
+    super::allow_many_files();
     let image = oci::open(reference, arguments.platform.as_ref())?;
     let layout = [reference.path.clone()];
     let places = Places {
