@@ -21,7 +21,8 @@ while_held() {
     held=$!
     for _ in $(seq 200); do
         # A call is written down when it begins.
-        [ "$(grep -c "$held_call" trace 2>/dev/null)" -ge "$held_number" ] && return
+        held_count=$(grep -c "$held_call" trace 2>/dev/null)
+        [ "${held_count:-0}" -ge "$held_number" ] && return
         sleep 0.05
     done
 }
