@@ -25,6 +25,7 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::Stat;
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs;
 use std::fs::File;
 use std::fs::Metadata;
@@ -34,6 +35,7 @@ use std::io;
 use std::io::ErrorKind;
 use std::io::Seek;
 use std::io::SeekFrom;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -574,8 +576,28 @@ fn is_input(target: &Path, input: &Path) -> Error {
     ))
 }
 
+/// The file that a loop device has its data in.
+fn file_of_device(device: u64) -> Option<Metadata> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    // A partition is in the directory of its device.
+    let paths =
+        ["", "../"].map(|above| format!("/sys/dev/block/{major}:{minor}/{above}loop/backing_file"));
+    let path = paths.iter().find_map(|path| fs::read(path).ok())?;
+    let path = path.strip_suffix(b"\n").unwrap_or(&path);
+    fs::metadata(OsStr::from_bytes(path)).ok()
+}
+
 fn check_target(target: &Path, found: &Metadata, inputs: &[(&Path, &Metadata)]) -> Result<()> {
-    let same = |(_, input): &&(&Path, &Metadata)| Identity::from(*input) == Identity::from(found);
+    let is_device = |metadata: &Metadata| metadata.file_type().is_block_device();
+    let behind = is_device(found)
+        .then(|| file_of_device(found.rdev()))
+        .flatten();
+    let same = |(_, input): &&(&Path, &Metadata)| {
+        let input: &Metadata = input;
+        let one_device = is_device(found) && is_device(input) && found.rdev() == input.rdev();
+        let mut files = [Some(found), behind.as_ref()].into_iter().flatten();
+        one_device || files.any(|file| Identity::from(file) == Identity::from(input))
+    };
     if let Some((path, _)) = inputs.iter().find(same) {
         return Err(is_input(target, path));
     }
