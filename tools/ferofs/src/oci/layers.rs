@@ -253,18 +253,24 @@ impl Prepared {
     ///
     /// When one of them cannot be written.
     pub fn keep(mut self) -> Result<Vec<Indexed>> {
-        let mut outputs = Vec::new();
-        // Who finds an index looks for its tar.
-        for made in &mut self.layers {
-            match made.tar.take() {
-                Some(tar) => outputs.push(tar),
-                None if self.links => link(&self.directory, &made.layer)?,
-                None => {}
-            }
-        }
+        // Who finds an index looks for its tar, so tars come first.
+        let mut outputs: Vec<_> = self
+            .layers
+            .iter_mut()
+            .filter_map(|made| made.tar.take())
+            .collect();
+        let own: HashSet<_> = outputs
+            .iter()
+            .map(|output| output.target().to_path_buf())
+            .collect();
         let indexes = self.layers.iter_mut();
         outputs.extend(indexes.filter_map(|made| made.index.take()));
         Output::finish_all(outputs)?;
+        for Made { layer, .. } in &self.layers {
+            if self.links && !own.contains(&layer.tar) {
+                link(&self.directory, layer)?;
+            }
+        }
         self.made.stay();
         let order = self.order.iter();
         let layers = order.filter_map(|at| self.layers.get(*at));
