@@ -3,13 +3,16 @@
 //! Compressed archives: recognized by their first bytes, whatever they are called, and read as
 //! what is in them. Several compressed streams one after the other are read as one.
 
+#[cfg(any(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
 use crate::text::Reason;
 use std::fmt;
 use std::io;
+#[cfg(any(feature = "gzip", feature = "bzip2"))]
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Chain;
 use std::io::Cursor;
+#[cfg(any(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
 use std::io::ErrorKind;
 use std::io::Read;
 
@@ -98,6 +101,7 @@ pub enum Window {
 }
 
 impl Window {
+    #[cfg(feature = "zstd")]
     fn log(self) -> u32 {
         match self {
             Window::Usual => 27,
@@ -117,31 +121,41 @@ pub fn decompress<'a>(
     window: Window,
 ) -> io::Result<Box<dyn Read + 'a>> {
     let reader = BufReader::with_capacity(256 << 10, reader);
-    Ok(match compression {
+    match compression {
+        #[cfg(feature = "gzip")]
         Compression::Gzip => {
             let start = flate2::bufread::GzDecoder::new;
             let end = flate2::bufread::GzDecoder::into_inner;
-            Box::new(Named("gzip", Members::new(reader, start, end)))
+            Ok(Box::new(Named("gzip", Members::new(reader, start, end))))
         }
+        #[cfg(feature = "zstd")]
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(reader)?;
             decoder.window_log_max(window.log())?;
-            Box::new(Named("zstd", decoder))
+            Ok(Box::new(Named("zstd", decoder)))
         }
-        Compression::Xz => Box::new(Named(
-            "xz",
-            liblzma::bufread::XzDecoder::new_multi_decoder(reader),
-        )),
+        #[cfg(feature = "xz")]
+        Compression::Xz => {
+            let decoder = liblzma::bufread::XzDecoder::new_multi_decoder(reader);
+            Ok(Box::new(Named("xz", decoder)))
+        }
+        #[cfg(feature = "bzip2")]
         Compression::Bzip2 => {
             let start = bzip2::bufread::BzDecoder::new;
             let end = bzip2::bufread::BzDecoder::into_inner;
-            Box::new(Named("bzip2", Members::new(reader, start, end)))
+            Ok(Box::new(Named("bzip2", Members::new(reader, start, end))))
         }
-    })
+        #[allow(unreachable_patterns, reason = "not if one of them is left out")]
+        other => {
+            drop((reader, window));
+            Err(io::Error::other(format!("{other} is not built in")))
+        }
+    }
 }
 
 /// Several compressed streams one after the other. Zeros behind the last one, which fill up the
 /// last record of a tape, are nothing.
+#[cfg(any(feature = "gzip", feature = "bzip2"))]
 struct Members<R, D> {
     /// `None` at the end.
     decoder: Option<D>,
@@ -149,6 +163,7 @@ struct Members<R, D> {
     end: fn(D) -> R,
 }
 
+#[cfg(any(feature = "gzip", feature = "bzip2"))]
 impl<R: BufRead, D: Read> Members<R, D> {
     fn new(reader: R, start: fn(R) -> D, end: fn(D) -> R) -> Self {
         Members {
@@ -159,6 +174,7 @@ impl<R: BufRead, D: Read> Members<R, D> {
     }
 }
 
+#[cfg(any(feature = "gzip", feature = "bzip2"))]
 impl<R: BufRead, D: Read> Read for Members<R, D> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while let Some(decoder) = &mut self.decoder {
@@ -177,6 +193,7 @@ impl<R: BufRead, D: Read> Read for Members<R, D> {
     }
 }
 
+#[cfg(any(feature = "gzip", feature = "bzip2"))]
 /// Skips zeros; returns whether there is anything behind them.
 fn skip_zeros(reader: &mut impl BufRead) -> io::Result<bool> {
     loop {
@@ -194,8 +211,10 @@ fn skip_zeros(reader: &mut impl BufRead) -> io::Result<bool> {
 }
 
 /// A decompressor whose errors say what could not be decompressed.
+#[cfg(any(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
 struct Named<R>(&'static str, R);
 
+#[cfg(any(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
 impl<R: Read> Read for Named<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.1.read(buf).map_err(|error| match error.kind() {
@@ -205,7 +224,7 @@ impl<R: Read> Read for Named<R> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "command"))]
 mod tests {
     use super::*;
     use std::io::Write;
