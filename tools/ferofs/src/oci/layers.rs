@@ -115,6 +115,8 @@ struct Made {
     index: Option<Output>,
     /// The plain tar, if it is new.
     tar: Option<Output>,
+    /// Whether the plain tar is somewhere else.
+    elsewhere: bool,
 }
 
 /// Told how many more bytes were read, by several threads.
@@ -259,15 +261,11 @@ impl Prepared {
             .iter_mut()
             .filter_map(|made| made.tar.take())
             .collect();
-        let own: HashSet<_> = outputs
-            .iter()
-            .map(|output| output.target().to_path_buf())
-            .collect();
         let indexes = self.layers.iter_mut();
         outputs.extend(indexes.filter_map(|made| made.index.take()));
         Output::finish_all(outputs)?;
-        for Made { layer, .. } in &self.layers {
-            if self.links && !own.contains(&layer.tar) {
+        for Made { layer, .. } in self.layers.iter().filter(|made| made.elsewhere) {
+            if self.links {
                 link(&self.directory, layer)?;
             }
         }
@@ -335,6 +333,7 @@ impl Maker<'_> {
             match self.use_plain(layer, &candidate) {
                 Ok(mut made) => {
                     made.layer.notes.append(&mut notes);
+                    made.elsewhere = !candidate.own;
                     return Ok(made);
                 }
                 Err(error) if candidate.own => notes.push(format!("{error}; it is made anew")),
@@ -408,6 +407,7 @@ impl Maker<'_> {
                 },
                 index: None,
                 tar: None,
+                elsewhere: false,
             });
         }
         let mut stored = Hashing {
@@ -538,6 +538,7 @@ impl Maker<'_> {
             },
             index: Some(index),
             tar: None,
+            elsewhere: false,
         })
     }
 }
