@@ -222,7 +222,10 @@ impl Output {
             true => std::env::temp_dir().join("image"),
             false => target.to_path_buf(),
         };
-        let place = directory::resolve(&beside, true).map_err(failed())?;
+        // Only the directory matters, so a link that leads nowhere is as good as nothing.
+        let place = directory::resolve(&beside, true);
+        let place = place.or_else(|_| directory::resolve(&beside, false));
+        let place = place.map_err(failed())?;
         Self::create_in(&Arc::new(place.directory), &place.name, target)
     }
 
@@ -697,6 +700,18 @@ mod tests {
         assert_eq!(directory.names(), ["a", "b", "c", "image"]);
         let error = Output::create(&directory.0.join("c"), &[]).err().unwrap();
         assert!(error.to_string().contains("cannot create"), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_a_name_needs_no_free_name() {
+        let directory = Directory::new("unnamed");
+        let target = directory.0.join("image");
+        std::os::unix::fs::symlink("image", &target).unwrap();
+        let output = Output::create_unnamed(&target).unwrap();
+        output.file().write_all(b"some").unwrap();
+        assert_eq!(output.reader().unwrap().metadata().unwrap().len(), 4);
+        drop(output);
+        assert_eq!(directory.names(), ["image"]);
     }
 
     #[test]
