@@ -97,6 +97,13 @@ impl<'a> Contents<'a> {
         self.image
     }
 
+    /// Device and inode numbers of the files that all of it is in.
+    pub(super) fn identities(&self) -> Vec<(u64, u64)> {
+        let image = self.image.file().share().identity();
+        let blobs = self.blobs.iter().map(|(_, blob)| blob.identity());
+        blobs.chain([image]).flatten().collect()
+    }
+
     /// Whether the data of an extent can be read, as far as is known without trying.
     pub fn has(&self, extent: &Extent) -> bool {
         self.place(extent).is_some()
