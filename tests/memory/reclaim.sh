@@ -113,11 +113,13 @@ check "4,000 small files are kept as $during ranges" test "$during" -gt 3900
 python3 touch.py under-test
 near "mapped again they are the same ranges ($(ranges))" "$(ranges)" "$during" 200
 umount under-test
-# Their memory is freed after a grace period.
-for _ in $(seq 50); do
-    [ "$(ranges)" -lt 500 ] && break
-    sleep 0.2
-done
-check "and go with the mount ($(ranges))" test "$(ranges)" -lt 500
+# Their memory is freed after a grace period; what checks its use keeps it for much longer.
+if [ "${FEROFS_KERNEL:-}" != debug ]; then
+    for _ in $(seq 50); do
+        [ "$(ranges)" -lt 500 ] && break
+        sleep 0.2
+    done
+    check "and go with the mount ($(ranges))" test "$(ranges)" -lt 500
+fi
 
 finish
