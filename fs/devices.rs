@@ -8,22 +8,29 @@
 //! say ("flat").
 
 use crate::erofs;
-use crate::erofs::Metadata as _;
-use crate::metadata::Reader;
 use crate::options::DeviceOption;
 use crate::vfs::backing::BackingFile;
+use crate::vfs::backing::Claim;
+use crate::vfs::backing::PathTarget;
 use crate::vfs::context::Context;
+use crate::vfs::range::RangeCache;
+use crate::vfs::range::RangeMount;
 use crate::vfs::super_block::MAX_STACK_DEPTH;
 use crate::vfs::vec;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
 use kernel::str::CStr;
+use kernel::sync::SetOnce;
 
 /// The image and the blobs of a mount.
 pub(crate) struct Devices {
     image: BackingFile,
     blobs: KVec<Blob>,
+    /// Whether flat addresses may mean blobs that are files of their own.
+    has_flat_blobs: bool,
+    /// Whether listeners of fanotify may have to allow reads of any of the files; settled when they were opened.
+    are_watched: bool,
 }
 
 /// One device slot.
@@ -34,6 +41,41 @@ struct Blob {
     flat_start: u64,
     /// Its length in bytes, as the image says.
     len: u64,
+    /// The cache of names that lie in it, made when the first are read: hardly any do.
+    names: SetOnce<RangeCache>,
+}
+
+impl Blob {
+    /// The cache of names in the blob's file. None if that is the image's.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, what security modules and listeners say to reading the file, for no one is asked later, and `EAGAIN`
+    /// instead of waiting for them if `nowait` is set.
+    fn names(&self, ranges: &RangeMount, nowait: bool) -> Result<Option<&RangeCache>> {
+        let Some(file) = &self.file else {
+            return Ok(None);
+        };
+        if self.names.as_ref().is_none() {
+            if nowait {
+                return Err(EAGAIN);
+            }
+            let size = file.size();
+            file.ask(0, size)?;
+            // If another reader was faster, it made the same.
+            self.names
+                .populate(RangeCache::get(ranges, &file.kept(), 0, size)?);
+        }
+        self.names.as_ref().map(Some).ok_or(EAGAIN)
+    }
+}
+
+/// Where names are that an address means.
+pub(crate) enum Names<'a> {
+    /// In the image, at this position, and as many bytes of it.
+    Image(u64, u64),
+    /// In a file of their own, of which this is the cache.
+    Blob(&'a RangeCache, u64, u64),
 }
 
 impl Devices {
@@ -43,14 +85,14 @@ impl Devices {
     ///
     /// `EINVAL` if the devices given are not as many as the image has slots, or none was given and
     /// the blobs are not in the image; those of [`open`]. What is wrong is told through `context`.
-    pub(crate) fn new(
+    pub(crate) fn new<M: erofs::Metadata<Error = Error>>(
         context: &Context<'_>,
         name: &CStr,
         format: &erofs::Superblock,
-        metadata: &Reader<'_>,
+        metadata: &M,
         image: BackingFile,
         options: KVec<DeviceOption>,
-        depth: &mut u32,
+        base: &mut Base,
     ) -> Result<Self> {
         let slots = format.device_count();
         let flat = options.is_empty();
@@ -74,11 +116,12 @@ impl Devices {
             let block = u64::from(format.block_size());
             let blob = Blob {
                 file: match options.next() {
-                    Some(device) => Some(open(context, device, depth)?),
+                    Some(device) => Some(open(context, device, base)?),
                     None => None,
                 },
                 flat_start: slot.uniaddr.saturating_mul(block),
                 len: slot.blocks.saturating_mul(block),
+                names: SetOnce::new(),
             };
             if flat && (blob.flat_start == 0 || blob.flat_start >= metadata.size()) {
                 context.error(fmt!(
@@ -103,29 +146,89 @@ impl Devices {
             }
             vec::push(&mut blobs, blob)?;
         }
-        Ok(Self { image, blobs })
+        let has_flat_blobs = blobs
+            .iter()
+            .any(|blob| blob.file.is_some() && blob.flat_start != 0);
+        let mut this = Self {
+            image,
+            blobs,
+            has_flat_blobs,
+            are_watched: false,
+        };
+        this.are_watched =
+            this.image.is_watched() || this.blob_files().any(BackingFile::is_watched);
+        Ok(this)
     }
 
     /// The file and position that byte `pos` of device `id` means, and how many of the `len` bytes
     /// from there on lie together. None if there is no such device.
+    #[inline]
     pub(crate) fn locate(&self, id: u16, pos: u64, len: u64) -> Option<(&BackingFile, u64, u64)> {
+        let (blob, pos, len) = self.place(id, pos, len)?;
+        let file = blob.and_then(|blob| blob.file.as_ref());
+        Some((file.unwrap_or(&self.image), pos, len))
+    }
+
+    /// Whether data of device `id` may be elsewhere than at the same position of the image.
+    #[inline]
+    pub(crate) fn is_elsewhere(&self, id: u16) -> bool {
+        id != 0 || self.has_flat_blobs
+    }
+
+    /// The same as [`Self::locate`], for names that are read through a cache.
+    ///
+    /// # Errors
+    ///
+    /// Those of making the cache; with `nowait` set it has to be there.
+    pub(crate) fn locate_names(
+        &self,
+        ranges: &RangeMount,
+        id: u16,
+        pos: u64,
+        nowait: bool,
+    ) -> Result<Option<Names<'_>>> {
+        let Some((blob, pos, len)) = self.place(id, pos, u64::MAX) else {
+            return Ok(None);
+        };
+        let cache = match blob {
+            Some(blob) => blob.names(ranges, nowait)?,
+            None => None,
+        };
+        Ok(Some(match cache {
+            Some(cache) => Names::Blob(cache, pos, len),
+            None => Names::Image(pos, len),
+        }))
+    }
+
+    /// The blob whose file an address means, or none if that is the image, the position there, and how many of the
+    /// `len` bytes lie together.
+    #[inline]
+    fn place(&self, id: u16, pos: u64, len: u64) -> Option<(Option<&Blob>, u64, u64)> {
         if let Some(index) = usize::from(id).checked_sub(1) {
             let blob = self.blobs.get(index)?;
             return match &blob.file {
-                Some(file) => Some((file, pos, len)),
-                None => Some((&self.image, blob.flat_start.checked_add(pos)?, len)),
+                Some(_) => Some((Some(blob), pos, len)),
+                None => Some((None, blob.flat_start.checked_add(pos)?, len)),
             };
+        }
+        if !self.has_flat_blobs {
+            return Some((None, pos, len));
         }
         // A flat address may mean a blob that was given as a file of its own.
+        let mut len = len;
         for blob in &self.blobs {
-            let (Some(file), Some(offset)) = (&blob.file, pos.checked_sub(blob.flat_start)) else {
+            if blob.file.is_none() || blob.flat_start == 0 {
                 continue;
-            };
-            if blob.flat_start != 0 && offset < blob.len {
-                return Some((file, offset, len.min(blob.len.saturating_sub(offset))));
+            }
+            match pos.checked_sub(blob.flat_start) {
+                Some(offset) if offset < blob.len => {
+                    return Some((Some(blob), offset, len.min(blob.len.saturating_sub(offset))));
+                }
+                Some(_) => {}
+                None => len = len.min(blob.flat_start.saturating_sub(pos)),
             }
         }
-        Some((&self.image, pos, len))
+        Some((None, pos, len))
     }
 
     /// The blocks of all blobs, in bytes.
@@ -135,6 +238,11 @@ impl Devices {
             .fold(0, |sum: u64, blob| sum.saturating_add(blob.len))
     }
 
+    /// The number of the block device that the image is, if it is one.
+    pub(crate) fn image_device_number(&self) -> Option<u64> {
+        self.image.device_number()
+    }
+
     /// Whether a file is the image.
     pub(crate) fn is_image(&self, file: &BackingFile) -> bool {
         self.image.is_same(file)
@@ -142,18 +250,44 @@ impl Devices {
 
     /// Whether the image is what a path leads to, for the current task.
     pub(crate) fn is_image_at(&self, path: &CStr) -> bool {
-        self.image.is_at(path)
+        self.image.is_target(&PathTarget::new(path)) || self.image.is_shown_as(path)
     }
 
     /// The first of `options` that is none of the blobs. (Their number and order cannot be judged:
     /// mount(8) passes old and new options together, and leaves out what is equal.)
     pub(crate) fn first_other<'a>(&self, options: &'a [DeviceOption]) -> Option<&'a DeviceOption> {
+        // They mostly come in the order of the blobs, so each is looked for behind the last one.
+        let mut next = 0;
         options.iter().find(|option| {
-            !self.blob_files().any(|blob| match option {
-                DeviceOption::File(file) => blob.is_same(file),
-                DeviceOption::Path(path) => blob.is_at(path),
-            })
+            let found = match option {
+                DeviceOption::File(file) => self.index_of(next, |blob| blob.is_same(file)),
+                DeviceOption::Path(path) => {
+                    let wanted = PathTarget::new(path);
+                    self.index_of(next, |blob| blob.is_target(&wanted))
+                        .or_else(|| self.index_of(next, |blob| blob.is_shown_as(path)))
+                }
+            };
+            next = found.map_or(next, |index| index.saturating_add(1));
+            found.is_none()
         })
+    }
+
+    /// The first blob at `next` or behind it, and then from the first on, of whose file something is true.
+    fn index_of(&self, next: usize, is_it: impl Fn(&BackingFile) -> bool) -> Option<usize> {
+        let len = self.blobs.len();
+        (0..len)
+            .map(|step| {
+                let index = next.wrapping_add(step);
+                if index < len {
+                    index
+                } else {
+                    index.wrapping_sub(len)
+                }
+            })
+            .find(|index| {
+                let blob = self.blobs.get(*index);
+                blob.and_then(|blob| blob.file.as_ref()).is_some_and(&is_it)
+            })
     }
 
     /// A number that changes when any of the files does. Not zero.
@@ -166,7 +300,7 @@ impl Devices {
 
     /// Whether listeners of fanotify may have to allow reads of any of the files.
     pub(crate) fn are_watched(&self) -> bool {
-        self.image.is_watched() || self.blob_files().any(BackingFile::is_watched)
+        self.are_watched
     }
 
     fn blob_files(&self) -> impl Iterator<Item = &BackingFile> {
@@ -183,15 +317,15 @@ impl Devices {
 }
 
 /// Opens one `device=`, and says so if that fails.
-fn open(context: &Context<'_>, device: DeviceOption, depth: &mut u32) -> Result<BackingFile> {
+fn open(context: &Context<'_>, device: DeviceOption, base: &mut Base) -> Result<BackingFile> {
     match device {
         DeviceOption::Path(path) => {
             let file = open_path(context, &path)?;
-            admit(context, &path, &file, depth)?;
+            base.admit(context, &path, &file)?;
             Ok(file)
         }
         DeviceOption::File(file) => {
-            admit(context, c"device", &file, depth)?;
+            base.admit(context, c"device", &file)?;
             Ok(file)
         }
     }
@@ -215,44 +349,84 @@ pub(crate) fn open_path(context: &Context<'_>, path: &CStr) -> Result<BackingFil
     })
 }
 
-/// Checks that a file may be the base of a mount, and accounts for the filesystems below it.
-///
-/// Reading from ferofs reads from the file's filesystem in the same call, and so on down, which must
-/// have an end. So no file may lie on another mount of this kind, and a file on a stacked filesystem
-/// makes ferofs a stacked filesystem, too. A mount over an ordinary filesystem counts as depth 0, so
-/// that two layers of overlayfs fit on top.
-///
-/// # Errors
-///
-/// `EINVAL` if the file lies too deep.
-pub(crate) fn admit(
-    context: &Context<'_>,
-    name: &CStr,
-    file: &BackingFile,
-    depth: &mut u32,
-) -> Result {
-    for fs_name in [c"ferofs", c"erofs"] {
-        if file.is_on_deviceless(fs_name) {
-            context.error(fmt!(
-                "{}: lies on a mount of type {} over a file; such mounts cannot be nested",
-                name,
-                fs_name,
-            ));
-            return Err(EINVAL);
+/// What a mount takes of what its files lie on: it claims block devices, and counts how many filesystems it is stacked on.
+pub(crate) struct Base {
+    claims: KVec<Claim>,
+    depth: u32,
+}
+
+impl Base {
+    /// That of a mount without files.
+    pub(crate) fn new() -> Self {
+        Self {
+            claims: KVec::new(),
+            depth: 0,
         }
     }
-    let below = file.stack_depth();
-    if below > 0 {
-        let needed = below.saturating_add(1);
-        if needed > MAX_STACK_DEPTH {
-            context.error(fmt!(
-                "{}: lies on a filesystem that is stacked {} deep already",
-                name,
-                below,
-            ));
-            return Err(EINVAL);
-        }
-        *depth = needed.max(*depth);
+
+    /// How many filesystems are below the mount, as the kernel counts.
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth
     }
-    Ok(())
+
+    /// Checks that a file may be the base of a mount, accounts for the filesystems below it, and claims it if it is a
+    /// block device.
+    ///
+    /// Reading from ferofs reads from the file's filesystem in the same call, and so on down, which must
+    /// have an end. So no file may lie on another mount of this kind, and a file on a stacked filesystem
+    /// makes ferofs a stacked filesystem, too. A mount over an ordinary filesystem counts as depth 0, so
+    /// that two layers of overlayfs fit on top.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the file lies too deep, and those of [`BackingFile::claim`].
+    pub(crate) fn admit(
+        &mut self,
+        context: &Context<'_>,
+        name: &CStr,
+        file: &BackingFile,
+    ) -> Result {
+        for fs_name in [c"ferofs", c"erofs"] {
+            if file.is_on_deviceless(fs_name) {
+                context.error(fmt!(
+                    "{}: lies on a mount of type {} over a file; such mounts cannot be nested",
+                    name,
+                    fs_name,
+                ));
+                return Err(EINVAL);
+            }
+        }
+        let below = file.stack_depth();
+        if below > 0 {
+            let needed = below.saturating_add(1);
+            if needed > MAX_STACK_DEPTH {
+                context.error(fmt!(
+                    "{}: lies on a filesystem that is stacked {} deep already",
+                    name,
+                    below,
+                ));
+                return Err(EINVAL);
+            }
+            self.depth = needed.max(self.depth);
+        }
+        let claim = file.claim().inspect_err(|error| {
+            if *error == EBUSY {
+                context.error(fmt!(
+                    "{}: the block device is in use: mounted with another type of filesystem, part of another \
+                     device, or open for a program alone",
+                    name,
+                ));
+            } else {
+                context.error(fmt!(
+                    "{}: the block device cannot be claimed: {:?}",
+                    name,
+                    error
+                ));
+            }
+        })?;
+        match claim {
+            Some(claim) => vec::push(&mut self.claims, claim),
+            None => Ok(()),
+        }
+    }
 }

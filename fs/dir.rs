@@ -33,7 +33,7 @@ pub(crate) fn parent(dir: &Inode<Ferofs>) -> Result<ARef<Inode<Ferofs>>> {
 fn find(dir: &Inode<Ferofs>, name: &[u8]) -> Result<Option<ARef<Inode<Ferofs>>>> {
     let sb = dir.super_block();
     let volume = sb.data();
-    let reader = volume.metadata().reader(false);
+    let reader = volume.reader(false);
     let found = dir
         .data()
         .disk()
@@ -59,7 +59,7 @@ impl Directory for Dir {
 
     fn iterate(dir: &Inode<Ferofs>, emitter: &mut Emitter<'_>) -> Result {
         let volume = dir.super_block().data();
-        let reader = volume.metadata().reader(false);
+        let reader = volume.reader(false);
         loop {
             let mut left = ENTRIES_BETWEEN_CHECKS;
             let mut full = false;

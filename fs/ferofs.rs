@@ -101,7 +101,6 @@ impl FileSystem for Ferofs {
 
 impl Mountable for Ferofs {
     type Options = Options;
-    type Files = file::Data;
     const PARAMETERS: &'static [Parameter] = options::PARAMETERS;
 
     fn parse(options: &mut Options, context: &Context<'_>, id: u8, value: Value<'_>) -> Result {
@@ -120,10 +119,9 @@ impl Mountable for Ferofs {
         let nid = sb.data().format().root_nid();
         let root = inode::get(sb, nid)?;
         if root.data().disk().kind() != erofs::FileKind::Directory {
-            return Err(sb.data().report(erofs::Error::Corrupt(erofs::Corrupt {
-                what: "root inode is not a directory",
-                at: root.data().disk().pos(),
-            })));
+            let corrupt =
+                erofs::Corrupt::new("root inode is not a directory", root.data().disk().pos());
+            return Err(sb.data().report(corrupt.into()));
         }
         Ok(root)
     }

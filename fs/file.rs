@@ -11,6 +11,7 @@ use crate::vfs::extent::Source;
 use crate::vfs::file::Files;
 use crate::vfs::folio::FolioBytes;
 use crate::vfs::inode::Inode;
+use crate::vfs::mapped::Mapped;
 use crate::vfs::range::RangeMount;
 use crate::Ferofs;
 use kernel::prelude::*;
@@ -27,7 +28,7 @@ impl Extents for Data {
         let metadata = volume.metadata();
         let found = inode
             .data()
-            .extent(volume.format(), &metadata.reader(nowait), pos)
+            .extent(volume.format(), &volume.reader(nowait), pos)
             .map_err(|error| volume.report(error))?;
         let skip = pos.checked_sub(found.start).ok_or(EIO)?;
         let len = found.len.checked_sub(skip).ok_or(EIO)?;
@@ -50,7 +51,7 @@ impl Extents for Data {
                 let pos = pos.checked_add(skip).ok_or(EUCLEAN)?;
                 let corrupt = |what| {
                     let at = inode.data().disk().pos();
-                    volume.report(erofs::Error::Corrupt(erofs::Corrupt { what, at }))
+                    volume.report(erofs::Corrupt::new(what, at).into())
                 };
                 let Some((file, pos, len)) = volume.devices().locate(id, pos, len) else {
                     return Err(corrupt(
@@ -84,6 +85,10 @@ impl Extents for Data {
 impl Files for Data {
     fn ranges(inode: &Inode<Ferofs>) -> &RangeMount {
         inode.super_block().data().ranges()
+    }
+
+    fn mapped(inode: &Inode<Ferofs>) -> &Mapped {
+        inode.data().mapped()
     }
 
     fn is_watched(inode: &Inode<Ferofs>) -> bool {

@@ -16,6 +16,7 @@ use crate::vfs::inode::Inode;
 use crate::vfs::inode::Kind;
 use crate::vfs::inode::LinkTarget;
 use crate::vfs::inode::Lookup;
+use crate::vfs::mapped::Mapped;
 use crate::vfs::super_block::SuperBlock;
 use crate::volume::Volume;
 use crate::Ferofs;
@@ -30,12 +31,19 @@ pub(crate) struct Node {
     /// The extent that is all of a file's data, once that is known: reading the chunk table again
     /// for every read would cost more than the rest of finding the way.
     whole: SetOnce<erofs::Extent>,
+    /// Which pages a regular file is mapped from.
+    mapped: Mapped,
 }
 
 impl Node {
     /// The inode as it is in the image.
     pub(crate) fn disk(&self) -> &erofs::Inode {
         &self.disk
+    }
+
+    /// Which pages a regular file is mapped from.
+    pub(crate) fn mapped(&self) -> &Mapped {
+        &self.mapped
     }
 
     /// The extent that is all of a file's data, if there is one and that is known.
@@ -76,7 +84,7 @@ const LINK_MAX: usize = 4095;
 ///
 /// `EUCLEAN` and `EOPNOTSUPP` for what the image holds there, `ENOMEM`, and those of reading it.
 pub(crate) fn get(sb: &SuperBlock<Ferofs>, nid: u64) -> Result<ARef<Inode<Ferofs>>> {
-    read(sb, &sb.data().metadata().reader(false), nid)
+    read(sb, &sb.data().reader(false), nid)
 }
 
 /// The same, as part of an operation that reads the image through `reader`.
@@ -119,6 +127,7 @@ pub(crate) fn read(
     let node = Node {
         disk: inode,
         whole: SetOnce::new(),
+        mapped: Mapped::new(),
     };
     new.init(&attributes, kind, node)
 }

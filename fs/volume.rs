@@ -3,9 +3,11 @@
 //! A mounted image: the data of a superblock.
 
 use crate::devices;
+use crate::devices::Base;
 use crate::devices::Devices;
 use crate::erofs;
 use crate::metadata::Metadata;
+use crate::metadata::Reader;
 use crate::options::DeviceOption;
 use crate::options::Options;
 use crate::report;
@@ -40,9 +42,11 @@ pub(crate) struct Volume {
     /// Whether attributes of users are shown.
     user_xattr: Atomic<i32>,
     /// Whether access control lists are honoured.
-    acl: bool,
+    acl: Atomic<i32>,
     /// Whether something wrong was logged for this mount.
     reported: Atomic<i32>,
+    /// Block devices stay claimed until all of the above is gone.
+    _base: Base,
 }
 
 impl Volume {
@@ -64,18 +68,18 @@ impl Volume {
             Some(image) => image,
             None => devices::open_path(context, name)?,
         };
-        let mut depth = 0;
-        devices::admit(context, name, &image, &mut depth)?;
+        let mut base = Base::new();
+        base.admit(context, name, &image)?;
         sb.share_backing_device(&image)?;
         // No one is asked when metadata is read, which can be wanted anywhere: so now, first for the
         // superblock, and then for all that it says.
         image.ask(0, image.size().min(PAGE_SIZE as u64))?;
 
-        let ranges = sb.shared().mount()?;
+        let ranges = RangeMount::new(sb.shared())?;
         // Metadata is small, and read again by the next mount.
         let cache = RangeCache::get(&ranges, &image.kept(), 0, image.size())?;
         let metadata = Metadata::new(cache);
-        let reader = metadata.reader(false);
+        let reader = metadata.reader(None, false);
         let format = erofs::Superblock::read(&reader, PAGE_SHIFT as u8)
             .map_err(|error| report::at_mount(context, name, &error))?;
         let blocks = format.blocks().saturating_mul(format.block_size().into());
@@ -87,14 +91,14 @@ impl Volume {
             &reader,
             image,
             options.devices,
-            &mut depth,
+            &mut base,
         )?;
 
         sb.set_read_only();
         sb.set_magic(MAGIC);
         sb.set_block_bits(format.block_bits())?;
         sb.set_uuid(&format.uuid());
-        sb.set_stack_depth(depth);
+        sb.set_stack_depth(base.depth());
         let acl = options.acl.unwrap_or(true);
         if acl {
             sb.set_posix_acl();
@@ -106,8 +110,9 @@ impl Volume {
             devices,
             ranges,
             user_xattr: Atomic::new(options.user_xattr.unwrap_or(true).into()),
-            acl,
+            acl: Atomic::new(acl.into()),
             reported: Atomic::new(0),
+            _base: base,
         })
     }
 
@@ -119,6 +124,13 @@ impl Volume {
     /// The image's bytes.
     pub(crate) fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// The bytes that an operation reads names and inodes from; it waits for them unless `nowait` is set.
+    #[inline]
+    pub(crate) fn reader(&self, nowait: bool) -> Reader<'_> {
+        let devices = Some((&self.devices, &self.ranges));
+        self.metadata.reader(devices, nowait)
     }
 
     /// Where the caches are that files are mapped through.
@@ -135,7 +147,7 @@ impl Volume {
     pub(crate) fn hides(&self, space: Namespace) -> bool {
         match space {
             Namespace::User => self.user_xattr.load(Relaxed) == 0,
-            Namespace::AclAccess | Namespace::AclDefault => !self.acl,
+            Namespace::AclAccess | Namespace::AclDefault => self.acl.load(Relaxed) == 0,
             Namespace::Trusted | Namespace::Security => false,
         }
     }
@@ -170,9 +182,9 @@ impl Volume {
             }
             return Err(EINVAL);
         }
-        if options.acl.is_some_and(|acl| acl != self.acl) {
-            context.error(fmt!("{}: a remount cannot change acl", &*self.name));
-            return Err(EINVAL);
+        if let Some(acl) = options.acl {
+            context.set_posix_acl(acl);
+            self.acl.store(acl.into(), Relaxed);
         }
         if let Some(user_xattr) = options.user_xattr {
             self.user_xattr.store(user_xattr.into(), Relaxed);
@@ -185,7 +197,7 @@ impl Volume {
         if self.hides(Namespace::User) {
             seq_print!(seq, ",nouser_xattr");
         }
-        if !self.acl {
+        if self.hides(Namespace::AclAccess) {
             seq_print!(seq, ",noacl");
         }
         self.devices.show(seq);
@@ -211,10 +223,14 @@ impl Volume {
     /// What statfs(2) tells, as the C driver does.
     pub(crate) fn statfs(&self) -> Statfs {
         let uuid = self.format.uuid();
-        let fsid = uuid
-            .chunks_exact(8)
-            .filter_map(|half| half.try_into().ok())
-            .fold(0, |sum, half| sum ^ u64::from_le_bytes(half));
+        let fsid = if uuid == [0; 16] {
+            // What has no number that it keeps has none.
+            self.devices.image_device_number().unwrap_or(0)
+        } else {
+            uuid.chunks_exact(8)
+                .filter_map(|half| half.try_into().ok())
+                .fold(0, |sum, half| sum ^ u64::from_le_bytes(half))
+        };
         let devices = self.devices.bytes() >> self.format.block_bits().min(63);
         Statfs {
             block_size: self.format.block_size(),

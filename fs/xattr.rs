@@ -32,7 +32,9 @@ pub(crate) fn get(
     buffer: &mut [u8],
 ) -> Result<usize> {
     let volume = inode.super_block().data();
-    if volume.hides(space) {
+    // The VFS asks for access control lists only where they are honoured, and keeps what it is told: so it is always
+    // told what is there.
+    if space == Namespace::User && volume.hides(space) {
         return Err(EOPNOTSUPP);
     }
     let index = INDEXES
@@ -42,13 +44,7 @@ pub(crate) fn get(
     inode
         .data()
         .disk()
-        .get_xattr(
-            volume.format(),
-            &volume.metadata().reader(false),
-            index,
-            name,
-            buffer,
-        )
+        .get_xattr(volume.format(), &volume.reader(false), index, name, buffer)
         .map_err(|error| volume.report(error))?
         .ok_or(ENODATA)
 }
@@ -66,18 +62,14 @@ pub(crate) fn list(
     inode
         .data()
         .disk()
-        .list_xattrs(
-            volume.format(),
-            &volume.metadata().reader(false),
-            &mut |xattr| {
-                let space = INDEXES
-                    .iter()
-                    .find_map(|(space, index)| (*index == xattr.index).then_some(*space));
-                match space {
-                    Some(space) if !volume.hides(space) => emit(space, xattr.name),
-                    _ => true,
-                }
-            },
-        )
+        .list_xattrs(volume.format(), &volume.reader(false), &mut |xattr| {
+            let space = INDEXES
+                .iter()
+                .find_map(|(space, index)| (*index == xattr.index).then_some(*space));
+            match space {
+                Some(space) if !volume.hides(space) => emit(space, xattr.name),
+                _ => true,
+            }
+        })
         .map_err(|error| volume.report(error))
 }

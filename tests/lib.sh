@@ -168,3 +168,62 @@ sample() {
         ferofs-testkit manifest "$SHARED/sample" >"$SHARED/sample.part" &&
         mv "$SHARED/sample.part" "$SHARED/sample.manifest" || exit 1
 }
+
+# code_files: makes ext4/, files that begin with code (for `ferofs-testkit rights`), and programs: a static one, and one
+# that runs in that root directory with a library.
+code_files() {
+    mkdir -p ext4/bin ext4/lib64 ext4/lib/x86_64-linux-gnu
+    # mov $42, %eax; ret
+    printf '\270\052\0\0\0\303' >code
+    # No two have a page in common, which images of chunks would have once.
+    { cat code && seq 100000 120000; } | head -c 65536 >ext4/one
+    for file in several holes; do
+        { cat code && yes "$file"; } | head -c 4096 >ext4/$file
+        truncate -s 65536 ext4/$file
+        seq 200000 300000 | head -c 4096 >>ext4/$file
+    done
+    { cat code && seq 300000 400000; } | head -c 5000 >ext4/tail
+    { cat code && seq 400000 500000; } | head -c 1000 >ext4/small
+    cp "$(command -v busybox)" ext4/busybox
+    cp /usr/bin/cat ext4/bin/
+    cp /lib64/ld-linux-x86-64.so.2 ext4/lib64/
+    cp /lib/x86_64-linux-gnu/libc.so.6 ext4/lib/x86_64-linux-gnu/
+    chmod 755 ext4/one ext4/several ext4/tail ext4/small
+}
+
+# code_trees: ext4/, which is the judge, in directories that are the same but for the file system: the C driver; the
+# file system under test with images of each layout; and overlayfs over these. CODE_TREES has their names.
+code_trees() {
+    mkdir -p empty
+    tar -S --xattrs --xattrs-include='security.*' -C ext4 -cf tree.tar .
+    { mkfs.erofs --quiet plain.image ext4 && mkfs.erofs --quiet --chunksize=4096 chunks.image ext4 &&
+        ferofs build -o index.image tree.tar && truncate -s %4096 plain.image chunks.image index.image; } >output 2>&1 ||
+        fail "code: the images" output
+    { mounted -t erofs plain.image c-driver-plain && mounted -t erofs chunks.image c-driver-chunks &&
+        mounted plain.image plain && mounted chunks.image chunks &&
+        mounted index.image index --option "device=$WORK/tree.tar"; } >output 2>&1 || fail "code: the mounts" output
+    CODE_TREES="ext4 c-driver-plain c-driver-chunks plain chunks index"
+    for code_tree in ext4 plain chunks index; do
+        mkdir -p "over-$code_tree"
+        mount -t overlay -o "lowerdir=$WORK/$code_tree:$WORK/empty" overlay "over-$code_tree" ||
+            fail "code: overlayfs over $code_tree"
+        CODE_TREES="$CODE_TREES over-$code_tree"
+    done
+    for code_tree in ext4 chunks index; do
+        check "code: a file of several extents in $code_tree" python3 -c \
+            'import os, sys; sys.exit(os.lseek(os.open(sys.argv[1], os.O_RDONLY), 0, os.SEEK_HOLE) != 4096)' \
+            "$code_tree/holes"
+    done
+}
+
+# like_ext4 WHAT SUFFIX: compares what was found in the trees, in TREE.SUFFIX each, with what was found on ext4; what
+# was found below overlayfs with that of overlayfs over ext4.
+like_ext4() {
+    for code_tree in $CODE_TREES; do
+        case $code_tree in
+        ext4 | over-ext4) ;;
+        over-*) check "$1: $code_tree is like overlayfs over ext4" diff "over-ext4.$2" "$code_tree.$2" ;;
+        *) check "$1: $code_tree is like ext4" diff "ext4.$2" "$code_tree.$2" ;;
+        esac
+    done
+}

@@ -14,6 +14,7 @@
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/mount.h>
+#include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
@@ -24,6 +25,8 @@
 
 /* bindgen does not evaluate these by itself. */
 const unsigned int VFS_CONST_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
+const unsigned int VFS_CONST_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
+const unsigned int VFS_CONST_LOOKUP_AUTOMOUNT = LOOKUP_AUTOMOUNT;
 const unsigned int VFS_CONST_FMODE_READ = (__force unsigned int)FMODE_READ;
 const unsigned int VFS_CONST_FMODE_CAN_READ = (__force unsigned int)FMODE_CAN_READ;
 const unsigned int VFS_CONST_FMODE_CAN_ODIRECT = (__force unsigned int)FMODE_CAN_ODIRECT;
@@ -38,7 +41,10 @@ const unsigned long VFS_CONST_SB_INTERNAL = SB_NOUSER | SB_NODEV | SB_NOEXEC;
 const unsigned int VFS_CONST_FOP_DONTCACHE = (__force unsigned int)FOP_DONTCACHE;
 const unsigned int VFS_CONST_S_PRIVATE = S_PRIVATE;
 const unsigned int VFS_CONST_S_DAX = S_DAX;
+const unsigned int VFS_CONST_S_VERITY = S_VERITY;
+const unsigned int VFS_CONST_STATX_CHANGE_COOKIE = STATX_CHANGE_COOKIE;
 const unsigned long VFS_CONST_SB_POSIXACL = SB_POSIXACL;
+const unsigned long VFS_CONST_SB_I_VERSION = SB_I_VERSION;
 const unsigned long VFS_CONST_SB_NOATIME = SB_NOATIME;
 const unsigned long VFS_CONST_SLAB_FLAGS =
 	(__force unsigned long)(SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT);

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs, and what takes
- * several of them on one folio. Nothing else is in C.
+ * C wrappers for static inlines and macros of the VFS, the page cache and block devices, for ../vfs; what takes
+ * several of them on one folio, one page cache or the state of readahead; and what a kernel has or lacks by its
+ * configuration.
  */
 #include <linux/backing-dev.h>
+#include <linux/blkdev.h>
 #include <linux/bvec.h>
 #include <linux/cred.h>
 #include <linux/folio_batch.h>
 #include <linux/fs_dirent.h>
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
+#include <linux/iversion.h>
+#include <linux/kdev_t.h>
 #include <linux/lockdep.h>
 #include <linux/posix_acl.h>
 #include <linux/sched/signal.h>
-#include <linux/security.h>
 #include <linux/shmem_fs.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include "vfs.h"
@@ -118,6 +122,34 @@ int vfs_helper_super_share_bdi(struct super_block *sb, struct inode *inode)
 	return 0;
 }
 
+int vfs_helper_super_alloc_bdi(struct super_block *sb, unsigned long ra_pages)
+{
+	struct backing_dev_info *bdi = bdi_alloc(NUMA_NO_NODE);
+
+	if (!bdi)
+		return -ENOMEM;
+	bdi->ra_pages = ra_pages;
+	sb->s_bdi = bdi;
+	return 0;
+}
+
+void vfs_helper_inode_set_iversion(struct inode *inode, u64 version)
+{
+	version &= U64_MAX >> I_VERSION_QUERIED_SHIFT;
+	if (inode_peek_iversion(inode) != version)
+		inode_set_iversion(inode, version);
+}
+
+int vfs_helper_inode_generic_drop(struct inode *inode)
+{
+	return inode_generic_drop(inode);
+}
+
+void vfs_helper_mapping_set_no_highmem(struct address_space *mapping)
+{
+	mapping_set_gfp_mask(mapping, GFP_USER | __GFP_MOVABLE);
+}
+
 void vfs_helper_mapping_set_large_folios(struct address_space *mapping)
 {
 	mapping_set_large_folios(mapping);
@@ -134,7 +166,8 @@ static void describe(struct folio *folio, struct vfs_helper_folio *found)
 bool vfs_helper_find_folio(struct address_space *mapping, pgoff_t index,
 			   struct vfs_helper_folio *found)
 {
-	struct folio *folio = filemap_get_folio(mapping, index);
+	/* As do_read_cache_folio() does: without, what is read once and never again would be kept longer. */
+	struct folio *folio = __filemap_get_folio(mapping, index, FGP_ACCESSED, 0);
 
 	if (IS_ERR(folio))
 		return false;
@@ -159,6 +192,8 @@ int vfs_helper_read_folio(struct address_space *mapping, pgoff_t index,
 
 struct folio *vfs_helper_alloc_folio(struct address_space *mapping, unsigned int order)
 {
+	if (order > mapping_max_folio_order(mapping))
+		return NULL;
 	return filemap_alloc_folio(readahead_gfp_mask(mapping), order, NULL);
 }
 
@@ -267,6 +302,27 @@ void vfs_helper_read_ahead(struct address_space *mapping, struct file *file, str
 out:
 	if (!IS_ERR(folio))
 		folio_put(folio);
+}
+
+bool vfs_helper_read_mapped_ahead(struct file *file, pgoff_t first, pgoff_t end)
+{
+	struct address_space *mapping = file->f_mapping;
+
+	if (!mapping_mapped(mapping))
+		return false;
+	while (first < end && !fatal_signal_pending(current)) {
+		/* One window, with nothing before it that it would go on from. */
+		struct file_ra_state ra = {
+			.ra_pages = min(end - first, SZ_2M / PAGE_SIZE),
+			.prev_pos = -1,
+		};
+		DEFINE_READAHEAD(ractl, NULL, &ra, mapping, first);
+
+		page_cache_sync_ra(&ractl, ra.ra_pages);
+		first += ra.ra_pages;
+		cond_resched();
+	}
+	return true;
 }
 
 static struct folio *find_read_folio(struct address_space *mapping, pgoff_t index)
@@ -409,17 +465,6 @@ size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *
 	return copy_to_iter(addr, bytes, iter);
 }
 
-int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
-					  struct file *user)
-{
-	return security_mmap_backing_file(vma, backing, user);
-}
-
-const struct path *vfs_helper_file_user_path(const struct file *file)
-{
-	return file_user_path(file);
-}
-
 void vfs_helper_register_lock_keys(struct file_system_type *type)
 {
 	lockdep_register_key(&type->s_lock_key);
@@ -449,6 +494,29 @@ void vfs_helper_unregister_lock_keys(struct file_system_type *type)
 bool vfs_helper_is_err(const void *ptr)
 {
 	return IS_ERR(ptr);
+}
+
+/* As for a filesystem that is mounted read-only. */
+struct file *vfs_helper_claim_device(struct inode *inode, void *holder)
+{
+#ifdef CONFIG_BLOCK
+	return bdev_file_open_by_dev(inode->i_rdev, BLK_OPEN_READ | BLK_OPEN_RESTRICT_WRITES,
+				     holder, NULL);
+#else
+	return ERR_PTR(-ENXIO);
+#endif
+}
+
+void vfs_helper_release_device(struct file *file)
+{
+#ifdef CONFIG_BLOCK
+	bdev_fput(file);
+#endif
+}
+
+u64 vfs_helper_device_number(const struct inode *inode)
+{
+	return huge_encode_dev(inode->i_rdev);
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * C wrappers for static inlines and macros of the VFS and the page cache, for ../vfs, and what takes
- * several of them on one folio. Nothing else is in C.
+ * C wrappers for static inlines and macros of the VFS, the page cache and block devices, for ../vfs; what takes
+ * several of them on one folio, one page cache or the state of readahead; and what a kernel has or lacks by its
+ * configuration.
  */
 #ifndef FEROFS_HELPERS_VFS_H
 #define FEROFS_HELPERS_VFS_H
@@ -33,7 +34,18 @@ void vfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned 
  */
 int vfs_helper_super_share_bdi(struct super_block *sb, struct inode *inode);
 
+/* Gives a superblock that has none a backing device of its own, which is not shown in sysfs. */
+int vfs_helper_super_alloc_bdi(struct super_block *sb, unsigned long ra_pages);
+/* Sets i_version, of which the highest bit is left out, if it is another one. */
+void vfs_helper_inode_set_iversion(struct inode *inode, u64 version);
+int vfs_helper_inode_generic_drop(struct inode *inode);
+
+/* Pages that have an address, and can be moved. */
+void vfs_helper_mapping_set_no_highmem(struct address_space *mapping);
 void vfs_helper_mapping_set_large_folios(struct address_space *mapping);
+
+/* Reads the pages that the file is mapped from, from `first` on and before `end`. False if nobody maps them. */
+bool vfs_helper_read_mapped_ahead(struct file *file, pgoff_t first, pgoff_t end);
 
 /* A folio that is up to date, and where its bytes are. */
 struct vfs_helper_folio {
@@ -101,12 +113,14 @@ bool vfs_helper_dir_emit(struct dir_context *ctx, const char *name, int len, u64
 			 unsigned int ftype);
 
 size_t vfs_helper_copy_to_iter(const void *addr, size_t bytes, struct iov_iter *iter);
-int vfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
-					  struct file *user);
-const struct path *vfs_helper_file_user_path(const struct file *file);
 void vfs_helper_register_lock_keys(struct file_system_type *type);
 void vfs_helper_unregister_lock_keys(struct file_system_type *type);
 bool vfs_helper_is_err(const void *ptr);
+
+/* The file that holds the claim. */
+struct file *vfs_helper_claim_device(struct inode *inode, void *holder);
+void vfs_helper_release_device(struct file *file);
+u64 vfs_helper_device_number(const struct inode *inode);
 
 #if IS_ENABLED(CONFIG_KUNIT)
 struct file *vfs_helper_kunit_file(loff_t size);

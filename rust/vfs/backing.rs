@@ -10,6 +10,7 @@
 use super::backing_cache::Cache;
 use super::bindings;
 use super::row::Rows;
+use core::mem::MaybeUninit;
 use core::ptr;
 use kernel::error::to_result;
 use kernel::fs::File;
@@ -21,6 +22,18 @@ use kernel::sync::atomic::Relaxed;
 
 /// The longest path with its NUL, in bytes.
 const PATH_MAX: usize = 4096;
+
+/// What direct reads are aligned to at the least, in bytes.
+const SECTOR: u32 = 512;
+
+/// What direct reads of a file are to be aligned to, as STATX_DIOALIGN says; powers of two.
+#[derive(Clone, Copy)]
+pub(super) struct DirectAlignment {
+    /// The memory that is read to, in bytes; 0 if the filesystem does not tell.
+    pub(super) memory: u32,
+    /// Positions and lengths, in bytes.
+    pub(super) offset: u32,
+}
 
 /// See [`BackingFile::identity`].
 #[derive(Clone, Copy, PartialEq)]
@@ -37,6 +50,11 @@ pub(crate) struct Identity {
 static UNSETTLED: Atomic<u64> = Atomic::new(0);
 
 impl Identity {
+    /// The address of the file's inode, which tells it from all that are open at the same time.
+    pub(super) fn inode(self) -> usize {
+        self.inode
+    }
+
     /// Where to hash it: inodes are at least 64 bytes apart.
     pub(super) fn hash(self) -> u64 {
         (self.inode >> 6) as u64
@@ -63,6 +81,8 @@ pub(crate) struct BackingFile {
     pub(super) rows: Rows,
     /// What is read in a row for callers, where readahead is for this module to decide.
     pub(super) read_rows: Option<Rows>,
+    /// What direct reads were aligned to when it was opened.
+    direct: Option<DirectAlignment>,
 }
 
 impl BackingFile {
@@ -72,17 +92,7 @@ impl BackingFile {
     ///
     /// Those of open(2), and of [`Self::from_file`].
     pub(crate) fn open(path: &CStr) -> Result<Self> {
-        // SAFETY: The path is a C string.
-        let file = super::from_err_ptr(unsafe {
-            bindings::filp_open(
-                path.as_char_ptr(),
-                // Without waiting for the other end of a fifo, which is refused below.
-                (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NONBLOCK) as i32,
-                0,
-            )
-        })?;
-        // SAFETY: `filp_open` returned a reference, and no one seeks this file.
-        Self::from_file(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast())) })
+        Self::from_file(open_file(path)?)
     }
 
     /// Takes a file that is open already.
@@ -94,18 +104,10 @@ impl BackingFile {
     pub(crate) fn from_file(file: ARef<File>) -> Result<Self> {
         let ptr = file.as_ptr();
         // SAFETY: The file is referenced; its inode, mode and operations are constant.
-        let (kind, mode, has_read_iter) = unsafe {
-            (
-                u32::from((*(*ptr).f_inode).i_mode) & bindings::S_IFMT,
-                (*ptr).f_mode,
-                (*(*ptr).f_op).read_iter.is_some(),
-            )
+        let (mode, has_read_iter) = unsafe {
+            check_kind((*ptr).f_inode)?;
+            ((*ptr).f_mode, (*(*ptr).f_op).read_iter.is_some())
         };
-        match kind {
-            bindings::S_IFREG | bindings::S_IFBLK => {}
-            bindings::S_IFDIR => return Err(EISDIR),
-            _ => return Err(EINVAL),
-        }
         if mode & bindings::VFS_CONST_FMODE_READ == 0 {
             return Err(EBADF);
         }
@@ -118,7 +120,9 @@ impl BackingFile {
             kept: false,
             rows: Rows::new()?,
             read_rows: None,
+            direct: None,
         };
+        file.direct = file.find_direct();
         let cache = Cache::of(&file);
         // Nothing is read ahead that a listener was not asked for, and none is asked twice.
         if mode & bindings::VFS_CONST_FMODE_NOWAIT != 0
@@ -145,9 +149,57 @@ impl BackingFile {
         self.file.as_ptr()
     }
 
-    /// Whether the file's filesystem does direct I/O.
-    pub(super) fn can_read_directly(&self) -> bool {
-        self.mode() & bindings::VFS_CONST_FMODE_CAN_ODIRECT != 0
+    /// Calls `f` as who opened the file: with the credentials that the file was opened with.
+    #[inline]
+    pub(super) fn as_opener<R>(&self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: A file's credentials are valid as long as it is referenced, which is longer than they are in
+        // use here. What `override_creds` returned is put back, and nothing unwinds in the kernel.
+        unsafe {
+            let previous = bindings::vfs_helper_override_creds((*self.as_ptr()).f_cred);
+            let result = f();
+            bindings::vfs_helper_revert_creds(previous);
+            result
+        }
+    }
+
+    /// What direct reads are aligned to; none if there are none. A file can get fs-verity while it is open, and
+    /// is read through its cache from then on, whatever is asked for.
+    #[inline]
+    pub(super) fn direct(&self) -> Option<DirectAlignment> {
+        // SAFETY: The inode lives as long as the file is referenced. The flags may change at any time.
+        let flags = unsafe { (&raw const (*self.inode()).i_flags).read_volatile() };
+        self.direct
+            .filter(|_| flags & bindings::VFS_CONST_S_VERITY == 0)
+    }
+
+    /// Asks the filesystem what direct reads are to be aligned to.
+    fn find_direct(&self) -> Option<DirectAlignment> {
+        if self.mode() & bindings::VFS_CONST_FMODE_CAN_ODIRECT == 0 {
+            return None;
+        }
+        let mut stat = MaybeUninit::<bindings::kstat>::zeroed();
+        // SAFETY: The path of an open file is valid; numbers may be zero.
+        let (error, stat) = unsafe {
+            let error = bindings::vfs_getattr_nosec(
+                &raw const (*self.as_ptr()).__bindgen_anon_1.f_path,
+                stat.as_mut_ptr(),
+                bindings::STATX_DIOALIGN,
+                bindings::AT_STATX_DONT_SYNC,
+            );
+            (error, stat.assume_init())
+        };
+        if error != 0 || stat.result_mask & bindings::STATX_DIOALIGN == 0 {
+            // It does not tell. What is not aligned enough is an error, and read in another way.
+            return Some(DirectAlignment {
+                memory: 0,
+                offset: SECTOR,
+            });
+        }
+        let offset = stat.dio_offset_align;
+        offset.is_power_of_two().then_some(DirectAlignment {
+            memory: stat.dio_mem_align,
+            offset: offset.max(SECTOR),
+        })
     }
 
     pub(super) fn mode(&self) -> u32 {
@@ -156,14 +208,13 @@ impl BackingFile {
     }
 
     fn inode(&self) -> *mut bindings::inode {
-        // The mapping's host is the file's own inode, and for a block device that of the device.
-        // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
-        unsafe { (*(*self.as_ptr()).f_mapping).host }
+        inode_of(&self.file)
     }
 
     /// What tells this file's contents from those of other files, and from what they were before
     /// the file was last changed, while it is open. As long as anyone has it open for writing it is
-    /// another one each time. (Writing to a block device is not noticed.)
+    /// another one each time. (Writing to a block device is not noticed; [`Self::claim`] keeps those from it who
+    /// ask.)
     pub(crate) fn identity(&self) -> Identity {
         let inode = self.inode();
         let mut changed = (0, 0);
@@ -179,6 +230,35 @@ impl BackingFile {
                 0
             },
         }
+    }
+
+    /// Claims a block device, as mounting it does. There is nothing to claim of any other file.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if someone else has claimed it, or a device that it is a part of, or may be writing to it where writing
+    /// to what is mounted is not allowed; and those of opening it.
+    pub(crate) fn claim(&self) -> Result<Option<Claim>> {
+        if !self.is_block_device() {
+            return Ok(None);
+        }
+        // SAFETY: The inode is that of a block device, and lives as long as the file is referenced. The static has an
+        // address of its own, which is all that it is for.
+        let file = super::from_err_ptr(unsafe {
+            bindings::vfs_helper_claim_device(self.inode(), (&raw const CLAIMANT).cast_mut().cast())
+        })?;
+        // INVARIANT: Opened just now.
+        // SAFETY: A valid pointer is not null.
+        Ok(Some(Claim(unsafe { ptr::NonNull::new_unchecked(file) })))
+    }
+
+    /// The number of a block device, as statfs(2) has it. None for any other file.
+    pub(crate) fn device_number(&self) -> Option<u64> {
+        if !self.is_block_device() {
+            return None;
+        }
+        // SAFETY: The inode lives as long as the file is referenced.
+        Some(unsafe { bindings::vfs_helper_device_number(self.inode()) })
     }
 
     /// Whether there may be listeners of fanotify who must allow reads. That was settled when the file
@@ -199,11 +279,10 @@ impl BackingFile {
     pub(crate) fn ask(&self, pos: u64, len: u64) -> Result {
         let pos = i64::try_from(pos).map_err(|_| EINVAL)?;
         let len = usize::try_from(len).map_err(|_| EINVAL)?;
-        let _as_opener = Credentials::of(self);
         // SAFETY: The file is referenced, and the position valid during the call.
-        to_result(unsafe {
+        to_result(self.as_opener(|| unsafe {
             bindings::rw_verify_area(bindings::READ as i32, self.as_ptr(), &pos, len)
-        })
+        }))
     }
 
     /// The size in bytes as it is now.
@@ -236,12 +315,16 @@ impl BackingFile {
         self.inode() == other.inode()
     }
 
-    /// Whether `path` is the file's, as [`Self::show_path`] shows it, or leads to it.
-    pub(crate) fn is_at(&self, path: &CStr) -> bool {
-        if Self::open(path).is_ok_and(|other| self.is_same(&other)) {
-            return true;
-        }
-        // A file that was unlinked has a path that leads nowhere.
+    /// Whether a path leads to the file.
+    pub(crate) fn is_target(&self, path: &PathTarget) -> bool {
+        path.file
+            .as_ref()
+            .is_some_and(|file| inode_of(file) == self.inode())
+    }
+
+    /// Whether a path is the file's, as [`Self::show_path`] shows it. It may lead nowhere, if the file was unlinked, or
+    /// elsewhere.
+    pub(crate) fn is_shown_as(&self, path: &CStr) -> bool {
         with_path(&self.file, |own| own == path).unwrap_or(false)
     }
 
@@ -267,6 +350,125 @@ impl BackingFile {
     }
 }
 
+/// What a path leads to for the current task, which opened it once for all files that it is compared with.
+pub(crate) struct PathTarget {
+    /// None if there is nothing there that could be a backing file.
+    file: Option<ARef<File>>,
+}
+
+impl PathTarget {
+    /// Opens the path.
+    pub(crate) fn new(path: &CStr) -> Self {
+        Self {
+            file: open_file(path).ok(),
+        }
+    }
+}
+
+/// The inode that an open file's bytes are in.
+fn inode_of(file: &File) -> *mut bindings::inode {
+    // The mapping's host is the file's own inode, and for a block device that of the device.
+    // SAFETY: The file is referenced; its mapping and the mapping's host are constant.
+    unsafe { (*(*file.as_ptr()).f_mapping).host }
+}
+
+/// Whether an inode is of a kind that can be read from.
+///
+/// # Errors
+///
+/// `EISDIR` for a directory, `EINVAL` for anything but a regular file or a block device.
+///
+/// # Safety
+///
+/// `inode` must be valid.
+unsafe fn check_kind(inode: *const bindings::inode) -> Result {
+    // SAFETY: By the safety requirements; an inode's type is constant.
+    match u32::from(unsafe { (*inode).i_mode }) & bindings::S_IFMT {
+        bindings::S_IFREG | bindings::S_IFBLK => Ok(()),
+        bindings::S_IFDIR => Err(EISDIR),
+        _ => Err(EINVAL),
+    }
+}
+
+/// Where a path led to.
+///
+/// # Invariants
+///
+/// Both references of the path are owned.
+struct FoundPath(bindings::path);
+
+impl FoundPath {
+    /// What is at `path` for the current task.
+    fn new(path: &CStr) -> Result<Self> {
+        let mut found = bindings::path::default();
+        // SAFETY: The path is a C string; the rest is to be filled in.
+        to_result(unsafe {
+            bindings::kern_path(
+                path.as_char_ptr(),
+                bindings::VFS_CONST_LOOKUP_FOLLOW | bindings::VFS_CONST_LOOKUP_AUTOMOUNT,
+                &mut found,
+            )
+        })?;
+        // INVARIANT: `kern_path` took them.
+        Ok(Self(found))
+    }
+}
+
+impl Drop for FoundPath {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; they are given up.
+        unsafe { bindings::path_put(&self.0) };
+    }
+}
+
+/// Opens a regular file or block device for the current task to read, as open(2) does: whoever has a lease on the
+/// file is waited for, and a drive is asked for its medium. To open anything else could wait for ever, as a fifo
+/// does for a writer, so the kind is looked at first, and then what was looked at is opened.
+///
+/// # Errors
+///
+/// Those of open(2), and of [`check_kind`].
+fn open_file(path: &CStr) -> Result<ARef<File>> {
+    let found = FoundPath::new(path)?;
+    // SAFETY: A path that was found has an inode, which stays while it is referenced.
+    unsafe { check_kind((*found.0.dentry).d_inode) }?;
+    // SAFETY: The path is referenced. An empty name means itself.
+    let file = super::from_err_ptr(unsafe {
+        bindings::file_open_root(
+            &found.0,
+            c"".as_char_ptr(),
+            (bindings::O_RDONLY | bindings::O_LARGEFILE) as i32,
+            0,
+        )
+    })?;
+    // SAFETY: `file_open_root` returned a reference, and no one seeks this file.
+    Ok(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast())) })
+}
+
+/// A block device that no one else may claim while this lives: to mount it, to write to it with `O_EXCL`, or to make it
+/// part of another device. Claims of this module do not exclude each other.
+///
+/// # Invariants
+///
+/// The file is that of a device which was opened for [`CLAIMANT`].
+pub(crate) struct Claim(ptr::NonNull<bindings::file>);
+
+/// Whose claims these are, by its address.
+static CLAIMANT: u8 = 0;
+
+// SAFETY: A file may be put from any thread.
+unsafe impl Send for Claim {}
+// SAFETY: There is nothing to do with a reference.
+unsafe impl Sync for Claim {}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Others may claim the device as soon as this returns, though the file is put later.
+        // SAFETY: By the type invariants; the reference is given up.
+        unsafe { bindings::vfs_helper_release_device(self.0.as_ptr()) };
+    }
+}
+
 /// Calls `f` with the path of an open file, as the current task sees it.
 ///
 /// # Errors
@@ -280,34 +482,4 @@ pub(super) fn with_path<R>(file: &File, f: impl FnOnce(&CStr) -> R) -> Result<R>
     })?;
     // SAFETY: The path is a C string in the buffer.
     Ok(f(unsafe { super::c_str(path) }))
-}
-
-/// While it lives, the current task acts with the credentials of a file's opener.
-///
-/// # Invariants
-///
-/// `previous` is what the task's credentials were.
-pub(super) struct Credentials<'a> {
-    previous: *const bindings::cred,
-    _file: &'a BackingFile,
-}
-
-impl<'a> Credentials<'a> {
-    pub(super) fn of(file: &'a BackingFile) -> Self {
-        // SAFETY: A file's credentials are valid as long as it is referenced, which is longer than
-        // they are in use here.
-        let previous = unsafe { bindings::vfs_helper_override_creds((*file.as_ptr()).f_cred) };
-        // INVARIANT: That is what it returns.
-        Self {
-            previous,
-            _file: file,
-        }
-    }
-}
-
-impl Drop for Credentials<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants; guards are dropped in the reverse order of their making.
-        unsafe { bindings::vfs_helper_revert_creds(self.previous) };
-    }
 }

@@ -10,7 +10,6 @@
 //! asked here whether the file may be read: see [`BackingFile::ask`].
 
 use super::backing::BackingFile;
-use super::backing::Credentials;
 use super::backing_cache::Cache;
 use super::bindings;
 use super::errno::ENODATA;
@@ -21,9 +20,6 @@ use core::ops::Range;
 use kernel::bindings::iov_iter;
 use kernel::prelude::*;
 use kernel::str::CStr;
-
-/// What direct reads are aligned to, at the least, in bytes.
-const SECTOR: usize = 512;
 
 /// How much any device can read at once, in bytes.
 const DIRECT_STEP: usize = 128 << 10;
@@ -39,8 +35,8 @@ const GAP: Gap = Gap {
 enum Way {
     /// From the file's cache, as far as they are there.
     Cached,
-    /// Past the file's cache, unless that would wait for a lock.
-    Direct,
+    /// Past the file's cache, unless that would wait for a lock, at positions that are multiples of so many bytes.
+    Direct(usize),
     /// By copying from the folios of the file's cache, into which they are read ahead.
     Row,
     /// By copying from the folios of the file's cache, which are read if they are not there.
@@ -160,10 +156,15 @@ impl<'a> Reader<'a> {
             while done < len {
                 let end = match way {
                     // Whole sectors, of which the last may be wanted in part.
-                    Way::Direct => len
-                        .checked_next_multiple_of(SECTOR)
-                        .map_or(len, |sectors| sectors.min(room))
-                        .min(done.saturating_add(direct_step)),
+                    Way::Direct(align) => {
+                        let at = pos.saturating_add(done as u64);
+                        if at & align.wrapping_sub(1) as u64 != 0 {
+                            break;
+                        }
+                        len.checked_next_multiple_of(align)
+                            .map_or(len, |sectors| sectors.min(room))
+                            .min(done.saturating_add(direct_step))
+                    }
                     Way::Cached | Way::Row | Way::Copied | Way::Buffered => len,
                 };
                 // SAFETY: By the safety requirements; `end` is not more than `room`.
@@ -175,14 +176,16 @@ impl<'a> Reader<'a> {
                     // More than the device takes at once is not divided without waiting.
                     Err(error)
                         if error == EAGAIN
-                            && way == Way::Direct
+                            && matches!(way, Way::Direct(_))
                             && end.saturating_sub(done) > DIRECT_STEP =>
                     {
                         direct_step = DIRECT_STEP;
                     }
                     // What the disk cannot read is not there for the next way either, which would try
                     // it page by page.
-                    Err(error) if way == Way::Direct && (error == EIO || error == ENODATA) => {
+                    Err(error)
+                        if matches!(way, Way::Direct(_)) && (error == EIO || error == ENODATA) =>
+                    {
                         return Err(error);
                     }
                     Err(_) => break,
@@ -211,18 +214,16 @@ impl<'a> Reader<'a> {
             && !self.is_device
             && !self.cache.is_below()
             && !WAITING.contains(&file.fs_name());
-        let can_be_direct = !file.kept
-            && file.can_read_directly()
-            && self.is_local
-            && (self.is_device || never_waits);
+        let can_be_direct = !file.kept && self.is_local && (self.is_device || never_waits);
+        let direct = file.direct().filter(|_| can_be_direct);
         let first = if in_row {
             Some(Way::Row)
         } else {
-            (never_waits || self.has_folios && can_be_direct).then_some(Way::Cached)
+            (never_waits || self.has_folios && direct.is_some()).then_some(Way::Cached)
         };
         [
             first,
-            can_be_direct.then_some(Way::Direct),
+            direct.map(|align| Way::Direct(align.offset as usize)),
             Some(if self.has_folios {
                 Way::Copied
             } else {
@@ -267,9 +268,26 @@ impl<'a> Reader<'a> {
             bindings::iov_iter_advance(iter, start);
             iter
         };
-        let _as_opener = Credentials::of(self.file);
+        let file = self.file;
+        // SAFETY: By the safety requirements; the iterator has as many bytes left.
+        file.as_opener(|| unsafe { self.read_into(iter, at, behind, way) })
+    }
+
+    /// The same into an iterator, as the file's opener.
+    ///
+    /// # Safety
+    ///
+    /// The iterator must be one of pages that this thread alone writes to, with room for what lies between the
+    /// positions, which no file's are beyond.
+    unsafe fn read_into(
+        &mut self,
+        iter: *mut iov_iter,
+        at: u64,
+        behind: u64,
+        way: Way,
+    ) -> Result<usize> {
         let flags = match way {
-            // SAFETY: The iterator is one of pages, with as many bytes left, and the cache has folios.
+            // SAFETY: By the safety requirements, and the cache has folios.
             Way::Cached if self.has_folios => unsafe {
                 return self.cache.copy_cached(iter, at, behind);
             },
@@ -282,8 +300,8 @@ impl<'a> Reader<'a> {
             },
             Way::Cached => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_NOIO as i32,
             // Direct reads of a block device take no lock, others do.
-            Way::Direct if self.is_device => bindings::IOCB_DIRECT as i32,
-            Way::Direct => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
+            Way::Direct(_) if self.is_device => bindings::IOCB_DIRECT as i32,
+            Way::Direct(_) => bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_DIRECT as i32,
             Way::Buffered if !self.file.kept && self.can_drop() => {
                 bindings::VFS_CONST_IOCB_DONTCACHE
             }

@@ -8,7 +8,6 @@
 
 use super::backing::with_path;
 use super::bindings;
-use super::file::Files;
 use super::fs_type::FileSystem;
 use super::inode::Inode;
 use super::super_block;
@@ -36,9 +35,6 @@ use kernel::types::ForeignOwnable;
 pub(crate) trait Mountable: FileSystem {
     /// What the options of one mount have set so far.
     type Options: Default + Send;
-
-    /// Its regular files.
-    type Files: Files<FileSystem = Self>;
 
     /// The options there are, ended by [`Parameter::END`]. `source` is among them if it may be
     /// given as a file descriptor.
@@ -168,6 +164,21 @@ impl Context<'_> {
             unsafe {
                 bindings::vfs_helper_logfc(self.fc.as_ptr(), b'e', message.as_char_ptr());
             }
+        }
+    }
+
+    /// Has access control lists checked, or not, from the end of a remount on.
+    pub(crate) fn set_posix_acl(&self, on: bool) {
+        let flag = bindings::VFS_CONST_SB_POSIXACL as u32;
+        // SAFETY: By the type invariants. The VFS takes the flags of the mask over when the remount has succeeded.
+        unsafe {
+            let fc = self.fc.as_ptr();
+            (*fc).sb_flags_mask |= flag;
+            (*fc).sb_flags = if on {
+                (*fc).sb_flags | flag
+            } else {
+                (*fc).sb_flags & !flag
+            };
         }
     }
 

@@ -2,12 +2,9 @@
 
 //! `struct file_operations` of regular files: opening, reading and mapping.
 //!
-//! Reads go to the backing file ([`super::read`]). Mappings need pages that begin where the file
-//! does: a file that is one extent of one backing file is mapped through the cache of that range,
-//! which all who refer to the same bytes share ([`super::range`]); any other has pages of its own
-//! ([`super::page_cache`]).
+//! Reads go to the backing file ([`super::read`]). Mappings need pages that begin where the file does
+//! ([`super::mapped`] says which), filled by [`super::page_cache`].
 
-use super::backing::Credentials;
 use super::bindings;
 use super::extent::Extents;
 use super::extent::Source;
@@ -15,24 +12,30 @@ use super::inode;
 use super::inode::Inode;
 use super::ioctl;
 use super::layout;
+use super::mapped;
+use super::mapped::Mapped;
 use super::opener::Opener;
 use super::page_cache;
 use super::range::RangeCache;
 use super::range::RangeMount;
-use super::range::MAPPED_READAHEAD_MAX;
 use super::read;
+use super::super_block::READAHEAD_UNSET;
 use super::xattr;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use core::ptr::NonNull;
 use kernel::error::from_result;
 use kernel::error::to_result;
+use kernel::page::PAGE_SHIFT;
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
 /// Extents of files that users open.
 pub(crate) trait Files: Extents {
     /// Where the caches for ranges of the files' backing files are.
     fn ranges(inode: &Inode<Self::FileSystem>) -> &RangeMount;
+
+    /// Which pages a file is mapped from.
+    fn mapped(inode: &Inode<Self::FileSystem>) -> &Mapped;
 
     /// Whether listeners of fanotify may have to allow reads of any of the files' backing files.
     fn is_watched(inode: &Inode<Self::FileSystem>) -> bool;
@@ -59,11 +62,6 @@ pub(crate) const fn operations<E: Files>() -> Operations<E::FileSystem> {
     }
 }
 
-/// The operations of dentries of a filesystem whose regular files are `E`.
-pub(super) const fn dentry_operations<E: Files>() -> &'static bindings::dentry_operations {
-    Table::<E>::DENTRY
-}
-
 struct Table<E: Files>(PhantomData<E>);
 
 impl<E: Files> Table<E> {
@@ -72,12 +70,6 @@ impl<E: Files> Table<E> {
         fiemap: Some(layout::fiemap::<E>),
         listxattr: Some(xattr::Table::<E::FileSystem>::listxattr),
         get_inode_acl: Some(xattr::Table::<E::FileSystem>::get_inode_acl),
-        // SAFETY: All members are optional function pointers, for which zero means none.
-        ..unsafe { MaybeUninit::zeroed().assume_init() }
-    };
-
-    const DENTRY: &'static bindings::dentry_operations = &bindings::dentry_operations {
-        d_real: Some(Self::d_real),
         // SAFETY: All members are optional function pointers, for which zero means none.
         ..unsafe { MaybeUninit::zeroed().assume_init() }
     };
@@ -114,11 +106,9 @@ impl<E: Files> Table<E> {
         };
         from_result(|| {
             to_result(opened)?;
-            if E::whole(inode).is_none() && inode.size() > 0 {
-                // Where the file lies is found out now, for mmap() must not wait for it: it is called
-                // with the lock of the caller's memory held. What is wrong is reported to who reads.
-                let _ = E::extent(inode, 0, false);
-            }
+            // Where the file lies is found out here, for mmap() must not wait for it: it is called with the lock of
+            // the caller's memory held.
+            Self::set_change_cookie(inode);
             Self::ask(inode, opener)?;
             Ok(0)
         })
@@ -174,27 +164,65 @@ impl<E: Files> Table<E> {
         // SAFETY: The file is open, and its inode stays while it is.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*file).f_inode) };
         from_result(|| {
-            // Metadata may not be waited for here: `open` did.
-            match Self::range(inode, true) {
-                // SAFETY: As above.
-                Some(range) => unsafe { range.map(E::ranges(inode), file, area) },
+            let range = E::mapped(inode).choose(E::ranges(inode), || Self::find_range(inode))?;
+            match range {
+                Some(range) => {
+                    range.refresh();
+                    // SAFETY: The file is one of the inode, which has chosen the range.
+                    unsafe { mapped::lead_to(range, inode, file) };
+                }
                 None => {
-                    if inode.set_version(E::version(inode)) {
+                    if E::mapped(inode).set_version(E::version(inode)) {
                         // The pages are from before a backing file was changed. What cannot be
                         // dropped now is being read, and as new as can be.
                         // SAFETY: The mapping is that of an inode in use.
                         unsafe { bindings::invalidate_inode_pages2(inode.mapping()) };
                     }
-                    // A fault waits for all of what it reads ahead.
-                    // SAFETY: As above. Others may set this at any time, too.
-                    Ok(unsafe {
-                        let pages = &raw mut (*file).__bindgen_anon_3.f_ra.ra_pages;
-                        pages.write_volatile(pages.read_volatile().min(MAPPED_READAHEAD_MAX));
-                        bindings::generic_file_readonly_mmap(file, area)
-                    })
                 }
             }
+            // SAFETY: The file is open; the area is being set up.
+            Ok(unsafe {
+                set_readahead(file, Self::readahead_pages(inode, file, 1));
+                bindings::generic_file_readonly_mmap(file, area)
+            })
         })
+    }
+
+    /// How many pages are read ahead for `file`: as was said, or `times` as many as the device's.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be an open file of `inode`.
+    unsafe fn readahead_pages(
+        inode: &Inode<E::FileSystem>,
+        file: *mut bindings::file,
+        times: usize,
+    ) -> u32 {
+        // SAFETY: The file is open. Others may set this at any time. The mapping is that of an inode in use.
+        unsafe {
+            match (&raw const (*file).__bindgen_anon_3.f_ra.ra_pages).read_volatile() {
+                READAHEAD_UNSET.. => {
+                    let pages = bindings::vfs_helper_readahead_pages(inode.mapping());
+                    pages.saturating_mul(times).try_into().unwrap_or(u32::MAX)
+                }
+                set => set,
+            }
+        }
+    }
+
+    /// Sets the inode's `i_version` by which the integrity modules and NFS's server see that a file changed:
+    /// called before they look. Finds out where the file lies, if that is not known yet.
+    fn set_change_cookie(inode: &Inode<E::FileSystem>) {
+        if E::whole(inode).is_none() && inode.size() > 0 {
+            // What is wrong is reported to who reads.
+            let _ = E::extent(inode, 0, false);
+        }
+        let version = match E::whole(inode) {
+            Some((file, _)) => file.identity().version(),
+            None => E::version(inode),
+        };
+        // SAFETY: The inode is in use.
+        unsafe { bindings::vfs_helper_inode_set_iversion(inode.as_ptr(), version) };
     }
 
     /// Asks whether what lies in backing files may be read, where someone has to be asked: all of it, for
@@ -221,9 +249,12 @@ impl<E: Files> Table<E> {
         request_mask: u32,
         query_flags: u32,
     ) -> i32 {
+        // SAFETY: The path is valid, and its inode stays for the length of the call.
+        let inode = unsafe { Inode::<E::FileSystem>::from_raw((*(*path).dentry).d_inode) };
+        if request_mask & bindings::VFS_CONST_STATX_CHANGE_COOKIE != 0 {
+            Self::set_change_cookie(inode);
+        }
         if request_mask & bindings::STATX_DIOALIGN != 0 {
-            // SAFETY: The path is valid, and its inode stays for the length of the call.
-            let inode = unsafe { Inode::<E::FileSystem>::from_raw((*(*path).dentry).d_inode) };
             // SAFETY: The VFS passes a structure to be filled in.
             let stat = unsafe { &mut *stat };
             stat.result_mask |= bindings::STATX_DIOALIGN;
@@ -260,8 +291,8 @@ impl<E: Files> Table<E> {
         })
     }
 
-    /// Passes advice on to where it has its effect: the backing files that the file's bytes are
-    /// cached with, and the readahead of this opener.
+    /// Passes advice on to where it has its effect: pages that are mapped, the backing files that the file's
+    /// bytes are cached with, and the readahead of this opener.
     ///
     /// # Safety
     ///
@@ -280,96 +311,121 @@ impl<E: Files> Table<E> {
             )
         };
         from_result(|| {
-            let about_bytes = matches!(
-                u32::try_from(advice),
-                Ok(bindings::POSIX_FADV_WILLNEED | bindings::POSIX_FADV_DONTNEED)
-            );
-            if advice != bindings::POSIX_FADV_WILLNEED as i32 {
-                // Checks the arguments, and keeps the advice for the file's own pages.
-                // SAFETY: The file is open.
-                to_result(unsafe { bindings::generic_fadvise(file, offset, len, advice) })?;
-            }
+            let advice = u32::try_from(advice).map_err(|_| EINVAL)?;
             let start = u64::try_from(offset).map_err(|_| EINVAL)?;
             let end = match u64::try_from(len).map_err(|_| EINVAL)? {
                 0 => u64::MAX,
                 len => start.saturating_add(len),
             };
-            if let (Ok(bindings::POSIX_FADV_DONTNEED), Some(range)) =
-                (u32::try_from(advice), inode.range())
-            {
-                range.invalidate(start, end);
-            }
-            layout::for_each::<E>(inode, start, end, |pos, len, source| {
-                if let Source::File(backing, from) = source {
-                    let len = len.min(end.saturating_sub(pos));
-                    let (from, len) = if about_bytes { (*from, len) } else { (0, 0) };
-                    if let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(len)) {
-                        let view = opener.view(backing, false);
-                        // What is said of this opener's readahead must not change the mount's.
-                        if about_bytes || view != backing.as_ptr() {
-                            let _as_opener = Credentials::of(backing);
-                            // SAFETY: The view is open. That it takes no advice is no error.
-                            unsafe { bindings::vfs_fadvise(view, from, len, advice) };
-                        }
+            match advice {
+                bindings::POSIX_FADV_WILLNEED => {
+                    // SAFETY: The file is open.
+                    if unsafe { Self::will_need(inode, file, start, end) } {
+                        return Ok(0);
                     }
-                    return Ok(about_bytes);
                 }
-                Ok(true)
+                // Checks the argument, and keeps the advice for the file's own pages.
+                // SAFETY: The file is open.
+                _ => to_result(unsafe {
+                    bindings::generic_fadvise(file, offset, len, advice as i32)
+                })?,
+            }
+            match advice {
+                bindings::POSIX_FADV_DONTNEED => {
+                    if let Some(range) = E::mapped(inode).range() {
+                        range.invalidate(start, end);
+                    }
+                }
+                bindings::POSIX_FADV_NORMAL | bindings::POSIX_FADV_SEQUENTIAL => {
+                    let times = if advice == bindings::POSIX_FADV_NORMAL {
+                        1
+                    } else {
+                        2
+                    };
+                    // SAFETY: The file is open.
+                    unsafe { set_readahead(file, Self::readahead_pages(inode, file, times)) };
+                }
+                _ => {}
+            }
+            let about_bytes = matches!(
+                advice,
+                bindings::POSIX_FADV_WILLNEED | bindings::POSIX_FADV_DONTNEED
+            );
+            layout::for_each::<E>(inode, start, end, |pos, len, source| {
+                let Source::File(backing, from) = source else {
+                    return Ok(true);
+                };
+                let len = len.min(end.saturating_sub(pos));
+                let (from, len) = if about_bytes { (*from, len) } else { (0, 0) };
+                if let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(len)) {
+                    let view = opener.view(backing, false)?;
+                    // What is said of this opener's readahead must not change the mount's.
+                    if about_bytes || view.as_ptr() != backing.as_ptr() {
+                        backing.as_opener(|| {
+                            // SAFETY: The view is open. That it takes no advice is no error.
+                            unsafe {
+                                bindings::vfs_fadvise(view.as_ptr(), from, len, advice as i32)
+                            }
+                        });
+                    }
+                }
+                Ok(about_bytes)
             })?;
             Ok(0)
         })
     }
 
-    /// The cache of the range that is the whole file, if it is one, as the backing file is now.
-    fn range(inode: &Inode<E::FileSystem>, nowait: bool) -> Option<RangeCache> {
-        let known = inode.range();
-        if known.as_ref().is_some_and(RangeCache::is_current) {
-            return known;
-        }
-        // If another mapping is as fast it finds the same cache.
-        let found = Self::find_range(inode, nowait);
-        if known.is_some() || found.is_some() {
-            inode.set_range(found.clone());
-        }
-        found
-    }
-
-    /// Looks for what [`Self::range`] returns.
-    fn find_range(inode: &Inode<E::FileSystem>, nowait: bool) -> Option<RangeCache> {
-        let size = inode.size();
-        if size == 0 {
-            return None;
-        }
-        // What the file's pages cannot be read from is an error for those who touch them.
-        let extent = E::extent(inode, 0, nowait).ok()?;
-        let (Source::File(backing, from), true) = (extent.source, extent.len >= size) else {
-            return None;
-        };
-        RangeCache::get(E::ranges(inode), backing, from, size).ok()
-    }
-
-    /// The dentry whose inode has the mappings of a file's pages: probes of a program's code look
-    /// for them there.
+    /// Reads the pages between two positions, if the file's pages are mapped by anyone: then they are what is
+    /// meant, as with madvise(2). Whether they are.
     ///
     /// # Safety
     ///
-    /// Called by the VFS, for a dentry of `E::FileSystem`, from where it may sleep.
-    unsafe extern "C" fn d_real(
-        dentry: *mut bindings::dentry,
-        kind: bindings::d_real_type,
-    ) -> *mut bindings::dentry {
-        // SAFETY: The dentry is referenced, and while it is its inode stays, if it has one.
-        let regular = unsafe {
-            let inode = (*dentry).d_inode;
-            (!inode.is_null() && u32::from((*inode).i_mode) & bindings::S_IFMT == bindings::S_IFREG)
-                .then(|| Inode::<E::FileSystem>::from_raw(inode))
-        };
-        if kind != bindings::d_real_type_D_REAL_DATA {
-            return dentry;
-        }
-        // The range's dentry stays as long as the inode.
-        regular
-            .and_then(|inode| inode.real(|| Self::range(inode, false)?.dentry().ok()))
-            .map_or(dentry, NonNull::as_ptr)
+    /// `file` must be an open file of `inode`.
+    unsafe fn will_need(
+        inode: &Inode<E::FileSystem>,
+        file: *mut bindings::file,
+        start: u64,
+        end: u64,
+    ) -> bool {
+        let first = (start >> PAGE_SHIFT) as usize;
+        let behind = end.min(inode.size()).div_ceil(PAGE_SIZE as u64) as usize;
+        // SAFETY: The file is open.
+        unsafe { bindings::vfs_helper_read_mapped_ahead(file, first, behind) }
     }
+
+    /// The range that is the whole file, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn find_range(inode: &Inode<E::FileSystem>) -> Result<Option<RangeCache>> {
+        let size = inode.size();
+        if size == 0 {
+            return Ok(None);
+        }
+        // Metadata may not be waited for here, with the lock of the task's memory held: `open` did. What the
+        // file's pages cannot be read from is an error for those who touch them.
+        let Ok(extent) = E::extent(inode, 0, true) else {
+            return Ok(None);
+        };
+        match extent.source {
+            Source::File(backing, from) if extent.len >= size => {
+                RangeCache::following(E::ranges(inode), backing, from, size).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Sets how many pages are read ahead at once for a file that is mapped, as far as a fault can wait for them.
+///
+/// # Safety
+///
+/// `file` must be an open file.
+unsafe fn set_readahead(file: *mut bindings::file, pages: u32) {
+    // SAFETY: The file is open. Others may set this at any time, too.
+    unsafe {
+        (&raw mut (*file).__bindgen_anon_3.f_ra.ra_pages)
+            .write_volatile(pages.min(mapped::READAHEAD_MAX))
+    };
 }

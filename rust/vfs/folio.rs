@@ -195,6 +195,13 @@ impl FolioBytes<'_> {
             _p: PhantomData,
         }
     }
+
+    /// The first `len` of the bytes, if there are more.
+    pub(crate) fn up_to(mut self, len: u64) -> Self {
+        // INVARIANT: No more than there are.
+        self.len = self.len.min(usize::try_from(len).unwrap_or(usize::MAX));
+        self
+    }
 }
 
 impl Deref for FolioBytes<'_> {

@@ -37,6 +37,11 @@ pub(crate) trait FileSystem: Sized + 'static {
     /// The data of one inode.
     type Inode: Send + Sync;
 
+    /// Whether an inode of a filesystem that only the kernel mounts stays cached without users.
+    fn is_kept(_inode: &Self::Inode) -> bool {
+        false
+    }
+
     /// The label of the superblock that an inode is of; empty if it has none.
     fn label(_inode: &Inode<Self>) -> &[u8] {
         &[]

@@ -14,13 +14,10 @@ use super::file;
 use super::fs_type::FileSystem;
 use super::fs_type::FsType;
 use super::page_cache;
-use super::range::RangeCache;
-use super::range::RangeDentry;
 use super::super_block::SuperBlock;
 use super::xattr;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
-use core::mem;
 use core::mem::ManuallyDrop;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -29,17 +26,15 @@ use kernel::ffi::c_char;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::aref::AlwaysRefCounted;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Full;
 use kernel::types::Opaque;
 
 /// An inode whose data is set.
 ///
 /// # Invariants
 ///
-/// It is the `inode` of a [`Slot<T>`] whose `contents` are `Some`, and stays so while it is referenced.
+/// The `contents` of the slot are `Some`, and stay so while the inode is referenced.
 #[repr(transparent)]
-pub(crate) struct Inode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
+pub(crate) struct Inode<T: FileSystem>(Slot<T>);
 
 // SAFETY: What is reached through a reference is constant, or `Sync` data, or guarded by the VFS's
 // own locks; the last reference may be dropped on any thread that can sleep.
@@ -70,68 +65,13 @@ impl<T: FileSystem> Inode<T> {
     }
 
     pub(super) fn as_ptr(&self) -> *mut bindings::inode {
-        self.0.get()
-    }
-
-    fn slot(&self) -> &Slot<T> {
-        // SAFETY: By the type invariants the inode is the first member of a slot.
-        unsafe { &*self.as_ptr().cast::<Slot<T>>() }
+        self.0.inode.get()
     }
 
     /// The filesystem's data of this inode.
     pub(crate) fn data(&self) -> &T::Inode {
-        &self.contents().data
-    }
-
-    /// The cache of the range that the file was when it was last mapped.
-    pub(super) fn range(&self) -> Option<RangeCache> {
-        Locked::new(self).caches().range.clone()
-    }
-
-    /// Sets what [`Self::range`] returns.
-    pub(super) fn set_range(&self, range: Option<RangeCache>) {
-        let old = mem::replace(&mut Locked::new(self).caches().range, range);
-        // The lock is not held any more: what goes with the last reference may have to wait.
-        drop(old);
-    }
-
-    /// The dentry of the range that stands for the file where inodes of mapped files are looked for.
-    /// The first that `make` made stays it.
-    pub(super) fn real(
-        &self,
-        make: impl FnOnce() -> Option<RangeDentry>,
-    ) -> Option<NonNull<bindings::dentry>> {
-        let known = Locked::new(self)
-            .caches()
-            .real
-            .as_ref()
-            .map(RangeDentry::as_ptr);
-        if known.is_some() {
-            return known;
-        }
-        let mut new = make();
-        let mut locked = Locked::new(self);
-        let real = &mut locked.caches().real;
-        if real.is_none() {
-            mem::swap(real, &mut new);
-        }
-        let known = real.as_ref().map(RangeDentry::as_ptr);
-        drop(locked);
-        // If another was faster this one goes, without the lock.
-        drop(new);
-        known
-    }
-
-    /// Notes which version of the backing files' contents the inode's own pages are from now on.
-    /// Whether they may be from another one so far.
-    pub(super) fn set_version(&self, version: u64) -> bool {
-        let before = self.contents().version.xchg(version, Full);
-        before != 0 && before != version
-    }
-
-    fn contents(&self) -> &Contents<T> {
-        // SAFETY: By the type invariants they are set, and not written to while referenced.
-        unsafe { (*self.slot().contents.get()).as_ref().unwrap_unchecked() }
+        // SAFETY: By the type invariants it is set, and not written to while referenced.
+        unsafe { (*self.0.contents.get()).as_ref().unwrap_unchecked() }
     }
 
     /// The superblock it belongs to.
@@ -178,8 +118,8 @@ pub(crate) enum Lookup<T: FileSystem> {
 ///
 /// # Invariants
 ///
-/// `inode` is the inode of a [`Slot<T>`], hashed, locked as new, referenced once by `self`; its
-/// contents are `None`.
+/// `inode` is the inode of a [`Slot<T>`], hashed, locked as new, referenced once by `self`; the contents are
+/// `None`.
 pub(crate) struct NewInode<T: FileSystem> {
     inode: NonNull<bindings::inode>,
     _p: PhantomData<T>,
@@ -259,6 +199,10 @@ impl Drop for LinkTarget {
 }
 
 impl<T: FileSystem> NewInode<T> {
+    pub(super) fn as_non_null(&self) -> NonNull<bindings::inode> {
+        self.inode
+    }
+
     /// Fills the inode in and lets others use it.
     ///
     /// # Errors
@@ -285,6 +229,12 @@ impl<T: FileSystem> NewInode<T> {
                 ptr,
                 attributes.mtime,
                 attributes.mtime_nsec as isize,
+            );
+            // What NFS takes for the version where there is none. Regular files get another one when it is asked for.
+            let seconds = attributes.mtime.unsigned_abs() << 30;
+            bindings::vfs_helper_inode_set_iversion(
+                ptr,
+                seconds.wrapping_add(attributes.mtime_nsec.into()),
             );
         }
         if !attributes.may_have_acl {
@@ -333,11 +283,10 @@ impl<T: FileSystem> NewInode<T> {
         Ok(self.finish(data))
     }
 
-    /// Makes the inode a page cache for its own extents, for use inside the kernel.
+    /// Makes the inode a page cache for its own extents, which nobody opens.
     pub(super) fn init_cache<E: Extents<FileSystem = T>>(
         self,
         size: u64,
-        file: &'static bindings::file_operations,
         data: T::Inode,
     ) -> Result<ARef<Inode<T>>> {
         let size = i64::try_from(size).map_err(|_| EOVERFLOW)?;
@@ -346,13 +295,12 @@ impl<T: FileSystem> NewInode<T> {
         unsafe {
             (*ptr).i_mode = (bindings::S_IFREG | 0o400) as bindings::umode_t;
             (*ptr).i_size = size;
-            // Who maps a file was checked at the file itself.
+            // It is no one's: security modules need not label it.
             (*ptr).i_flags |= bindings::VFS_CONST_S_PRIVATE;
-            (*ptr).__bindgen_anon_3.i_fop = file;
             (*ptr).i_data.a_ops = page_cache::Operations::<E>::TABLE;
             bindings::vfs_helper_mapping_set_large_folios(&raw mut (*ptr).i_data);
             // Readers get at the bytes by the folio's address.
-            bindings::inode_nohighmem(ptr);
+            bindings::vfs_helper_mapping_set_no_highmem(&raw mut (*ptr).i_data);
         }
         Ok(self.finish(data))
     }
@@ -361,13 +309,7 @@ impl<T: FileSystem> NewInode<T> {
         let this = ManuallyDrop::new(self);
         let ptr = this.inode.as_ptr();
         // SAFETY: By the type invariants no one else uses the slot, and its contents are `None`.
-        unsafe {
-            *(*ptr.cast::<Slot<T>>()).contents.get() = Some(Contents {
-                data,
-                caches: UnsafeCell::new(Caches::default()),
-                version: Atomic::new(0),
-            });
-        }
+        unsafe { *(*ptr.cast::<Slot<T>>()).contents.get() = Some(data) };
         // SAFETY: The inode is locked as new, by this thread.
         unsafe { bindings::unlock_new_inode(ptr) };
         // INVARIANT: The data is set.
@@ -470,49 +412,8 @@ pub(super) struct Slot<T: FileSystem> {
     // First, so that a pointer to it is a pointer to the whole.
     inode: Opaque<bindings::inode>,
     key: MaybeUninit<T::Key>,
-    contents: UnsafeCell<Option<Contents<T>>>,
-}
-
-/// What an inode holds from its initialisation to its eviction.
-///
-/// # Invariants
-///
-/// `caches` are used by who has the inode locked ([`Locked`]), and at eviction.
-struct Contents<T: FileSystem> {
-    data: T::Inode,
-    caches: UnsafeCell<Caches>,
-    /// See [`Inode::set_version`]; 0 before it was called.
-    version: Atomic<u64>,
-}
-
-/// The caches elsewhere that a file's bytes are mapped from.
-#[derive(Default)]
-struct Caches {
-    range: Option<RangeCache>,
-    real: Option<RangeDentry>,
-}
-
-/// While it lives, the inode's spinlock `i_lock` is held.
-struct Locked<'a, T: FileSystem>(&'a Inode<T>);
-
-impl<'a, T: FileSystem> Locked<'a, T> {
-    fn new(inode: &'a Inode<T>) -> Self {
-        // SAFETY: The inode is valid, and the lock initialised. No one who has it calls this.
-        unsafe { bindings::spin_lock(&raw mut (*inode.as_ptr()).i_lock) };
-        Self(inode)
-    }
-
-    fn caches(&mut self) -> &mut Caches {
-        // SAFETY: The lock is held as long as `self` lives, and `self` is borrowed.
-        unsafe { &mut *self.0.contents().caches.get() }
-    }
-}
-
-impl<T: FileSystem> Drop for Locked<'_, T> {
-    fn drop(&mut self) {
-        // SAFETY: `new` locked it.
-        unsafe { bindings::spin_unlock(&raw mut (*self.0.as_ptr()).i_lock) };
-    }
+    /// The filesystem's data, from the inode's initialisation to its eviction.
+    contents: UnsafeCell<Option<T::Inode>>,
 }
 
 impl<T: FileSystem> Slot<T> {
@@ -552,9 +453,29 @@ impl<T: FileSystem> Slot<T> {
         unsafe {
             bindings::truncate_inode_pages_final(&raw mut (*inode).i_data);
             bindings::clear_inode(inode);
+            // It may lead to what the data holds.
+            (*inode).i_mapping = &raw mut (*inode).i_data;
         }
         // SAFETY: By the safety requirements it is a slot, and no one has a reference any more.
         drop(unsafe { (*(*inode.cast::<Self>()).contents.get()).take() });
+    }
+
+    /// Whether an inode without users is to be evicted: unless the filesystem keeps it.
+    ///
+    /// # Safety
+    ///
+    /// Called by the VFS, for an inode made by [`Self::alloc`] whose last reference goes.
+    pub(super) unsafe extern "C" fn drop_unless_kept(
+        inode: *mut bindings::inode,
+    ) -> core::ffi::c_int {
+        // SAFETY: By the safety requirements; the contents are not written to before eviction.
+        let contents = unsafe { &*(*inode.cast::<Self>()).contents.get() };
+        if contents.as_ref().is_some_and(T::is_kept) {
+            // SAFETY: As above.
+            unsafe { bindings::vfs_helper_inode_generic_drop(inode) }
+        } else {
+            1
+        }
     }
 
     /// Frees the memory, a grace period after eviction.
@@ -613,7 +534,9 @@ pub(super) unsafe extern "C" fn getattr(
     unsafe {
         let inode = (*(*path).dentry).d_inode;
         (*stat).attributes |= u64::from(bindings::STATX_ATTR_IMMUTABLE);
-        (*stat).attributes_mask |= u64::from(bindings::STATX_ATTR_IMMUTABLE);
+        // No data is compressed, which is known as well.
+        (*stat).attributes_mask |=
+            u64::from(bindings::STATX_ATTR_IMMUTABLE | bindings::STATX_ATTR_COMPRESSED);
         bindings::generic_fillattr(idmap, request_mask, inode, stat);
     }
     0

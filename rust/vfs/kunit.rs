@@ -127,6 +127,11 @@ pub(crate) fn bytes(cache: &RangeCache, pos: u64) -> Result<FolioBytes<'static>>
     })
 }
 
+/// Has a mount keep a cache that is in use so far, as that of a mapped file whose inode goes.
+pub(crate) fn keep(mount: &RangeMount, cache: RangeCache) {
+    mount.keeper().keep(cache.place());
+}
+
 /// Checks all bytes of the cache of a range against the pattern.
 pub(crate) fn check(mount: &RangeMount, len: u64, start: u64, wanted: u64) -> Result {
     let backing = BackingFile::from_file(file(len)?)?;

@@ -11,7 +11,6 @@ use super::extent::Extent;
 use super::extent::Extents;
 use super::extent::Source;
 use super::inode::Inode;
-use core::mem::MaybeUninit;
 use kernel::error::from_result;
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -169,25 +168,11 @@ pub(super) fn direct_alignment<E: Extents>(
     let (Source::File(backing, from), true) = (extent.source, extent.len >= size) else {
         return Ok(None);
     };
-    if !backing.can_read_directly() {
-        return Ok(None);
-    }
-    let mut stat = MaybeUninit::<bindings::kstat>::zeroed();
-    // SAFETY: The path of an open file is valid.
-    to_result(unsafe {
-        bindings::vfs_getattr_nosec(
-            &raw const (*backing.as_ptr()).__bindgen_anon_1.f_path,
-            stat.as_mut_ptr(),
-            bindings::STATX_DIOALIGN,
-            bindings::AT_STATX_DONT_SYNC,
-        )
-    })?;
-    // SAFETY: It was zeroed, which is valid for numbers, and then filled in.
-    let stat = unsafe { stat.assume_init() };
-    let offset = u64::from(stat.dio_offset_align);
-    let aligned = offset != 0 && offset.is_power_of_two() && from & offset.wrapping_sub(1) == 0;
-    Ok(
-        (stat.result_mask & bindings::STATX_DIOALIGN != 0 && aligned)
-            .then_some((stat.dio_mem_align, stat.dio_offset_align)),
-    )
+    Ok(backing
+        .direct()
+        .filter(|align| {
+            let mask = u64::from(align.offset).wrapping_sub(1);
+            align.memory != 0 && from & mask == 0
+        })
+        .map(|align| (align.memory, align.offset)))
 }

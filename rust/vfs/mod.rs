@@ -9,7 +9,8 @@
 //! its files lie ([`extent`]). The rest is done here: inodes are found again by handles
 //! ([`export`]), reads are served from backing files ([`backing`], [`read`]), pages for mappings are
 //! filled ([`backing_read`], [`backing_cache`], [`row`], [`folio_batch`], [`page_cache`]), and a
-//! range of a backing file can have a page cache that all who use it share ([`range`]).
+//! range of a backing file can have a page cache that all who use it share ([`range`], [`mapped`]), and that
+//! stays while it has pages ([`keeper`]).
 //!
 //! Types that stand for a C object carry its state in their name: a [`super_block::NewSuperBlock`]
 //! has no data yet, an [`inode::NewInode`] fails itself when it is dropped before it was
@@ -32,10 +33,12 @@ mod folio_batch;
 pub(crate) mod fs_type;
 pub(crate) mod inode;
 mod ioctl;
+mod keeper;
 pub(crate) mod kernel_mount;
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod kunit;
 mod layout;
+pub(crate) mod mapped;
 mod opener;
 mod page_cache;
 pub(crate) mod range;

@@ -9,13 +9,13 @@
 //! see [`super::row`].
 
 use super::backing::BackingFile;
-use super::backing::Credentials;
 use super::bindings;
 use core::marker::PhantomData;
 use core::ptr;
 use core::ptr::NonNull;
 use kernel::bindings::path;
 use kernel::fs::File;
+use kernel::prelude::*;
 use kernel::sync::atomic::Acquire;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
@@ -58,9 +58,16 @@ impl<'a> Opener<'a> {
     /// The `struct file` to read `backing` through: this opener's own, or the mount's if this
     /// opener's is one of another file or cannot be had.
     ///
+    /// The mount's file may have permission events, and so may not be read for an opener that is to raise none
+    /// ([`Self::is_silent`]): it gets one for this read alone.
+    ///
     /// With `nowait` none is opened.
+    ///
+    /// # Errors
+    ///
+    /// For such an opener `EAGAIN` with `nowait`, and what opening the file returns.
     #[inline]
-    pub(super) fn view(self, backing: &'a BackingFile, nowait: bool) -> *mut bindings::file {
+    pub(super) fn view(self, backing: &'a BackingFile, nowait: bool) -> Result<View<'a>> {
         let mut own = self.private().load(Acquire).cast::<bindings::file>();
         if own.is_null() && !nowait {
             own = self.open_view(backing);
@@ -68,10 +75,25 @@ impl<'a> Opener<'a> {
         // SAFETY: A view stays open as long as the opener; a file's inode is constant.
         let same = !own.is_null() && unsafe { (*own).f_inode == (*backing.as_ptr()).f_inode };
         if same {
-            own
+            Ok(View::of_another(own))
+        } else if self.is_silent() {
+            self.view_once(backing, nowait)
         } else {
-            backing.as_ptr()
+            Ok(View::of_another(backing.as_ptr()))
         }
+    }
+
+    #[cold]
+    fn view_once(self, backing: &'a BackingFile, nowait: bool) -> Result<View<'a>> {
+        if nowait {
+            return Err(EAGAIN);
+        }
+        // INVARIANT: It was opened just now.
+        Ok(View {
+            file: self.open(backing)?,
+            is_owned: true,
+            _p: PhantomData,
+        })
     }
 
     /// Whether reading must raise no events: the file is one that fanotify gave to a listener, who
@@ -90,23 +112,28 @@ impl<'a> Opener<'a> {
         mode & bindings::VFS_CONST_FMODE_RANDOM != 0
     }
 
+    /// Opens `backing` for this opener.
+    fn open(self, backing: &BackingFile) -> Result<*mut bindings::file> {
+        // Security modules label the file by who opens it.
+        backing.as_opener(|| {
+            // SAFETY: Both files are valid, with their paths and credentials. The path's types differ
+            // only in the name by which the bindings know them.
+            super::from_err_ptr(unsafe {
+                let real: *const path = &raw const (*backing.as_ptr()).__bindgen_anon_1.f_path;
+                bindings::backing_file_open(
+                    self.as_ptr(),
+                    (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NOATIME) as i32,
+                    real,
+                    (*backing.as_ptr()).f_cred,
+                )
+            })
+        })
+    }
+
     /// Opens this opener's view of `backing`. Null if that fails, for reading works without.
     #[cold]
     fn open_view(self, backing: &BackingFile) -> *mut bindings::file {
-        // Security modules label the file by who opens it.
-        let _as_opener = Credentials::of(backing);
-        // SAFETY: Both files are valid, with their paths and credentials. The path's types differ
-        // only in the name by which the bindings know them.
-        let opened = super::from_err_ptr(unsafe {
-            let real: *const path = &raw const (*backing.as_ptr()).__bindgen_anon_1.f_path;
-            bindings::backing_file_open(
-                self.as_ptr(),
-                (bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NOATIME) as i32,
-                real,
-                (*backing.as_ptr()).f_cred,
-            )
-        });
-        let Ok(opened) = opened else {
+        let Ok(opened) = self.open(backing) else {
             return ptr::null_mut();
         };
         match self.private().cmpxchg(ptr::null_mut(), opened.cast(), Full) {
@@ -125,6 +152,50 @@ impl<'a> Opener<'a> {
         if !own.is_null() {
             // SAFETY: By the type invariants a reference is owned, and given up here.
             unsafe { bindings::fput(own.cast()) };
+        }
+    }
+}
+
+/// A `struct file` to read a backing file through.
+///
+/// # Invariants
+///
+/// The file is open for reading as long as `'a`, or a reference to it is owned.
+pub(super) struct View<'a> {
+    file: *mut bindings::file,
+    is_owned: bool,
+    _p: PhantomData<&'a BackingFile>,
+}
+
+impl<'a> View<'a> {
+    /// A file that is open for `'a`.
+    #[inline]
+    fn of_another(file: *mut bindings::file) -> Self {
+        Self {
+            file,
+            is_owned: false,
+            _p: PhantomData,
+        }
+    }
+
+    /// The file that the mount has opened.
+    #[inline]
+    pub(super) fn of_mount(backing: &'a BackingFile) -> Self {
+        Self::of_another(backing.as_ptr())
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::file {
+        self.file
+    }
+}
+
+impl Drop for View<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_owned {
+            // SAFETY: By the type invariants; the reference is given up.
+            unsafe { bindings::fput(self.file) };
         }
     }
 }

@@ -6,13 +6,13 @@
 //! Called through the table in [`super::file`].
 
 use super::backing::BackingFile;
-use super::backing::Credentials;
 use super::backing_cache::Cache;
 use super::bindings;
 use super::extent::Extents;
 use super::extent::Source;
 use super::inode::Inode;
 use super::opener::Opener;
+use super::opener::View;
 use super::row::Gap;
 use super::row::Rows;
 use core::mem::MaybeUninit;
@@ -21,9 +21,6 @@ use kernel::prelude::*;
 
 /// How much of a hole is zeroed between looks at whether the task is being killed, in bytes.
 const ZERO_STEP: u64 = 1 << 20;
-
-/// What direct reads are aligned to, at the least, in bytes.
-const SECTOR: u64 = 512;
 
 /// What may lie between files of a row. What one task leaves out, and no other reads, stays in the cache
 /// for nothing.
@@ -116,7 +113,7 @@ impl Read<'_> {
     ) -> Result<usize> {
         let is_whole = from_start && wanted >= left;
         let view = self.view(file, is_whole)?;
-        if let (Some(rows), true) = (&file.read_rows, is_whole && view == file.as_ptr()) {
+        if let (Some(rows), true) = (&file.read_rows, is_whole && view.as_ptr() == file.as_ptr()) {
             return self.read_in_row(file, rows, from, left);
         }
         let behind = wanted.saturating_sub(left) as usize;
@@ -125,7 +122,7 @@ impl Read<'_> {
         // reading, and stays so.
         let read = unsafe {
             *count_of(self.iter) = (*count_of(self.iter)).wrapping_sub(behind);
-            let read = self.pass_on(file, view, from, self.flags, self.iter);
+            let read = self.pass_on(file, view.as_ptr(), from, self.flags, self.iter);
             *count_of(self.iter) = (*count_of(self.iter)).wrapping_add(behind);
             read
         };
@@ -143,7 +140,7 @@ impl Read<'_> {
     ) -> Result<usize> {
         let cached = bindings::VFS_CONST_IOCB_NOWAIT | bindings::IOCB_NOIO as i32;
         let may_wait = self.flags & cached == 0;
-        let done = match self.part(file, file.as_ptr(), from, len, self.flags | cached) {
+        let done = match self.part(file, &View::of_mount(file), from, len, self.flags | cached) {
             Err(error) if error == EAGAIN && may_wait => 0,
             // The file ends.
             Ok(0) => return Ok(0),
@@ -184,7 +181,7 @@ impl Read<'_> {
                 None => end,
             };
             let step = until.saturating_sub(pos);
-            result = self.part(file, file.as_ptr(), pos, step, self.flags);
+            result = self.part(file, &View::of_mount(file), pos, step, self.flags);
             let read = result.unwrap_or(0) as u64;
             pos = pos.saturating_add(read);
             // There is an end or an error, which the next read will meet.
@@ -282,15 +279,19 @@ impl Read<'_> {
     /// What to read a backing file through: the opener's own view of it, but for the `whole` file at
     /// once, which may be in a row.
     #[inline]
-    fn view(&self, file: &BackingFile, whole: bool) -> Result<*mut bindings::file> {
+    fn view<'b>(&self, file: &'b BackingFile, whole: bool) -> Result<View<'b>>
+    where
+        Self: 'b,
+    {
         let nowait = self.is_nowait();
         let view = if whole && !self.opener.is_silent() && !self.opener.is_random() {
-            file.as_ptr()
+            View::of_mount(file)
         } else {
-            self.opener.view(file, nowait)
+            self.opener.view(file, nowait)?
         };
         // SAFETY: The view is open; its mode does not change after it was opened.
-        if nowait && unsafe { (*view).f_mode } & bindings::VFS_CONST_FMODE_NOWAIT == 0 {
+        let mode = unsafe { (*view.as_ptr()).f_mode };
+        if nowait && mode & bindings::VFS_CONST_FMODE_NOWAIT == 0 {
             return Err(EAGAIN);
         }
         Ok(view)
@@ -301,18 +302,19 @@ impl Read<'_> {
     fn read_file(&mut self, file: &BackingFile, from: u64, len: u64, whole: bool) -> Result<usize> {
         let view = self.view(file, whole)?;
         let direct = bindings::IOCB_DIRECT as i32;
-        if self.flags & direct != 0 {
-            let aligned = len & !SECTOR.wrapping_sub(1);
-            if aligned > 0 && from % SECTOR == 0 && file.can_read_directly() {
-                match self.part(file, view, from, aligned, self.flags) {
-                    // The device wants more than sectors, or the memory is not aligned.
+        if let (Some(align), true) = (file.direct(), self.flags & direct != 0) {
+            let align = u64::from(align.offset);
+            let aligned = len & !align.wrapping_sub(1);
+            if aligned > 0 && from & align.wrapping_sub(1) == 0 {
+                match self.part(file, &view, from, aligned, self.flags) {
+                    // The memory is not aligned, or more is wanted than the filesystem said.
                     Err(error) if error == EINVAL => {}
                     done => return done,
                 }
             }
             // The rest of a sector, of which the reader must not see what is behind the file.
         }
-        self.part(file, view, from, len, self.flags & !direct)
+        self.part(file, &view, from, len, self.flags & !direct)
     }
 
     /// One read of at most `len` bytes at `from` of a backing file. The number of bytes, which is 0 where
@@ -320,7 +322,7 @@ impl Read<'_> {
     fn part(
         &mut self,
         file: &BackingFile,
-        view: *mut bindings::file,
+        view: &View<'_>,
         from: u64,
         len: u64,
         flags: i32,
@@ -332,7 +334,7 @@ impl Read<'_> {
         let read = unsafe {
             let mut part = ptr::read(self.iter);
             *count_of(&mut part) = (*count_of(&mut part)).min(len as usize);
-            self.pass_on(file, view, from, flags, &mut part)
+            self.pass_on(file, view.as_ptr(), from, flags, &mut part)
         };
         let done = usize::try_from(read).map_err(|_| Error::from_errno(read as i32))?;
         // SAFETY: The iterator is valid, and has that many bytes.
@@ -364,9 +366,8 @@ impl Read<'_> {
         kiocb.ki_pos = pos;
         kiocb.ki_flags = flags;
         kiocb.ki_ioprio = self.ioprio;
-        let _as_opener = Credentials::of(file);
         // SAFETY: By the safety requirements. Without a completion the call returns when it is done.
-        unsafe { bindings::vfs_iocb_iter_read(view, &mut kiocb, iter) }
+        file.as_opener(|| unsafe { bindings::vfs_iocb_iter_read(view, &mut kiocb, iter) })
     }
 }
 
@@ -405,14 +406,15 @@ pub(super) unsafe fn splice_read<E: Extents>(
     let read = match extent.source {
         Source::File(backing, from) => {
             let mut at = i64::try_from(from).map_err(|_| EIO)?;
-            let view = opener.view(backing, false);
+            let view = opener.view(backing, false)?;
             // SAFETY: The view is open for reading, and the rest is as the VFS passed it.
             unsafe {
-                if (*(*view).f_op).splice_read.is_none() {
+                if (*(*view.as_ptr()).f_op).splice_read.is_none() {
                     bindings::copy_splice_read(file, pos, pipe, len, flags)
                 } else {
-                    let _as_opener = Credentials::of(backing);
-                    let read = bindings::vfs_splice_read(view, &mut at, pipe, len, flags);
+                    let read = backing.as_opener(|| {
+                        bindings::vfs_splice_read(view.as_ptr(), &mut at, pipe, len, flags)
+                    });
                     if let Ok(read) = u64::try_from(read) {
                         *pos = i64::try_from(start.saturating_add(read)).unwrap_or(i64::MAX);
                     }

@@ -10,7 +10,6 @@ use super::backing_cache::Cache;
 use super::bindings;
 use super::context::Mountable;
 use super::export;
-use super::file;
 use super::fs_type::FileSystem;
 use super::fs_type::FsType;
 use super::inode;
@@ -30,6 +29,10 @@ use kernel::types::Opaque;
 
 /// The largest depth to which filesystems may be stacked (overlayfs counts its layers with it).
 pub(crate) const MAX_STACK_DEPTH: u32 = bindings::FILESYSTEM_MAX_STACK_DEPTH;
+
+/// What a file whose `f_mapping` is on a filesystem that only the kernel mounts is told to read ahead, or more,
+/// in pages, until it is mapped: it is not known then where its bytes lie.
+pub(super) const READAHEAD_UNSET: u32 = u32::MAX >> 1;
 
 /// A superblock that is being set up: it has no data and no root yet, and no inodes are cached.
 ///
@@ -60,13 +63,15 @@ impl<T: FileSystem> NewSuperBlock<'_, T> {
         unsafe { &FsType::<T>::of(self.sb.as_ptr()).shared }
     }
 
-    /// Makes the superblock one of a read-only filesystem that keeps no access times, with files of
-    /// any size and times to the nanosecond.
+    /// Makes the superblock one of a read-only filesystem that keeps no access times, with files of any size,
+    /// times to the nanosecond, and `i_version`.
     pub(crate) fn set_read_only(&mut self) {
         let sb = self.sb.as_ptr();
         // SAFETY: By the type invariants.
         unsafe {
-            (*sb).s_flags |= bindings::VFS_CONST_SB_RDONLY | bindings::VFS_CONST_SB_NOATIME;
+            (*sb).s_flags |= bindings::VFS_CONST_SB_RDONLY
+                | bindings::VFS_CONST_SB_NOATIME
+                | bindings::VFS_CONST_SB_I_VERSION;
             (*sb).s_maxbytes = bindings::VFS_CONST_MAX_LFS_FILESIZE;
             (*sb).s_time_gran = 1;
         }
@@ -231,7 +236,6 @@ pub(super) unsafe fn fill<T: Mountable>(
         (*sb).s_xattr = xattr::Table::<T>::HANDLERS.as_ptr();
         // The type has two names: the one that this structure's members are known by, and an opaque one.
         (*sb).s_export_op = ptr::from_ref(export::Operations::<T>::TABLE).cast();
-        bindings::set_default_d_op(sb, file::dentry_operations::<T::Files>());
     }
     // SAFETY: By the safety requirements.
     let mut new = unsafe { NewSuperBlock::<T>::from_raw(sb) };
@@ -251,8 +255,8 @@ pub(super) unsafe fn fill<T: Mountable>(
     Ok(())
 }
 
-/// Sets up the superblock of a filesystem that only the kernel mounts: it has an empty root, and
-/// inodes that go when their last user does.
+/// Sets up the superblock of a filesystem that only the kernel mounts: it has an empty root, and inodes that
+/// go when their last user does, unless they are kept.
 ///
 /// # Safety
 ///
@@ -262,6 +266,11 @@ pub(super) unsafe fn fill_internal<T: FileSystem>(sb: *mut bindings::super_block
     unsafe {
         (*sb).s_op = ptr::from_ref(Operations::<T>::INTERNAL);
         (*sb).s_maxbytes = bindings::VFS_CONST_MAX_LFS_FILESIZE;
+        // Without a backing device advice about the pages would be passed over.
+        to_result(bindings::vfs_helper_super_alloc_bdi(
+            sb,
+            READAHEAD_UNSET as usize,
+        ))?;
     }
     // SAFETY: By the safety requirements; the inode is new, and `d_make_root` takes it over.
     let dentry = unsafe {
@@ -294,7 +303,7 @@ impl<T: FileSystem> Operations<T> {
 
     /// For [`fill_internal`].
     const INTERNAL: &'static bindings::super_operations = &bindings::super_operations {
-        drop_inode: Some(bindings::inode_just_drop),
+        drop_inode: Some(inode::Slot::<T>::drop_unless_kept),
         ..Self::BASE
     };
 }

@@ -95,12 +95,8 @@ impl<T: FileSystem> Table<T> {
             .into_iter()
             .find(|space| *space as i32 == flags);
         from_result(|| {
-            let buffer = if buffer.is_null() || size == 0 {
-                &mut []
-            } else {
-                // SAFETY: The VFS passes a buffer of that size, which it zeroed.
-                unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), size) }
-            };
+            // SAFETY: The VFS passes no buffer, or one of that size for this thread alone to use.
+            let buffer = unsafe { zeroed(buffer.cast(), size) }.unwrap_or_default();
             let wanted = buffer.len();
             let size = T::get_xattr(inode, space.ok_or(EOPNOTSUPP)?, name, buffer)?;
             if wanted != 0 && size > wanted {
@@ -123,12 +119,8 @@ impl<T: FileSystem> Table<T> {
         // SAFETY: The VFS passes a dentry with an inode, which stays for the length of the call.
         let inode = unsafe { Inode::<T>::from_raw((*dentry).d_inode) };
         from_result(|| {
-            let mut buffer = if buffer.is_null() || size == 0 {
-                None
-            } else {
-                // SAFETY: The VFS passes a buffer of that size, which it zeroed.
-                Some(unsafe { core::slice::from_raw_parts_mut(buffer, size) })
-            };
+            // SAFETY: The VFS passes no buffer, or one of that size for this thread alone to use.
+            let mut buffer = unsafe { zeroed(buffer, size) };
             let mut used = 0usize;
             let mut written = Ok(());
             T::list_xattrs(inode, &mut |space, name| {
@@ -200,6 +192,23 @@ impl<T: FileSystem> Table<T> {
     }
 }
 
+/// The `size` bytes of a buffer of the VFS, unless it is null or empty. Not all callers initialise it: some pass what
+/// is on their stack.
+///
+/// # Safety
+///
+/// A buffer that is not null must be valid for writes of `size` bytes, and no one else's for `'a`.
+unsafe fn zeroed<'a>(buffer: *mut u8, size: usize) -> Option<&'a mut [u8]> {
+    if buffer.is_null() || size == 0 {
+        return None;
+    }
+    // SAFETY: By the safety requirements; the bytes are initialised first.
+    Some(unsafe {
+        buffer.write_bytes(0, size);
+        core::slice::from_raw_parts_mut(buffer, size)
+    })
+}
+
 /// Writes `parts` behind the `used` bytes of a buffer, or only counts them if there is none.
 fn append(buffer: &mut Option<&mut [u8]>, used: &mut usize, parts: &[&[u8]]) -> Result {
     for part in parts {
@@ -213,4 +222,34 @@ fn append(buffer: &mut Option<&mut [u8]>, used: &mut usize, parts: &[&[u8]]) -> 
         *used = end;
     }
     Ok(())
+}
+
+#[cfg(CONFIG_KUNIT = "y")]
+#[kunit_tests(ferofs_xattr)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_initialised() {
+        let mut stack = [0xffu8; 16];
+        // SAFETY: The buffer is longer, and used by this test alone.
+        let buffer = unsafe { zeroed(stack.as_mut_ptr(), 15) };
+        assert_eq!(buffer.map(|buffer| buffer.len()), Some(15));
+        assert!(stack.iter().take(15).all(|byte| *byte == 0));
+        assert_eq!(stack.last().copied(), Some(0xff));
+    }
+
+    #[test]
+    fn no_buffer_is_none() {
+        let mut stack = [0xffu8; 1];
+        for (buffer, size) in [
+            (ptr::null_mut(), 0),
+            (ptr::null_mut(), 16),
+            (stack.as_mut_ptr(), 0),
+        ] {
+            // SAFETY: None of them is written to.
+            let buffer = unsafe { zeroed(buffer, size) };
+            assert!(buffer.is_none());
+        }
+    }
 }

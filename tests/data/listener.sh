@@ -9,9 +9,28 @@
 [ "$FS" = ferofs ] || { echo "ok - listener # SKIP the C driver's readers wait for ever"; exit 0; }
 mkdir source
 echo iron >source/small
-seq 100000 >source/large
-tar -cf plain.tar -C source small large
-ferofs build --quiet -o index.erofs plain.tar >output 2>&1 || fail "an index" output
+seq 50000 >source/large
+truncate -s 1M source/large
+seq 100000 >>source/large
+tar -S -cf plain.tar -C source small large
+cp plain.tar same.tar
+for tar in plain same; do
+    ferofs build --quiet -o $tar.erofs $tar.tar >output 2>&1 || fail "an index" output
+done
+ferofs merge --quiet -o index.erofs plain.erofs same.erofs >output 2>&1 || fail "a merged index" output
+# A file in two blobs, which are the same: its first chunk in the one, what is behind the hole in the other.
+ferofs dump --path /large index.erofs >large.txt 2>&1
+python3 - "$(sed -n 's/^layout: .* indexes at //p' large.txt)" <<'END'
+import struct, sys
+
+with open("index.erofs", "r+b") as image:
+    image.seek(int(sys.argv[1]) + 2)
+    assert image.read(2) == struct.pack("<H", 2)
+    image.seek(-2, 1)
+    image.write(struct.pack("<H", 1))
+END
+ferofs dump --path /large index.erofs >large.txt 2>&1
+check "a file is in two blobs" sh -c 'grep -q "in device 1" large.txt && grep -q "in device 2" large.txt'
 
 cat >listener.py <<'END'
 import ctypes, errno, mmap, os, signal, struct, subprocess, sys
@@ -21,7 +40,8 @@ CLASS_CONTENT, ADD, MOUNT, FILESYSTEM, ACCESS_PERM, OPEN_PERM = 0x4, 0x1, 0x10, 
 ALLOW, DENY = 1, 2
 EVENT = struct.Struct("IBBHQii")
 blobs, mount, mounted, expected = sys.argv[1:5]
-blob, deny = os.path.join(blobs, "plain.tar"), os.path.join(blobs, "deny")
+denied_blobs = [os.path.join(blobs, name) for name in ("plain.tar", "same.tar")]
+deny = os.path.join(blobs, "deny")
 
 
 def watch(group, kind, path):
@@ -57,7 +77,7 @@ def listen(group):
                 # Who it is. That wants the lock of the task's memory.
                 with open(f"/proc/{pid}/cmdline", "rb") as who:
                     who.read()
-                denied = mask & ACCESS_PERM and os.path.exists(deny) and os.readlink(f"/proc/self/fd/{fd}") == blob
+                denied = mask & ACCESS_PERM and os.path.exists(deny) and os.readlink(f"/proc/self/fd/{fd}") in denied_blobs
                 os.write(group, struct.pack("iI", fd, DENY if denied else ALLOW))
             events = events[length:]
 
@@ -91,6 +111,6 @@ finally:
 END
 mkdir mnt
 check "a listener reads what he has to allow, and is obeyed" python3 listener.py "$WORK" \
-    "mount -t ferofs index.erofs mnt -o device=plain.tar" mnt source
+    "mount -t ferofs index.erofs mnt -o device=plain.tar,device=same.tar" mnt source
 
 finish

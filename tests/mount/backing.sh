@@ -119,6 +119,35 @@ refuses "a fifo as blob" "EINVAL" timeout 5 \
 refuses "a blob that is not there" "ENOENT" mounted index.erofs under-test --option "device=$WORK/nowhere"
 refuses "a file of zeros as image" "EINVAL\|EUCLEAN" mounted xfs.disk under-test
 
+# Whoever has a lease on a file, as file servers do, is asked to give it up, and waited for.
+leased() {
+    python3 - "$1" <<'END' &
+import fcntl, os, signal, sys, time
+file = os.open(sys.argv[1], os.O_RDWR)
+def give_up(*_):
+    time.sleep(1)
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    os._exit(0)
+signal.signal(signal.SIGIO, give_up)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+open("has-lease", "w").close()
+while True:
+    signal.pause()
+END
+    while [ ! -e has-lease ]; do sleep 0.1; done
+    rm has-lease
+}
+leased full.erofs
+check "an image with a lease: mounts" timeout 60 ferofs-testkit mount --type "$FS" full.erofs under-test
+wait
+umount under-test
+cp "$SHARED/sample.tar" leased.tar
+leased leased.tar
+check "a blob with a lease: mounts" timeout 60 ferofs-testkit mount --type "$FS" index.erofs under-test \
+    --option "device=$WORK/leased.tar"
+wait
+umount under-test
+
 # An image inside of a mount of an image, and so on: refused in the end, with a message.
 mkdir nested && cp full.erofs nested/inner.erofs
 depth=0

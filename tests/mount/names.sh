@@ -23,6 +23,17 @@ refuses "a device that is in use" "busy" mkfs -t ferofs "$device" source
 umount mnt
 refuses "a device that is too small" "has 65536 bytes, expected at least" \
     mkfs.ferofs --tar=f "$device" "$SHARED/sample.tar"
+tar -cf disk.tar -C source .
+truncate -s 64K disk.tar
+tars=$(losetup -f --show disk.tar)
+mknod same b $((0x$(stat -c %t "$tars"))) $((0x$(stat -c %T "$tars")))
+cp disk.tar disk.tar.old
+for input in disk.tar "$tars" same; do
+    refuses "a device that the input, $input, is in" "is the input .*overwritten" mkfs.ferofs --tar=f "$tars" "$input"
+    refuses "the same by another node, $input" "is the input .*overwritten" mkfs.ferofs --tar=i same "$input"
+done
+check "the input is as it was" cmp disk.tar disk.tar.old
+losetup -d "$tars"
 check "keeps what it had" cmp -n "$(stat -c %s image)" image "$device"
 losetup -d "$device"
 

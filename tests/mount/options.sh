@@ -68,4 +68,40 @@ if [ "$FS" = ferofs ]; then
     umount by-hand
 fi
 
+# A remount opens each device once, whatever their number.
+if [ "$FS" = ferofs ]; then
+    devices=
+    tars=
+    indexes=
+    for number in $(seq 24); do
+        mkdir -p "many/$number" && echo "$number" >"many/$number/file$number"
+        tar -cf "many/$number.tar" -C "many/$number" .
+        ferofs build --quiet -o "many/$number.erofs" "many/$number.tar" >output 2>&1
+        tars="$tars $WORK/many/$number.tar"
+        indexes="$indexes many/$number.erofs"
+        devices="$devices,device=$WORK/many/$number.tar"
+    done
+    # shellcheck disable=SC2086 # words
+    ferofs merge -o many.erofs $indexes >output 2>&1 || fail "many images are merged" output
+    check "many devices: mounts" mount -t ferofs many.erofs by-hand -o "ro$devices"
+    # shellcheck disable=SC2086 # words
+    python3 - "$WORK/many.erofs" $tars >opened <<'END'
+import ctypes, os, subprocess, sys
+libc = ctypes.CDLL(None)
+watch = libc.inotify_init()
+names = {libc.inotify_add_watch(watch, path.encode(), 0x20): path for path in sys.argv[1:]}
+subprocess.run(["mount", "-o", "remount", "by-hand"], check=True)
+os.set_blocking(watch, False)
+events = os.read(watch, 1 << 20)
+for at in range(0, len(events), 16):
+    print(names[int.from_bytes(events[at:at + 4], "little")])
+END
+    # mount(8) may look at the image as well.
+    grep -v many.erofs opened | sort | uniq -c | awk '{ print $1 }' | sort -u >counts
+    echo 1 >expected
+    check "many devices: a remount opens each once" cmp counts expected
+    check "many devices: all of them" test "$(grep -vc many.erofs opened)" = 24
+    umount by-hand
+fi
+
 finish

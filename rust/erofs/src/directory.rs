@@ -6,9 +6,8 @@
 //! names are sorted by their bytes over all blocks, so that a name is found by two binary searches.
 
 use super::error::{Corrupt, Error, Result};
-use super::extent::Source;
 use super::inode::{tail_offset, FileKind, Inode, Layout};
-use super::metadata::Metadata;
+use super::metadata::{Metadata, Space};
 use super::ondisk;
 use super::superblock::{until_nul, Superblock};
 use core::cmp::Ordering;
@@ -48,15 +47,16 @@ struct Block<'a> {
     /// The block, up to the end of the directory.
     data: &'a [u8],
     entries: &'a [ondisk::DirectoryEntry],
-    /// Its position in the image.
+    /// Where it is.
+    space: Space,
     at: u64,
 }
 
 impl<'a> Block<'a> {
     #[inline]
-    fn new(data: &'a [u8], at: u64) -> core::result::Result<Self, Corrupt> {
+    fn new(data: &'a [u8], space: Space, at: u64) -> core::result::Result<Self, Corrupt> {
         const ENTRY: usize = size_of::<ondisk::DirectoryEntry>();
-        let corrupt = |what| Corrupt { what, at };
+        let corrupt = |what| Corrupt { what, at, space };
         let first = ondisk::DirectoryEntry::ref_from_prefix(data)
             .map_err(|_| corrupt("directory block is too short for an entry"))?
             .0;
@@ -71,7 +71,12 @@ impl<'a> Block<'a> {
             .map_err(|_| corrupt("directory block's first name starts at a wrong place"))?
             .0;
         // INVARIANT: `end` is a positive multiple of an entry's size.
-        Ok(Self { data, entries, at })
+        Ok(Self {
+            data,
+            entries,
+            space,
+            at,
+        })
     }
 
     fn corrupt(&self, index: usize, what: &'static str) -> Corrupt {
@@ -79,6 +84,7 @@ impl<'a> Block<'a> {
         Corrupt {
             what,
             at: self.at.wrapping_add(offset),
+            space: self.space,
         }
     }
 
@@ -164,7 +170,8 @@ struct Loaded<B> {
     bytes: B,
     /// The block's length, which is that of those behind it.
     len: usize,
-    /// Its position in the image.
+    /// Where it is.
+    space: Space,
     at: u64,
 }
 
@@ -180,10 +187,11 @@ impl<B: core::ops::Deref<Target = [u8]>> Loaded<B> {
         let at = self.at.wrapping_add(skip);
         let bytes = self.bytes.get(skip as usize..);
         match bytes.and_then(|bytes| bytes.get(..self.len)) {
-            Some(data) => Block::new(data, at),
+            Some(data) => Block::new(data, self.space, at),
             None => Err(Corrupt {
-                what: "directory block is cut off by the end of the image",
+                what: "directory block is cut off by the end of its device",
                 at,
+                space: self.space,
             }),
         }
     }
@@ -353,7 +361,7 @@ impl Inode {
             .wrapping_shr(u32::from(sb.block_bits()))
     }
 
-    /// Up to which offset there are whole blocks that follow one another in the image.
+    /// Up to which offset there are whole blocks that follow one another in a device.
     #[inline]
     fn adjacent(&self, sb: &Superblock) -> u64 {
         match self.layout() {
@@ -372,22 +380,23 @@ impl Inode {
         meta: &'m M,
         offset: u64,
     ) -> Result<Loaded<M::Bytes<'m>>, M::Error> {
-        let at = match self.layout() {
-            // The blocks end within the image.
-            Layout::Plain { start } => start.wrapping_add(offset),
+        let (space, at) = match self.layout() {
+            // The blocks end at a position.
+            Layout::Plain { start } => (Space::Device(0), start.wrapping_add(offset)),
             Layout::Inline { start, tail } => {
                 if offset < tail_offset(sb, self.size()) {
-                    start.wrapping_add(offset)
+                    (Space::Device(0), start.wrapping_add(offset))
                 } else {
-                    tail
+                    (Space::Image, tail)
                 }
             }
             Layout::Hole | Layout::Chunks { .. } => self.chunk_of_directory(sb, meta, offset)?,
         };
         let rest = self.size().wrapping_sub(offset);
         Ok(Loaded {
-            bytes: meta.bytes(at).map_err(Error::Io)?,
+            bytes: meta.bytes(space, at).map_err(Error::Io)?,
             len: rest.min(u64::from(sb.block_size())) as usize,
+            space,
             at,
         })
     }
@@ -399,21 +408,15 @@ impl Inode {
         sb: &Superblock,
         meta: &M,
         offset: u64,
-    ) -> Result<u64, M::Error> {
-        match self.extent(sb, meta, offset)?.skip_to(offset).source {
-            Source::Device { id: 0, pos } | Source::Metadata { pos } => Ok(pos),
-            Source::Hole => {
-                let what = match self.layout() {
-                    Layout::Hole => "directory is a hole",
-                    _ => "directory has a hole",
-                };
-                Err(Error::corrupt(what, self.pos()))
-            }
-            Source::Device { .. } => Err(Error::corrupt(
-                "directory is not in the image itself",
-                self.pos(),
-            )),
-        }
+    ) -> Result<(Space, u64), M::Error> {
+        let extent = self.extent(sb, meta, offset)?.skip_to(offset);
+        extent.source.place().ok_or_else(|| {
+            let what = match self.layout() {
+                Layout::Hole => "directory is a hole",
+                _ => "directory has a hole",
+            };
+            Error::corrupt(what, self.pos())
+        })
     }
 }
 

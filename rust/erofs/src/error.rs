@@ -5,6 +5,7 @@
 //! Made by every other file of this crate. The kernel module turns it into an errno and a line in
 //! the log, the tools print it.
 
+use super::metadata::Space;
 use core::fmt;
 
 /// Result of reading an image whose [`Metadata`](super::Metadata) fails with `E`.
@@ -28,9 +29,23 @@ pub enum Error<E> {
 pub struct Corrupt {
     /// What is wrong, as a clause: "inode's size is negative".
     pub what: &'static str,
-    /// Where: the offset in the image, in bytes, of the structure that is wrong (or that an
-    /// address points to, if it lies outside of the image).
+    /// Where: the offset in the space, in bytes, of the structure that is wrong (or that an
+    /// address points to, if it lies outside of the space).
     pub at: u64,
+    /// The space.
+    pub space: Space,
+}
+
+impl Corrupt {
+    /// Something wrong in the image itself.
+    #[must_use]
+    pub const fn new(what: &'static str, at: u64) -> Self {
+        Self {
+            what,
+            at,
+            space: Space::Image,
+        }
+    }
 }
 
 /// A feature that an image uses and this crate does not read.
@@ -47,7 +62,7 @@ pub struct Feature {
 impl<E> Error<E> {
     /// An [`Error::Corrupt`].
     pub(super) const fn corrupt(what: &'static str, at: u64) -> Self {
-        Error::Corrupt(Corrupt { what, at })
+        Error::Corrupt(Corrupt::new(what, at))
     }
 
     /// An [`Error::Unsupported`].
@@ -80,7 +95,11 @@ impl<E> From<Feature> for Error<E> {
 
 impl fmt::Display for Corrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at offset {}", self.what, self.at)
+        write!(f, "{} at offset {}", self.what, self.at)?;
+        match self.space {
+            Space::Image | Space::Device(0) => Ok(()),
+            Space::Device(id) => write!(f, " of device {id}"),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::error::{Corrupt, Error, Result};
 use super::inode::{entry_size, tail_offset, Inode, Layout, ADDRESS_48BIT};
-use super::metadata::{Cursor, Metadata};
+use super::metadata::{Cursor, Metadata, Space};
 use super::ondisk;
 use super::superblock::{Superblock, POSITION_MAX};
 use zerocopy::byteorder::little_endian::U32;
@@ -40,6 +40,18 @@ pub struct Extent {
     pub len: u64,
     /// Where its bytes are.
     pub source: Source,
+}
+
+impl Source {
+    /// The space and the position in it, unless the bytes are nowhere.
+    #[must_use]
+    pub fn place(&self) -> Option<(Space, u64)> {
+        match *self {
+            Self::Hole => None,
+            Self::Device { id, pos } => Some((Space::Device(id), pos)),
+            Self::Metadata { pos } => Some((Space::Image, pos)),
+        }
+    }
 }
 
 impl Extent {
@@ -129,7 +141,7 @@ impl Inode {
                 let chunk = offset.wrapping_shr(u32::from(chunk_bits));
                 // The table is within the image, and the chunk within the table.
                 let at = table.wrapping_add(chunk.wrapping_mul(entry_size(indexes)));
-                let bytes = meta.bytes(at).map_err(Error::Io)?;
+                let bytes = meta.bytes(Space::Image, at).map_err(Error::Io)?;
                 let window = TABLE_WINDOW.wrapping_sub(at % TABLE_WINDOW) as usize;
                 let entries = bytes.get(..window).unwrap_or(&bytes);
                 let run = Run {
@@ -165,8 +177,8 @@ impl Inode {
     }
 
     /// Gives the file's bytes from `offset` on, `len` of them, to `take`, piece by piece, until it
-    /// returns false. Returns whether it never did. The data must be in the image itself, as that of
-    /// symbolic links is; if it is not, or ends before, that is [`Error::Corrupt`].
+    /// returns false. Returns whether it never did. If there is a hole, or the device ends before, that is
+    /// [`Error::Corrupt`].
     pub(super) fn pieces<M: Metadata>(
         &self,
         sb: &Superblock,
@@ -180,21 +192,21 @@ impl Inode {
         while left > 0 {
             let extent = self.extent(sb, cursor.meta(), offset)?.skip_to(offset);
             let len = usize::try_from(extent.len).unwrap_or(usize::MAX).min(left);
-            let what = match extent.source {
-                Source::Metadata { pos } | Source::Device { id: 0, pos } => {
-                    if !cursor.pieces(pos, len, "data ends beyond the image", &mut take)? {
-                        return Ok(false);
-                    }
-                    // Within the extent, and so within the file.
-                    offset = offset.wrapping_add(len as u64);
-                    left = left.wrapping_sub(len);
-                    continue;
-                }
-                Source::Device { .. } => "inode's data is not in the image itself",
-                Source::Hole if extent.len > 0 => "inode's data has a hole",
-                Source::Hole => "inode's data is too short",
+            let Some((space, pos)) = extent.source.place() else {
+                let what = if extent.len > 0 {
+                    "inode's data has a hole"
+                } else {
+                    "inode's data is too short"
+                };
+                return Err(Error::corrupt(what, self.pos()));
             };
-            return Err(Error::corrupt(what, self.pos()));
+            let what = "data ends beyond its device";
+            if !cursor.enter(space).pieces(pos, len, what, &mut take)? {
+                return Ok(false);
+            }
+            // Within the extent, and so within the file.
+            offset = offset.wrapping_add(len as u64);
+            left = left.wrapping_sub(len);
         }
         Ok(true)
     }
@@ -224,7 +236,7 @@ impl Run {
         &self,
         mut sources: impl Iterator<Item = core::result::Result<Source, Wrong>>,
     ) -> core::result::Result<Extent, Corrupt> {
-        let corrupt = |what| Corrupt { what, at: self.at };
+        let corrupt = |what| Corrupt::new(what, self.at);
         let source = sources.next().unwrap_or(Err(CUT_OFF)).map_err(corrupt)?;
         // The end of the file is beyond the start of the chunk.
         let rest = self.end.wrapping_sub(self.start);

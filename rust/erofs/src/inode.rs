@@ -115,7 +115,7 @@ pub enum Layout {
 ///
 /// - Size and positions fit an `i64`.
 /// - The inode, its attribute body, its chunk table and its inline tail lie within the image; so
-///   does a directory's data unless it is in chunks. An inline tail lies within one block.
+///   does a directory's data unless it is in chunks or there are devices. An inline tail lies within one block.
 /// - A symbolic link's size is 1 to 4095.
 #[derive(Clone, Copy, Debug)]
 pub struct Inode {
@@ -230,7 +230,8 @@ impl Superblock {
         if blocks_end > POSITION_MAX {
             return corrupt("inode's blocks are out of range");
         }
-        if kind == FileKind::Directory && blocks_end > meta.size() {
+        // They may also lie in a device that is a file of its own.
+        if kind == FileKind::Directory && blocks_end > meta.size() && self.device_count() == 0 {
             return corrupt("directory's blocks end beyond the image");
         }
         if metadata_end > meta.size() {

@@ -51,6 +51,6 @@ pub use directory::{DirEntry, Dirent};
 pub use error::{Corrupt, Error, Feature, Result};
 pub use extent::{Extent, Source};
 pub use inode::{FileKind, Inode, Layout};
-pub use metadata::Metadata;
+pub use metadata::{Metadata, Space};
 pub use superblock::{superblock_checksum, superblock_checksum_size, Superblock};
 pub use xattr::{split_xattr_name, xattr_entry_size, xattr_filter_bit, xattr_prefix, Xattr};

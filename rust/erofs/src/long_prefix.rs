@@ -7,7 +7,7 @@
 
 use super::error::{Error, Result};
 use super::inode::Inode;
-use super::metadata::{Compare, Cursor, Fill, Metadata};
+use super::metadata::{Compare, Cursor, Fill, Metadata, Space};
 use super::ondisk;
 use super::superblock::Superblock;
 use super::xattr::align4;
@@ -26,7 +26,7 @@ pub(super) struct LongPrefixes {
 }
 
 /// Where prefixes are.
-enum Space {
+enum Home {
     /// In the image, at offsets of its own.
     Image,
     /// In this inode.
@@ -38,7 +38,7 @@ struct LongPrefix {
     /// The well-known prefix.
     index: u8,
     infix_len: usize,
-    /// Where the infix is in its space.
+    /// Where the infix is in its home.
     infix_offset: u64,
     /// Where the next prefix is.
     next: u64,
@@ -62,11 +62,11 @@ impl LongPrefixes {
         infix: &mut [u8; ondisk::NAME_MAX],
     ) -> Result<(u8, usize), M::Error> {
         let mut cursor = Cursor::new(meta);
-        let space = sb.long_prefix_space(meta)?;
-        let prefix = self.find(sb, &space, &mut cursor, number, entry_pos)?;
+        let home = sb.long_prefix_home(meta)?;
+        let prefix = self.find(sb, &home, &mut cursor, number, entry_pos)?;
         let mut fill = Fill::new(infix);
         let (offset, len) = (prefix.infix_offset, prefix.infix_len);
-        space.pieces(sb, &mut cursor, offset, len, |piece| fill.with(piece))?;
+        home.pieces(sb, &mut cursor, offset, len, |piece| fill.with(piece))?;
         Ok((prefix.index, len))
     }
 
@@ -83,21 +83,21 @@ impl LongPrefixes {
         infix: &[u8],
     ) -> Result<bool, M::Error> {
         let mut cursor = Cursor::new(meta);
-        let space = sb.long_prefix_space(meta)?;
-        let prefix = self.find(sb, &space, &mut cursor, number, entry_pos)?;
+        let home = sb.long_prefix_home(meta)?;
+        let prefix = self.find(sb, &home, &mut cursor, number, entry_pos)?;
         if prefix.index != index || prefix.infix_len != infix.len() {
             return Ok(false);
         }
         let mut compare = Compare::new(infix);
         let (offset, len) = (prefix.infix_offset, prefix.infix_len);
-        space.pieces(sb, &mut cursor, offset, len, |piece| compare.with(piece))
+        home.pieces(sb, &mut cursor, offset, len, |piece| compare.with(piece))
     }
 
     /// Finds a prefix, to which the attribute at `entry_pos` refers.
     fn find<M: Metadata>(
         &mut self,
         sb: &Superblock,
-        space: &Space,
+        home: &Home,
         cursor: &mut Cursor<'_, M>,
         number: u8,
         entry_pos: u64,
@@ -108,16 +108,16 @@ impl LongPrefixes {
         }
         let starts = match &self.starts {
             Some(starts) => starts,
-            None => self.starts.insert(find_starts(sb, space, cursor)?),
+            None => self.starts.insert(find_starts(sb, home, cursor)?),
         };
         let start = starts
             .get(usize::from(number / STRIDE))
             .copied()
             .unwrap_or_default();
         let first = sb.xattr_prefix_pos();
-        let mut prefix = space.prefix(sb, cursor, first.wrapping_add(u64::from(start)))?;
+        let mut prefix = home.prefix(sb, cursor, first.wrapping_add(u64::from(start)))?;
         for _ in 0..number % STRIDE {
-            prefix = space.prefix(sb, cursor, prefix.next)?;
+            prefix = home.prefix(sb, cursor, prefix.next)?;
         }
         Ok(prefix)
     }
@@ -126,7 +126,7 @@ impl LongPrefixes {
 /// Goes through all prefixes of an image, once.
 fn find_starts<M: Metadata>(
     sb: &Superblock,
-    space: &Space,
+    home: &Home,
     cursor: &mut Cursor<'_, M>,
 ) -> Result<[u16; COUNT_MAX / STRIDE as usize], M::Error> {
     let mut starts = [0; COUNT_MAX / STRIDE as usize];
@@ -140,12 +140,12 @@ fn find_starts<M: Metadata>(
                 *start = next.wrapping_sub(first) as u16;
             }
         }
-        next = space.prefix(sb, cursor, next)?.next;
+        next = home.prefix(sb, cursor, next)?.next;
     }
     Ok(starts)
 }
 
-impl Space {
+impl Home {
     /// Gives the bytes from `offset` on, `len` of them, to `take`, piece by piece, until it returns
     /// false. Returns whether it never did.
     fn pieces<M: Metadata>(
@@ -157,7 +157,10 @@ impl Space {
         take: impl FnMut(&[u8]) -> bool,
     ) -> Result<bool, M::Error> {
         match self {
-            Self::Image => cursor.pieces(offset, len, "attribute name prefix is cut off", take),
+            Self::Image => {
+                let what = "attribute name prefix is cut off";
+                cursor.enter(Space::Image).pieces(offset, len, what, take)
+            }
             Self::Packed(inode) => inode.pieces(sb, cursor, offset, len, take),
         }
     }
@@ -216,12 +219,12 @@ impl Superblock {
 
     /// Where the long prefixes of this image are.
     #[inline(never)]
-    fn long_prefix_space<M: Metadata>(&self, meta: &M) -> Result<Space, M::Error> {
+    fn long_prefix_home<M: Metadata>(&self, meta: &M) -> Result<Home, M::Error> {
         Ok(match self.packed_nid() {
             Some(nid) if self.compat() & ondisk::compat::PLAIN_XATTR_PFX == 0 => {
-                Space::Packed(self.inode(meta, nid)?)
+                Home::Packed(self.inode(meta, nid)?)
             }
-            _ => Space::Image,
+            _ => Home::Image,
         })
     }
 }

@@ -4,13 +4,24 @@
 //! implements over pages it owns and userspace over files and slices; and how the other files of
 //! this crate read structures through it.
 
-use super::error::{Error, Result};
+use super::error::{Corrupt, Error, Result};
 use core::convert::Infallible;
 use core::mem;
 use core::ops::Deref;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// The bytes of one image.
+/// What a position counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// The image itself, where superblock, inodes, attributes and tables are.
+    Image,
+    /// A device: what extents lie in, and with them the data of files, directories and symbolic links. 0 is the image,
+    /// where an address may also mean a device that is a file of its own, by
+    /// [`DeviceSlot::uniaddr`](super::DeviceSlot::uniaddr); n is slot n - 1 of the device table.
+    Device(u16),
+}
+
+/// The bytes of one image, and of its devices as far as names are in them.
 pub trait Metadata {
     /// Why bytes could not be had.
     type Error;
@@ -20,9 +31,9 @@ pub trait Metadata {
     where
         Self: 'a;
 
-    /// The bytes of the image from offset `pos` on: at least up to the end of the file-system block
-    /// that holds `pos`, or to the end of the image if that is nearer. More is welcome. Empty at
-    /// the end of the image and beyond.
+    /// The bytes of a space from offset `pos` on: at least up to the end of the file-system block
+    /// that holds `pos`, or to the end of the space if that is nearer. More is welcome. Empty at
+    /// the end of the space and beyond.
     ///
     /// The block size is at least 512 bytes; until [`Superblock::read`](super::Superblock::read)
     /// has returned, 512 will do.
@@ -30,13 +41,13 @@ pub trait Metadata {
     /// # Errors
     ///
     /// Whatever keeps the bytes from being read.
-    fn bytes(&self, pos: u64) -> core::result::Result<Self::Bytes<'_>, Self::Error>;
+    fn bytes(&self, space: Space, pos: u64) -> core::result::Result<Self::Bytes<'_>, Self::Error>;
 
     /// Size of the image in bytes.
     fn size(&self) -> u64;
 }
 
-/// An image in memory.
+/// An image in memory, without any device but itself.
 impl Metadata for &[u8] {
     type Error = Infallible;
     type Bytes<'a>
@@ -44,7 +55,10 @@ impl Metadata for &[u8] {
     where
         Self: 'a;
 
-    fn bytes(&self, pos: u64) -> core::result::Result<&[u8], Infallible> {
+    fn bytes(&self, space: Space, pos: u64) -> core::result::Result<&[u8], Infallible> {
+        if !matches!(space, Space::Image | Space::Device(0)) {
+            return Ok(&[]);
+        }
         let pos = usize::try_from(pos).unwrap_or(usize::MAX);
         Ok(self.get(pos..).unwrap_or_default())
     }
@@ -54,16 +68,30 @@ impl Metadata for &[u8] {
     }
 }
 
-/// A view of the image's bytes that keeps hold of those it gave last, so that reading on within a
+/// A view of a space's bytes that keeps hold of those it gave last, so that reading on within a
 /// block asks [`Metadata`] only once.
 pub(super) struct Cursor<'m, M: Metadata> {
     meta: &'m M,
+    space: Space,
     held: Option<(u64, M::Bytes<'m>)>,
 }
 
 impl<'m, M: Metadata> Cursor<'m, M> {
     pub(super) fn new(meta: &'m M) -> Self {
-        Self { meta, held: None }
+        Self {
+            meta,
+            space: Space::Image,
+            held: None,
+        }
+    }
+
+    /// The same view of another space, if it is not this one already.
+    pub(super) fn enter(&mut self, space: Space) -> &mut Self {
+        if self.space != space {
+            self.space = space;
+            self.held = None;
+        }
+        self
     }
 
     /// What the bytes come from.
@@ -71,7 +99,7 @@ impl<'m, M: Metadata> Cursor<'m, M> {
         self.meta
     }
 
-    /// The bytes from `pos` on; none at the end of the image.
+    /// The bytes from `pos` on; none at the end of the space.
     pub(super) fn bytes(&mut self, pos: u64) -> Result<&[u8], M::Error> {
         let held = self.held.as_ref().is_some_and(|(start, bytes)| {
             pos.checked_sub(*start)
@@ -80,7 +108,7 @@ impl<'m, M: Metadata> Cursor<'m, M> {
         if !held {
             // Let go of the old bytes first: two blocks at a time are more than a user may have.
             self.held = None;
-            self.held = Some((pos, self.meta.bytes(pos).map_err(Error::Io)?));
+            self.held = Some((pos, self.meta.bytes(self.space, pos).map_err(Error::Io)?));
         }
         Ok(match &self.held {
             Some((start, bytes)) => bytes
@@ -91,7 +119,7 @@ impl<'m, M: Metadata> Cursor<'m, M> {
     }
 
     /// Gives the bytes from `pos` on, `len` of them, to `take`, block by block, until it returns
-    /// false. Returns whether it never did. An image that ends before is [`Error::Corrupt`], and
+    /// false. Returns whether it never did. A space that ends before is [`Error::Corrupt`], and
     /// `what` says what was cut off.
     pub(super) fn pieces(
         &mut self,
@@ -111,13 +139,19 @@ impl<'m, M: Metadata> Cursor<'m, M> {
             left = left.wrapping_sub(piece.len());
             at = match at.checked_add(piece.len() as u64) {
                 Some(next) if !piece.is_empty() => next,
-                _ => return Err(Error::corrupt(what, pos)),
+                _ => {
+                    return Err(Error::Corrupt(Corrupt {
+                        what,
+                        at: pos,
+                        space: self.space,
+                    }))
+                }
             };
         }
         Ok(true)
     }
 
-    /// Fills `buf` with the bytes from `pos` on. An image that ends before is [`Error::Corrupt`],
+    /// Fills `buf` with the bytes from `pos` on. A space that ends before is [`Error::Corrupt`],
     /// and `what` says what was cut off.
     pub(super) fn read(
         &mut self,
@@ -131,7 +165,7 @@ impl<'m, M: Metadata> Cursor<'m, M> {
         Ok(())
     }
 
-    /// Whether `expected` is what the bytes from `pos` on are. An image that ends before is
+    /// Whether `expected` is what the bytes from `pos` on are. A space that ends before is
     /// [`Error::Corrupt`], and `what` says what was cut off.
     pub(super) fn equals(
         &mut self,
@@ -143,7 +177,7 @@ impl<'m, M: Metadata> Cursor<'m, M> {
         self.pieces(pos, expected.len(), what, |piece| compare.with(piece))
     }
 
-    /// Reads a structure, which may lie in two blocks. An image that ends before is
+    /// Reads a structure, which may lie in two blocks. A space that ends before is
     /// [`Error::Corrupt`], and `what` says what was cut off.
     pub(super) fn read_struct<T: FromBytes + IntoBytes>(
         &mut self,

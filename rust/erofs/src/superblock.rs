@@ -5,7 +5,7 @@
 use super::checksum;
 use super::error::{Error, Result};
 use super::inode::{FileKind, Inode};
-use super::metadata::{Cursor, Metadata};
+use super::metadata::{Cursor, Metadata, Space};
 use super::ondisk;
 use super::ondisk::{compat, incompat};
 use zerocopy::byteorder::little_endian::U32;
@@ -366,7 +366,7 @@ fn verify_checksum<M: Metadata>(meta: &M, disk: &ondisk::Superblock) -> Result<(
     let mut pos = at.wrapping_add(CHECKSUM_END as u64);
     let mut crc = checksum::SUPERBLOCK_SEED;
     while pos < end {
-        let bytes = meta.bytes(pos).map_err(Error::Io)?;
+        let bytes = meta.bytes(Space::Image, pos).map_err(Error::Io)?;
         let wanted = usize::try_from(end.wrapping_sub(pos)).unwrap_or(usize::MAX);
         let piece = bytes.get(..wanted).unwrap_or(&bytes);
         if piece.is_empty() {

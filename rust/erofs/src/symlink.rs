@@ -13,7 +13,7 @@ impl Inode {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if the target holds a NUL, or is not in the image.
+    /// - [`Error::Corrupt`] if the target holds a NUL, or is not in its device.
     /// - [`Error::Io`] if the metadata cannot be read.
     pub fn read_link<M: Metadata>(
         &self,

@@ -19,6 +19,7 @@ pub mod superblock {
     pub const EXTSLOTS: usize = 13;
     pub const ROOT_NID: usize = 14;
     pub const META_BLOCK: usize = 40;
+    pub const BLOCKS: usize = 36;
     pub const INCOMPAT: usize = 80;
     pub const DEVICES: usize = 86;
     pub const DEVICE_SLOT: usize = 88;

@@ -10,6 +10,7 @@ mod content;
 mod corrupt;
 mod corruptions;
 mod dircheck;
+mod enter;
 mod errno;
 mod escape;
 mod exercise;
@@ -31,6 +32,7 @@ mod raw;
 mod readcheck;
 mod readers;
 mod reshape;
+mod rights;
 mod tar_writer;
 mod walk;
 
@@ -59,6 +61,8 @@ enum Command {
     Kills(kills::Args),
     Dircheck(dircheck::Args),
     Extents(extents::Args),
+    Rights(rights::Args),
+    Enter(enter::Args),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +83,8 @@ fn main() -> ExitCode {
         Command::Kills(args) => kills::run(&args),
         Command::Dircheck(args) => dircheck::run(&args),
         Command::Extents(args) => extents::run(&args),
+        Command::Rights(args) => rights::run(&args),
+        Command::Enter(args) => enter::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -1,20 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! From an archive to an index image: puts together [`tar`](crate::tar), [`tree`](crate::tree)
-//! and [`image`](crate::image). The `ferofs build` command calls this with files.
+//! From an archive to a tree, and what is needed for its image: puts together [`tar`](crate::tar),
+//! [`tree`](crate::tree) and [`image`](crate::image).
+//!
+//! [`read_through`] is the one pass that everything is read by which has to be hashed, decompressed or copied:
+//! what is parsed, what is hashed and what is copied are the same bytes, however the input changes meanwhile.
+//! [`Opened`](crate::opened::Opened) calls it for files that somebody names, [`oci::layers`](crate::oci::layers) for
+//! layers.
 
+use crate::compression::Compression;
+use crate::compression::Window;
+use crate::compression::decompress;
+use crate::digest::Digest;
+use crate::digest::Hasher;
+use crate::direct;
+use crate::error;
+use crate::image::Source;
 use crate::image::Store;
+use crate::image::source::Blobs;
 use crate::image::store::StoreError;
 use crate::image::store::Wanted;
+use crate::output::Output;
+use crate::read_at::ReadAt;
 use crate::tar::Entry;
 use crate::tar::Error;
 use crate::tar::Input;
 use crate::tar::Names;
 use crate::tar::Reader;
+use crate::tar::StreamInput;
 use crate::tar::Totals;
+use crate::tee::Tee;
 use crate::tree::Data;
+use crate::tree::NameId;
 use crate::tree::Tree;
 use crate::tree::apply::Applier;
+use std::cell::OnceCell;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What was read from an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +114,169 @@ pub fn store_entries<I: Input>(
     apply(reader, tree, 0, progress, Wanted::of, take)
 }
 
+/// What is done with an archive while it is read.
+#[derive(Default)]
+pub struct Through<'a, 's> {
+    /// What it is compressed with, if it is.
+    pub compression: Option<Compression>,
+    /// How much memory decompression may take.
+    pub window: Window,
+    /// Whether its sha256 is wanted.
+    pub digest: bool,
+    /// Whether it has only headers, without the data of files.
+    pub headers_only: bool,
+    /// How large the plain tar is at least, as far as is known.
+    pub least: Option<u64>,
+    /// How large it may be at most.
+    pub most: Option<u64>,
+    /// Where it is written to, plain.
+    pub copy: Option<&'a Output>,
+    /// Where the data of its files is written to, and what to call that in messages.
+    pub data: Option<(&'a mut Store<'s>, &'a Path)>,
+}
+
+/// Reads an archive from its start to its end, once, and does all that is wanted on the way. `path` is what it
+/// is called in messages.
+///
+/// # Errors
+///
+/// When it cannot be read or is none, or a copy cannot be written.
+pub fn read_through(
+    stored: impl Read,
+    path: &Path,
+    through: Through<'_, '_>,
+    tree: &mut Tree,
+    progress: &mut impl Progress,
+) -> error::Result<Archive> {
+    let reader: Box<dyn Read + '_> = match through.compression {
+        None => Box::new(stored),
+        Some(compression) => decompress(compression, stored, through.window)
+            .map_err(error::Error::io("read", path))?,
+    };
+    let reader: Box<dyn Read + '_> = match through.most {
+        None => reader,
+        Some(most) => Box::new(AtMost { reader, left: most }),
+    };
+    let mut writer = match through.copy {
+        Some(copy) => Some(
+            direct::Writer::new(copy.file(), through.least)
+                .map_err(error::Error::io("write", copy.target()))?,
+        ),
+        None => None,
+    };
+    let target = through.copy.map(Output::target);
+    let tee = Tee::new(reader, writer.as_mut().zip(target));
+    let input = match through.digest {
+        true => StreamInput::new(tee),
+        false => StreamInput::without_digest(tee),
+    };
+    let reader = Reader::new(input, Names::of_this_machine());
+    let reader = reader.headers_only(through.headers_only);
+    let archive = match through.data {
+        Some((store, image)) => {
+            let stored = store_entries(reader, tree, store, progress);
+            stored.map_err(|error| match error {
+                StoreError::Archive(error) => error::Error::archive(path)(error),
+                StoreError::Image(error) => error::Error::io("write", image)(error),
+            })?
+        }
+        None => apply_entries(reader, tree, 0, progress).map_err(error::Error::archive(path))?,
+    };
+    if let (Some(writer), Some(target)) = (writer, target) {
+        writer.finish().map_err(error::Error::io("write", target))?;
+    }
+    Ok(archive)
+}
+
+/// A reader that fails when there is more than expected.
+struct AtMost<R> {
+    reader: R,
+    left: u64,
+}
+
+impl<R: Read> Read for AtMost<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.reader.read(buf)?;
+        match self.left.checked_sub(n as u64) {
+            Some(left) => self.left = left,
+            None => return Err(io::Error::other("the plain tar is larger than is allowed")),
+        }
+        Ok(n)
+    }
+}
+
+/// The plain tar that an archive turned out to be, for what of its data has to be copied when all of it is known.
+pub enum Plain {
+    /// It is in a file.
+    File(File),
+    /// It is in a file that others may change, and had this sha256. What is copied is of the same bytes.
+    Known(Box<Snapshot>),
+    /// Nobody has it any more.
+    Gone,
+}
+
+impl Source for Plain {
+    fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let file = match self {
+            Plain::File(file) => file,
+            Plain::Known(snapshot) => snapshot.file()?,
+            Plain::Gone => {
+                return Err(io::Error::other(
+                    "its data is not all at multiples of 512 bytes in the tar, so some of it has to \
+                     be in the index: name the tar's file, or keep the tar with --tar-out",
+                ));
+            }
+        };
+        Blobs(vec![file]).read(tree, name, offset, buf)
+    }
+}
+
+/// A file as it was when it was hashed, if it still is that: it is copied when it is needed for the first time.
+/// Hardly any tar needs it.
+pub struct Snapshot {
+    file: File,
+    digest: Digest,
+    /// Where there is room for the copy.
+    beside: PathBuf,
+    copy: OnceCell<Output>,
+}
+
+impl Snapshot {
+    /// The file had this digest. A copy is made on the filesystem of `beside`.
+    pub fn new(file: File, digest: Digest, beside: &Path) -> Self {
+        Snapshot {
+            file,
+            digest,
+            beside: beside.to_path_buf(),
+            copy: OnceCell::new(),
+        }
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        if let Some(copy) = self.copy.get() {
+            return Ok(copy.file());
+        }
+        let copy = Output::create_unnamed(&self.beside).map_err(io::Error::other)?;
+        let mut hasher = Hasher::spawn();
+        let mut pos = 0;
+        loop {
+            let mut chunk = hasher.buffer(1 << 20);
+            let filled = self.file.read_full_at(&mut chunk, pos)?;
+            chunk.truncate(filled);
+            copy.file().write_all(&chunk)?;
+            pos = pos.saturating_add(filled as u64);
+            hasher.update(&Arc::new(chunk));
+            if filled == 0 {
+                break;
+            }
+        }
+        match hasher.finish() {
+            Some(found) if found == self.digest => Ok(self.copy.get_or_init(|| copy).file()),
+            _ => Err(io::Error::other("it changed while it was read")),
+        }
+    }
+}
+
 /// Applies all entries. `look` is shown each one, `take` gets what it saw if that was a file, and
 /// may say that the file's data is somewhere else.
 fn apply<I: Input, L, E: From<Error>>(
@@ -128,6 +318,39 @@ fn apply<I: Input, L, E: From<Error>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshot_is_of_what_was_hashed_or_is_none() {
+        let directory = std::env::temp_dir();
+        let path = directory.join(format!("ferofs-snapshot-{}", std::process::id()));
+        let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at / 11 % 251) as u8).collect();
+        let digest = Digest::of(&content);
+        let mut other = content.clone();
+        other[2_900_000] ^= 1;
+        for (now, good) in [
+            (content.as_slice(), true),
+            (&other, false),
+            (&content[..content.len() - 1], false),
+            (b"", false),
+        ] {
+            std::fs::write(&path, now).unwrap();
+            let file = File::open(&path).unwrap();
+            let snapshot = Snapshot::new(file, digest, &path);
+            if good {
+                assert!(snapshot.file().is_ok());
+                // What happens to the file from now on is of no interest.
+                std::fs::write(&path, &other).unwrap();
+                let mut found = vec![0; content.len()];
+                let copy = snapshot.file().unwrap();
+                ReadAt::read_exact_at(copy, &mut found, 0).unwrap();
+                assert!(found == content);
+            } else {
+                let error = snapshot.file().unwrap_err().to_string();
+                assert!(error.contains("changed while it was read"), "{error}");
+            }
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
 
     #[test]
     fn nothing_is_an_empty_archive() {

@@ -3,13 +3,16 @@
 //! Compressed archives: recognized by their first bytes, whatever they are called, and read as
 //! what is in them. Several compressed streams one after the other are read as one.
 
+#[cfg(any(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
 use crate::text::Reason;
 use std::fmt;
 use std::io;
+#[cfg(any(feature = "gzip", feature = "bzip2"))]
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Chain;
 use std::io::Cursor;
+#[cfg(any(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
 use std::io::ErrorKind;
 use std::io::Read;
 
@@ -87,6 +90,26 @@ pub fn look<R: Read>(mut reader: R) -> io::Result<(Option<Compression>, Looked<R
     Ok((compression, Cursor::new(start).chain(reader)))
 }
 
+/// How much of what was decompressed zstd may need again, and so takes in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Window {
+    /// What `zstd` itself takes without being asked for more: 128 MiB. For what comes from others.
+    #[default]
+    Usual,
+    /// What `zstd --long=31` makes: 2 GiB. For a file that somebody named.
+    Largest,
+}
+
+impl Window {
+    #[cfg(feature = "zstd")]
+    fn log(self) -> u32 {
+        match self {
+            Window::Usual => 27,
+            Window::Largest => 31,
+        }
+    }
+}
+
 /// What is in a compressed stream.
 ///
 /// # Errors
@@ -95,34 +118,44 @@ pub fn look<R: Read>(mut reader: R) -> io::Result<(Option<Compression>, Looked<R
 pub fn decompress<'a>(
     compression: Compression,
     reader: impl Read + 'a,
+    window: Window,
 ) -> io::Result<Box<dyn Read + 'a>> {
     let reader = BufReader::with_capacity(256 << 10, reader);
-    Ok(match compression {
+    match compression {
+        #[cfg(feature = "gzip")]
         Compression::Gzip => {
             let start = flate2::bufread::GzDecoder::new;
             let end = flate2::bufread::GzDecoder::into_inner;
-            Box::new(Named("gzip", Members::new(reader, start, end)))
+            Ok(Box::new(Named("gzip", Members::new(reader, start, end))))
         }
+        #[cfg(feature = "zstd")]
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(reader)?;
-            // What `zstd --long=31` makes.
-            decoder.window_log_max(31)?;
-            Box::new(Named("zstd", decoder))
+            decoder.window_log_max(window.log())?;
+            Ok(Box::new(Named("zstd", decoder)))
         }
-        Compression::Xz => Box::new(Named(
-            "xz",
-            liblzma::bufread::XzDecoder::new_multi_decoder(reader),
-        )),
+        #[cfg(feature = "xz")]
+        Compression::Xz => {
+            let decoder = liblzma::bufread::XzDecoder::new_multi_decoder(reader);
+            Ok(Box::new(Named("xz", decoder)))
+        }
+        #[cfg(feature = "bzip2")]
         Compression::Bzip2 => {
             let start = bzip2::bufread::BzDecoder::new;
             let end = bzip2::bufread::BzDecoder::into_inner;
-            Box::new(Named("bzip2", Members::new(reader, start, end)))
+            Ok(Box::new(Named("bzip2", Members::new(reader, start, end))))
         }
-    })
+        #[allow(unreachable_patterns, reason = "not if one of them is left out")]
+        other => {
+            drop((reader, window));
+            Err(io::Error::other(format!("{other} is not built in")))
+        }
+    }
 }
 
 /// Several compressed streams one after the other. Zeros behind the last one, which fill up the
 /// last record of a tape, are nothing.
+#[cfg(any(feature = "gzip", feature = "bzip2"))]
 struct Members<R, D> {
     /// `None` at the end.
     decoder: Option<D>,
@@ -130,6 +163,7 @@ struct Members<R, D> {
     end: fn(D) -> R,
 }
 
+#[cfg(any(feature = "gzip", feature = "bzip2"))]
 impl<R: BufRead, D: Read> Members<R, D> {
     fn new(reader: R, start: fn(R) -> D, end: fn(D) -> R) -> Self {
         Members {
@@ -140,6 +174,7 @@ impl<R: BufRead, D: Read> Members<R, D> {
     }
 }
 
+#[cfg(any(feature = "gzip", feature = "bzip2"))]
 impl<R: BufRead, D: Read> Read for Members<R, D> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while let Some(decoder) = &mut self.decoder {
@@ -158,6 +193,7 @@ impl<R: BufRead, D: Read> Read for Members<R, D> {
     }
 }
 
+#[cfg(any(feature = "gzip", feature = "bzip2"))]
 /// Skips zeros; returns whether there is anything behind them.
 fn skip_zeros(reader: &mut impl BufRead) -> io::Result<bool> {
     loop {
@@ -175,8 +211,10 @@ fn skip_zeros(reader: &mut impl BufRead) -> io::Result<bool> {
 }
 
 /// A decompressor whose errors say what could not be decompressed.
+#[cfg(any(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
 struct Named<R>(&'static str, R);
 
+#[cfg(any(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
 impl<R: Read> Read for Named<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.1.read(buf).map_err(|error| match error.kind() {
@@ -186,7 +224,7 @@ impl<R: Read> Read for Named<R> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "command"))]
 mod tests {
     use super::*;
     use std::io::Write;
@@ -218,7 +256,9 @@ mod tests {
         let (compression, reader) = look(bytes)?;
         let mut content = Vec::new();
         match compression {
-            Some(compression) => decompress(compression, reader)?.read_to_end(&mut content)?,
+            Some(compression) => {
+                decompress(compression, reader, Window::Usual)?.read_to_end(&mut content)?
+            }
             None => { reader }.read_to_end(&mut content)?,
         };
         Ok((compression, content))
@@ -269,6 +309,31 @@ mod tests {
         ] {
             let error = read(start).unwrap_err().to_string();
             assert!(error.contains(&format!("with {name},")), "{error}");
+        }
+    }
+
+    /// A stream of a few bytes may ask for gigabytes of memory before the first one comes out.
+    #[test]
+    fn a_large_window_is_only_for_whoever_asks_for_it() {
+        for (log, usual) in [(27, true), (28, false), (31, false)] {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(log).unwrap();
+            encoder.write_all(b"few").unwrap();
+            let zipped = encoder.finish().unwrap();
+            let read = |window| {
+                let mut content = Vec::new();
+                let reader = decompress(Compression::Zstd, zipped.as_slice(), window);
+                let read = reader.unwrap().read_to_end(&mut content);
+                read.map(|_| content).map_err(|error| error.to_string())
+            };
+            assert_eq!(read(Window::Largest).as_deref(), Ok(b"few".as_slice()));
+            match (read(Window::Usual), usual) {
+                (found, true) => assert_eq!(found.as_deref(), Ok(b"few".as_slice())),
+                (found, false) => {
+                    let error = found.unwrap_err();
+                    assert!(error.starts_with("zstd data: "), "{error}");
+                }
+            }
         }
     }
 }

@@ -9,12 +9,15 @@ use crate::image;
 use crate::image::Source;
 use crate::tar;
 use crate::tar::Input;
+use crate::tar::Totals;
+use crate::text::Shown;
 use crate::tree::Tree;
 use crate::tree::whiteouts;
 use crate::tree::whiteouts::Form;
 use std::fmt;
 use std::io::Seek;
 use std::io::Write;
+use std::path::Path;
 
 /// What an index was made of, and what it came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,12 +120,40 @@ pub fn write_over<I: Input, W: Write + Seek>(
 ) -> Result<Index, Error> {
     let mut tree = Tree::new();
     let mut archive = apply_archive(archive, &mut tree, 0, &mut ())?;
-    let mut notes = whiteouts::convert(&mut tree, Form::Overlay)?;
+    let (image, mut notes) = write_tree(tree, archive.totals, source, out)?;
     archive.notes.append(&mut notes);
+    Ok(Index { archive, image })
+}
+
+/// Writes the index of a plain tar that was read into a tree already, and came to `totals`. What was left
+/// out for an overlay's sake comes back as notes.
+///
+/// # Errors
+///
+/// Those of [`write()`], but for reading.
+pub fn write_tree<W: Write + Seek>(
+    mut tree: Tree,
+    totals: Totals,
+    source: &dyn Source,
+    out: W,
+) -> Result<(image::Summary, Vec<String>), Error> {
+    let notes = whiteouts::convert(&mut tree, Form::Overlay)?;
     let options = image::Options {
-        devices: vec![archive.totals.into()],
+        devices: vec![totals.into()],
         ..image::Options::default()
     };
-    let image = image::write(&tree, &options, source, out)?;
-    Ok(Index { archive, image })
+    Ok((image::write(&tree, &options, source, out)?, notes))
+}
+
+impl Error {
+    /// Says which archive it is about, and which image.
+    pub fn about(self, archive: &Path, image: &Path) -> crate::error::Error {
+        match self {
+            Error::Archive(error) => crate::error::Error::archive(archive)(error),
+            Error::Whiteouts(problem) => {
+                crate::error::Error::Request(format!("{}: {problem}", Shown(archive)))
+            }
+            Error::Image(error) => crate::error::Error::image(image)(error),
+        }
+    }
 }

@@ -5,17 +5,28 @@
 //! An [`Output`] is written without a name in the directory it belongs in, and gets its own only when
 //! it is complete and on disk. Failing that it is gone with the process, however that ends. Where the filesystem
 //! has no files without names it has another one until then, and is removed: when it is dropped, and by
-//! [`remove_all`], which the command calls on SIGINT and SIGTERM. To a block device, which mkfs(8) makes
+//! [`remove_all`], which the command calls when a signal ends it. To a block device, which mkfs(8) makes
 //! filesystems on, it is copied when it is complete.
+//!
+//! The directory is opened once, and everything is done in it by names that are not followed. What a command reads
+//! is listed as [`Inputs`]: no output replaces any of it.
 
+use crate::directory;
+use crate::directory::Directory;
+use crate::directory::Identity;
+use crate::directory::Place;
 use crate::error::Error;
 use crate::error::Result;
+use crate::mounts;
 use crate::text::Shown;
-use rustix::fs::AtFlags;
-use rustix::fs::CWD;
+use rustix::fs::FileType;
+use rustix::fs::FlockOperation;
+use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::Stat;
+use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs;
-use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::Metadata;
 use std::fs::OpenOptions;
@@ -24,36 +35,91 @@ use std::io;
 use std::io::ErrorKind;
 use std::io::Seek;
 use std::io::SeekFrom;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
 
-/// Everything that is being written, to be removed on a signal.
-static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// Something that is to be removed on a signal: where it is, and its name there.
+type Unfinished = (Arc<Directory>, Vec<u8>);
+
+/// Everything that is being written.
+static UNFINISHED: Mutex<Vec<Unfinished>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<Unfinished>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes something off the list of what is to be removed.
+fn forget(directory: &Arc<Directory>, name: &[u8]) {
+    unfinished().retain(|(other, called)| !Arc::ptr_eq(other, directory) || called != name);
+}
+
+/// So many files are written to the disk at once: a filesystem joins what comes together into one write of its journal.
+const SYNCING: usize = 16;
+
+/// The files that a command reads, by what they are and not by what they are called.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs(Vec<(PathBuf, Metadata)>);
+
+impl Inputs {
+    /// Adds a file that is open.
+    pub fn add(&mut self, path: &Path, metadata: Metadata) {
+        self.0.push((path.to_path_buf(), metadata));
+    }
+
+    /// Adds a file, if it is there.
+    pub fn add_path(&mut self, path: &Path) {
+        if let Ok(metadata) = fs::metadata(path) {
+            self.add(path, metadata);
+        }
+    }
+
+    /// Adds those of another list.
+    pub fn append(&mut self, mut other: Inputs) {
+        self.0.append(&mut other.0);
+    }
+
+    /// The files, as [`Output::create`] takes them.
+    pub fn list(&self) -> Vec<(&Path, &Metadata)> {
+        self.0
+            .iter()
+            .map(|(path, metadata)| (path.as_path(), metadata))
+            .collect()
+    }
+}
 
 /// A file being written.
 pub struct Output {
     file: File,
-    /// The name it has until it gets its own, if it has any.
-    temporary: Option<PathBuf>,
+    /// Where it belongs.
+    directory: Arc<Directory>,
+    /// The name it gets there.
+    name: Vec<u8>,
+    /// The name it has until then, if it has any.
+    temporary: Option<Vec<u8>>,
+    /// What to call it in messages.
     target: PathBuf,
     /// The target, if it is a block device.
     device: Option<File>,
     /// The file that is there already.
-    old: Option<Metadata>,
+    old: Option<Stat>,
     finished: bool,
 }
 
 impl Output {
-    /// Starts writing what is to be at `target`. `inputs` are files that it is made from, which it
-    /// must not replace.
+    /// Starts writing what is to be at `target`. If that is a link, it stays one, and what it leads to is written.
+    /// `inputs` are files that it is made from, which it must not replace.
     ///
     /// # Errors
     ///
@@ -65,35 +131,83 @@ impl Output {
                 "expected the name of a file to write, not \"-\"; one of that name is \"./-\"";
             return Err(Error::Request(what.to_string()));
         }
-        let mut target = target.to_path_buf();
-        let (mut device, mut old) = (None, None);
-        match fs::metadata(&target) {
+        match fs::metadata(target) {
             Ok(found) => {
-                check_target(&target, &found, inputs)?;
+                check_target(target, &found, inputs)?;
                 if found.file_type().is_block_device() {
-                    let busy = || io::Error::from(ErrorKind::ResourceBusy);
-                    if is_mounted(found.rdev()) {
-                        return Err(Error::io("open", &target)(busy()));
-                    }
-                    // Fails if the kernel uses it in any other way.
-                    let exclusive = OFlags::EXCL.bits() as i32;
-                    let opened = OpenOptions::new()
-                        .write(true)
-                        .custom_flags(exclusive)
-                        .open(&target);
-                    device = Some(opened.map_err(Error::io("open", &target))?);
+                    return Self::create_for_device(target, &found);
                 }
-                // A link to the old file stays a link, to the new one.
-                target = fs::canonicalize(&target).map_err(Error::io("resolve", &target))?;
-                old = Some(found).filter(Metadata::is_file);
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => target = end_of_links(target),
-            Err(error) => return Err(Error::io("create", &target)(error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("create", target)(error)),
         }
-        let mut output = Self::create_beside(target)?;
-        output.device = device;
-        output.old = old;
+        let Place { directory, name } =
+            directory::resolve(target, true).map_err(Error::io("create", target))?;
+        let mut output = Self::create_in(&Arc::new(directory), &name, target)?;
+        // Once more where it is really written: the path may have led elsewhere a moment ago.
+        match output.directory.stat_of(&name) {
+            Ok(found) => {
+                let same = |(_, input): &&(&Path, &Metadata)| {
+                    Identity::from(*input) == Identity::from(&found)
+                };
+                if let Some((path, _)) = inputs.iter().find(same) {
+                    return Err(is_input(target, path));
+                }
+                if directory::kind_of(&found) != FileType::RegularFile {
+                    return Err(Error::io("create", target)(ErrorKind::AlreadyExists.into()));
+                }
+                output.old = Some(found);
+            }
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Error::io("create", target)(errno.into())),
+        }
         Ok(output)
+    }
+
+    /// The same for a block device: the file is elsewhere until it is copied.
+    fn create_for_device(target: &Path, found: &Metadata) -> Result<Self> {
+        let failed = || Error::io("open", target);
+        if mounts::uses_device(found.rdev())? {
+            return Err(failed()(ErrorKind::ResourceBusy.into()));
+        }
+        // Fails if the kernel uses it in any other way.
+        let exclusive = OFlags::EXCL.bits() as i32;
+        let opened = OpenOptions::new()
+            .write(true)
+            .custom_flags(exclusive)
+            .open(target);
+        let device = opened.map_err(failed())?;
+        let mut output = Self::create_unnamed(target)?;
+        output.device = Some(device);
+        Ok(output)
+    }
+
+    /// Starts writing what is to have a name in a directory. What has it already is replaced as it is: if that is
+    /// a link, what it leads to stays. `target` is what to call it in messages.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can be created there.
+    pub fn create_in(directory: &Arc<Directory>, name: &[u8], target: &Path) -> Result<Self> {
+        let mode = Mode::from_raw_mode(0o666);
+        let (file, temporary) = match directory.create_nameless(mode) {
+            Some(file) => (file, None),
+            None => {
+                let (file, temporary) = take_name(directory, |name| directory.create(name, mode))
+                    .map_err(Error::io("create a file beside", target))?;
+                (file, Some(temporary))
+            }
+        };
+        Ok(Output {
+            file,
+            directory: Arc::clone(directory),
+            name: name.to_vec(),
+            temporary,
+            target: target.to_path_buf(),
+            device: None,
+            old: None,
+            finished: false,
+        })
     }
 
     /// A file for as long as it is used, on the filesystem that `target` is to be on.
@@ -102,34 +216,63 @@ impl Output {
     ///
     /// When nothing can be created beside the target.
     pub fn create_unnamed(target: &Path) -> Result<Self> {
-        Self::create_beside(target.to_path_buf())
+        let failed = || Error::io("create a file beside", target);
+        let is_device = |found: Metadata| found.file_type().is_block_device();
+        let beside = match fs::metadata(target).is_ok_and(is_device) {
+            true => std::env::temp_dir().join("image"),
+            false => target.to_path_buf(),
+        };
+        // Only the directory matters, so a link that leads nowhere is as good as nothing.
+        let place = directory::resolve(&beside, true);
+        let place = place.or_else(|_| directory::resolve(&beside, false));
+        let place = place.map_err(failed())?;
+        Self::create_in(&Arc::new(place.directory), &place.name, target)
     }
 
-    fn create_beside(target: PathBuf) -> Result<Self> {
-        let directory = directory_of(&target);
-        let (file, temporary) = match create_nameless(&directory) {
-            Some(file) => (file, None),
-            None => {
-                let mut options = OpenOptions::new();
-                let options = options.read(true).write(true).create_new(true);
-                let (file, path) = take_name(&directory, |path| options.open(path))
-                    .map_err(Error::io("create a file beside", &target))?;
-                (file, Some(path))
-            }
+    /// Fails if two outputs are to be in one place.
+    ///
+    /// # Errors
+    ///
+    /// When they are.
+    pub fn expect_other(&self, other: &Output) -> Result<()> {
+        let identity = |output: &Output| -> Result<_> {
+            let directory = output.directory.stat();
+            let directory =
+                directory.map_err(|errno| Error::io("open", &output.target)(errno.into()));
+            Ok(Identity::from(&directory?))
         };
-        Ok(Output {
-            file,
-            temporary,
-            target,
-            device: None,
-            old: None,
-            finished: false,
-        })
+        let old = |output: &Output| output.old.as_ref().map(Identity::from);
+        let one_place = identity(self)? == identity(other)? && self.name == other.name;
+        if one_place || (self.old.is_some() && old(self) == old(other)) {
+            let (target, other) = (Shown(&self.target), Shown(&other.target));
+            return Err(Error::Request(format!(
+                "{target} and {other} are the same, and cannot be both of what is to be written"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What it replaces, if there is anything.
+    pub fn replaces(&self) -> Option<Identity> {
+        self.old.as_ref().map(Identity::from)
     }
 
     /// The file to write to.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The same file for reading only, also when it is finished: whoever has it keeps nobody from sharing its pages.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened once more.
+    pub fn reader(&self) -> Result<File> {
+        let opened = match &self.temporary {
+            Some(name) => self.directory.file(name),
+            None => directory::reopen(&self.file),
+        };
+        opened.map_err(|errno| Error::io("open", &self.target)(errno.into()))
     }
 
     /// Where it will be.
@@ -142,42 +285,71 @@ impl Output {
     /// # Errors
     ///
     /// When it cannot be written out or renamed; it is removed then.
-    pub fn finish(mut self) -> Result<()> {
-        if let Some(device) = self.device.take() {
-            return self.copy_to(device);
+    pub fn finish(self) -> Result<()> {
+        Self::finish_all(vec![self])
+    }
+
+    /// Puts several files in their places, in their order, once all of them are on disk.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be written out, before any is in its place, or be renamed.
+    pub fn finish_all(mut outputs: Vec<Self>) -> Result<()> {
+        sync_all(&outputs)?;
+        let mut directories: Vec<Arc<Directory>> = Vec::new();
+        for output in &mut outputs {
+            if let Some(device) = output.device.take() {
+                output.copy_to(device)?;
+                continue;
+            }
+            output.take_place()?;
+            if !directories
+                .iter()
+                .any(|other| Arc::ptr_eq(other, &output.directory))
+            {
+                directories.push(Arc::clone(&output.directory));
+            }
         }
+        for directory in directories {
+            // The files are whole and in place; not every filesystem can write out a directory.
+            let _ = directory.sync();
+        }
+        Ok(())
+    }
+
+    /// Makes the file what it is to be, and waits for the disk.
+    fn sync(&self) -> Result<()> {
+        if self.device.is_some() {
+            return Ok(());
+        }
+        let failed = || Error::io("write", &self.target);
         if let Some(old) = &self.old {
             // As if the old file had been written to. Whoever may not give files away owns the new one.
             drop(std::os::unix::fs::fchown(
                 &self.file,
-                Some(old.uid()),
-                Some(old.gid()),
+                Some(old.st_uid),
+                Some(old.st_gid),
             ));
-            let mode = Permissions::from_mode(old.mode() & 0o777);
-            self.file
-                .set_permissions(mode)
-                .map_err(Error::io("write", &self.target))?;
+            let mode = Permissions::from_mode(old.st_mode & 0o777);
+            self.file.set_permissions(mode).map_err(failed())?;
         }
-        self.file
-            .sync_all()
-            .map_err(Error::io("write", &self.target))?;
-        let directory = directory_of(&self.target);
+        self.file.sync_all().map_err(failed())
+    }
+
+    fn take_place(&mut self) -> Result<()> {
         let failed = || Error::io("create", &self.target);
         let temporary = match &self.temporary {
-            Some(path) => path,
+            Some(name) => name,
             None => {
-                let from = path_of(&self.file);
-                let flags = AtFlags::SYMLINK_FOLLOW;
-                let link = |path: &Path| Ok(rustix::fs::linkat(CWD, &from, CWD, path, flags)?);
-                let ((), path) = take_name(&directory, link).map_err(failed())?;
-                self.temporary.insert(path)
+                let link = |name: &[u8]| self.directory.name(&self.file, name);
+                let ((), name) = take_name(&self.directory, link).map_err(failed())?;
+                self.temporary.insert(name)
             }
         };
-        fs::rename(temporary, &self.target).map_err(failed())?;
+        self.directory
+            .rename(temporary, &self.name)
+            .map_err(|errno| failed()(errno.into()))?;
         self.finished = true;
-        let synced = File::open(&directory).and_then(|directory| directory.sync_all());
-        // The file is whole and in place; not every filesystem can write out a directory.
-        drop(synced);
         Ok(())
     }
 
@@ -205,16 +377,63 @@ impl Drop for Output {
         let Some(temporary) = &self.temporary else {
             return;
         };
-        let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-        unfinished.retain(|path| path != temporary);
+        forget(&self.directory, temporary);
         if !self.finished {
-            drop(fs::remove_file(temporary));
+            let _ = self.directory.remove(temporary);
         }
     }
 }
 
+/// Waits until all files are on disk, for several at once.
+fn sync_all(outputs: &[Output]) -> Result<()> {
+    if let [output] = outputs {
+        return output.sync();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<()> {
+        while let Some(output) = outputs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            output.sync()?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads = SYNCING.min(outputs.len());
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let results = threads.into_iter().map(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(_) => Err(Error::Request("writing ended early".to_string())),
+        });
+        results.collect()
+    })
+}
+
+/// Makes a symbolic link, in place of whatever has the name and is no directory. Two that do it at once
+/// do not disturb each other.
+///
+/// # Errors
+///
+/// When it cannot be made.
+pub fn link(directory: &Arc<Directory>, target: &[u8], name: &[u8]) -> io::Result<()> {
+    let make = |temporary: &[u8]| directory.symlink(target, temporary);
+    let ((), temporary) = take_name(directory, make)?;
+    let renamed = directory.rename(&temporary, name);
+    if renamed.is_err() {
+        let _ = directory.remove(&temporary);
+    }
+    forget(directory, &temporary);
+    Ok(renamed?)
+}
+
 /// A directory that is removed again if nothing came into it.
-pub struct NewDirectory(Option<PathBuf>);
+///
+/// Whoever uses it holds a shared lock, and it is removed under an exclusive one: another command that found it there may
+/// have something in it that has no name yet.
+pub struct NewDirectory {
+    directory: Directory,
+    path: PathBuf,
+    /// Where it is, and its name there, if it was made and need not stay.
+    made: Option<Unfinished>,
+}
 
 impl NewDirectory {
     /// Makes a directory, unless it is there. Others may look into it as far as `mode` and the umask
@@ -224,139 +443,166 @@ impl NewDirectory {
     ///
     /// When it cannot be made, or is something else.
     pub fn create(path: &Path, mode: u32) -> Result<Self> {
-        match DirBuilder::new().mode(mode).create(path) {
-            Ok(()) => {
-                let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-                unfinished.push(path.to_path_buf());
-                Ok(NewDirectory(Some(path.to_path_buf())))
+        // Again only if somebody removes it just then.
+        for _ in 0..100 {
+            let new = Self::create_once(path, mode)?;
+            match rustix::fs::flock(&new.directory, FlockOperation::NonBlockingLockShared) {
+                Err(Errno::WOULDBLOCK) => {}
+                // Not every filesystem has locks.
+                _ if new.is_there() => return Ok(new),
+                _ => {}
             }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {
-                Ok(NewDirectory(None))
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let path = Shown(path);
-                Err(Error::Request(format!(
-                    "{path} is no directory, as is needed here"
-                )))
-            }
-            Err(error) => Err(Error::io("create", path)(error)),
         }
+        Err(Error::io("create", path)(ErrorKind::ResourceBusy.into()))
+    }
+
+    fn create_once(path: &Path, mode: u32) -> Result<Self> {
+        let failed = || Error::io("create", path);
+        let found = |directory, made| NewDirectory {
+            directory,
+            path: path.to_path_buf(),
+            made,
+        };
+        match Directory::open(path) {
+            Ok(directory) => return Ok(found(directory, None)),
+            Err(Errno::NOENT) => {}
+            Err(Errno::NOTDIR) if path.exists() => {
+                let path = Shown(path);
+                return Err(Error::Request(format!(
+                    "{path} is no directory, as is needed here"
+                )));
+            }
+            Err(errno) => return Err(failed()(errno.into())),
+        }
+        let Place { directory, name } = directory::resolve(path, false).map_err(failed())?;
+        match directory.make(&name, Mode::from_raw_mode(mode)) {
+            Ok(()) => {
+                let entry = (Arc::new(directory), name);
+                unfinished().push(entry.clone());
+                let made = entry.0.directory(&entry.1);
+                let made = made.map_err(|errno| Error::io("open", path)(errno.into()))?;
+                Ok(found(made, Some(entry)))
+            }
+            // Another one was faster.
+            Err(Errno::EXIST) => {
+                let directory = Directory::open(path);
+                let directory = directory.map_err(|errno| failed()(errno.into()))?;
+                Ok(found(directory, None))
+            }
+            Err(errno) => Err(failed()(errno.into())),
+        }
+    }
+
+    /// Whether the path still leads to it.
+    fn is_there(&self) -> bool {
+        let same = |found: Metadata| {
+            let stat = self.directory.stat();
+            stat.is_ok_and(|stat| Identity::from(&stat) == Identity::from(&found))
+        };
+        fs::metadata(&self.path).is_ok_and(same)
+    }
+
+    /// The directory, open.
+    ///
+    /// # Errors
+    ///
+    /// When too many files are open.
+    pub fn open(&self) -> Result<Directory> {
+        let same = self.directory.try_clone();
+        same.map_err(|errno| Error::io("open", &self.path)(errno.into()))
     }
 
     /// Whether it was not there before, and need not stay yet.
     pub fn is_new(&self) -> bool {
-        self.0.is_some()
+        self.made.is_some()
     }
 
     /// Lets it stay.
     pub fn stay(&mut self) {
-        if let Some(path) = self.0.take() {
-            let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-            unfinished.retain(|other| *other != path);
+        if let Some((directory, name)) = self.made.take() {
+            forget(&directory, &name);
         }
     }
 }
 
 impl Drop for NewDirectory {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
+        let unused = || {
+            let exclusive = FlockOperation::NonBlockingLockExclusive;
+            rustix::fs::flock(&self.directory, exclusive) != Err(Errno::WOULDBLOCK)
+        };
+        if let Some((directory, name)) = self.made.as_ref().filter(|_| unused()) {
             // If there is something in it after all, it stays.
-            drop(fs::remove_dir(path));
+            let _ = directory.remove_directory(name);
         }
         self.stay();
     }
 }
 
-/// Removes everything that is unfinished. The process must end after this.
+/// Removes everything that is unfinished. The process must end after this: nothing new is begun any more.
 pub fn remove_all() {
-    let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut unfinished = unfinished();
     // A new directory comes before the files in it.
-    for path in unfinished.drain(..).rev() {
-        drop(fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)));
+    for (directory, name) in unfinished.drain(..).rev() {
+        let _ = directory
+            .remove(&name)
+            .or_else(|_| directory.remove_directory(&name));
     }
-}
-
-/// Whether a block device is mounted. A driver that reads it as a file does not keep it from being opened.
-fn is_mounted(device: u64) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mut sources = mounts.lines().filter_map(|line| line.split(' ').next());
-    sources.any(|source| {
-        let found = source.starts_with('/').then(|| fs::metadata(source));
-        let found = found.and_then(|found| found.ok());
-        found.is_some_and(|found| found.file_type().is_block_device() && found.rdev() == device)
-    })
-}
-
-/// A file without a name, if the filesystem has such and it can get one later on.
-fn create_nameless(directory: &Path) -> Option<File> {
-    let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .write(true)
-        .custom_flags(OFlags::TMPFILE.bits() as i32)
-        .open(directory)
-        .ok()?;
-    fs::metadata(path_of(&file)).is_ok().then_some(file)
-}
-
-/// A path of an open file, whatever its name is.
-fn path_of(file: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    // Whoever is about to make something more waits for the end.
+    std::mem::forget(unfinished);
 }
 
 /// Lets `make` make something in a directory, under a name that is not there yet and is removed by [`remove_all`].
 fn take_name<T>(
-    directory: &Path,
-    make: impl Fn(&Path) -> io::Result<T>,
-) -> io::Result<(T, PathBuf)> {
-    let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    directory: &Arc<Directory>,
+    make: impl Fn(&[u8]) -> rustix::io::Result<T>,
+) -> io::Result<(T, Vec<u8>)> {
+    let mut unfinished = unfinished();
     let mut attempt = 0_u32;
     loop {
-        let path = directory.join(format!(".ferofs-{}-{attempt}.tmp", std::process::id()));
-        match make(&path) {
+        let name = format!(".ferofs-{}-{attempt}.tmp", std::process::id()).into_bytes();
+        match make(&name) {
             Ok(made) => {
-                unfinished.push(path.clone());
-                return Ok((made, path));
+                unfinished.push((Arc::clone(directory), name.clone()));
+                return Ok((made, name));
             }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 1000 => {
-                attempt += 1;
-            }
-            Err(error) => return Err(error),
+            Err(Errno::EXIST) if attempt < 1000 => attempt += 1,
+            Err(errno) => return Err(errno.into()),
         }
     }
 }
 
-/// What a path leads to, though there is nothing yet.
-fn end_of_links(mut path: PathBuf) -> PathBuf {
-    // The kernel follows no more either.
-    for _ in 0..40 {
-        let Ok(next) = fs::read_link(&path) else {
-            break;
-        };
-        path = path.parent().unwrap_or(Path::new("")).join(next);
-    }
-    path
+fn is_input(target: &Path, input: &Path) -> Error {
+    let (target, input) = (Shown(target), Shown(input));
+    Error::Request(format!(
+        "{target} is the input {input}: it would be overwritten"
+    ))
 }
 
-/// Where the file is until it has its own name.
-fn directory_of(target: &Path) -> PathBuf {
-    if fs::metadata(target).is_ok_and(|found| found.file_type().is_block_device()) {
-        return std::env::temp_dir();
-    }
-    match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
+/// The file that a loop device has its data in.
+fn file_of_device(device: u64) -> Option<Metadata> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    // A partition is in the directory of its device.
+    let paths =
+        ["", "../"].map(|above| format!("/sys/dev/block/{major}:{minor}/{above}loop/backing_file"));
+    let path = paths.iter().find_map(|path| fs::read(path).ok())?;
+    let path = path.strip_suffix(b"\n").unwrap_or(&path);
+    fs::metadata(OsStr::from_bytes(path)).ok()
 }
 
 fn check_target(target: &Path, found: &Metadata, inputs: &[(&Path, &Metadata)]) -> Result<()> {
-    for (path, input) in inputs {
-        if (input.dev(), input.ino()) == (found.dev(), found.ino()) {
-            let (target, path) = (Shown(target), Shown(path));
-            return Err(Error::Request(format!(
-                "{target} is the input {path}: it would be overwritten"
-            )));
-        }
+    let is_device = |metadata: &Metadata| metadata.file_type().is_block_device();
+    let behind = is_device(found)
+        .then(|| file_of_device(found.rdev()))
+        .flatten();
+    let same = |(_, input): &&(&Path, &Metadata)| {
+        let input: &Metadata = input;
+        let one_device = is_device(found) && is_device(input) && found.rdev() == input.rdev();
+        let mut files = [Some(found), behind.as_ref()].into_iter().flatten();
+        one_device || files.any(|file| Identity::from(file) == Identity::from(input))
+    };
+    if let Some((path, _)) = inputs.iter().find(same) {
+        return Err(is_input(target, path));
     }
     if found.is_file() || found.file_type().is_block_device() {
         return Ok(());
@@ -454,6 +700,18 @@ mod tests {
         assert_eq!(directory.names(), ["a", "b", "c", "image"]);
         let error = Output::create(&directory.0.join("c"), &[]).err().unwrap();
         assert!(error.to_string().contains("cannot create"), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_a_name_needs_no_free_name() {
+        let directory = Directory::new("unnamed");
+        let target = directory.0.join("image");
+        std::os::unix::fs::symlink("image", &target).unwrap();
+        let output = Output::create_unnamed(&target).unwrap();
+        output.file().write_all(b"some").unwrap();
+        assert_eq!(output.reader().unwrap().metadata().unwrap().len(), 4);
+        drop(output);
+        assert_eq!(directory.names(), ["image"]);
     }
 
     #[test]

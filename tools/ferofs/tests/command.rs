@@ -263,8 +263,8 @@ fn wait(child: &mut Child) -> std::process::ExitStatus {
 fn leaves_nothing_behind_on_a_signal() {
     for (signal, code) in [
         ("INT", Some(130)),
-        ("TERM", Some(130)),
-        ("HUP", Some(130)),
+        ("TERM", Some(143)),
+        ("HUP", Some(129)),
         // Here it is the filesystem that leaves nothing behind.
         ("KILL", None),
     ] {

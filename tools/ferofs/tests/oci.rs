@@ -664,6 +664,14 @@ fn what_is_wrong_with_an_image_is_said_and_nothing_is_left() {
             &["mount", "-f", "--cache", "out", "oci:app", "/mnt"],
         );
         assert_eq!(mounted, problem);
+        // A cache keeps what turned out right.
+        let kept = names(&scratch.join("out"));
+        let good = [0, 2].map(|number| Digest::of(&tars[number]).to_string());
+        let of_good = |name: &String| good.iter().any(|id| name.starts_with(id));
+        assert!(kept.keys().all(of_good), "{text}: {kept:?}");
+        if !kept.is_empty() {
+            fs::remove_dir_all(scratch.join("out")).unwrap();
+        }
         assert_eq!(
             names(&scratch.0).keys().collect::<Vec<_>>(),
             ["app"],
@@ -733,14 +741,41 @@ fn a_mount_prepares_layers_in_a_cache() {
     // The plain tars were found elsewhere.
     assert_eq!(names(&scratch.join("home/cache/ferofs")).len(), 3);
 
-    // A layer that was changed behind our back is found if that is asked for.
-    fs::write(scratch.join(&format!("c/{}.tar", ids[1])), &tars[0]).unwrap();
-    good(&scratch, &command);
-    let problem = bad(
-        &scratch,
-        &[&command[..2], &["--verify"], &command[2..]].concat(),
-    );
-    assert!(problem.contains("the image expects"), "{problem}");
+    // A layer that was changed behind our back is made anew: at once if its size shows it, or if that is
+    // asked for. If it is not in the cache, it is an error.
+    let cached = scratch.join(&format!("c/{}.tar", ids[1]));
+    let verifying = [&command[..2], &["--verify"], &command[2..]].concat();
+    let noted = |arguments: &[&str]| {
+        let (code, _, errors) = ferofs(&scratch, arguments);
+        assert_eq!(code, 0, "{errors}");
+        assert!(errors.contains("it is made anew"), "{errors}");
+    };
+    let zeros = vec![0; tars[1].len()];
+    for (wrong, arguments) in [
+        (&tars[1][..1000], &command[..]),
+        (b"", &command),
+        (&zeros, &verifying),
+    ] {
+        fs::write(&cached, wrong).unwrap();
+        noted(arguments);
+        assert!(fs::read(&cached).unwrap() == tars[1]);
+        assert_eq!(good(&scratch, &verifying), said("there already"));
+    }
+    fs::write(&cached, &zeros).unwrap();
+    assert_eq!(good(&scratch, &command), said("there already"));
+    noted(&verifying);
+    // Something that leads elsewhere is replaced, and not what it leads to.
+    fs::write(scratch.join("elsewhere"), "elsewhere").unwrap();
+    fs::remove_file(&cached).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", &cached).unwrap();
+    noted(&command);
+    assert!(fs::read(&cached).unwrap() == tars[1] && !cached.is_symlink());
+    assert_eq!(fs::read(scratch.join("elsewhere")).unwrap(), b"elsewhere");
+    let plain = made.blob_path(ids[0]);
+    fs::write(&plain, vec![0; tars[0].len()]).unwrap();
+    let problem = bad(&scratch, &verifying);
+    assert!(problem.contains("its sha256 is"), "{problem}");
+    fs::write(&plain, &tars[0]).unwrap();
 
     for (arguments, text) in [
         (&["--platform", other, "oci:app"][..], "no image for "),
@@ -750,6 +785,21 @@ fn a_mount_prepares_layers_in_a_cache() {
             "is no container image, for which --stack is",
         ),
         (&["-o", "work=w", "oci:app"], "no upper directory"),
+        (&["--device", "x", "oci:app"], "device= makes no sense"),
+        (&["--upper", "app", "oci:app"], "app is the image itself"),
+        (&["--cache", "app", "oci:app"], "app is the image itself"),
+        (
+            &["--max-size", "1000", "--cache", "e", "oci:app"],
+            "the plain tar is larger than is allowed",
+        ),
+        (
+            &["app"],
+            "it looks like a container image; as such it is called oci:app",
+        ),
+        (
+            &["docker:app"],
+            "container images on disk are called oci:DIR",
+        ),
         (
             &["oci:mount.ferofs"],
             "is no directory, as \"oci:\" expects",
@@ -777,6 +827,18 @@ fn a_mount_prepares_layers_in_a_cache() {
             &["--platform", "a/b", "app"],
             "no container image, for which --platform is",
         ),
+        (
+            &["--max-size", "5", "app"],
+            "no container image, for which --max-size is",
+        ),
+        (
+            &["--max-size", "1000", "oci:app"],
+            "the plain tar is larger than is allowed",
+        ),
+        (
+            &["docker:app"],
+            "container images on disk are called oci:DIR",
+        ),
     ] {
         let problem = bad(&scratch, &[&["build", "-o", "out"], arguments].concat());
         assert!(problem.contains(text), "{problem}");
@@ -787,4 +849,102 @@ fn a_mount_prepares_layers_in_a_cache() {
         "{problem}"
     );
     assert!(!scratch.join("out").exists());
+}
+
+/// Who forgets what container images are called gets what was asked for, but is told.
+#[test]
+fn what_looks_like_a_container_image_is_pointed_out() {
+    let scratch = Scratch::new();
+    let made = Layout::new(scratch.join("app"));
+    let (host, _) = platforms();
+    made.index(&[made.image(&host, &[&tar(0)])]);
+    scratch.sh("tar -cf app.tar -C app . && touch app/manifest.json app/repositories");
+    scratch.sh("tar -cf docker.tar -C app . && tar -cf other.tar -C app blobs");
+    for (input, name) in [
+        ("app", Some("oci:app")),
+        ("app.tar", Some("oci-archive:app.tar")),
+        ("docker.tar", Some("docker-archive:docker.tar")),
+        ("other.tar", None),
+        ("app/blobs", None),
+    ] {
+        let expected = name.map_or(String::new(), |name| {
+            format!(
+                "ferofs: {input}: it looks like a container image; as such it is called {name}\n"
+            )
+        });
+        let (code, _, errors) = ferofs(&scratch, &["build", "-o", "out", input]);
+        assert_eq!((code, errors), (0, expected.clone()));
+        good(&scratch, &["build", "--quiet", "-o", "out", input]);
+        if input.ends_with(".tar") {
+            let (code, _, errors) = ferofs(&scratch, &["mount", "-f", input, "/mnt"]);
+            assert_eq!((code, errors), (0, expected));
+        }
+    }
+}
+
+/// Lists that Go never made are null; and what refers to an image, or is kept beside it, is none.
+#[test]
+fn lists_may_be_null_and_artifacts_are_no_images() {
+    let scratch = Scratch::new();
+    let made = Layout::new(scratch.join("app"));
+    let (host, _) = platforms();
+    let empty = made.config(&host, &[]);
+    let json = format!(
+        r#"{{"schemaVersion":2,"config":{{{}}},"layers":null}}"#,
+        empty.json
+    );
+    let null = made.blob(layout::MANIFEST, json.as_bytes());
+    made.index(std::slice::from_ref(&null));
+    assert_eq!(chosen(&scratch, "oci:app", None), Ok(vec![]));
+    let source = format!("oci:app@sha256:{}", null.digest);
+    assert_eq!(chosen(&scratch, &source, None), Ok(vec![]));
+    good(&scratch, &["build", "-o", "out", "--merge", "m", "oci:app"]);
+    let nulls = made.blob(layout::INDEX, br#"{"schemaVersion":2,"manifests":null}"#);
+    let source = format!("oci:app@sha256:{}", nulls.digest);
+    let problem = chosen(&scratch, &source, None).unwrap_err();
+    assert!(problem.contains("there is no image"), "{problem}");
+
+    let id = Ok(vec![Digest::of(&tar(0))]);
+    let image = made.image(&host, &[&tar(0)]);
+    let config = made.blob("application/vnd.oci.empty.v1+json", b"{}");
+    let text = made.blob("text/plain", b"of an image");
+    let referrer = made.manifest(&config, std::slice::from_ref(&text));
+    let of_image = made.config(&host, &[b"of an image"]);
+    let signature = made.manifest(&of_image, &[text]);
+    let mut typed = made.image(&host, &[&tar(1)]);
+    typed.json += r#","artifactType":"application/vnd.example""#;
+    for others in [
+        vec![&referrer],
+        vec![&signature],
+        vec![&typed],
+        vec![&typed, &signature, &referrer],
+    ] {
+        let mut all: Vec<_> = others.into_iter().cloned().collect();
+        all.push(image.clone());
+        made.index(&all);
+        assert_eq!(chosen(&scratch, "oci:app", None), id);
+        assert_eq!(chosen(&scratch, "oci:app", Some(&host)), id);
+        all.reverse();
+        made.index(&all);
+        assert_eq!(chosen(&scratch, "oci:app", None), id);
+    }
+    // Alone it is what was asked for, and that is said of it.
+    made.index(&[referrer]);
+    let problem = chosen(&scratch, "oci:app", None).unwrap_err();
+    assert!(
+        problem.contains("application/vnd.oci.empty.v1+json"),
+        "{problem}"
+    );
+}
+
+/// What cannot be mounted anyway is not unpacked first.
+#[test]
+fn nothing_is_unpacked_for_a_mount_that_cannot_be() {
+    let scratch = Scratch::new();
+    let made = Layout::new(scratch.join("app"));
+    made.index(&[made.image(&platforms().0, &[&tar(0)])]);
+    let mount = ["mount", "--cache", "cache", "oci:app", "/nonexistent"];
+    let problem = bad(&scratch, &mount);
+    assert!(problem.contains("cannot mount oci:app"), "{problem}");
+    assert!(!scratch.join("cache").exists(), "{problem}");
 }

@@ -4,7 +4,7 @@
 
 use crate::image::*;
 use erofs_format::ondisk::*;
-use erofs_format::{DirEntry, Dirent, Error, Inode, Superblock};
+use erofs_format::{DirEntry, Dirent, Error, Inode, Space, Superblock};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -440,23 +440,25 @@ fn directory_elsewhere() {
         ..compact(mode::DIRECTORY, layout::FLAT_PLAIN)
     };
     image.put_inode(FREE, &inode);
-    let check = |image: &Image, what, at| {
-        let image = image.finish();
+    let check = |image: &Image, what, space, at| {
+        let image = image.finish().with_device(0, vec![0; 4096]);
         let dir = image.inode(FREE);
-        assert_corrupt(list(&dir, &image, 0, 9), what, at);
-        assert_corrupt(dir.1.lookup(&dir.0, &image, b"a"), what, at);
+        assert_corrupt_in(list(&dir, &image, 0, 9), what, space, at);
+        assert_corrupt_in(dir.1.lookup(&dir.0, &image, b"a"), what, space, at);
     };
-    check(&image, "directory is a hole", at);
+    check(&image, "directory is a hole", Space::Image, at);
     let inode = InodeCompact {
         i_size: 100.into(),
         i_u: u32::from(chunk::INDEXES).into(),
         ..compact(mode::DIRECTORY, layout::CHUNK_BASED)
     };
     image.put_inode(FREE, &inode);
-    for (device_id, block, what, at) in [
-        (0, u32::MAX, "directory has a hole", at),
-        (1, 0, "directory is not in the image itself", at),
-        (0, 16, "cut off by the end of the image", 65536),
+    let cut_off = "cut off by the end of its device";
+    for (device_id, block, what, space, at) in [
+        (0, u32::MAX, "directory has a hole", Space::Image, at),
+        (0, 16, cut_off, Space::Device(0), 65536),
+        (1, 0, "first name starts", Space::Device(1), 0),
+        (1, 1, cut_off, Space::Device(1), 4096),
     ] {
         let index = ChunkIndex {
             startblk_hi: 0.into(),
@@ -464,7 +466,78 @@ fn directory_elsewhere() {
             startblk_lo: block.into(),
         };
         image.put(FREE * 32 + 32, index.as_bytes());
-        check(&image, what, at);
+        check(&image, what, space, at);
+    }
+    // Behind the image, where no device has an address.
+    let inode = InodeCompact {
+        i_size: 100.into(),
+        i_u: 16.into(),
+        ..compact(mode::DIRECTORY, layout::FLAT_PLAIN)
+    };
+    image.put_inode(FREE, &inode);
+    check(&image, cut_off, Space::Device(0), 65536);
+}
+
+/// Directories whose blocks lie in devices: by chunk indexes, in any order, and by flat addresses.
+#[test]
+fn in_devices() {
+    let names: BTreeSet<Vec<u8>> = (0..200u32).map(|i| format!("name{i:03}").into()).collect();
+    let blocks = pack(&names, 512);
+    let size = (blocks.len() - 1) * 512 + blocks.last().unwrap().len();
+    let padded = |block: &Vec<u8>| [&block[..], &vec![0; 512 - block.len()]].concat();
+    let contents: Vec<u8> = blocks.iter().flat_map(padded).collect();
+    let backwards: Vec<u8> = blocks.iter().rev().flat_map(padded).collect();
+    let count = blocks.len() as u32;
+
+    let mut image = Image::new(9);
+    image.superblock.feature_incompat = (incompat::DEVICE_TABLE | incompat::CHUNKED_FILE).into();
+    image.superblock.extra_devices = 2.into();
+    let directory = |layout, address: u32| InodeCompact {
+        i_size: (size as u32).into(),
+        i_u: address.into(),
+        ..compact(mode::DIRECTORY | 0o755, layout)
+    };
+    let mut chunks = |nid: u64, place: &dyn Fn(u32) -> (u16, u32)| {
+        let inode = directory(layout::CHUNK_BASED, u32::from(chunk::INDEXES));
+        image.put_inode(nid, &inode);
+        for number in 0..count {
+            let (device_id, block) = place(number);
+            let index = ChunkIndex {
+                startblk_hi: 0.into(),
+                device_id: device_id.into(),
+                startblk_lo: block.into(),
+            };
+            image.put(nid * 32 + 32 + u64::from(number) * 8, index.as_bytes());
+        }
+    };
+    chunks(FREE, &|number| (1, number));
+    chunks(FREE + 64, &|number| (2, count - 1 - number));
+    chunks(FREE + 128, &|number| match number % 2 {
+        0 => (1, number),
+        _ => (0, 1000 + count - 1 - number),
+    });
+    image.put_inode(FREE + 192, &directory(layout::FLAT_PLAIN, 5000));
+    for grain in [0, 3] {
+        let image = image
+            .finish()
+            .with_device(5000 << 9, contents.clone())
+            .with_device(1000 << 9, backwards.clone())
+            .in_grains(grain);
+        for nid in [FREE, FREE + 64, FREE + 128, FREE + 192] {
+            let dir = image.inode(nid);
+            let listed: Vec<Vec<u8>> = list(&dir, &image, 0, usize::MAX)
+                .unwrap()
+                .0
+                .into_iter()
+                .map(|entry| entry.0)
+                .collect();
+            assert!(listed.iter().eq(&names), "the names of inode {nid}");
+            for (number, name) in names.iter().enumerate() {
+                let found = dir.1.lookup(&dir.0, &image, name).unwrap().unwrap();
+                assert_eq!(found.nid, number as u64 + 1000);
+            }
+            assert_eq!(dir.1.lookup(&dir.0, &image, b"name").unwrap(), None);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! it must. Every test that damages or bends something starts here.
 
 use erofs_format::ondisk::*;
-use erofs_format::{Error, Inode, Metadata, Superblock};
+use erofs_format::{Error, Inode, Metadata, Space, Superblock};
 use std::cell::Cell;
 use std::convert::Infallible;
 use zerocopy::IntoBytes;
@@ -198,6 +198,8 @@ pub struct Blocks {
     pub bytes: Vec<u8>,
     block_bits: u8,
     grain_bits: u8,
+    /// For each device slot, where it begins in the flat addresses (0 if nowhere), and its bytes.
+    devices: Vec<(u64, Vec<u8>)>,
     pub calls: Cell<u32>,
 }
 
@@ -208,6 +210,7 @@ impl Blocks {
             bytes,
             block_bits,
             grain_bits: block_bits,
+            devices: Vec::new(),
             calls: Cell::new(0),
         }
     }
@@ -216,6 +219,29 @@ impl Blocks {
     pub fn in_grains(mut self, bits: u8) -> Self {
         self.grain_bits = self.block_bits + bits;
         self
+    }
+
+    /// The same with a device more that is not in the image's own bytes.
+    pub fn with_device(mut self, flat_start: u64, bytes: Vec<u8>) -> Self {
+        self.devices.push((flat_start, bytes));
+        self
+    }
+
+    /// The bytes that a position is in, and where in them it is.
+    fn locate(&self, space: Space, pos: u64) -> (&[u8], u64) {
+        let Space::Device(id) = space else {
+            return (&self.bytes, pos);
+        };
+        if let Some(index) = usize::from(id).checked_sub(1) {
+            let device = self.devices.get(index);
+            return (device.map_or(&[], |(_, bytes)| bytes), pos);
+        }
+        self.devices
+            .iter()
+            .filter(|(start, _)| *start > 0)
+            .map(|(start, bytes)| (&bytes[..], pos.wrapping_sub(*start)))
+            .find(|(bytes, offset)| *offset < bytes.len() as u64)
+            .unwrap_or((&self.bytes, pos))
     }
 
     /// Reads the superblock, which is sound.
@@ -242,12 +268,13 @@ impl Metadata for Blocks {
     type Error = Infallible;
     type Bytes<'a> = &'a [u8];
 
-    fn bytes(&self, pos: u64) -> Result<&[u8], Infallible> {
+    fn bytes(&self, space: Space, pos: u64) -> Result<&[u8], Infallible> {
         self.calls.set(self.calls.get() + 1);
-        let len = self.bytes.len() as u64;
+        let (bytes, pos) = self.locate(space, pos);
+        let len = bytes.len() as u64;
         let end = ((pos >> self.grain_bits).saturating_add(1) << self.grain_bits).min(len);
         Ok(if pos < end {
-            &self.bytes[pos as usize..end as usize]
+            &bytes[pos as usize..end as usize]
         } else {
             &[]
         })
@@ -258,22 +285,33 @@ impl Metadata for Blocks {
     }
 }
 
-/// Asserts that a result is [`Error::Corrupt`], with `what` in its message, at `at`.
+/// Asserts that a result is [`Error::Corrupt`], with `what` in its message, at `at` of the image or of a device.
+#[track_caller]
+pub fn assert_corrupt_in<T: std::fmt::Debug, E: std::fmt::Debug>(
+    result: Result<T, Error<E>>,
+    what: &str,
+    space: Space,
+    at: u64,
+) {
+    match result {
+        Err(Error::Corrupt(corrupt)) => {
+            assert!(
+                corrupt.what.contains(what) && (corrupt.space, corrupt.at) == (space, at),
+                "expected \"{what}\" at offset {at} of {space:?}, got {corrupt:?}"
+            );
+        }
+        other => panic!("expected \"{what}\" at offset {at} of {space:?}, got {other:?}"),
+    }
+}
+
+/// Asserts that a result is [`Error::Corrupt`], with `what` in its message, at `at` of the image.
 #[track_caller]
 pub fn assert_corrupt<T: std::fmt::Debug, E: std::fmt::Debug>(
     result: Result<T, Error<E>>,
     what: &str,
     at: u64,
 ) {
-    match result {
-        Err(Error::Corrupt(corrupt)) => {
-            assert!(
-                corrupt.what.contains(what) && corrupt.at == at,
-                "expected \"{what}\" at offset {at}, got \"{corrupt}\""
-            );
-        }
-        other => panic!("expected \"{what}\" at offset {at}, got {other:?}"),
-    }
+    assert_corrupt_in(result, what, Space::Image, at);
 }
 
 /// Asserts that a result is [`Error::Unsupported`] with this name and these bits.

@@ -4,14 +4,17 @@
 
 use crate::image::*;
 use erofs_format::ondisk::*;
+use erofs_format::Space;
 use zerocopy::IntoBytes;
 
+type Target = Result<Vec<u8>, erofs_format::Error<std::convert::Infallible>>;
+
 /// Reads the link at [`FREE`] into a buffer of `len` bytes.
-fn read(
-    image: &Image,
-    len: usize,
-) -> Result<Vec<u8>, erofs_format::Error<std::convert::Infallible>> {
-    let image = image.finish();
+fn read(image: &Image, len: usize) -> Target {
+    read_from(image.finish(), len)
+}
+
+fn read_from(image: Blocks, len: usize) -> Target {
     let (sb, inode) = image.inode(FREE);
     let mut buf = vec![0xff; len];
     let len = inode.read_link(&sb, &image, &mut buf)?;
@@ -77,6 +80,49 @@ fn in_chunks() {
 }
 
 #[test]
+fn in_devices() {
+    let mut image = Image::new(9);
+    image.superblock.feature_incompat = incompat::DEVICE_TABLE.into();
+    image.superblock.extra_devices = 2.into();
+    let devices = |image: &Image| {
+        let [one, two] = [b'1', b'2'].map(|byte| [[byte; 512], [byte + 2; 512]].concat());
+        image
+            .finish()
+            .with_device(0, one)
+            .with_device(1000 << 9, two)
+    };
+    // Chunks of two devices and of the image, one behind the other.
+    let inode = InodeCompact {
+        i_size: 1536.into(),
+        i_u: u32::from(chunk::INDEXES).into(),
+        ..compact(mode::SYMLINK, layout::CHUNK_BASED)
+    };
+    image.put_inode(FREE, &inode);
+    let indexes = [(1, 1u32), (2, 0), (0, 70)].map(|(id, block)| ChunkIndex {
+        startblk_hi: 0.into(),
+        device_id: u16::into(id),
+        startblk_lo: block.into(),
+    });
+    image.put(FREE * 32 + 32, indexes.as_bytes());
+    image.put(70 << 9, &[b'i'; 512]);
+    let target = read_from(devices(&image), 4095).unwrap();
+    assert_eq!(target, [[b'3'; 512], [b'2'; 512], [b'i'; 512]].concat());
+
+    // A flat address, behind which there is no more; and one right before it, in the image.
+    let plain = |block: u32, size: u32| InodeCompact {
+        i_size: size.into(),
+        i_u: block.into(),
+        ..compact(mode::SYMLINK, layout::FLAT_PLAIN)
+    };
+    image.put_inode(FREE, &plain(1000, 700));
+    let target = read_from(devices(&image), 4095).unwrap();
+    assert_eq!(target, [&[b'2'; 512][..], &[b'4'; 188]].concat());
+    image.put_inode(FREE, &plain(1001, 700));
+    let (what, at) = ("ends beyond its device", 1001 << 9);
+    assert_corrupt_in(read_from(devices(&image), 4095), what, Space::Device(0), at);
+}
+
+#[test]
 fn corrupt() {
     let at = FREE * 32;
     let mut image = Image::new(9);
@@ -90,9 +136,12 @@ fn corrupt() {
     };
     image.put(127 << 9, &[b'x'; 512]);
     image.put_inode(FREE, &plain(127));
-    assert_corrupt(read(&image, 4095), "ends beyond the image", 127 << 9);
+    let beyond = |image: &Image, space, at| {
+        assert_corrupt_in(read(image, 4095), "ends beyond its device", space, at);
+    };
+    beyond(&image, Space::Device(0), 127 << 9);
     image.put_inode(FREE, &plain(4000));
-    assert_corrupt(read(&image, 4095), "ends beyond the image", 4000 << 9);
+    beyond(&image, Space::Device(0), 4000 << 9);
     image.put_inode(FREE, &plain(u32::MAX));
     assert_corrupt(read(&image, 4095), "has a hole", at);
 
@@ -110,7 +159,8 @@ fn corrupt() {
         startblk_lo: 1.into(),
     };
     image.put(at + 32, index.as_bytes());
-    assert_corrupt(read(&image, 4095), "not in the image itself", at);
+    // There is no such device to be read.
+    beyond(&image, Space::Device(1), 512);
 }
 
 #[test]

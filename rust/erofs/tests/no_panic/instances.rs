@@ -6,14 +6,14 @@
 use super::erofs::{
     checksum, split_xattr_name, superblock_checksum, superblock_checksum_size, xattr_entry_size,
     xattr_filter_bit, xattr_prefix, DeviceSlot, DirEntry, Dirent, Error, Extent, FileKind, Inode,
-    Metadata, Superblock, Xattr,
+    Metadata, Space, Superblock, Xattr,
 };
 use core::fmt::Write;
 use core::ops::Deref;
 
 /// An image that can be anything.
 pub struct Image<'a> {
-    bytes: &'a dyn Fn(u64) -> Result<&'a [u8], i32>,
+    bytes: &'a dyn Fn(Space, u64) -> Result<&'a [u8], i32>,
     release: &'a dyn Fn(&'a [u8]),
     size: u64,
 }
@@ -45,9 +45,9 @@ impl<'i> Metadata for Image<'i> {
     where
         Self: 'a;
 
-    fn bytes(&self, pos: u64) -> Result<Guard<'i>, i32> {
+    fn bytes(&self, space: Space, pos: u64) -> Result<Guard<'i>, i32> {
         Ok(Guard {
-            bytes: (self.bytes)(pos)?,
+            bytes: (self.bytes)(space, pos)?,
             release: self.release,
         })
     }

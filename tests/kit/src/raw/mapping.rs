@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! A file in memory, by mmap(2), with what vmap does not offer: advice of all kinds, mremap(2), and
-//! copying out of pages that may not be there.
+//! A file in memory, by mmap(2), with what vmap does not offer: advice of all kinds, mremap(2), mprotect(2),
+//! copying out of pages that may not be there, and calling what is in them.
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::ptr;
 use rustix::io::Result;
 use rustix::mm::Advice;
 use rustix::mm::MapFlags;
+use rustix::mm::MprotectFlags;
 use rustix::mm::MremapFlags;
 use rustix::mm::ProtFlags;
 
@@ -33,21 +34,54 @@ pub struct Kind {
     pub writable: bool,
 }
 
+fn sharing(shared: bool) -> MapFlags {
+    if shared {
+        MapFlags::SHARED
+    } else {
+        MapFlags::PRIVATE
+    }
+}
+
 impl Mapping {
     /// Maps `len` bytes at `offset`, which lies on a page.
     pub fn new(file: &File, offset: u64, len: usize, kind: Kind) -> Result<Self> {
-        let mut flags = if kind.shared {
-            MapFlags::SHARED
-        } else {
-            MapFlags::PRIVATE
-        };
+        let mut flags = sharing(kind.shared);
         flags.set(MapFlags::POPULATE, kind.populate);
         let mut protection = ProtFlags::READ;
         protection.set(ProtFlags::WRITE, kind.writable);
+        Self::with(file, offset, len, flags, protection)
+    }
+
+    /// Maps the first `len` bytes with any protection.
+    pub fn protected(file: &File, len: usize, shared: bool, protection: ProtFlags) -> Result<Self> {
+        Self::with(file, 0, len, sharing(shared), protection)
+    }
+
+    fn with(
+        file: &File,
+        offset: u64,
+        len: usize,
+        flags: MapFlags,
+        protection: ProtFlags,
+    ) -> Result<Self> {
         // SAFETY: The kernel chooses the place, so nothing that is in use is replaced.
         let start =
             unsafe { rustix::mm::mmap(ptr::null_mut(), len, protection, flags, file, offset) }?;
         Ok(Mapping { start, len })
+    }
+
+    /// Changes the protection of the first `len` bytes.
+    pub fn protect(&self, len: usize, protection: MprotectFlags) -> Result<()> {
+        // SAFETY: The pages are this mapping's, whose bytes are never borrowed.
+        unsafe { rustix::mm::mprotect(self.start, len.min(self.len), protection) }
+    }
+
+    /// Calls the code at the beginning of an executable mapping, which must be that of a function without
+    /// arguments; anything else ends the process at best.
+    pub fn call(&self) -> u32 {
+        // SAFETY: The files that tests map executable begin with such a function.
+        let code: extern "C" fn() -> u32 = unsafe { std::mem::transmute(self.start) };
+        code()
     }
 
     /// Gives advice on all of it.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What there is no safe crate for: mappings that may fault, Linux AIO, io_uring, FIEMAP.
+//! What there is no safe crate for: mappings that may fault or be called, Linux AIO, io_uring, FIEMAP, personality(2).
 //!
-//! The only part of the kit with unsafe code. Called by `readers`, `faultcheck` and `extents`.
+//! The only part of the kit with unsafe code. Called by `readers`, `faultcheck`, `extents` and `rights`.
 
 pub mod aio;
 pub mod fiemap;
@@ -34,4 +34,17 @@ pub fn readahead(file: &std::fs::File, start: u64, count: usize) -> rustix::io::
         return Err(last_errno());
     }
     Ok(())
+}
+
+/// Does something while what this process maps readable is executable, too, as for old programs:
+/// personality(2) with READ_IMPLIES_EXEC.
+pub fn read_implies_exec<T>(act: impl FnOnce() -> T) -> T {
+    // SAFETY: The call takes a number only, and fails for none of these.
+    let before = unsafe { libc::personality(0xffff_ffff) };
+    // SAFETY: As above.
+    unsafe { libc::personality((before | libc::READ_IMPLIES_EXEC) as libc::c_ulong) };
+    let result = act();
+    // SAFETY: As above.
+    unsafe { libc::personality(before as libc::c_ulong) };
+    result
 }

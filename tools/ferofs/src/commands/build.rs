@@ -7,14 +7,7 @@ use super::complain;
 use super::progress::Bar;
 use super::settings::Settings;
 use super::settings::parse_block;
-use ferofs::build::Archive;
-use ferofs::build::apply_entries;
-use ferofs::build::store_entries;
-use ferofs::compression::decompress;
-use ferofs::compression::look;
-use ferofs::digest;
 use ferofs::digest::Digest;
-use ferofs::direct;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::image;
@@ -22,16 +15,14 @@ use ferofs::image::Mode;
 use ferofs::image::Source;
 use ferofs::image::Store;
 use ferofs::image::source;
-use ferofs::image::store::StoreError;
+use ferofs::oci;
 use ferofs::oci::Platform;
 use ferofs::oci::Reference;
+use ferofs::opened::Data;
+use ferofs::opened::Opened;
+use ferofs::opened::Reading;
 use ferofs::output;
 use ferofs::output::Output;
-use ferofs::tar::FileInput;
-use ferofs::tar::Names;
-use ferofs::tar::Reader;
-use ferofs::tar::StreamInput;
-use ferofs::tee::Tee;
 use ferofs::text::Shown;
 use ferofs::tree::NameId;
 use ferofs::tree::Tree;
@@ -39,27 +30,26 @@ use ferofs::tree::edit;
 use ferofs::tree::scan::scan_without;
 use ferofs::tree::whiteouts;
 use ferofs::tree::whiteouts::Form;
+use signal_hook::consts::SIGHUP;
+use signal_hook::consts::SIGINT;
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::fs;
-use std::fs::File;
-use std::fs::Metadata;
 use std::io;
 use std::io::IsTerminal;
-use std::io::Read;
-use std::io::Seek;
-use std::io::SeekFrom;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Once;
+use std::thread;
 
 /// Build an image from a tar, a directory or a container image
 ///
 /// From a tar, the image is an index unless --mode says otherwise: it has everything but the files'
 /// data, which stays in the tar. Keep the tar, unchanged and uncompressed, and give it to mount. The
 /// same input always gives the same image.
-#[derive(Clone, clap::Args)]
+#[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs build -o layer.erofs layer.tar
       Index a tar. Its data is not read, only its headers.
@@ -84,6 +74,9 @@ pub struct Arguments {
     /// Which of a container image's platforms [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
     pub(super) platform: Option<Platform>,
+    /// How large the plain tar of a layer may be that has to be unpacked
+    #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>)]
+    pub(super) max_size: Option<u64>,
     /// Where the files' data is to be [default: index for a tar, full for a directory]
     #[arg(long, value_name = "MODE")]
     pub(super) mode: Option<ModeName>,
@@ -147,9 +140,6 @@ pub(super) enum Whiteouts {
     Keep,
 }
 
-/// How much a pipe should hold: what everybody may ask for.
-const PIPE: usize = 1 << 20;
-
 fn parse_digest(text: &str) -> Parsed<Digest> {
     let digest = text
         .starts_with("sha256:")
@@ -181,6 +171,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let only_images = [
         (arguments.merge.is_some(), "--merge"),
         (arguments.platform.is_some(), "--platform"),
+        (arguments.max_size.is_some(), "--max-size"),
     ];
     if let Some((_, option)) = only_images.into_iter().find(|(given, _)| *given) {
         let path = Shown(&arguments.input);
@@ -216,14 +207,19 @@ fn options(arguments: &Arguments, mode: Mode) -> Result<image::Options> {
 }
 
 /// Makes the changes to all files that are asked for.
-fn edit_all(arguments: &Arguments, tree: &mut Tree, input: &Path) -> Result<()> {
+fn edit_all(
+    arguments: &Arguments,
+    whiteouts: Whiteouts,
+    tree: &mut Tree,
+    input: &Path,
+) -> Result<()> {
     let failed =
         |problem: &dyn std::fmt::Display| Error::Request(format!("{}: {problem}", Shown(input)));
-    let form = match arguments.whiteouts {
-        Some(Whiteouts::Overlay) => Some(Form::Overlay),
-        Some(Whiteouts::Aufs) => Some(Form::Aufs),
-        Some(Whiteouts::Applied) => Some(Form::Applied),
-        Some(Whiteouts::Keep) | None => None,
+    let form = match whiteouts {
+        Whiteouts::Overlay => Some(Form::Overlay),
+        Whiteouts::Aufs => Some(Form::Aufs),
+        Whiteouts::Applied => Some(Form::Applied),
+        Whiteouts::Keep => None,
     };
     if let Some(form) = form {
         let notes = whiteouts::convert(tree, form).map_err(|problem| failed(&problem))?;
@@ -292,12 +288,24 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
         Some(ModeName::Meta) => Mode::Meta,
         _ => Mode::Full,
     };
+    if let Some(name) = oci::seems_to_be_layout(&arguments.input) {
+        if !arguments.settings.quiet {
+            complain(&format!("{path}: {}", oci::looks_like(&name)));
+        }
+    }
     let mut bar = Bar::new("reading", None, arguments.settings.quiet).counting();
     let exclude = arguments.settings.exclude();
     let mut tree = scan_without(&arguments.input, &exclude, &mut |count| bar.set(count))?;
     drop(bar);
-    edit_all(arguments, &mut tree, &arguments.input)?;
+    let whiteouts = arguments.whiteouts.unwrap_or(Whiteouts::Keep);
+    edit_all(arguments, whiteouts, &mut tree, &arguments.input)?;
     let output = Output::create(&arguments.output, &[])?;
+    if output.replaces().is_some_and(|old| tree.comes_from(old)) {
+        let (target, path) = (Shown(output.target()), Shown(&arguments.input));
+        return Err(Error::Request(format!(
+            "{target} is a file of the input {path}: it would be overwritten"
+        )));
+    }
     let source = Watched {
         source: source::Directory::new(arguments.input.clone()),
         done: Cell::new(0),
@@ -315,21 +323,17 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
 }
 
 fn from_tar(arguments: &Arguments) -> Result<()> {
-    let tar = Tar::open(&arguments.input)?;
-    let inputs = [(tar.path.as_path(), &tar.metadata)];
+    let tar = open_tar(&arguments.input)?;
+    let path = tar.path().to_path_buf();
+    let input = tar.metadata().clone();
+    let inputs = [(path.as_path(), &input)];
     let output = Output::create(&arguments.output, &inputs)?;
     let tar_out = match &arguments.tar_out {
         Some(target) => Some(Output::create(target, &inputs)?),
         None => None,
     };
-    if tar_out
-        .as_ref()
-        .is_some_and(|tar_out| tar_out.target() == output.target())
-    {
-        let target = Shown(output.target());
-        return Err(Error::Request(format!(
-            "{target} cannot be both the image and the tar"
-        )));
+    if let Some(tar_out) = &tar_out {
+        output.expect_other(tar_out)?;
     }
     let mode = match arguments.mode {
         None if arguments.headers_only => Mode::Meta,
@@ -358,14 +362,24 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         None => None,
     };
     let mut tree = Tree::new();
-    let copies = Copies {
-        tar: tar_out.as_ref(),
-        data: store.as_mut(),
+    let reading = Reading {
+        digest: arguments.digest || arguments.expect.is_some(),
+        headers_only: arguments.headers_only,
+        copy: tar_out.as_ref(),
+        data: match (mode, store.as_mut()) {
+            (_, Some(store)) => Data::Now(store),
+            (Mode::Index, None) => Data::Stays,
+            (Mode::Full, None) => Data::Later,
+            (Mode::Meta, None) => Data::Nowhere,
+        },
+        beside: &arguments.output,
     };
-    let (archive, plain) = tar.read(arguments, mode, copies, &mut tree)?;
+    let mut bar = Bar::new("reading", tar.size(), arguments.settings.quiet);
+    let (archive, plain) = tar.read(reading, &mut tree, &mut bar)?;
+    drop(bar);
     if let (Some(expected), Some(found)) = (arguments.expect, archive.totals.digest) {
         if expected != found {
-            let path = Shown(&tar.path);
+            let path = Shown(&path);
             return Err(Error::Request(format!(
                 "{path}: the sha256 of the tar is {found}, expected {expected}"
             )));
@@ -375,23 +389,20 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         if archive.totals.size == 0 {
             complain(&format!(
                 "{}: there is not a byte in it; taken for an archive of nothing",
-                Shown(&tar.path)
+                Shown(&path)
             ));
         }
         for note in &archive.notes {
-            complain(&format!("{}: {note}", Shown(&tar.path)));
+            complain(&format!("{}: {note}", Shown(&path)));
+        }
+        let has = |name: &[u8]| tree.lookup(NameId::ROOT, name).is_some();
+        if let Some(name) = oci::seems_to_be_archive(has, &path) {
+            complain(&format!("{}: {}", Shown(&path), oci::looks_like(&name)));
         }
     }
     arguments.settings.exclude().apply(&mut tree);
     let whiteouts = arguments.whiteouts.unwrap_or(Whiteouts::Overlay);
-    edit_all(
-        &Arguments {
-            whiteouts: Some(whiteouts),
-            ..arguments.clone()
-        },
-        &mut tree,
-        &tar.path,
-    )?;
+    edit_all(arguments, whiteouts, &mut tree, &path)?;
     if mode == Mode::Index {
         options.devices = vec![archive.totals.into()];
     }
@@ -399,206 +410,44 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         Some(finished) => {
             finished.map_err(Error::image(&arguments.output))?;
         }
-        None => {
-            let source: &dyn Source = match plain {
-                Some(plain) => &source::Blobs(vec![plain]),
-                None => &Gone,
-            };
-            write(arguments, &mut tree, &options, source, &output)?;
-        }
+        None => write(arguments, &mut tree, &options, &plain, &output)?,
     }
-    if let Some(tar_out) = tar_out {
-        tar_out.finish()?;
-    }
-    output.finish()
+    // Whoever finds an image looks for its tar.
+    let outputs = tar_out.into_iter().chain([output]);
+    Output::finish_all(outputs.collect())
 }
 
-/// The data of a tar that nobody kept.
-struct Gone;
-
-impl Source for Gone {
-    fn read(&self, _: &Tree, _: NameId, _: u64, _: &mut [u8]) -> io::Result<()> {
-        Err(io::Error::other(
-            "its data is not all at multiples of 512 bytes in the tar, so some of it has to be in \
-             the index: name the tar's file, or keep the tar with --tar-out",
-        ))
+/// Opens the tar that is the input.
+fn open_tar(path: &Path) -> Result<Opened> {
+    if path != Path::new("-") {
+        return Opened::open(path).map_err(|error| oci::explain(error, path));
     }
+    if io::stdin().is_terminal() {
+        return Err(Error::Request(
+            "standard input is a terminal, expected a tar; name a file instead of \"-\", or give one \
+             with < or |"
+                .to_string(),
+        ));
+    }
+    Opened::stdin()
 }
 
-/// What is to be written while a tar is read.
-struct Copies<'a, 's> {
-    /// The plain tar, to go here.
-    tar: Option<&'a Output>,
-    /// The data of its files, to go here.
-    data: Option<&'a mut Store<'s>>,
-}
-
-/// A tar that was opened.
-struct Tar {
-    /// What to call it.
-    path: PathBuf,
-    file: File,
-    metadata: Metadata,
-    /// Whether any part of it can be read at any time.
-    seekable: bool,
-}
-
-impl Tar {
-    fn open(path: &Path) -> Result<Self> {
-        let stdin = path == Path::new("-");
-        if stdin && io::stdin().is_terminal() {
-            return Err(Error::Request(
-                "standard input is a terminal, expected a tar; name a file instead of \"-\", or \
-                 give one with < or |"
-                    .to_string(),
-            ));
-        }
-        let (path, file) = if stdin {
-            let path = PathBuf::from("standard input");
-            let stdin = io::stdin().as_fd().try_clone_to_owned();
-            let stdin = stdin.map_err(Error::io("read", &path))?;
-            (path, File::from(stdin))
-        } else {
-            (
-                path.to_path_buf(),
-                File::open(path).map_err(Error::io("open", path))?,
-            )
-        };
-        let metadata = file.metadata().map_err(Error::io("read", &path))?;
-        let kind = metadata.file_type();
-        let seekable = !stdin && (kind.is_file() || kind.is_block_device());
-        if kind.is_fifo() {
-            // The more fits into it, the less often each side waits. The system may set a limit.
-            let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE);
-        }
-        Ok(Tar {
-            path,
-            file,
-            metadata,
-            seekable,
-        })
-    }
-
-    /// How large the plain tar is, or at least what it is compressed to, if that is known.
-    fn least(&self) -> Option<u64> {
-        self.metadata.is_file().then_some(self.metadata.len())
-    }
-
-    fn clone_file(&self) -> Result<File> {
-        self.file.try_clone().map_err(Error::io("open", &self.path))
-    }
-
-    /// Reads the tar into a tree by the shortest way there is. Returns the plain tar, too, if the
-    /// data is to be copied from it.
-    fn read(
-        &self,
-        arguments: &Arguments,
-        mode: Mode,
-        copies: Copies<'_, '_>,
-        tree: &mut Tree,
-    ) -> Result<(Archive, Option<File>)> {
-        let failed = || Error::io("read", &self.path);
-        let tar_out = copies.tar;
-        let (compression, reader) = look(&self.file).map_err(failed())?;
-        let all = tar_out.is_some() || copies.data.is_some();
-        if compression.is_none() && !all && self.seekable {
-            let archive = self.read_headers(arguments, tree)?;
-            return Ok((archive, Some(self.clone_file()?)));
-        }
-        let reader: Box<dyn Read> = match compression {
-            None => Box::new(reader),
-            Some(compression) if tar_out.is_none() && mode == Mode::Index => {
-                let path = Shown(&self.path);
-                return Err(Error::Request(format!(
-                    "{path} is compressed ({compression}), and an index needs the plain tar: say \
-                     where to write it with --tar-out"
-                )));
-            }
-            Some(compression) => decompress(compression, reader).map_err(failed())?,
-        };
-        // Data that is copied when all headers are known has to be somewhere until then.
-        let spool = match (mode, all) {
-            (Mode::Full, false) => Some(Output::create_unnamed(&arguments.output)?),
-            _ => None,
-        };
-        let copy = tar_out.or(spool.as_ref());
-        let size = self.least().filter(|_| compression.is_none());
-        let mut bar = Bar::new("reading", size, arguments.settings.quiet);
-        let mut writer = match copy {
-            Some(copy) => Some(
-                direct::Writer::new(copy.file(), self.least())
-                    .map_err(Error::io("write", copy.target()))?,
-            ),
-            None => None,
-        };
-        let tee = Tee::new(reader, writer.as_mut().zip(copy.map(Output::target)));
-        // Nobody asks for the digest of a tar that goes into the image.
-        let input = match mode == Mode::Index || arguments.expect.is_some() {
-            true => StreamInput::new(tee),
-            false => StreamInput::without_digest(tee),
-        };
-        let reader = Reader::new(input, Names::of_this_machine());
-        let reader = reader.headers_only(arguments.headers_only);
-        let archive = match copies.data {
-            Some(store) => {
-                let stored = store_entries(reader, tree, store, &mut bar);
-                stored.map_err(|error| match error {
-                    StoreError::Archive(error) => Error::archive(&self.path)(error),
-                    StoreError::Image(error) => Error::io("write", &arguments.output)(error),
-                })?
-            }
-            None => apply_entries(reader, tree, 0, &mut bar).map_err(Error::archive(&self.path))?,
-        };
-        if let (Some(writer), Some(copy)) = (writer, copy) {
-            writer.finish().map_err(Error::io("write", copy.target()))?;
-        }
-        let plain = match copy {
-            Some(copy) => Some(
-                copy.file()
-                    .try_clone()
-                    .map_err(Error::io("open", copy.target()))?,
-            ),
-            None => None,
-        };
-        Ok((archive, plain))
-    }
-
-    /// Reads only the headers of the tar, and hashes all of it at the same time if that is wanted.
-    fn read_headers(&self, arguments: &Arguments, tree: &mut Tree) -> Result<Archive> {
-        // For a block device, its metadata has no size.
-        let size = (&self.file)
-            .seek(SeekFrom::End(0))
-            .map_err(Error::io("seek in", &self.path))?;
-        let hashing = match arguments.digest || arguments.expect.is_some() {
-            true => Some(digest::Background::spawn(self.clone_file()?)),
-            false => None,
-        };
-        let mut bar = Bar::new("reading", Some(size), arguments.settings.quiet);
-        let input = FileInput::new(self.clone_file()?, size);
-        let reader = Reader::new(input, Names::of_this_machine());
-        let reader = reader.headers_only(arguments.headers_only);
-        let mut archive =
-            apply_entries(reader, tree, 0, &mut bar).map_err(Error::archive(&self.path))?;
-        drop(bar);
-        if let Some(hashing) = hashing {
-            let mut bar = Bar::new("hashing", Some(size), arguments.settings.quiet);
-            let digest = hashing.wait(|done| bar.set(done));
-            archive.totals.digest = Some(digest.map_err(Error::io("read", &self.path))?);
-        }
-        Ok(archive)
-    }
-}
-
-/// Lets no unfinished file stay behind when the command is interrupted.
+/// Lets no unfinished file stay behind when a signal ends the command.
 pub(super) fn remove_unfinished_on_signals() -> Result<()> {
-    let handler = || {
-        output::remove_all();
-        // As if the signal had not been caught: 128 + SIGINT.
-        std::process::exit(130);
-    };
-    match ctrlc::set_handler(handler) {
-        // As for the other one of two directories that are compared.
-        Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
-        Err(error) => Err(Error::Request(format!("cannot handle signals: {error}"))),
-    }
+    static WATCHING: Once = Once::new();
+    let mut result = Ok(());
+    WATCHING.call_once(|| {
+        let watch = |mut signals: Signals| {
+            if let Some(signal) = signals.forever().next() {
+                output::remove_all();
+                // As if the signal had not been caught.
+                std::process::exit(128 + signal);
+            }
+        };
+        match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
+            Ok(signals) => drop(thread::spawn(move || watch(signals))),
+            Err(error) => result = Err(Error::Request(format!("cannot handle signals: {error}"))),
+        }
+    });
+    result
 }

@@ -25,6 +25,7 @@ use ferofs::inspect::contents::Contents;
 use ferofs::inspect::extract;
 use ferofs::inspect::extract::Extracted;
 use ferofs::inspect::walk::Walk;
+use ferofs::read_at::ReadAt;
 use ferofs::text::Quoted;
 use ferofs::text::Shown;
 use serde_json::json;
@@ -36,6 +37,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Nothing is wrong, as fsck(8) says it.
 const GOOD: u8 = 0;
@@ -348,6 +350,14 @@ fn find(arguments: &Arguments, found: &mut Found) -> Result<()> {
             other => other?,
         }
         files.push(file);
+    }
+    if !files.is_empty() {
+        let mut given = Vec::new();
+        for (file, path) in files.iter().zip(&devices) {
+            let file = file.try_clone().map_err(Error::io("open", path))?;
+            given.push(Arc::new(file) as Arc<dyn ReadAt>);
+        }
+        image.give(given);
     }
     let inodes = image.superblock().inodes();
     let mut bar = Bar::new("checking", Some(inodes), arguments.quiet).counting();

@@ -17,7 +17,6 @@ use ferofs::oci::Kind;
 use ferofs::oci::Reference;
 use ferofs::oci::layers;
 use ferofs::oci::layers::Places;
-use ferofs::output::NewDirectory;
 use ferofs::output::Output;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
@@ -55,8 +54,8 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
              not go with it"
         )));
     }
+    super::allow_many_files();
     let image = oci::open(reference, arguments.platform.as_ref())?;
-    let mut directory = NewDirectory::create(&arguments.output, 0o777)?;
     let layout = [reference.path.clone()];
     let places = Places {
         directory: &arguments.output,
@@ -64,7 +63,9 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
             Kind::Layout => &layout,
             _ => &[],
         },
-        links: true,
+        cache: false,
+        verify: false,
+        most: arguments.max_size,
     };
     let prepared = {
         let total = image.layers.iter().map(|layer| layer.blob.size()).sum();
@@ -72,12 +73,17 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
         layers::prepare(&image, places, &|bytes| bar.add(bytes))?
     };
     // Before anything appears, as it may fail.
+    let mut inputs = image.inputs.clone();
+    inputs.append(prepared.inputs());
     let merged = match &arguments.merge {
-        Some(target) => Some(Output::create(target, &[])?),
+        Some(target) => {
+            let output = Output::create(target, &inputs.list())?;
+            prepared.expect_other(&output)?;
+            Some(output)
+        }
         None => None,
     };
     let layers = prepared.keep()?;
-    directory.stay();
     if let Some(output) = merged {
         let options = image::Options {
             uuid: settings.uuid.map(|uuid| uuid.0),

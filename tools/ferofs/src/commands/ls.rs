@@ -35,6 +35,9 @@ pub struct Arguments {
     /// Accepted and ignored: names that begin with a dot are listed anyway
     #[arg(short = 'a', long = "all", short_alias = 'A', alias = "almost-all")]
     _all: bool,
+    /// A file of the image's device table, for images that have names there; repeat in its order
+    #[arg(long, value_name = "FILE")]
+    device: Vec<PathBuf>,
     /// The image
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
@@ -45,11 +48,12 @@ pub struct Arguments {
 
 impl Arguments {
     /// To list this with all that is known of it.
-    pub fn long(image: &Path, paths: &[PathBuf]) -> Self {
+    pub fn long(image: &Path, paths: &[PathBuf], device: &[PathBuf]) -> Self {
         Arguments {
             long: true,
             directory: false,
             _all: false,
+            device: device.to_vec(),
             image: image.to_path_buf(),
             paths: paths.to_vec(),
         }
@@ -59,6 +63,9 @@ impl Arguments {
 /// Lists.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let image = Image::open(&arguments.image)?;
+    if !arguments.device.is_empty() {
+        image.open_devices(&arguments.device, &[])?;
+    }
     dump::show(|out| {
         // As ls(1) does it: what is no directory comes first.
         let mut directories = Vec::new();

@@ -246,6 +246,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
         output: arguments.image,
         merge: None,
         platform: None,
+        max_size: None,
         mode: Some(match arguments.tar.as_deref() {
             Some("i") => build::ModeName::Index,
             Some("headerball") => build::ModeName::Meta,

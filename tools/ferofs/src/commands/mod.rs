@@ -21,6 +21,9 @@ pub mod umount;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::text::Printable;
+use rustix::process::Resource;
+use rustix::process::getrlimit;
+use rustix::process::setrlimit;
 use std::io;
 use std::io::BufWriter;
 use std::io::ErrorKind;
@@ -67,6 +70,15 @@ fn refuse<'a>(options: impl IntoIterator<Item = (bool, &'a str, &'a str)>) -> Re
         Some((_, option, why)) => Err(Error::Request(format!("{option} is not supported: {why}"))),
         None => Ok(()),
     }
+}
+
+/// Allows as many files to be open as may be: images may have thousands of blobs, and what was compared with its
+/// sha256 stays open until it is mounted.
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // If not, it is said when there are too many.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Writes a message to stderr, which may be closed. What it repeats of arguments or of the kernel's messages

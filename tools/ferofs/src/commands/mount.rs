@@ -47,11 +47,14 @@ pub struct Arguments {
     /// nosuid, nodev and so on
     #[arg(short, long, value_name = "OPTION,...")]
     options: Vec<String>,
+    /// A tar that the image has data in; repeat in the order of its device table, like -o device=TAR
+    #[arg(long, value_name = "TAR")]
+    device: Vec<PathBuf>,
     /// A directory with tars called HEX, HEX.tar, sha256/HEX or blobs/sha256/HEX after their sha256;
     /// may be repeated
     #[arg(long, value_name = "DIR")]
     blobs: Vec<PathBuf>,
-    /// Compare the sha256 of each tar with that in the image first
+    /// Compare the sha256 of each tar with that in the image first, and mount what was compared
     #[arg(long)]
     verify: bool,
     /// Where what is written goes: an overlay is mounted over the image. Made if it is not there
@@ -69,9 +72,13 @@ pub struct Arguments {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = super::build::parse_platform)]
     platform: Option<Platform>,
     /// Where the indexes of a container image's layers, and the plain tars of compressed ones, are
-    /// kept [default: ferofs in $XDG_CACHE_HOME, or /var/cache]
+    /// kept [default: ferofs in $XDG_CACHE_HOME; without that in /var/cache, for others than root in
+    /// ~/.cache]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// How large the plain tar of a container image's layer may be that has to be unpacked
+    #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>)]
+    max_size: Option<u64>,
     /// The driver
     #[arg(short = 't', long, value_name = "TYPE", default_value = "ferofs")]
     fs: DriverName,
@@ -157,12 +164,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Mounts; with `once`, unless the same is mounted there already, as `mount -a` expects.
 fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
     super::build::remove_unfinished_on_signals()?;
+    super::allow_many_files();
     let mut options = Options::default();
     options.sloppy = arguments.sloppy;
     for list in &arguments.options {
         options.parse(list)?;
     }
+    options.devices.extend_from_slice(&arguments.device);
     options.directories.extend_from_slice(&arguments.blobs);
+    options.most = arguments.max_size;
     options.stack |= arguments.stack;
     for (option, given) in [
         (&mut options.upper, &arguments.upper),
@@ -186,6 +196,10 @@ fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
         options,
         verify: arguments.verify,
     };
+    if !arguments.fake {
+        // Before anything is made that would be of no use.
+        mount::expect_possible(&request, &arguments.target)?;
+    }
     let mount = {
         let bar = Shared::new("reading layers", None, false);
         Mount::prepare(request, &|bytes| bar.add(bytes))?

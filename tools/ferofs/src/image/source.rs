@@ -2,21 +2,19 @@
 
 //! Where the data of files comes from when it is copied into an image.
 
+use crate::directory;
+use crate::directory::Identity;
 use crate::read_at::ReadAt;
 use crate::tar::Segment;
 use crate::tree::Content;
 use crate::tree::Data;
 use crate::tree::NameId;
 use crate::tree::Tree;
-use crate::tree::reach::reach;
+use rustix::io::Errno;
 use std::cell::RefCell;
-use std::ffi::OsStr;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// The data of a tree's files.
@@ -98,6 +96,8 @@ pub(crate) fn read_sparse(
 /// The data is in the files of a directory, under the paths they have in the tree.
 pub struct Directory {
     root: PathBuf,
+    /// The directory itself, and the one in it that the present file is in.
+    directories: RefCell<Option<(directory::Directory, NameId, directory::Directory)>>,
     open: RefCell<Option<(NameId, File)>>,
 }
 
@@ -106,7 +106,46 @@ impl Directory {
     pub fn new(root: PathBuf) -> Self {
         Directory {
             root,
+            directories: RefCell::new(None),
             open: RefCell::new(None),
+        }
+    }
+
+    /// Opens a file, which must be the one that the tree has: it may have become another one since it was listed,
+    /// or a link.
+    fn file(&self, tree: &Tree, name: NameId) -> io::Result<File> {
+        let replaced = || io::Error::other("it was replaced while it was read");
+        let or_replaced = |errno| match errno {
+            Errno::LOOP | Errno::NOTDIR => replaced(),
+            errno => io::Error::from(errno),
+        };
+        let above = tree.parent(name);
+        let mut directories = self.directories.borrow_mut();
+        let (root, at, directory) = match directories.take() {
+            Some((root, at, directory)) if at == above => (root, at, directory),
+            other => {
+                let root = match other {
+                    Some((root, ..)) => root,
+                    None => directory::Directory::open(&self.root)?,
+                };
+                let mut names = Vec::new();
+                let mut next = above;
+                while next != NameId::ROOT {
+                    names.push(tree.name_text(next));
+                    next = tree.parent(next);
+                }
+                let names = names.into_iter().rev();
+                let directory = root.walk(names).map_err(or_replaced)?;
+                (root, above, directory)
+            }
+        };
+        let file = directory.file(tree.name_text(name)).map_err(or_replaced);
+        *directories = Some((root, at, directory));
+        let file = file?;
+        let found = Identity::from(&file.metadata()?);
+        match tree.origin(tree.inode_of(name)) {
+            Some(origin) if origin != found => Err(replaced()),
+            _ => Ok(file),
         }
     }
 }
@@ -116,19 +155,7 @@ impl Source for Directory {
         let mut open = self.open.borrow_mut();
         let file = match open.take() {
             Some((other, file)) if other == name => file,
-            _ => {
-                let path = tree.path(name);
-                let path = path.strip_prefix(b"/").unwrap_or(&path);
-                let path = self.root.join(OsStr::from_bytes(path));
-                let directory = reach(path.parent().unwrap_or(&self.root))?;
-                let path = directory.path().join(path.file_name().unwrap_or_default());
-                // It may have become something else since it was listed.
-                let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-                OpenOptions::new()
-                    .read(true)
-                    .custom_flags(flags.bits() as i32)
-                    .open(path)?
-            }
+            _ => self.file(tree, name)?,
         };
         let result = file.read_exact_at(buf, offset);
         *open = Some((name, file));

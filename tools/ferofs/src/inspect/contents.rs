@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::OnceLock;
 
 /// Data is copied in pieces of this size.
@@ -36,8 +37,6 @@ pub enum Piece<'a> {
 pub struct Contents<'a> {
     image: &'a Image,
     blobs: Vec<Blob>,
-    /// Where each device starts in the image's own file, if it is there.
-    flat: Vec<Option<u64>>,
     /// Nobody knows whether these are the right blobs: nothing is read from them.
     uncertain: bool,
 }
@@ -47,7 +46,7 @@ struct Blob {
     /// Its number, from 1 on.
     device: usize,
     path: PathBuf,
-    file: Box<dyn ReadAt>,
+    file: Arc<dyn ReadAt>,
     /// What the headers of the right tar come to, if that is known.
     headers: Option<HeaderDigest>,
     /// Set when it was found to be that.
@@ -113,27 +112,22 @@ impl<'a> Contents<'a> {
     ///
     /// When the device table cannot be read.
     pub fn of<R: ReadAt + 'static>(image: &'a Image, blobs: Vec<(PathBuf, R)>) -> Result<Self> {
-        let block = u64::from(image.superblock().block_size());
-        let start = |slot: &erofs_format::DeviceSlot| {
-            let start = slot.uniaddr.saturating_mul(block);
-            (start > 0 && start < image.size()).then_some(start)
-        };
-        let flat = image.devices()?.iter().map(start).collect();
-        let blobs = blobs
+        image.devices()?;
+        let blobs: Vec<_> = blobs
             .into_iter()
             .enumerate()
             .map(|(index, (path, file))| Blob {
                 device: index + 1,
                 path,
-                file: Box::new(file),
+                file: Arc::new(file),
                 headers: None,
                 checked: OnceLock::new(),
             })
             .collect();
+        image.give(blobs.iter().map(|blob| Arc::clone(&blob.file)));
         Ok(Contents {
             image,
             blobs,
-            flat,
             uncertain: false,
         })
     }
@@ -143,12 +137,20 @@ impl<'a> Contents<'a> {
     #[must_use]
     pub fn uncertain(mut self) -> Self {
         self.uncertain = true;
+        self.image.give([]);
         self
     }
 
     /// The image.
     pub fn image(&self) -> &'a Image {
         self.image
+    }
+
+    /// Device and inode numbers of the files that all of it is in.
+    pub(super) fn identities(&self) -> Vec<(u64, u64)> {
+        let image = self.image.file().share().identity();
+        let blobs = self.blobs.iter().map(|blob| blob.file.identity());
+        blobs.chain([image]).flatten().collect()
     }
 
     /// Whether the data of an extent can be read, as far as is known without trying.
@@ -186,29 +188,35 @@ impl<'a> Contents<'a> {
         buffer: &mut [u8],
         path: &dyn Fn() -> Vec<u8>,
     ) -> Result<()> {
-        match self.place(extent) {
-            Some(Place::Nowhere) => buffer.fill(0),
-            Some(place) => self.fill(buffer, &place, 0, extent.len, path)?,
-            None => return Err(self.refuse(&path(), "its data is in a device that is not given")),
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let wanted = extent.skip_to(extent.start.saturating_add(done as u64));
+            let Some((place, together)) = self.place(&wanted) else {
+                return Err(self.refuse(&path(), "its data is in a device that is not given"));
+            };
+            let len = rest
+                .len()
+                .min(usize::try_from(together).unwrap_or(usize::MAX));
+            let piece = rest.get_mut(..len).unwrap_or_default();
+            self.fill(piece, &place, wanted.len, path)?;
+            done += len;
         }
         Ok(())
     }
 
-    fn place(&self, extent: &Extent) -> Option<Place<'_>> {
+    /// Where an extent begins, and how many of its bytes lie there together, but for what it ends with: at least one.
+    fn place(&self, extent: &Extent) -> Option<(Place<'_>, u64)> {
         match extent.source {
-            Source::Hole => Some(Place::Nowhere),
-            Source::Metadata { pos } | Source::Device { id: 0, pos } => Some(Place::Image(pos)),
+            Source::Hole => Some((Place::Nowhere, u64::MAX)),
+            Source::Metadata { pos } => Some((Place::Image(pos), u64::MAX)),
+            Source::Device { id, .. } if id > 0 && self.uncertain => None,
             Source::Device { id, pos } => {
-                let index = usize::from(id) - 1;
-                let flat = self.flat.get(index).copied().flatten();
-                match (self.blobs.get(index), flat) {
-                    (Some(_), _) if self.uncertain => None,
-                    (Some(blob), _) => Some(Place::Blob(blob, pos)),
-                    (None, Some(start)) if self.blobs.is_empty() => {
-                        Some(Place::Image(start.saturating_add(pos)))
-                    }
-                    _ => None,
-                }
+                let located = self.image.file().locate(id, pos)?;
+                let place = match usize::from(located.file).checked_sub(1) {
+                    None => Place::Image(located.pos),
+                    Some(index) => Place::Blob(self.blobs.get(index)?, located.pos),
+                };
+                Some((place, located.len))
             }
         }
     }
@@ -268,24 +276,25 @@ impl<'a> Contents<'a> {
         let mut buffer = vec![0; PIECE.min(inode.size()) as usize];
         for extent in self.image.extents(inode) {
             let extent = extent?;
-            let Some(place) = self.place(&extent) else {
-                let what = match extent.source {
-                    Source::Device { id, .. } => {
-                        format!("its data is in device {id}, which is not given")
-                    }
-                    _ => "its data is nowhere".to_string(),
-                };
-                return Err(self.refuse(path, &what).into());
-            };
-            if let Place::Nowhere = place {
-                take(Piece::Hole(extent.len))?;
-                continue;
-            }
             let mut done = 0;
             while done < extent.len {
-                let len = PIECE.min(extent.len - done);
+                let rest = extent.skip_to(extent.start.saturating_add(done));
+                let Some((place, together)) = self.place(&rest) else {
+                    let what = match extent.source {
+                        Source::Device { id, .. } => {
+                            format!("its data is in device {id}, which is not given")
+                        }
+                        _ => "its data is nowhere".to_string(),
+                    };
+                    return Err(self.refuse(path, &what).into());
+                };
+                if let Place::Nowhere = place {
+                    take(Piece::Hole(rest.len))?;
+                    break;
+                }
+                let len = PIECE.min(rest.len).min(together);
                 let piece = buffer.get_mut(..len as usize).unwrap_or_default();
-                self.fill(piece, &place, done, extent.len, &|| path.to_vec())?;
+                self.fill(piece, &place, rest.len, &|| path.to_vec())?;
                 take(Piece::Data(piece))?;
                 done += len;
             }
@@ -293,26 +302,30 @@ impl<'a> Contents<'a> {
         Ok(())
     }
 
-    /// Reads what is at `done` of an extent.
+    /// Reads what is at a place, where `len` bytes are expected.
     fn fill(
         &self,
         piece: &mut [u8],
         place: &Place<'_>,
-        done: u64,
         len: u64,
         path: &dyn Fn() -> Vec<u8>,
     ) -> Result<()> {
         let (name, pos, read) = match place {
-            Place::Nowhere => return Ok(()),
+            Place::Nowhere => {
+                piece.fill(0);
+                return Ok(());
+            }
             Place::Image(pos) => {
-                let at = pos.saturating_add(done);
-                let read = self.image.file().read_exact_at(piece, at);
+                let read = self.image.file().read_exact_at(piece, *pos);
                 (self.image.path(), *pos, read)
             }
             Place::Blob(blob, pos) => {
                 blob.check(self.image.path())?;
-                let read = blob.file.read_exact_at(piece, pos.saturating_add(done));
-                (blob.path.as_path(), *pos, read)
+                (
+                    blob.path.as_path(),
+                    *pos,
+                    blob.file.read_exact_at(piece, *pos),
+                )
             }
         };
         read.map_err(|source| match source.kind() {

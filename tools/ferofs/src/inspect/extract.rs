@@ -10,17 +10,19 @@ use super::Image;
 use super::Name;
 use super::contents::Contents;
 use super::contents::Piece;
+use crate::directory;
+use crate::directory::Directory;
+use crate::directory::Identity;
+use crate::directory::kind_of;
 use crate::error::Error;
 use crate::error::Result;
 use crate::text::Quoted;
 use crate::text::Shown;
 use erofs_format::FileKind;
 use erofs_format::Inode;
-use rustix::fs::AtFlags;
 use rustix::fs::FileType;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
-use rustix::fs::OFlags;
 use rustix::fs::Timespec;
 use rustix::fs::Timestamps;
 use rustix::fs::Uid;
@@ -29,15 +31,13 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::ffi::CString;
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// Directories that are kept open on the way to the present one. Those further up are opened again
 /// when they are needed.
@@ -77,7 +77,6 @@ pub fn extract(
     options: Options,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Extracted> {
-    let root_fd = open_target(target, options.force)?;
     let root = contents.image().root()?;
     let mut extractor = Extractor {
         contents,
@@ -85,7 +84,12 @@ pub fn extract(
         target,
         options,
         privileged: rustix::process::geteuid().is_root(),
-        root: root_fd,
+        root: Rc::new(open_target(target, options.force)?),
+        inputs: contents
+            .identities()
+            .into_iter()
+            .map(Identity::from)
+            .collect(),
         stack: Vec::new(),
         path: Vec::new(),
         seen: HashSet::from([root.nid()]),
@@ -108,30 +112,41 @@ pub fn extract(
 }
 
 /// Opens the directory to extract into.
-fn open_target(target: &Path, force: bool) -> Result<OwnedFd> {
-    match std::fs::create_dir(target) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mut entries = std::fs::read_dir(target).map_err(Error::io("open", target))?;
-            if !force && entries.next().is_some() {
-                let target = Shown(target);
-                return Err(Error::Request(format!(
-                    "{target} is not empty; --force extracts into it anyway"
-                )));
+fn open_target(target: &Path, force: bool) -> Result<Directory> {
+    let failed = |doing| move |error: io::Error| Error::io(doing, target)(error);
+    let directory = match directory::resolve(target, true) {
+        Ok(place) => {
+            match place
+                .directory
+                .make(&place.name, Mode::from_raw_mode(0o777))
+            {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed("create")(errno.into())),
             }
+            place.directory.directory(&place.name)
         }
-        Err(error) => return Err(Error::io("create", target)(error)),
+        // It ends with no name: `.` or `/`.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => Directory::open(target),
+        Err(error) => return Err(failed("create")(error)),
+    };
+    let directory = directory.map_err(|errno| failed("open")(errno.into()))?;
+    let names = directory.names();
+    let names = names.map_err(|errno| failed("open")(errno.into()))?;
+    if !force && !names.is_empty() {
+        let target = Shown(target);
+        return Err(Error::Request(format!(
+            "{target} is not empty; --force extracts into it anyway"
+        )));
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(target, flags, Mode::empty())
-        .map_err(|errno| Error::io("open", target)(errno.into()))
+    Ok(directory)
 }
 
 /// A directory that is being extracted.
 struct Level {
     inode: Inode,
+    identity: Identity,
     /// Open, unless there are too many of them.
-    fd: Option<OwnedFd>,
+    directory: Option<Rc<Directory>>,
     names: std::vec::IntoIter<Name>,
 }
 
@@ -141,7 +156,9 @@ struct Extractor<'a> {
     target: &'a Path,
     options: Options,
     privileged: bool,
-    root: OwnedFd,
+    root: Rc<Directory>,
+    /// What the image and its data are in.
+    inputs: Vec<Identity>,
     stack: Vec<Level>,
     /// Names on the way to the present directory.
     path: Vec<CString>,
@@ -156,9 +173,7 @@ struct Extractor<'a> {
 
 impl Extractor<'_> {
     fn run(&mut self, root: Inode, progress: &mut dyn FnMut(u64)) -> Result<()> {
-        let fd = self.root.try_clone();
-        let fd = fd.map_err(Error::io("open", self.target))?;
-        self.enter(root, fd)?;
+        self.enter(root, Rc::clone(&self.root))?;
         while let Some(level) = self.stack.last_mut() {
             let Some(name) = level.names.next() else {
                 self.leave()?;
@@ -174,13 +189,18 @@ impl Extractor<'_> {
     }
 
     /// Begins with a directory that is there.
-    fn enter(&mut self, inode: Inode, fd: OwnedFd) -> Result<()> {
+    fn enter(&mut self, inode: Inode, directory: Rc<Directory>) -> Result<()> {
         let names = self.image.names(&inode)?.into_iter();
-        let fd = Some(fd);
-        self.stack.push(Level { inode, fd, names });
+        let stat = directory.stat().map_err(self.failed("open", b""))?;
+        self.stack.push(Level {
+            inode,
+            identity: Identity::from(&stat),
+            directory: Some(directory),
+            names,
+        });
         let far = self.stack.len().checked_sub(OPEN_MAX);
         if let Some(level) = far.and_then(|far| self.stack.get_mut(far)) {
-            level.fd = None;
+            level.directory = None;
         }
         self.extracted.directories += 1;
         Ok(())
@@ -188,39 +208,45 @@ impl Extractor<'_> {
 
     /// Ends with a directory: its attributes come last, as they may forbid to write in it.
     fn leave(&mut self) -> Result<()> {
-        let fd = self.directory()?;
+        let directory = self.directory()?;
+        let above = self.stack.len().checked_sub(2);
+        if let Some(level) = above.and_then(|above| self.stack.get_mut(above)) {
+            if level.directory.is_none() {
+                // If it was moved meanwhile, it is looked for from the start.
+                let above = directory.above().ok();
+                let is_same = |above: &Directory| {
+                    let stat = above.stat();
+                    stat.is_ok_and(|stat| Identity::from(&stat) == level.identity)
+                };
+                level.directory = above.filter(is_same).map(Rc::new);
+            }
+        }
         let Some(level) = self.stack.pop() else {
             return Ok(());
         };
-        self.attributes_of_open(&level.inode, fd.as_fd(), b"")?;
+        self.attributes_of_open(&level.inode, directory.as_fd(), b"")?;
         self.path.pop();
         Ok(())
     }
 
     /// The present directory.
-    fn directory(&mut self) -> Result<OwnedFd> {
-        let failed = Error::io("open", self.target);
-        let open = self.stack.last().and_then(|level| level.fd.as_ref());
-        match open {
-            Some(fd) => fd.try_clone().map_err(failed),
-            None => {
-                let fd = self.walk(&self.path)?;
-                if let Some(level) = self.stack.last_mut() {
-                    level.fd = Some(fd.try_clone().map_err(failed)?);
-                }
-                Ok(fd)
-            }
+    fn directory(&mut self) -> Result<Rc<Directory>> {
+        let open = self.stack.last().and_then(|level| level.directory.as_ref());
+        if let Some(directory) = open {
+            return Ok(Rc::clone(directory));
         }
+        let directory = Rc::new(self.walk(&self.path)?);
+        if let Some(level) = self.stack.last_mut() {
+            level.directory = Some(Rc::clone(&directory));
+        }
+        Ok(directory)
     }
 
     /// Opens a directory that was extracted before, name by name.
-    fn walk(&self, path: &[CString]) -> Result<OwnedFd> {
-        let mut fd = self.root.try_clone();
-        for name in path {
-            let above = fd.map_err(Error::io("open", self.target))?;
-            fd = open_directory(&above, name).map_err(io::Error::from);
-        }
-        fd.map_err(Error::io("open", self.target))
+    fn walk(&self, path: &[CString]) -> Result<Directory> {
+        let names = path.iter().map(|name| name.as_bytes());
+        let directory = self.root.walk(names);
+        directory.map_err(|errno| Error::io("open", self.target)(errno.into()))
     }
 
     /// Where something is, for messages.
@@ -274,11 +300,11 @@ impl Extractor<'_> {
                     Quoted(&path)
                 )));
             }
-            let fd = self.make_directory(&directory, &c_name)?;
+            let made = self.make_directory(&directory, &c_name)?;
             self.path.push(c_name);
-            return self.enter(inode, fd);
+            return self.enter(inode, Rc::new(made));
         }
-        self.make_room(&directory, &c_name)?;
+        self.make_room(&directory, raw)?;
         self.extracted.files += 1;
         if let Some(first) = self.first.get(&inode.nid()) {
             return self.link(first, &directory, &c_name);
@@ -293,57 +319,60 @@ impl Extractor<'_> {
         Ok(())
     }
 
-    fn make_directory(&self, above: &OwnedFd, name: &CString) -> Result<OwnedFd> {
-        let failed = |doing| self.failed(doing, name.as_bytes());
-        match rustix::fs::mkdirat(above, name.as_c_str(), Mode::RWXU) {
+    fn make_directory(&self, above: &Directory, name: &CString) -> Result<Directory> {
+        let name = name.as_bytes();
+        let failed = |doing| self.failed(doing, name);
+        match above.make(name, Mode::RWXU) {
             Ok(()) => {}
             Err(Errno::EXIST) if self.options.force => {
-                if open_directory(above, name).is_err() {
+                if above.directory(name).is_err() {
                     // It is something else, or a link.
                     self.make_room(above, name)?;
-                    rustix::fs::mkdirat(above, name.as_c_str(), Mode::RWXU)
-                        .map_err(failed("create"))?;
+                    above.make(name, Mode::RWXU).map_err(failed("create"))?;
                 }
             }
             Err(errno) => return Err(failed("create")(errno)),
         }
-        open_directory(above, name).map_err(failed("open"))
+        above.directory(name).map_err(failed("open"))
     }
 
     /// Removes what has a name already, if that is allowed.
-    fn make_room(&self, directory: &OwnedFd, name: &CString) -> Result<()> {
+    fn make_room(&self, directory: &Directory, name: &[u8]) -> Result<()> {
         if !self.options.force {
             return Ok(());
         }
-        match rustix::fs::unlinkat(directory, name.as_c_str(), AtFlags::empty()) {
+        let stat = directory.stat_of(name);
+        if stat.is_ok_and(|stat| self.inputs.contains(&Identity::from(&stat))) {
+            let path = self.shown(name);
+            return Err(Error::Request(format!(
+                "{} is what is extracted, or has data of it: it would be overwritten",
+                Shown(&path)
+            )));
+        }
+        match directory.remove(name) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(self.failed("replace", name.as_bytes())(errno)),
+            Err(errno) => Err(self.failed("replace", name)(errno)),
         }
     }
 
-    fn link(&self, first: &[CString], directory: &OwnedFd, name: &CString) -> Result<()> {
+    fn link(&self, first: &[CString], directory: &Directory, name: &CString) -> Result<()> {
         let failed = self.failed("create", name.as_bytes());
         let Some((old, path)) = first.split_last() else {
             return Ok(());
         };
         let from = self.walk(path)?;
-        rustix::fs::linkat(
-            &from,
-            old.as_c_str(),
-            directory,
-            name.as_c_str(),
-            AtFlags::empty(),
-        )
-        .map_err(failed)
+        directory
+            .link(&from, old.as_bytes(), name.as_bytes())
+            .map_err(failed)
     }
 
     /// Makes anything but a directory; false if that was not possible here.
-    fn make(&mut self, inode: &Inode, directory: &OwnedFd, name: &CString) -> Result<bool> {
+    fn make(&mut self, inode: &Inode, directory: &Directory, name: &CString) -> Result<bool> {
         let raw = name.as_bytes();
         let device = rustix::fs::makedev(inode.rdev_major(), inode.rdev_minor());
         let node = |kind| {
             let mode = Mode::RUSR | Mode::WUSR;
-            rustix::fs::mknodat(directory, name.as_c_str(), kind, mode, device)
+            directory.make_node(raw, kind, mode, device)
         };
         let made = match inode.kind() {
             FileKind::Regular => {
@@ -352,8 +381,7 @@ impl Extractor<'_> {
             }
             FileKind::Symlink => {
                 let target = self.image.link_target(inode)?;
-                let target = CString::new(target).unwrap_or_default();
-                rustix::fs::symlinkat(target.as_c_str(), directory, name.as_c_str())
+                directory.symlink(&target, raw)
             }
             FileKind::CharacterDevice => node(FileType::CharacterDevice),
             FileKind::BlockDevice => node(FileType::BlockDevice),
@@ -374,14 +402,10 @@ impl Extractor<'_> {
         Ok(true)
     }
 
-    fn regular(&mut self, inode: &Inode, directory: &OwnedFd, name: &CString) -> Result<()> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
+    fn regular(&mut self, inode: &Inode, directory: &Directory, name: &CString) -> Result<()> {
         let raw = name.as_bytes();
-        let file = rustix::fs::openat(directory, name.as_c_str(), flags, mode)
-            .map_err(self.failed("create", raw))?;
-        let file = File::from(file);
+        let file = directory.create(raw, Mode::RUSR | Mode::WUSR);
+        let file = file.map_err(self.failed("create", raw))?;
         let (mut pos, shown) = (0_u64, self.shown(raw));
         let path = self.path_of(raw);
         self.contents
@@ -427,37 +451,39 @@ impl Extractor<'_> {
         rustix::fs::futimens(fd, &times(inode)).map_err(self.failed("set the time of", name))
     }
 
-    /// Sets the attributes of what cannot be opened.
-    fn attributes(&mut self, inode: &Inode, directory: &OwnedFd, name: &CString) -> Result<()> {
+    /// Sets the attributes of what cannot be opened, and was just made: all of them of the same file, and not of what
+    /// somebody may have put in its place.
+    fn attributes(&mut self, inode: &Inode, directory: &Directory, name: &CString) -> Result<()> {
         let raw = name.as_bytes();
+        let node = directory.node(raw).map_err(self.failed("open", raw))?;
+        let stat = node.stat().map_err(self.failed("open", raw))?;
+        let kind = match inode.kind() {
+            FileKind::Symlink => FileType::Symlink,
+            FileKind::CharacterDevice => FileType::CharacterDevice,
+            FileKind::BlockDevice => FileType::BlockDevice,
+            FileKind::Fifo => FileType::Fifo,
+            _ => FileType::Socket,
+        };
+        if kind_of(&stat) != kind || stat.st_nlink != 1 {
+            let path = self.shown(raw);
+            let replaced = io::Error::other("it was replaced when it had just been made");
+            return Err(Error::io("set the attributes of", &path)(replaced));
+        }
         if self.keeps_owner() {
             let (uid, gid) = owner(inode);
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            let set = rustix::fs::chownat(directory, name.as_c_str(), uid, gid, flags);
-            self.owner_was_set(set, raw)?;
+            self.owner_was_set(node.set_owner(uid, gid), raw)?;
         }
-        let xattrs = self.image.xattrs(inode)?;
-        if !xattrs.is_empty() {
-            // There is no call for this that takes a directory.
-            let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-            path.extend_from_slice(raw);
-            for (key, value) in xattrs.iter() {
-                let Ok(key) = CString::new(key.as_slice()) else {
-                    continue;
-                };
-                let flags = XattrFlags::empty();
-                let set = rustix::fs::lsetxattr(path.as_slice(), key.as_c_str(), value, flags);
-                self.attribute_was_set(set, raw)?;
+        for (key, value) in self.image.xattrs(inode)?.iter() {
+            if !key.contains(&0) {
+                self.attribute_was_set(node.set_xattr(key, value), raw)?;
             }
         }
-        if inode.kind() != FileKind::Symlink {
-            // Just made, and no link: nothing is followed.
+        if kind != FileType::Symlink {
             let mode = self.mode(inode);
-            rustix::fs::chmodat(directory, name.as_c_str(), mode, AtFlags::empty())
+            node.set_mode(mode)
                 .map_err(self.failed("change the mode of", raw))?;
         }
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::utimensat(directory, name.as_c_str(), &times(inode), flags)
+        node.set_times(&times(inode))
             .map_err(self.failed("set the time of", raw))
     }
 
@@ -509,11 +535,6 @@ impl Extractor<'_> {
             Err(errno) => Err(self.failed("set an attribute of", name)(errno)),
         }
     }
-}
-
-fn open_directory(above: &OwnedFd, name: &CString) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(above, name.as_c_str(), flags, Mode::empty())
 }
 
 fn owner(inode: &Inode) -> (Option<Uid>, Option<Gid>) {

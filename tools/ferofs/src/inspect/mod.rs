@@ -15,6 +15,7 @@ pub mod statistics;
 mod unchanged;
 pub mod walk;
 
+use self::contents::Contents;
 use crate::compression::look;
 use crate::error::Error;
 use crate::error::NoImage;
@@ -30,6 +31,7 @@ use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Metadata;
+use erofs_format::Space;
 use erofs_format::Superblock;
 use erofs_format::Xattr;
 use erofs_format::ondisk;
@@ -43,6 +45,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 pub use file::ImageFile;
+pub use file::NotGiven;
 pub use unchanged::is_unchanged;
 
 /// Why something in an image cannot be read.
@@ -160,12 +163,33 @@ impl Image {
             }
             Err(error) => return Err(Error::format(path)(error)),
         };
-        Ok(Image {
+        let image = Image {
             path: path.to_path_buf(),
             file,
             superblock,
             last_xattrs: Mutex::default(),
-        })
+        };
+        // If one of them is wrong that is said when they are asked for.
+        if let Ok(slots) = image.devices() {
+            let block = u64::from(image.superblock.block_size());
+            image.file.set_slots(&slots, block);
+        }
+        Ok(image)
+    }
+
+    /// Gives files for the image's device slots, in their order. Names may lie in them, too, though no builder
+    /// puts them there; without them the data of a device is looked for behind the image, in the same file.
+    pub fn give(&self, devices: impl IntoIterator<Item = Arc<dyn ReadAt>>) {
+        self.file.give(devices);
+    }
+
+    /// Opens the blobs of an image, and gives them: see [`blobs::assign`](crate::blobs::assign).
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be opened, or there are too few or too many.
+    pub fn open_devices(&self, given: &[PathBuf], directories: &[PathBuf]) -> Result<()> {
+        Contents::new(self, given, directories).map(drop)
     }
 
     /// Where the image is, or what it is called.
@@ -194,9 +218,20 @@ impl Image {
     ///
     /// Those of reading.
     pub fn read(&self, pos: u64, len: usize) -> std::io::Result<Vec<u8>> {
+        self.read_in(Space::Image, pos, len)
+    }
+
+    /// The same from any space.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading, and when the device is not given.
+    pub fn read_in(&self, space: Space, pos: u64, len: usize) -> std::io::Result<Vec<u8>> {
         let mut all = Vec::new();
         while all.len() < len {
-            let bytes = self.file.bytes(pos.saturating_add(all.len() as u64))?;
+            let bytes = self
+                .file
+                .bytes(space, pos.saturating_add(all.len() as u64))?;
             let wanted = len - all.len();
             let piece = bytes.get(..wanted).unwrap_or(&bytes);
             if piece.is_empty() {
@@ -450,7 +485,8 @@ mod tests {
                 let (file, bytes) = (&file, &bytes);
                 scope.spawn(move || {
                     for at in (start..bytes.len()).step_by(97) {
-                        let found = erofs_format::Metadata::bytes(file, at as u64).unwrap();
+                        let found =
+                            erofs_format::Metadata::bytes(file, Space::Image, at as u64).unwrap();
                         assert_eq!(*found, bytes[at..]);
                     }
                 });

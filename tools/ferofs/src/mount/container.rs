@@ -2,12 +2,12 @@
 
 //! Container images: their layers are indexed in a cache, and merged there, or mounted one by one.
 
+use super::filesystem::Device;
 use super::filesystem::Filesystem;
-use super::filesystem::verify_one;
 use super::options::Options;
 use crate::blobs;
 use crate::blobs::Blob;
-use crate::digest::Digest;
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::error::Result;
 use crate::image;
@@ -17,14 +17,16 @@ use crate::oci;
 use crate::oci::Kind;
 use crate::oci::Reference;
 use crate::oci::layers;
+use crate::oci::layers::Indexed;
 use crate::oci::layers::Places;
 use crate::oci::layers::Watch;
-use crate::output::NewDirectory;
 use crate::output::Output;
 use crate::text::Shown;
 use std::fs;
+use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What the indexes of a system are for.
 const SYSTEM_CACHE: &str = "/var/cache";
@@ -71,8 +73,6 @@ pub fn prepare(
     if let Some(parent) = cache.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
-    // Layers have files that not everybody may read.
-    let mut directory = NewDirectory::create(&cache, 0o700)?;
     let mut search = options.directories.clone();
     if reference.kind == Kind::Layout {
         search.push(reference.path.clone());
@@ -80,10 +80,13 @@ pub fn prepare(
     let places = Places {
         directory: &cache,
         search: &search,
-        links: false,
+        cache: true,
+        verify,
+        most: options.most,
     };
-    let layers = layers::prepare(&image, places, watch)?.keep()?;
-    directory.stay();
+    let prepared = layers::prepare(&image, places, watch)?;
+    let directory = prepared.directory();
+    let layers = prepared.keep()?;
     let mut lines = vec![format!(
         "{reference}: {}, {} layers",
         image.platform,
@@ -91,9 +94,6 @@ pub fn prepare(
     )];
     let mut notes = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
-        if verify && layer.reused {
-            verify_one(&layer.tar, layer.diff_id)?;
-        }
         let number = index + 1;
         let (index, tar) = (Shown(&layer.index), Shown(&layer.tar));
         let done = match layer.reused {
@@ -106,35 +106,42 @@ pub fn prepare(
         let of_layer = |note| format!("sha256:{}: {note}", layer.diff_id);
         notes.extend(layer.notes.iter().map(of_layer));
     }
-    let blob = |(digest, path): (Digest, PathBuf)| Blob {
-        path,
-        tag: Some(digest),
+    let device = |layer: &Indexed| Device {
+        blob: Blob {
+            path: layer.tar.clone(),
+            tag: Some(layer.diff_id),
+        },
+        file: Some(Arc::clone(&layer.tar_file)),
     };
     let layers = if options.stack && !layers.is_empty() {
-        let filesystem = |layer: layers::Indexed| Filesystem {
-            path: layer.index,
-            in_memory: None,
-            blobs: vec![blob((layer.diff_id, layer.tar))],
+        let filesystem = |layer: &Indexed| Filesystem {
+            path: layer.index.clone(),
+            image: Arc::clone(&layer.index_file),
+            in_memory: false,
+            blobs: vec![device(layer)],
         };
-        layers.into_iter().map(filesystem).collect()
+        layers.iter().map(filesystem).collect()
     } else {
-        let path = cache.join(format!("{}.merged.erofs", image.chain_id()));
+        let name = format!("{}.merged.erofs", image.chain_id());
+        let path = cache.join(&name);
         let tars = layers::tars(&layers);
-        let done = match is_merged(&path, &tars) {
-            true => "there already",
-            false => {
-                let output = Output::create(&path, &[])?;
+        let (file, done) = match merged(&directory, &name, &path, &tars) {
+            Some(file) => (file, "there already"),
+            None => {
+                let output = Output::create_in(&directory, name.as_bytes(), &path)?;
                 let options = image::Options::default();
                 layers::merge(&layers, options, &path, output.file(), &mut ())?;
+                let file = output.reader()?;
                 output.finish()?;
-                "new"
+                (file, "new")
             }
         };
         lines.push(format!("{reference}: merged: {}, {done}", Shown(&path)));
         vec![Filesystem {
             path,
-            in_memory: None,
-            blobs: tars.into_iter().map(blob).collect(),
+            image: Arc::new(file),
+            in_memory: false,
+            blobs: tars.into_iter().map(device).collect(),
         }]
     };
     Ok(Container {
@@ -144,15 +151,13 @@ pub fn prepare(
     })
 }
 
-/// Whether there is a merged image over these tars already, as it would be made now. It is called
+/// The merged image over these tars that is there already, if it is as it would be made now. It is called
 /// after the layers.
-fn is_merged(path: &Path, tars: &[(Digest, PathBuf)]) -> bool {
-    let Ok(merged) = Image::open(path) else {
-        return false;
-    };
-    let slots = merged.devices();
-    slots.is_ok_and(|slots| {
-        let tags = slots.iter().map(blobs::tag);
-        tags.eq(tars.iter().map(|(digest, _)| Some(*digest)))
-    }) && is_unchanged(&merged).unwrap_or(false)
+fn merged(directory: &Directory, name: &str, path: &Path, tars: &[&Indexed]) -> Option<File> {
+    let file = directory.file(name.as_bytes()).ok()?;
+    let merged = Image::new(path, Box::new(file.try_clone().ok()?)).ok()?;
+    let slots = merged.devices().ok()?;
+    let tags = slots.iter().map(blobs::tag);
+    let same = tags.eq(tars.iter().map(|layer| Some(layer.diff_id)));
+    (same && is_unchanged(&merged).unwrap_or(false)).then_some(file)
 }

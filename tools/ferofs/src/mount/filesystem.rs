@@ -13,24 +13,46 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::inspect::Image;
 use crate::text::Shown;
+use rustix::fs::OFlags;
 use rustix::mount::MountAttrFlags;
 use std::fs;
 use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Seek;
 use std::io::SeekFrom;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A filesystem that is to be mounted.
 pub struct Filesystem {
     /// The image, or the tar.
     pub path: PathBuf,
-    /// The index of a tar, and the tar.
-    pub in_memory: Option<(File, File)>,
+    /// The image itself, as it was looked at; or the index of a tar in memory.
+    pub image: Arc<File>,
+    /// Whether that is in memory.
+    pub in_memory: bool,
     /// What the image has its data in.
-    pub blobs: Vec<Blob>,
+    pub blobs: Vec<Device>,
+}
+
+/// A blob, and the file itself if it is known what is in it: that is mounted, whatever has its name by then.
+pub struct Device {
+    /// Where it is.
+    pub blob: Blob,
+    /// What was read or compared.
+    pub file: Option<Arc<File>>,
+}
+
+impl Device {
+    /// A blob that is opened when it is mounted: there may be more of them than files can be open.
+    pub fn unread(blob: Blob) -> Self {
+        Device { blob, file: None }
+    }
 }
 
 impl Filesystem {
@@ -46,23 +68,26 @@ impl Filesystem {
         attributes: MountAttrFlags,
     ) -> Result<(OwnedFd, Vec<String>)> {
         let context = kernel::Context::open(driver.name(), &self.path)?;
-        match (driver, &self.in_memory) {
-            (Driver::Ferofs, Some((index, tar))) => {
-                context.file("source", index)?;
-                context.file("device", tar)?;
-            }
-            (Driver::Ferofs, None) => {
-                context.file("source", &open(&self.path)?)?;
-                for blob in &self.blobs {
-                    // One at a time: there may be more of them than files can be open.
-                    context.file("device", &open(&blob.path)?)?;
+        match driver {
+            Driver::Ferofs => {
+                context.file("source", &self.image)?;
+                for device in &self.blobs {
+                    match &device.file {
+                        Some(file) => context.file("device", file)?,
+                        None => context.file("device", &open(&device.blob.path)?)?,
+                    }
                 }
             }
-            (Driver::Erofs, _) => {
+            Driver::Erofs => {
                 let resolve = |path: &Path| fs::canonicalize(path).map_err(Error::io("open", path));
                 context.string("source", &resolve(&self.path)?)?;
-                for blob in &self.blobs {
-                    context.string("device", &resolve(&blob.path)?)?;
+                for device in &self.blobs {
+                    // It takes paths only, but there is one that leads to an open file.
+                    let path = match &device.file {
+                        Some(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+                        None => resolve(&device.blob.path)?,
+                    };
+                    context.string("device", &path)?;
                 }
             }
         }
@@ -83,11 +108,12 @@ impl Filesystem {
     pub fn describe(&self) -> Vec<String> {
         let shown = Shown(&self.path);
         let mut lines = Vec::new();
-        if let Some((index, _)) = &self.in_memory {
-            let size = index.metadata().map_or(0, |metadata| metadata.len());
+        if self.in_memory {
+            let size = self.image.metadata().map_or(0, |metadata| metadata.len());
             lines.push(format!("{shown}: a tar; index in memory: {size} bytes"));
+            return lines;
         }
-        for (index, blob) in self.blobs.iter().enumerate() {
+        for (index, Device { blob, .. }) in self.blobs.iter().enumerate() {
             let found = match blob.tag {
                 Some(_) => "found by its sha256",
                 None => "as given",
@@ -99,19 +125,19 @@ impl Filesystem {
     }
 }
 
-/// Opens what an image or a blob may be.
+/// Opens what an image or a blob may be. A named pipe in its place keeps nobody waiting.
 pub fn open(path: &Path) -> Result<File> {
-    check_kind(path)?;
-    File::open(path).map_err(Error::io("open", path))
-}
-
-/// Opening a named pipe would wait for somebody to write to it.
-fn check_kind(path: &Path) -> Result<()> {
-    let kind = fs::metadata(path)
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path)
+        .map_err(Error::io("open", path))?;
+    let kind = file
+        .metadata()
         .map_err(Error::io("open", path))?
         .file_type();
     if kind.is_file() || kind.is_block_device() {
-        return Ok(());
+        return Ok(file);
     }
     let path = Shown(path);
     Err(Error::Request(format!(
@@ -145,27 +171,32 @@ pub fn check_sizes(image: &Image, given: &[Blob]) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-/// Compares the sha256 of every blob with its tag.
-pub fn verify(image: &Image, blobs: &[Blob]) -> Result<()> {
-    for (slot, blob) in image.devices()?.iter().zip(blobs) {
-        let Some(expected) = blobs::tag(slot) else {
+/// Compares the sha256 of every blob with its tag. What was compared stays open, to be mounted.
+pub fn verify(image: &Image, blobs: Vec<Blob>) -> Result<Vec<Device>> {
+    let mut slots = image.devices()?.into_iter();
+    let verified = blobs.into_iter().map(|blob| {
+        let Some(expected) = slots.next().as_ref().and_then(blobs::tag) else {
             return Err(Error::Request(format!(
                 "{}: the image does not have its sha256",
                 Shown(&blob.path)
             )));
         };
-        verify_one(&blob.path, expected)?;
-    }
-    Ok(())
+        let file = verify_one(&blob.path, expected)?;
+        let file = Some(Arc::new(file));
+        Ok(Device { blob, file })
+    });
+    verified.collect()
 }
 
-/// Compares the sha256 of a blob with what an image expects.
-pub fn verify_one(path: &Path, expected: Digest) -> Result<()> {
-    let found: Digest = digest::Background::spawn(open(path)?)
+/// Compares the sha256 of a blob with what an image expects. Returns what was compared.
+fn verify_one(path: &Path, expected: Digest) -> Result<File> {
+    let file = open(path)?;
+    let same = file.try_clone().map_err(Error::io("open", path))?;
+    let found: Digest = digest::Background::spawn(same)
         .wait(|_| {})
         .map_err(Error::io("read", path))?;
     if found == expected {
-        return Ok(());
+        return Ok(file);
     }
     let shown = Shown(path);
     Err(Error::Request(format!(

@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::image::source::Blobs;
 use crate::index;
 use crate::tar::FileInput;
-use crate::text::Shown;
 use rustix::fs::MemfdFlags;
 use rustix::fs::SealFlags;
 use std::fs::File;
@@ -39,11 +38,8 @@ pub fn index_in_memory(path: &Path, tar: &File) -> Result<(File, Vec<String>)> {
     let image = File::from(image);
     let source = Blobs(vec![tar.try_clone().map_err(Error::io("open", path))?]);
     let input = FileInput::new(file, size);
-    let written = index::write_over(input, &source, &image).map_err(|error| match error {
-        index::Error::Archive(error) => Error::archive(path)(error),
-        index::Error::Whiteouts(problem) => Error::Request(format!("{}: {problem}", Shown(path))),
-        index::Error::Image(error) => Error::image(path)(error),
-    })?;
+    let written = index::write_over(input, &source, &image);
+    let written = written.map_err(|error| error.about(path, path))?;
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&image, seals).map_err(failed)?;
     Ok((image, written.archive.notes))

@@ -20,19 +20,25 @@ mod unmount;
 
 use crate::blobs;
 use crate::compression::look;
+use crate::directory::Identity;
 use crate::error::Error;
 use crate::error::Result;
 use crate::inspect::Image;
+use crate::oci;
 use crate::oci::Reference;
 use crate::oci::layers::Watch;
 use crate::text::Shown;
+use blobs::Blob;
+use filesystem::Device;
 use filesystem::Filesystem;
 use options::Options;
 use overlay::Upper;
 use rustix::mount::MountAttrFlags;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use container::default_cache;
 pub use memory::index_in_memory;
@@ -132,6 +138,18 @@ impl Mount {
         if !options.devices.is_empty() {
             return Err(Error::Request(format!(
                 "{reference} is a container image, whose tars are known: device= makes no sense"
+            )));
+        }
+        let identity = |path: &Path| std::fs::metadata(path).map(|found| Identity::from(&found));
+        let is_image = |path: &&PathBuf| {
+            let same = identity(path).ok().zip(identity(&reference.path).ok());
+            same.is_some_and(|(one, other)| one == other)
+        };
+        let written = [&options.upper, &options.work, &options.cache];
+        if let Some(path) = written.into_iter().flatten().find(is_image) {
+            let path = Shown(path);
+            return Err(Error::Request(format!(
+                "{path} is the image itself, in which nothing is to be written"
             )));
         }
         let container = container::prepare(reference, options, request.verify, watch)?;
@@ -240,17 +258,36 @@ impl Mount {
     }
 }
 
+/// Fails if a mount cannot succeed whatever is prepared for it: when this process may not mount, the kernel has
+/// no such filesystem, also after looking for its module, or there is no directory to mount it at.
+///
+/// # Errors
+///
+/// When that is so.
+pub fn expect_possible(request: &Request, target: &Path) -> Result<()> {
+    let options = &request.options;
+    let mut names = vec![request.driver.name()];
+    if options.stack || options.upper.is_some() {
+        names.push("overlay");
+    }
+    names
+        .into_iter()
+        .try_for_each(|name| kernel::Context::open(name, &request.source).map(drop))?;
+    kernel::Target::open(target, &request.source).map(drop)
+}
+
 /// Prepares an image or a tar. Returns what is strange about it, too.
 fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
     let source = &request.source;
-    let file = filesystem::open(source)?;
+    let file = filesystem::open(source).map_err(|error| oci::explain(error, source))?;
     let mut magic = [0; 4];
     let has_magic = file
         .read_exact_at(&mut magic, erofs_format::ondisk::SUPER_OFFSET)
         .is_ok_and(|()| u32::from_le_bytes(magic) == erofs_format::ondisk::SUPER_MAGIC);
     // An image may have the header of a tar before its superblock, so the magic decides.
     if has_magic {
-        let image = Image::open(source)?;
+        let file = Arc::new(file);
+        let image = Image::new(source, Box::new(Arc::clone(&file)))?;
         let blobs = blobs::assign(
             source,
             &image.devices()?,
@@ -265,12 +302,14 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
             )));
         }
         let notes = filesystem::check_sizes(&image, &blobs)?;
-        if request.verify {
-            filesystem::verify(&image, &blobs)?;
-        }
+        let blobs = match request.verify {
+            true => filesystem::verify(&image, blobs)?,
+            false => blobs.into_iter().map(Device::unread).collect(),
+        };
         let filesystem = Filesystem {
             path: source.clone(),
-            in_memory: None,
+            image: file,
+            in_memory: false,
             blobs,
         };
         return Ok((filesystem, notes));
@@ -300,11 +339,29 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
              `ferofs build`"
         )));
     }
-    let (index, notes) = index_in_memory(source, &file)?;
+    let (index, mut notes) = index_in_memory(source, &file)?;
+    notes.extend(seems_to_be_container(source, &index));
+    let blob = Blob {
+        path: source.clone(),
+        tag: None,
+    };
     let filesystem = Filesystem {
         path: source.clone(),
-        in_memory: Some((index, file)),
-        blobs: Vec::new(),
+        image: Arc::new(index),
+        in_memory: true,
+        blobs: vec![Device {
+            blob,
+            file: Some(Arc::new(file)),
+        }],
     };
     Ok((filesystem, notes))
+}
+
+/// Says so if what is in a tar looks like a container image.
+fn seems_to_be_container(tar: &Path, index: &File) -> Option<String> {
+    let image = Image::new(tar, Box::new(index.try_clone().ok()?)).ok()?;
+    let root = image.root().ok()?;
+    let has = |name: &[u8]| image.lookup(&root, name).is_ok_and(|found| found.is_some());
+    let name = oci::seems_to_be_archive(has, tar)?;
+    Some(oci::looks_like(&name))
 }

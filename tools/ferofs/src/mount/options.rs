@@ -23,6 +23,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// `platform=`: which of a container image's platforms.
     pub platform: Option<Platform>,
+    /// How large the plain tar of a layer may be that has to be unpacked.
+    pub most: Option<u64>,
     /// `stack`: whether the layers of a container image are mounted one by one.
     pub stack: bool,
     /// What the driver is told, in this order.
@@ -254,7 +256,7 @@ mod tests {
             ("device=", "a path is missing"),
             ("blobs", "a path is missing"),
             ("upper=", "a path is missing"),
-            ("platform=amd64", "linux/arm64"),
+            ("platform=amd64/", "linux/arm64"),
             ("device=\"a,b", "no second one"),
         ] {
             let error = Options::default().parse(list).unwrap_err().to_string();

@@ -7,19 +7,19 @@
 //! as long as it is mounted itself. So one umount(2) ends it all, and so does any failure before.
 
 use super::kernel::Context;
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::error::Result;
 use crate::output::NewDirectory;
+use rustix::fs::Gid;
+use rustix::fs::Mode;
 use rustix::fs::Timespec;
 use rustix::fs::Timestamps;
+use rustix::fs::Uid;
 use rustix::mount::MountAttrFlags;
 use std::ffi::OsString;
 use std::fs;
-use std::fs::File;
-use std::fs::Permissions;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::fs::fchown;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -27,10 +27,11 @@ use std::path::PathBuf;
 pub const SOURCE_PREFIX: &str = "ferofs:";
 
 /// The directories that what is written goes to. Those that were made for a mount that fails are
-/// removed.
+/// removed. Overlayfs gets them open, as they were found or made: others may be at work beside them.
 pub struct Upper {
-    upper: PathBuf,
-    work: PathBuf,
+    path: PathBuf,
+    upper: Directory,
+    work: Directory,
     made_upper: NewDirectory,
     made_work: NewDirectory,
 }
@@ -44,20 +45,20 @@ impl Upper {
     /// When they cannot be made.
     pub fn prepare(upper: &Path, work: Option<&Path>) -> Result<Self> {
         let made_upper = NewDirectory::create(upper, 0o700)?;
-        let upper = fs::canonicalize(upper).map_err(Error::io("open", upper))?;
         let work = match work {
             Some(work) => work.to_path_buf(),
             None => {
+                let upper = fs::canonicalize(upper).map_err(Error::io("open", upper))?;
                 let mut work = OsString::from(&upper);
                 work.push(".work");
                 work.into()
             }
         };
         let made_work = NewDirectory::create(&work, 0o700)?;
-        let work = fs::canonicalize(&work).map_err(Error::io("open", &work))?;
         Ok(Upper {
-            upper,
-            work,
+            path: upper.to_path_buf(),
+            upper: made_upper.open()?,
+            work: made_work.open()?,
             made_upper,
             made_work,
         })
@@ -75,9 +76,9 @@ impl Upper {
         }
         let set = || {
             let found = rustix::fs::fstat(below)?;
-            let directory = File::open(&self.upper)?;
-            fchown(&directory, Some(found.st_uid), Some(found.st_gid))?;
-            directory.set_permissions(Permissions::from_mode(found.st_mode & 0o7777))?;
+            let (uid, gid) = (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid));
+            rustix::fs::fchown(&self.upper, Some(uid), Some(gid))?;
+            rustix::fs::fchmod(&self.upper, Mode::from_raw_mode(found.st_mode & 0o7777))?;
             let time = Timespec {
                 tv_sec: found.st_mtime,
                 tv_nsec: found.st_mtime_nsec as _,
@@ -86,10 +87,9 @@ impl Upper {
                 last_access: time,
                 last_modification: time,
             };
-            rustix::fs::futimens(&directory, &times)?;
-            Ok(())
+            rustix::fs::futimens(&self.upper, &times)
         };
-        set().map_err(Error::io("set the attributes of", &self.upper))
+        set().map_err(|errno| Error::io("set the attributes of", &self.path)(errno.into()))
     }
 
     /// It was mounted: the directories stay.
@@ -103,7 +103,7 @@ impl Drop for Upper {
     fn drop(&mut self) {
         // Overlayfs makes it, and does not remove it.
         if self.made_work.is_new() {
-            drop(fs::remove_dir(self.work.join("work")));
+            let _ = self.work.remove_directory(b"work");
         }
     }
 }
@@ -131,8 +131,8 @@ pub fn mount(
         context.file("lowerdir+", layer)?;
     }
     if let Some(upper) = upper {
-        context.string("upperdir", &upper.upper)?;
-        context.string("workdir", &upper.work)?;
+        context.file("upperdir", &upper.upper)?;
+        context.file("workdir", &upper.work)?;
     }
     context.create(attributes)
 }

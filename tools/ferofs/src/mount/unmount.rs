@@ -5,11 +5,11 @@
 use super::overlay::SOURCE_PREFIX;
 use crate::error::Error;
 use crate::error::Result;
+use crate::mounts;
 use crate::text::Shown;
 use rustix::fs::AtFlags;
 use rustix::fs::StatxAttributes;
 use rustix::fs::StatxFlags;
-use std::fs;
 use std::path::Path;
 
 /// Unmounts the image that is mounted at `target`, with all that is below an overlay; with `lazy`
@@ -59,56 +59,10 @@ pub fn mounted_at(target: &Path) -> Result<Option<(String, String)>> {
     if !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
         return Ok(None);
     }
-    let mounts = Path::new("/proc/self/mountinfo");
-    let mounts = fs::read(mounts).map_err(Error::io("read", mounts))?;
-    let mounts = String::from_utf8_lossy(&mounts);
-    Ok(mounts
-        .lines()
-        .find_map(|line| type_and_source(line, found.stx_mnt_id)))
-}
-
-/// Type and source in a line of mountinfo, if it is about the mount with this number.
-fn type_and_source(line: &str, id: u64) -> Option<(String, String)> {
-    let number = line.split(' ').next()?.parse();
-    let (_, filesystem) = line.split_once(" - ")?;
-    let mut fields = filesystem.split(' ');
-    let (kind, source) = (fields.next()?, fields.next()?);
-    (number == Ok(id)).then(|| (kind.to_string(), unescape(source)))
-}
-
-/// A name without the escapes that mountinfo has for spaces and the like: `\040`.
-fn unescape(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut result = parts.next().unwrap_or_default().to_string();
-    for part in parts {
-        let code = part.get(..3);
-        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
-            Some(byte) => {
-                result.push(char::from(byte));
-                result.push_str(part.get(3..).unwrap_or_default());
-            }
-            None => {
-                result.push('\\');
-                result.push_str(part);
-            }
-        }
-    }
-    result
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_mountinfo_are_read() {
-        let line =
-            "42 29 0:40 / /a\\040b ro shared:7 - overlay ferofs:oci:my\\040app\\134x ro,lowerdir=x";
-        let expected = ("overlay".to_string(), "ferofs:oci:my app\\x".to_string());
-        assert_eq!(type_and_source(line, 42), Some(expected));
-        assert_eq!(type_and_source(line, 4), None);
-        for line in ["", "42", "42 - ", "42 - overlay", "x - overlay y z"] {
-            assert_eq!(type_and_source(line, 42), None, "{line}");
-        }
-    }
+    let mounts = mounts::list()?;
+    let mount = mounts
+        .into_iter()
+        .find(|mount| mount.id == found.stx_mnt_id);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(mount.map(|mount| (text(mount.kind), text(mount.source))))
 }

@@ -5,6 +5,7 @@
 
 use super::Platform;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::de::IgnoredAny;
 use std::collections::HashMap;
 
@@ -69,6 +70,8 @@ pub struct Descriptor {
     pub annotations: Option<HashMap<String, String>>,
     /// What machine it is for.
     pub platform: Option<PlatformOf>,
+    /// What it is if it is no image.
+    pub artifact_type: Option<String>,
 }
 
 impl Descriptor {
@@ -98,6 +101,7 @@ impl From<PlatformOf> for Platform {
             architecture: platform.architecture,
             variant: platform.variant,
         }
+        .normalized()
     }
 }
 
@@ -105,7 +109,13 @@ impl From<PlatformOf> for Platform {
 #[derive(Debug, Deserialize)]
 pub struct Index {
     /// Images, or further lists.
+    #[serde(deserialize_with = "list")]
     pub manifests: Vec<Descriptor>,
+}
+
+/// A list that must be there. Go writes one that was never made as null.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// An image.
@@ -114,22 +124,45 @@ pub struct Manifest {
     /// Its configuration.
     pub config: Descriptor,
     /// Its layers, the lowest one first.
+    #[serde(deserialize_with = "list")]
     pub layers: Vec<Descriptor>,
+    /// What it is if it is no image.
+    #[serde(rename = "artifactType")]
+    pub artifact_type: Option<String>,
 }
 
-/// Either of these, which differ by what they have.
+impl Manifest {
+    /// Whether it is something else that is kept like an image: a signature, a list of what is in one.
+    pub fn is_artifact(&self) -> bool {
+        let is = |descriptor: &Descriptor, wanted| meaning(&descriptor.media_type) == wanted;
+        self.artifact_type
+            .as_ref()
+            .is_some_and(|kind| !kind.is_empty())
+            || !is(&self.config, Meaning::Config)
+            || !self.layers.iter().all(|layer| is(layer, Meaning::Layer))
+    }
+}
+
+/// Either of these, which differ by what they have, be it null.
 #[derive(Debug, Deserialize)]
 pub struct IndexOrManifest {
-    manifests: Option<IgnoredAny>,
-    layers: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "anything")]
+    manifests: bool,
+    #[serde(default, deserialize_with = "anything")]
+    layers: bool,
+}
+
+/// That something is there.
+fn anything<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(from).map(|_| true)
 }
 
 impl IndexOrManifest {
     /// Which one it is.
     pub fn meaning(&self) -> Meaning {
-        match (&self.manifests, &self.layers) {
-            (Some(_), None) => Meaning::Index,
-            (None, Some(_)) => Meaning::Manifest,
+        match (self.manifests, self.layers) {
+            (true, false) => Meaning::Index,
+            (false, true) => Meaning::Manifest,
             _ => Meaning::Unknown,
         }
     }

@@ -22,7 +22,9 @@
 //! let places = layers::Places {
 //!     directory: Path::new("layers"),
 //!     search: &[],
-//!     links: true,
+//!     cache: false,
+//!     verify: false,
+//!     most: None,
 //! };
 //! let prepared = layers::prepare(&image, places, &|_bytes_more| {})?;
 //! for layer in prepared.keep()? {
@@ -39,11 +41,16 @@ mod resolve;
 mod store;
 
 use crate::digest::Digest;
+use crate::output::Inputs;
 
 pub use platform::Platform;
 pub use reference::Choice;
 pub use reference::Kind;
 pub use reference::Reference;
+pub use reference::explain;
+pub use reference::looks_like;
+pub use reference::seems_to_be_archive;
+pub use reference::seems_to_be_layout;
 pub use resolve::open;
 pub use store::Blob;
 
@@ -56,6 +63,8 @@ pub struct Image {
     pub platform: Platform,
     /// Its layers, the lowest one first.
     pub layers: Vec<Layer>,
+    /// All files that it is in: nothing that is made of it may be written over them.
+    pub inputs: Inputs,
 }
 
 /// A layer as it is stored.

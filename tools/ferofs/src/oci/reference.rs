@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::text::Shown;
 use std::ffi::OsStr;
 use std::fmt;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -109,6 +110,58 @@ impl Reference {
 
 /// What comes behind a path, and the byte between them.
 type Rest<'a> = Option<(u8, &'a [u8])>;
+
+/// The name of the container image that a directory seems to be, though it is called like any directory.
+pub fn seems_to_be_layout(path: &Path) -> Option<Reference> {
+    path.join("oci-layout").is_file().then(|| Reference {
+        kind: Kind::Layout,
+        path: path.to_path_buf(),
+        choice: Choice::Only,
+    })
+}
+
+/// The name of the container image that a tar seems to be. `has` says whether the tar has something of a name in
+/// its root.
+pub fn seems_to_be_archive(has: impl Fn(&[u8]) -> bool, path: &Path) -> Option<Reference> {
+    let kind = match (has(b"manifest.json"), has(b"oci-layout")) {
+        (true, _) if has(b"repositories") || has(b"oci-layout") => Kind::DockerArchive,
+        (_, true) => Kind::LayoutArchive,
+        _ => return None,
+    };
+    Some(Reference {
+        kind,
+        path: path.to_path_buf(),
+        choice: Choice::Only,
+    })
+}
+
+/// What is said of something that is called like a file, but looks like a container image.
+pub fn looks_like(name: &Reference) -> String {
+    format!("it looks like a container image; as such it is called {name}")
+}
+
+/// Adds to the error that something cannot be opened what it may be, if it may be a container image.
+pub fn explain(error: Error, path: &Path) -> Error {
+    if let Some(name) = seems_to_be_layout(path) {
+        return Error::Request(format!("{error}; {}", looks_like(&name)));
+    }
+    let bytes = path.as_os_str().as_bytes();
+    let colon = bytes.iter().position(|byte| *byte == b':');
+    let prefix = bytes.get(..colon.unwrap_or_default()).unwrap_or_default();
+    let is_word = !prefix.is_empty()
+        && prefix
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || *byte == b'-');
+    match error {
+        Error::Io { ref source, .. } if is_word && source.kind() == ErrorKind::NotFound => {
+            Error::Request(format!(
+                "{error}; container images on disk are called oci:DIR, oci-archive:FILE or \
+                 docker-archive:FILE"
+            ))
+        }
+        error => error,
+    }
+}
 
 /// Takes apart a path and what follows it.
 fn split(text: &[u8]) -> (PathBuf, Rest<'_>) {

@@ -201,7 +201,9 @@ impl Resolver<'_> {
     ) -> Result<()> {
         let platform = descriptor.platform.as_ref();
         let unknown = platform.is_some_and(|platform| platform.os == "unknown");
-        if unknown || descriptor.annotation(REFERENCE_TYPE).is_some() {
+        let kind = descriptor.artifact_type.as_deref();
+        let artifact = kind.is_some_and(|kind| !kind.is_empty());
+        if unknown || artifact || descriptor.annotation(REFERENCE_TYPE).is_some() {
             return Ok(());
         }
         let digest = parse_digest(of, &descriptor.digest)?;
@@ -258,7 +260,18 @@ impl Resolver<'_> {
 
     /// Chooses by platform. If there is but one image it is that, unless another platform was
     /// asked for.
-    fn choose(&self, candidates: Candidates, names: &BTreeSet<String>) -> Result<Image> {
+    fn choose(&self, mut candidates: Candidates, names: &BTreeSet<String>) -> Result<Image> {
+        if candidates.found.len() > 1 {
+            // What is for other platforms need not be there, so what cannot be read may be an image.
+            let is_artifact = |candidate: &Candidate| {
+                let manifest = self.manifest(candidate);
+                manifest.is_ok_and(|(_, manifest)| manifest.is_artifact())
+            };
+            let is_image = |candidate: &Candidate| !is_artifact(candidate);
+            if candidates.found.iter().any(is_image) {
+                candidates.found.retain(is_image);
+            }
+        }
         let any = candidates.found.len() == 1 && self.platform.is_none();
         let wanted = match self.platform {
             Some(platform) => platform.clone(),
@@ -349,6 +362,7 @@ impl Resolver<'_> {
             name: self.reference.to_string(),
             platform,
             layers,
+            inputs: self.store.inputs(),
         })
     }
 
@@ -397,6 +411,7 @@ impl Resolver<'_> {
             name: self.reference.to_string(),
             platform,
             layers,
+            inputs: self.store.inputs(),
         })
     }
 }

@@ -8,6 +8,7 @@ use crate::build::apply_archive;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
+use crate::output::Inputs;
 use crate::tar::FileInput;
 use crate::text::Quoted;
 use crate::text::Shown;
@@ -16,6 +17,7 @@ use crate::tree::Data;
 use crate::tree::NameId;
 use crate::tree::Tree;
 use rustix::fs::OFlags;
+use std::cell::RefCell;
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -33,7 +35,13 @@ const DOCUMENT_MAX: u64 = 16 << 20;
 const MAX_LINKS: u32 = 40;
 
 /// Where blobs are.
-pub enum Store {
+pub struct Store {
+    place: Place,
+    /// The files that were found.
+    inputs: RefCell<Inputs>,
+}
+
+enum Place {
     /// A directory.
     Directory(PathBuf),
     /// A tar, and what is in it.
@@ -64,10 +72,14 @@ impl Store {
                      \"oci-archive:\" and \"docker-archive:\""
                 )));
             }
-            return Ok(Store::Directory(path.clone()));
+            return Ok(Store {
+                place: Place::Directory(path.clone()),
+                inputs: RefCell::default(),
+            });
         }
         let file = open(path)?;
-        let size = file.metadata().map_err(Error::io("open", path))?.len();
+        let metadata = file.metadata().map_err(Error::io("open", path))?;
+        let size = metadata.len();
         let (compression, _) = crate::compression::look(&file).map_err(Error::io("read", path))?;
         if let Some(compression) = compression {
             let shown = Shown(path);
@@ -78,13 +90,23 @@ impl Store {
         let mut tree = Tree::new();
         apply_archive(FileInput::new(file, size), &mut tree, 0, &mut ())
             .map_err(Error::archive(path))?;
-        Ok(Store::Archive(path.clone(), Box::new(tree)))
+        let mut inputs = Inputs::default();
+        inputs.add(path, metadata);
+        Ok(Store {
+            place: Place::Archive(path.clone(), Box::new(tree)),
+            inputs: inputs.into(),
+        })
+    }
+
+    /// The files that were found until now.
+    pub fn inputs(&self) -> Inputs {
+        self.inputs.borrow().clone()
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        match self {
-            Store::Directory(path) | Store::Archive(path, _) => path,
+        match &self.place {
+            Place::Directory(path) | Place::Archive(path, _) => path,
         }
     }
 
@@ -107,8 +129,8 @@ impl Store {
 
     /// A file. In a directory, its name must be harmless; in a tar nothing leads out.
     fn find(&self, name: &str) -> Result<Option<Blob>> {
-        let blob = match self {
-            Store::Directory(path) => {
+        let blob = match &self.place {
+            Place::Directory(path) => {
                 let path = path.join(name);
                 let metadata = match fs::metadata(&path) {
                     Ok(metadata) => metadata,
@@ -116,13 +138,15 @@ impl Store {
                     Err(error) => return Err(Error::io("open", &path)(error)),
                 };
                 check_kind(&path, &metadata)?;
+                let size = metadata.len();
+                self.inputs.borrow_mut().add(&path, metadata);
                 Blob {
                     path,
                     inside: None,
-                    size: metadata.len(),
+                    size,
                 }
             }
-            Store::Archive(path, tree) => {
+            Place::Archive(path, tree) => {
                 let Some(found) = find_in(tree, name.as_bytes()) else {
                     return Ok(None);
                 };

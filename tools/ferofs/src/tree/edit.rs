@@ -165,6 +165,9 @@ fn dereference(tree: &mut Tree) -> Result<(), Full> {
             _ => tree.inode(inode).clone(),
         };
         let copy: InodeId = tree.add_inode(copy)?;
+        if let Some(origin) = tree.origin(inode) {
+            tree.set_origin(copy, origin);
+        }
         tree.set_inode(name, copy);
     }
     Ok(())

@@ -11,11 +11,11 @@ pub mod apply;
 pub mod edit;
 pub mod exclude;
 mod path;
-pub(crate) mod reach;
 pub mod scan;
 pub mod whiteouts;
 mod xattrs;
 
+use crate::directory::Identity;
 use crate::tar::Segment;
 use crate::tar::Time;
 use hashbrown::DefaultHashBuilder;
@@ -209,6 +209,8 @@ pub struct Tree {
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
     xattrs: Xattrs,
+    /// What inodes were read from, if that was files: as many as there are up to the last of those.
+    origins: Vec<Option<Identity>>,
 }
 
 impl Default for Tree {
@@ -246,6 +248,7 @@ impl Tree {
             table: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             xattrs: Xattrs::default(),
+            origins: Vec::new(),
         }
     }
 
@@ -366,6 +369,24 @@ impl Tree {
         let id = u32::try_from(self.inodes.len()).map_err(|_| Full)?;
         self.inodes.push(inode);
         Ok(InodeId(id))
+    }
+
+    /// Takes note of what file an inode was read from.
+    pub fn set_origin(&mut self, inode: InodeId, origin: Identity) {
+        if self.origins.len() <= inode.index() {
+            self.origins.resize(inode.index() + 1, None);
+        }
+        self.origins[inode.index()] = Some(origin);
+    }
+
+    /// What file an inode was read from, if that is known.
+    pub fn origin(&self, inode: InodeId) -> Option<Identity> {
+        self.origins.get(inode.index()).copied().flatten()
+    }
+
+    /// Whether something was read from this file.
+    pub fn comes_from(&self, file: Identity) -> bool {
+        self.origins.contains(&Some(file))
     }
 
     /// Adds a name that is not in the directory yet.

@@ -56,6 +56,9 @@ pub struct Arguments {
     /// Write JSON
     #[arg(long)]
     json: bool,
+    /// A file of the image's device table, for images that have names there; repeat in its order
+    #[arg(long, value_name = "FILE")]
+    device: Vec<PathBuf>,
     /// The image
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
@@ -73,9 +76,6 @@ pub struct Dump {
     /// Write the data of the file called by --path to standard output
     #[arg(long, requires = "path")]
     cat: bool,
-    /// With --cat, a tar that has the files' data; repeat in the order of the device table
-    #[arg(long, value_name = "TAR")]
-    device: Vec<PathBuf>,
     #[arg(long, hide = true, value_name = "X")]
     offset: Option<String>,
     /// Show the version
@@ -103,10 +103,16 @@ pub fn run_dump(dump: &Dump) -> Result<()> {
         "an image is a file of its own",
     );
     super::refuse([offset])?;
-    let (image, path) = (&dump.arguments.image, dump.arguments.path.as_slice());
+    let Arguments {
+        image,
+        path,
+        device,
+        ..
+    } = &dump.arguments;
+    let path = path.as_slice();
     match path {
-        path if dump.ls => super::ls::run(&super::ls::Arguments::long(image, path)),
-        path if dump.cat => super::cat::run(&super::cat::Arguments::new(image, path, &dump.device)),
+        path if dump.ls => super::ls::run(&super::ls::Arguments::long(image, path, device)),
+        path if dump.cat => super::cat::run(&super::cat::Arguments::new(image, path, device)),
         _ => run(&dump.arguments),
     }
 }
@@ -114,6 +120,9 @@ pub fn run_dump(dump: &Dump) -> Result<()> {
 /// Shows what was asked for.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let image = Image::open(&arguments.image)?;
+    if !arguments.device.is_empty() {
+        image.open_devices(&arguments.device, &[])?;
+    }
     let file = match (&arguments.path, arguments.nid) {
         (Some(path), _) => {
             let path = path.as_os_str().as_bytes();

@@ -5,12 +5,12 @@
 
 use super::Checker;
 use super::known::Place;
+use super::not_given;
 use crate::inspect::Name;
 use crate::text::Quoted;
 use erofs_format::DirEntry;
 use erofs_format::FileKind;
 use erofs_format::Inode;
-use erofs_format::Source;
 use erofs_format::ondisk;
 use std::io;
 
@@ -22,7 +22,9 @@ const MAX_ERRORS: u32 = 100;
 
 impl Checker<'_> {
     pub(super) fn directory(&mut self, directory: &Inode) -> io::Result<()> {
-        let names = self.list(directory)?;
+        let Some(names) = self.list(directory)? else {
+            return Ok(());
+        };
         let own = directory.nid();
         let parent = self.known.directory(own).unwrap_or(own);
         let mut directories: u64 = 0;
@@ -118,10 +120,10 @@ impl Checker<'_> {
             return directory.pos();
         }
         let extent = directory.extent(self.image.superblock(), self.image.file(), pos);
-        match extent.map(|extent| extent.skip_to(pos).source) {
-            Ok(Source::Metadata { pos } | Source::Device { id: 0, pos }) => pos,
-            _ => directory.pos(),
-        }
+        extent
+            .ok()
+            .and_then(|extent| self.image_position(&extent.skip_to(pos).source))
+            .unwrap_or_else(|| directory.pos())
     }
 
     /// Adds a problem of a directory, with the entry at `pos` of it.
@@ -151,8 +153,8 @@ impl Checker<'_> {
         }
     }
 
-    /// The names in a directory, leaving out what cannot be read.
-    fn list(&mut self, directory: &Inode) -> io::Result<Vec<Name>> {
+    /// The names in a directory, leaving out what cannot be read. None if they are in a device that is not given.
+    fn list(&mut self, directory: &Inode) -> io::Result<Option<Vec<Name>>> {
         let image = self.image;
         let superblock = image.superblock();
         let block = u64::from(superblock.block_size());
@@ -172,6 +174,10 @@ impl Checker<'_> {
             let Err(error) = directory.read_dir(superblock, image.file(), pos, &mut emit) else {
                 break;
             };
+            if not_given(&error).is_some() {
+                self.failed_at(directory, error)?;
+                return Ok(None);
+            }
             errors += 1;
             if errors > MAX_ERRORS {
                 let what = format!("{MAX_ERRORS} errors in this directory, the rest is not read");
@@ -195,7 +201,7 @@ impl Checker<'_> {
         }
         self.order(directory, &names, errors == 0);
         self.blocks(directory, end)?;
-        Ok(names)
+        Ok(Some(names))
     }
 
     /// Whether names are sorted across those that could not be read.
@@ -229,15 +235,14 @@ impl Checker<'_> {
                 // That was a problem when the names were read.
                 break;
             };
-            let (Source::Metadata { pos } | Source::Device { id: 0, pos }) =
-                extent.skip_to(offset).source
-            else {
+            let Some((space, pos)) = extent.skip_to(offset).source.place() else {
                 break;
             };
             let length = block.min(directory.size() - offset);
-            let bytes = image.read(pos, length as usize)?;
+            let bytes = image.read_in(space, pos, length as usize)?;
             if let Some(what) = leftovers(&bytes) {
-                self.warning(Some(self.path(directory.nid())), pos, what);
+                let at = self.position(directory, offset);
+                self.warning(Some(self.path(directory.nid())), at, what);
             }
             offset = next_block(offset, block);
         }

@@ -103,6 +103,9 @@ impl Checker<'_> {
             };
             match extent.source {
                 Source::Device { id, pos } => {
+                    // A flat address may mean a device.
+                    let found = image.file().locate(id, pos).filter(|_| id == 0);
+                    let (id, pos) = found.map_or((id, pos), |found| (found.file, found.pos));
                     self.bounds(inode, offset, id, pos, extent.len);
                     self.used.insert(id);
                     if id == 0 {

@@ -19,11 +19,15 @@ mod superblock;
 mod xattrs;
 
 use super::Image;
+use super::NotGiven;
 use super::ReadError;
 use crate::text::Quoted;
+use erofs_format::Corrupt;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Metadata;
+use erofs_format::Source;
+use erofs_format::Space;
 use erofs_format::ondisk;
 use known::Inodes;
 use known::Known;
@@ -88,6 +92,15 @@ pub fn check(image: &Image, sizes: &[u64], progress: &mut dyn FnMut(u64)) -> io:
         checker.run(&mut |_| {})?;
     }
     Ok(checker.report)
+}
+
+/// The device that something could not be read from, if that is why.
+fn not_given(error: &ReadError) -> Option<u16> {
+    let ReadError::Io(error) = error else {
+        return None;
+    };
+    let NotGiven(device) = error.get_ref()?.downcast_ref()?;
+    Some(*device)
 }
 
 struct Checker<'a> {
@@ -218,6 +231,18 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Where in the image data is, if it is there.
+    fn image_position(&self, source: &Source) -> Option<u64> {
+        match *source {
+            Source::Hole => None,
+            Source::Metadata { pos } => Some(pos),
+            Source::Device { id, pos } => {
+                let located = self.image.file().locate(id, pos)?;
+                (located.file == 0).then_some(located.pos)
+            }
+        }
+    }
+
     /// Takes in what could not be read of an inode that has a name.
     fn failed_at(&mut self, inode: &Inode, error: ReadError) -> io::Result<()> {
         let path = self.is_kept().then(|| self.path(inode.nid()));
@@ -226,8 +251,17 @@ impl<'a> Checker<'a> {
 
     /// Takes in what could not be read: a problem of the image, unless the file itself failed.
     fn failed(&mut self, path: Option<Vec<u8>>, at: u64, error: ReadError) -> io::Result<()> {
+        if let Some(device) = not_given(&error) {
+            let what = format!("not checked, for device {device} is not given");
+            self.warning(path, at, what);
+            return Ok(());
+        }
         match error {
             ReadError::Io(error) => return Err(error),
+            ReadError::Corrupt(Corrupt {
+                space: Space::Device(1..),
+                ..
+            }) => self.problem(path, at, error.to_string()),
             ReadError::Corrupt(corrupt) => self.problem(path, corrupt.at, corrupt.what),
             // An image with compressed data says so in its superblock, and is not checked at all.
             ReadError::Unsupported(feature) => {

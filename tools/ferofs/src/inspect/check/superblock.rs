@@ -190,6 +190,10 @@ impl<R: ReadAt> ReadAt for Repaired<R> {
         Ok(length)
     }
 
+    fn identity(&self) -> Option<(u64, u64)> {
+        self.bytes.identity()
+    }
+
     fn size(&self) -> io::Result<u64> {
         self.bytes.size()
     }

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! An archive that somebody names, opened once: all that is done with it is done with the same file. The `ferofs
+//! build` command reads tars through this.
+
+use crate::build::Archive;
+use crate::build::Plain;
+use crate::build::Progress;
+use crate::build::Snapshot;
+use crate::build::Through;
+use crate::build::apply_entries;
+use crate::build::read_through;
+use crate::compression::Compression;
+use crate::compression::Looked;
+use crate::compression::Window;
+use crate::compression::look;
+use crate::error::Error;
+use crate::error::Result;
+use crate::image::Store;
+use crate::output::Output;
+use crate::tar::FileInput;
+use crate::tar::Names;
+use crate::tar::Reader;
+use crate::text::Shown;
+use crate::tree::Tree;
+use std::fs::File;
+use std::fs::Metadata;
+use std::io;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// How much a pipe should hold: what everybody may ask for.
+const PIPE: usize = 1 << 20;
+
+/// Where the data of an archive's files goes.
+pub enum Data<'a, 's> {
+    /// It stays in the plain tar, for an index. What an index cannot refer to is copied later.
+    Stays,
+    /// It is copied when all of the archive is known.
+    Later,
+    /// It is written on the way.
+    Now(&'a mut Store<'s>),
+    /// Nobody wants it.
+    Nowhere,
+}
+
+/// How an archive is read.
+pub struct Reading<'a, 's> {
+    /// Whether its sha256 is wanted even if it has to be read for it.
+    pub digest: bool,
+    /// Whether it has only headers, without the data of files.
+    pub headers_only: bool,
+    /// Where the plain tar is written to.
+    pub copy: Option<&'a Output>,
+    /// Where the data goes.
+    pub data: Data<'a, 's>,
+    /// What is made of it: on the same filesystem is room for what is needed meanwhile.
+    pub beside: &'a Path,
+}
+
+/// An archive that was opened.
+pub struct Opened {
+    path: PathBuf,
+    file: File,
+    metadata: Metadata,
+    /// Whether any part of it can be read at any time.
+    seekable: bool,
+    compression: Option<Compression>,
+    /// From its start on.
+    reader: Looked<File>,
+}
+
+impl Opened {
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened or read, or is compressed in a way that is not understood.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        Self::new(path.to_path_buf(), file, true)
+    }
+
+    /// Takes standard input.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::open`].
+    pub fn stdin() -> Result<Self> {
+        let path = PathBuf::from("standard input");
+        let stdin = io::stdin().as_fd().try_clone_to_owned();
+        let stdin = stdin.map_err(Error::io("read", &path))?;
+        Self::new(path, File::from(stdin), false)
+    }
+
+    fn new(path: PathBuf, file: File, from_start: bool) -> Result<Self> {
+        let failed = || Error::io("read", &path);
+        let metadata = file.metadata().map_err(failed())?;
+        let kind = metadata.file_type();
+        let seekable = from_start && (kind.is_file() || kind.is_block_device());
+        if kind.is_fifo() {
+            // The more fits into it, the less often each side waits. The system may set a limit.
+            let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE);
+        }
+        let same = file.try_clone().map_err(failed())?;
+        let (compression, reader) = look(same).map_err(failed())?;
+        Ok(Opened {
+            path,
+            file,
+            metadata,
+            seekable,
+            compression,
+            reader,
+        })
+    }
+
+    /// What to call it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// How large the plain tar is, or at least what it is compressed to, if that is known.
+    pub fn least(&self) -> Option<u64> {
+        self.metadata.is_file().then_some(self.metadata.len())
+    }
+
+    /// How large the plain tar is, if that is known.
+    pub fn size(&self) -> Option<u64> {
+        self.least().filter(|_| self.compression.is_none())
+    }
+
+    /// Reads it into a tree by the shortest way there is. Returns the plain tar, too.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is no archive, or a copy cannot be written.
+    pub fn read(
+        self,
+        reading: Reading<'_, '_>,
+        tree: &mut Tree,
+        progress: &mut impl Progress,
+    ) -> Result<(Archive, Plain)> {
+        let Reading {
+            digest,
+            headers_only,
+            copy,
+            data,
+            beside,
+        } = reading;
+        let through = digest || copy.is_some() || matches!(data, Data::Now(_));
+        if self.compression.is_none() && self.seekable && !through {
+            let archive = self.read_headers(headers_only, tree, progress)?;
+            return Ok((archive, Plain::File(self.file)));
+        }
+        let stays = matches!(data, Data::Stays);
+        if let Some(compression) = self.compression.filter(|_| stays && copy.is_none()) {
+            let path = Shown(&self.path);
+            return Err(Error::Request(format!(
+                "{path} is compressed ({compression}), and an index needs the plain tar: say where \
+                 to write it with --tar-out"
+            )));
+        }
+        // Data that is copied when all headers are known has to be somewhere until then.
+        let spool = match data {
+            Data::Later if copy.is_none() => Some(Output::create_unnamed(beside)?),
+            _ => None,
+        };
+        let copy = copy.or(spool.as_ref());
+        let through = Through {
+            compression: self.compression,
+            window: Window::Largest,
+            // Nobody asks for the digest of a tar that goes into the image.
+            digest: digest || stays,
+            headers_only,
+            least: self.least(),
+            most: None,
+            copy,
+            data: match data {
+                Data::Now(store) => Some((store, beside)),
+                _ => None,
+            },
+        };
+        let archive = read_through(self.reader, &self.path, through, tree, progress)?;
+        let plain = match (copy, archive.totals.digest) {
+            (Some(copy), _) => Plain::File(
+                copy.file()
+                    .try_clone()
+                    .map_err(Error::io("open", copy.target()))?,
+            ),
+            (None, Some(digest)) if self.seekable && self.compression.is_none() => {
+                Plain::Known(Snapshot::new(self.file, digest, beside).into())
+            }
+            _ => Plain::Gone,
+        };
+        Ok((archive, plain))
+    }
+
+    /// Reads only the headers of a plain tar.
+    fn read_headers(
+        &self,
+        headers_only: bool,
+        tree: &mut Tree,
+        progress: &mut impl Progress,
+    ) -> Result<Archive> {
+        // For a block device, its metadata has no size.
+        let size = (&self.file)
+            .seek(SeekFrom::End(0))
+            .map_err(Error::io("seek in", &self.path))?;
+        let file = self.file.try_clone();
+        let input = FileInput::new(file.map_err(Error::io("open", &self.path))?, size);
+        let reader = Reader::new(input, Names::of_this_machine()).headers_only(headers_only);
+        apply_entries(reader, tree, 0, progress).map_err(Error::archive(&self.path))
+    }
+}
