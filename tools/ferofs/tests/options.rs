@@ -361,6 +361,10 @@ fn others_know_images_with_small_blocks() {
                 );
             }
         }
+        // It takes no image with blocks of 1024 bytes, by whomever: the superblock would lie behind the first.
+        if options.contains("1024") {
+            continue;
+        }
         let device: &[&str] = match options {
             "" => &["--device=layer.tar"],
             _ => &[],
