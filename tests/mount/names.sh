@@ -47,7 +47,7 @@ ferofs-testkit corrupt image spoiled inode-without-type >output
 fsck -T "$WORK/spoiled" >output 2>&1
 status=$?
 check "a spoiled image has the exit code of uncorrected errors" [ "$status" -eq 4 ]
-refuses "a tar is no image" "not an EROFS image" fsck -t ferofs -T "$SHARED/sample.tar"
+refuses "a tar is no image" "index it first" fsck -t ferofs -T "$SHARED/sample.tar"
 
 check "mount(8) mounts" mount -t ferofs image mnt
 check "and it is the source" diff -r source mnt
