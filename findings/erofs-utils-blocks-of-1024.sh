@@ -21,10 +21,10 @@ echo hello >"$work/root/tree/file"
 status=0
 for bytes in 512 1024 2048 4096; do
     inside mkfs.erofs --quiet "-b$bytes" "/$bytes.erofs" /tree
-    expected=read
+    expected="read"
     if [ "$bytes" = 1024 ]; then expected="refused, invalid sb_extslots 0 (more than a fs block)"; fi
     if said=$(inside fsck.erofs "/$bytes.erofs" 2>&1); then
-        found=read
+        found="read"
     else
         found="refused, $(grep -o 'invalid sb_extslots .*' <<<"$said" | head -n 1)"
     fi
