@@ -29,8 +29,6 @@ pub(crate) struct Devices {
     blobs: KVec<Blob>,
     /// Whether flat addresses may mean blobs that are files of their own.
     has_flat_blobs: bool,
-    /// Below this flat addresses mean the image, all of whose file lies below; 0 if it does not.
-    image_until: u64,
     /// Whether listeners of fanotify may have to allow reads of any of the files; settled when they were opened.
     are_watched: bool,
 }
@@ -155,17 +153,8 @@ impl Devices {
             image,
             blobs,
             has_flat_blobs,
-            image_until: 0,
             are_watched: false,
         };
-        let blobs = this.blobs.iter().filter(|blob| blob.file.is_some());
-        let first = blobs
-            .map(|blob| blob.flat_start)
-            .filter(|start| *start != 0)
-            .fold(u64::MAX, u64::min);
-        if first >= metadata.size() {
-            this.image_until = first;
-        }
         this.are_watched =
             this.image.is_watched() || this.blob_files().any(BackingFile::is_watched);
         Ok(this)
@@ -180,10 +169,10 @@ impl Devices {
         Some((file.unwrap_or(&self.image), pos, len))
     }
 
-    /// Whether byte `pos` of device `id` may be elsewhere than at the same position of the image.
+    /// Whether data of device `id` may be elsewhere than at the same position of the image.
     #[inline]
-    pub(crate) fn is_elsewhere(&self, id: u16, pos: u64) -> bool {
-        id != 0 || pos >= self.image_until
+    pub(crate) fn is_elsewhere(&self, id: u16) -> bool {
+        id != 0 || self.has_flat_blobs
     }
 
     /// The same as [`Self::locate`], for names that are read through a cache.

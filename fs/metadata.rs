@@ -120,7 +120,7 @@ impl erofs::Metadata for Reader<'_> {
     #[inline]
     fn bytes(&self, space: Space, pos: u64) -> Result<FolioBytes<'_>, Error> {
         match (space, self.devices) {
-            (Space::Device(id), Some((devices, _))) if devices.is_elsewhere(id, pos) => {
+            (Space::Device(id), Some((devices, _))) if devices.is_elsewhere(id) => {
                 self.device_bytes(id, pos)
             }
             (Space::Image | Space::Device(0), _) => self.image_bytes(pos),
