@@ -429,6 +429,16 @@ void vfs_helper_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t l
 	bvec_set_folio(bv, folio, len, offset);
 }
 
+struct mnt_idmap *vfs_helper_mnt_idmap(const struct vfsmount *mnt)
+{
+	return mnt_idmap(mnt);
+}
+
+const struct cred *vfs_helper_current_cred(void)
+{
+	return current_cred();
+}
+
 const struct cred *vfs_helper_override_creds(const struct cred *cred)
 {
 	return override_creds(cred);

@@ -81,8 +81,40 @@ pub(crate) struct BackingFile {
     pub(super) rows: Rows,
     /// What is read in a row for callers, where readahead is for this module to decide.
     pub(super) read_rows: Option<Rows>,
-    /// What direct reads were aligned to when it was opened.
-    direct: Option<DirectAlignment>,
+    /// What direct reads are to be aligned to.
+    direct: Asked,
+}
+
+/// What the filesystem answered about direct reads, once it was asked: few files are read so.
+struct Asked(Atomic<u64>);
+
+impl Asked {
+    /// It was not asked yet.
+    const NOT_YET: u64 = 0;
+    /// There are no direct reads. (Offsets are aligned to 512 bytes at the least, so no alignment looks like this.)
+    const NONE: u64 = 1;
+
+    #[inline]
+    fn get_or_ask(&self, ask: impl FnOnce() -> Option<DirectAlignment>) -> Option<DirectAlignment> {
+        let mut answer = self.0.load(Relaxed);
+        if answer == Self::NOT_YET {
+            // If another task asks meanwhile, it gets the same answer.
+            answer = ask().map_or(Self::NONE, |align| {
+                u64::from(align.offset) << 32 | u64::from(align.memory)
+            });
+            self.0.store(answer, Relaxed);
+        }
+        (answer != Self::NONE).then_some(DirectAlignment {
+            memory: answer as u32,
+            offset: (answer >> 32) as u32,
+        })
+    }
+}
+
+impl Clone for Asked {
+    fn clone(&self) -> Self {
+        Self(Atomic::new(self.0.load(Relaxed)))
+    }
 }
 
 impl BackingFile {
@@ -120,9 +152,8 @@ impl BackingFile {
             kept: false,
             rows: Rows::new()?,
             read_rows: None,
-            direct: None,
+            direct: Asked(Atomic::new(Asked::NOT_YET)),
         };
-        file.direct = file.find_direct();
         let cache = Cache::of(&file);
         // Nothing is read ahead that a listener was not asked for, and none is asked twice.
         if mode & bindings::VFS_CONST_FMODE_NOWAIT != 0
@@ -168,8 +199,10 @@ impl BackingFile {
     pub(super) fn direct(&self) -> Option<DirectAlignment> {
         // SAFETY: The inode lives as long as the file is referenced. The flags may change at any time.
         let flags = unsafe { (&raw const (*self.inode()).i_flags).read_volatile() };
-        self.direct
-            .filter(|_| flags & bindings::VFS_CONST_S_VERITY == 0)
+        if flags & bindings::VFS_CONST_S_VERITY != 0 {
+            return None;
+        }
+        self.direct.get_or_ask(|| self.find_direct())
     }
 
     /// Asks the filesystem what direct reads are to be aligned to.
@@ -372,7 +405,7 @@ fn inode_of(file: &File) -> *mut bindings::inode {
     unsafe { (*(*file.as_ptr()).f_mapping).host }
 }
 
-/// Whether an inode is of a kind that can be read from.
+/// The kind of an inode, which is one that can be read from: a regular file or a block device.
 ///
 /// # Errors
 ///
@@ -381,10 +414,10 @@ fn inode_of(file: &File) -> *mut bindings::inode {
 /// # Safety
 ///
 /// `inode` must be valid.
-unsafe fn check_kind(inode: *const bindings::inode) -> Result {
+unsafe fn check_kind(inode: *const bindings::inode) -> Result<u32> {
     // SAFETY: By the safety requirements; an inode's type is constant.
     match u32::from(unsafe { (*inode).i_mode }) & bindings::S_IFMT {
-        bindings::S_IFREG | bindings::S_IFBLK => Ok(()),
+        kind @ (bindings::S_IFREG | bindings::S_IFBLK) => Ok(kind),
         bindings::S_IFDIR => Err(EISDIR),
         _ => Err(EINVAL),
     }
@@ -423,26 +456,40 @@ impl Drop for FoundPath {
 
 /// Opens a regular file or block device for the current task to read, as open(2) does: whoever has a lease on the
 /// file is waited for, and a drive is asked for its medium. To open anything else could wait for ever, as a fifo
-/// does for a writer, so the kind is looked at first, and then what was looked at is opened.
+/// does for a writer, so the kind is looked at first, and then what was looked at is opened: a regular file by what
+/// open(2) does once it has found one (`do_open`), which saves a second walk.
 ///
 /// # Errors
 ///
 /// Those of open(2), and of [`check_kind`].
 fn open_file(path: &CStr) -> Result<ARef<File>> {
+    const FLAGS: i32 = (bindings::O_RDONLY | bindings::O_LARGEFILE) as i32;
+    const ACCESS: i32 = (bindings::MAY_OPEN | bindings::MAY_READ) as i32;
     let found = FoundPath::new(path)?;
     // SAFETY: A path that was found has an inode, which stays while it is referenced.
-    unsafe { check_kind((*found.0.dentry).d_inode) }?;
-    // SAFETY: The path is referenced. An empty name means itself.
-    let file = super::from_err_ptr(unsafe {
-        bindings::file_open_root(
-            &found.0,
-            c"".as_char_ptr(),
-            (bindings::O_RDONLY | bindings::O_LARGEFILE) as i32,
-            0,
-        )
-    })?;
-    // SAFETY: `file_open_root` returned a reference, and no one seeks this file.
-    Ok(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast())) })
+    let inode = unsafe { (*found.0.dentry).d_inode };
+    // SAFETY: As above.
+    let is_device = unsafe { check_kind(inode)? == bindings::S_IFBLK };
+    let file = if is_device {
+        // SAFETY: The path is referenced. An empty name means itself.
+        unsafe { bindings::file_open_root(&found.0, c"".as_char_ptr(), FLAGS, 0) }
+    } else {
+        // SAFETY: The path is referenced, and with it its mount and the inode; the current task's credentials are
+        // valid.
+        unsafe {
+            let idmap = bindings::vfs_helper_mnt_idmap(found.0.mnt);
+            to_result(bindings::inode_permission(idmap, inode, ACCESS))?;
+            bindings::dentry_open(&found.0, FLAGS, bindings::vfs_helper_current_cred())
+        }
+    };
+    let file = super::from_err_ptr(file)?;
+    // SAFETY: Opening returned a reference, and no one seeks this file.
+    let file = unsafe { ARef::<File>::from_raw(ptr::NonNull::new_unchecked(file.cast())) };
+    if !is_device {
+        // SAFETY: The file is referenced.
+        to_result(unsafe { bindings::security_file_post_open(file.as_ptr(), ACCESS) })?;
+    }
+    Ok(file)
 }
 
 /// A block device that no one else may claim while this lives: to mount it, to write to it with `O_EXCL`, or to make it

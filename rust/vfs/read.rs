@@ -302,7 +302,8 @@ impl Read<'_> {
     fn read_file(&mut self, file: &BackingFile, from: u64, len: u64, whole: bool) -> Result<usize> {
         let view = self.view(file, whole)?;
         let direct = bindings::IOCB_DIRECT as i32;
-        if let (Some(align), true) = (file.direct(), self.flags & direct != 0) {
+        let align = (self.flags & direct != 0).then(|| file.direct()).flatten();
+        if let Some(align) = align {
             let align = u64::from(align.offset);
             let aligned = len & !align.wrapping_sub(1);
             if aligned > 0 && from & align.wrapping_sub(1) == 0 {

@@ -38,6 +38,10 @@ pub struct DirEntry<'a> {
     pub next: u64,
 }
 
+/// What is wrong with a block or an entry, as a clause. Where, the caller knows: two words are given
+/// back in registers, a [`Corrupt`] is not.
+type Wrong = &'static str;
+
 /// A block of a directory, without copying it.
 ///
 /// # Invariants
@@ -47,45 +51,25 @@ struct Block<'a> {
     /// The block, up to the end of the directory.
     data: &'a [u8],
     entries: &'a [ondisk::DirectoryEntry],
-    /// Where it is.
-    space: Space,
-    at: u64,
 }
 
 impl<'a> Block<'a> {
     #[inline]
-    fn new(data: &'a [u8], space: Space, at: u64) -> core::result::Result<Self, Corrupt> {
+    fn new(data: &'a [u8]) -> core::result::Result<Self, Wrong> {
         const ENTRY: usize = size_of::<ondisk::DirectoryEntry>();
-        let corrupt = |what| Corrupt { what, at, space };
         let first = ondisk::DirectoryEntry::ref_from_prefix(data)
-            .map_err(|_| corrupt("directory block is too short for an entry"))?
+            .map_err(|_| "directory block is too short for an entry")?
             .0;
         // The first name starts where the entries end.
         let end = usize::from(first.nameoff.get());
         if end == 0 || end % ENTRY != 0 || end >= data.len() {
-            return Err(corrupt(
-                "directory block's first name starts at a wrong place",
-            ));
+            return Err("directory block's first name starts at a wrong place");
         }
         let entries = <[ondisk::DirectoryEntry]>::ref_from_prefix_with_elems(data, end / ENTRY)
-            .map_err(|_| corrupt("directory block's first name starts at a wrong place"))?
+            .map_err(|_| "directory block's first name starts at a wrong place")?
             .0;
         // INVARIANT: `end` is a positive multiple of an entry's size.
-        Ok(Self {
-            data,
-            entries,
-            space,
-            at,
-        })
-    }
-
-    fn corrupt(&self, index: usize, what: &'static str) -> Corrupt {
-        let offset = (index as u64).wrapping_mul(ondisk::DIRECTORY_ENTRY_SIZE);
-        Corrupt {
-            what,
-            at: self.at.wrapping_add(offset),
-            space: self.space,
-        }
+        Ok(Self { data, entries })
     }
 
     /// Entry `index`, and where in the block its name is. The name has a valid length and lies
@@ -94,14 +78,13 @@ impl<'a> Block<'a> {
     fn entry(
         &self,
         index: usize,
-    ) -> core::result::Result<(&'a ondisk::DirectoryEntry, Range<usize>), Corrupt> {
-        let corrupt = |what| Err(self.corrupt(index, what));
+    ) -> core::result::Result<(&'a ondisk::DirectoryEntry, Range<usize>), Wrong> {
         let Some(entry) = self.entries.get(index) else {
-            return corrupt("directory block has fewer entries");
+            return Err("directory block has fewer entries");
         };
         let start = usize::from(entry.nameoff.get());
         if start < size_of_val(self.entries) || start >= self.data.len() {
-            return corrupt("directory entry's name starts outside of its block's names");
+            return Err("directory entry's name starts outside of its block's names");
         }
         let end = match self.entries.get(index.wrapping_add(1)) {
             Some(next) => usize::from(next.nameoff.get()),
@@ -114,13 +97,13 @@ impl<'a> Block<'a> {
             }
         };
         if end > self.data.len() {
-            return corrupt("directory entry's name ends beyond its block");
+            return Err("directory entry's name ends beyond its block");
         }
         match end.checked_sub(start) {
             Some(1..=ondisk::NAME_MAX) => Ok((entry, start..end)),
-            Some(0) => corrupt("directory entry's name is empty"),
-            Some(_) => corrupt("directory entry's name is longer than 255 bytes"),
-            None => corrupt("directory entry's name ends before it starts"),
+            Some(0) => Err("directory entry's name is empty"),
+            Some(_) => Err("directory entry's name is longer than 255 bytes"),
+            None => Err("directory entry's name ends before it starts"),
         }
     }
 
@@ -130,38 +113,23 @@ impl<'a> Block<'a> {
 
     /// Compares the name of entry `index` with `name`.
     #[inline]
-    fn compare(&self, index: usize, name: &[u8]) -> core::result::Result<Ordering, Corrupt> {
+    fn compare(&self, index: usize, name: &[u8]) -> core::result::Result<Ordering, Wrong> {
         let (_, range) = self.entry(index)?;
         Ok(compare(self.name(range), name))
     }
 
     /// What entry `index` stands for, and where in the block its name is.
     #[inline]
-    fn dirent(&self, index: usize) -> core::result::Result<(Dirent, Range<usize>), Corrupt> {
+    fn dirent(&self, index: usize) -> core::result::Result<(Dirent, Range<usize>), Wrong> {
         let (entry, name) = self.entry(index)?;
         if entry.file_type > ondisk::file_type::SYMLINK {
-            return Err(self.corrupt(index, "directory entry's file type is invalid"));
+            return Err("directory entry's file type is invalid");
         }
         let dirent = Dirent {
             nid: entry.nid.get(),
             file_type: entry.file_type,
         };
         Ok((dirent, name))
-    }
-
-    /// Finds `name`.
-    fn find(&self, name: &[u8]) -> core::result::Result<Option<Dirent>, Corrupt> {
-        let mut low = 0;
-        let mut high = self.entries.len();
-        while low < high {
-            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
-            match self.compare(middle, name)? {
-                Ordering::Less => low = middle.wrapping_add(1),
-                Ordering::Equal => return Ok(Some(self.dirent(middle)?.0)),
-                Ordering::Greater => high = middle,
-            }
-        }
-        Ok(None)
     }
 }
 
@@ -176,30 +144,57 @@ struct Loaded<B> {
 }
 
 impl<B: core::ops::Deref<Target = [u8]>> Loaded<B> {
-    #[inline]
-    fn block(&self) -> core::result::Result<Block<'_>, Corrupt> {
-        self.block_at(0)
-    }
-
     /// The block that begins `skip` bytes behind the first one does.
     #[inline]
-    fn block_at(&self, skip: u64) -> core::result::Result<Block<'_>, Corrupt> {
-        let at = self.at.wrapping_add(skip);
+    fn block(&self, skip: u64) -> core::result::Result<Block<'_>, Wrong> {
         let bytes = self.bytes.get(skip as usize..);
         match bytes.and_then(|bytes| bytes.get(..self.len)) {
-            Some(data) => Block::new(data, self.space, at),
-            None => Err(Corrupt {
-                what: "directory block is cut off by the end of its device",
-                at,
-                space: self.space,
-            }),
+            Some(data) => Block::new(data),
+            None => Err("directory block is cut off by the end of its device"),
+        }
+    }
+
+    /// Something wrong with entry `index` of the block there, or with the whole block if that is 0.
+    #[cold]
+    fn corrupt(&self, skip: u64, index: usize, what: Wrong) -> Corrupt {
+        let offset = (index as u64).wrapping_mul(ondisk::DIRECTORY_ENTRY_SIZE);
+        Corrupt {
+            what,
+            at: self.at.wrapping_add(skip).wrapping_add(offset),
+            space: self.space,
         }
     }
 
     /// Whether the first name of the block there is greater than `name`.
     #[inline]
     fn begins_after(&self, skip: u64, name: &[u8]) -> core::result::Result<bool, Corrupt> {
-        Ok(self.block_at(skip)?.compare(0, name)? == Ordering::Greater)
+        match self.block(skip).and_then(|block| block.compare(0, name)) {
+            Ok(order) => Ok(order == Ordering::Greater),
+            Err(what) => Err(self.corrupt(skip, 0, what)),
+        }
+    }
+
+    /// Finds `name` in the first block.
+    #[inline]
+    fn find(&self, name: &[u8]) -> core::result::Result<Option<Dirent>, Corrupt> {
+        let block = self.block(0).map_err(|what| self.corrupt(0, 0, what))?;
+        let mut low = 0;
+        let mut high = block.entries.len();
+        while low < high {
+            let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
+            match block.compare(middle, name) {
+                Ok(Ordering::Less) => low = middle.wrapping_add(1),
+                Ok(Ordering::Greater) => high = middle,
+                Ok(Ordering::Equal) => {
+                    return match block.dirent(middle) {
+                        Ok((dirent, _)) => Ok(Some(dirent)),
+                        Err(what) => Err(self.corrupt(0, middle, what)),
+                    };
+                }
+                Err(what) => return Err(self.corrupt(0, middle, what)),
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -256,7 +251,7 @@ impl Inode {
         }
         let offset = low.wrapping_sub(1).wrapping_shl(bits);
         let loaded = self.directory_block(sb, meta, offset)?;
-        Ok(loaded.block()?.find(name)?)
+        Ok(loaded.find(name)?)
     }
 
     /// Lists this directory from position `pos` on: 0, or a position of a [`DirEntry`], or what
@@ -292,7 +287,8 @@ impl Inode {
             let loaded = self.directory_block(sb, meta, offset)?;
             // The end of the directory fits an i64.
             let end = offset.wrapping_add(loaded.len as u64);
-            let block = loaded.block()?;
+            let corrupt = |index, what| loaded.corrupt(0, index, what);
+            let block = loaded.block(0).map_err(|what| corrupt(0, what))?;
             let mut before = match &previous {
                 Some((loaded, name)) => loaded.bytes.get(name.clone()),
                 None => None,
@@ -301,19 +297,19 @@ impl Inode {
             // Positions within an entry mean the next one.
             let first = pos.wrapping_sub(offset).div_ceil(ENTRY) as usize;
             for index in first..block.entries.len() {
-                let (dirent, range) = block.dirent(index)?;
+                let (dirent, range) = block.dirent(index).map_err(|what| corrupt(index, what))?;
                 let name = block.name(range.clone());
                 if !is_name(name) {
                     let what = "directory entry's name holds a NUL or a slash";
-                    return Err(block.corrupt(index, what).into());
+                    return Err(corrupt(index, what).into());
                 }
                 if before.is_some_and(|before| compare(before, name) != Ordering::Less) {
                     let what = "directory entry's name is not greater than the one before";
-                    return Err(block.corrupt(index, what).into());
+                    return Err(corrupt(index, what).into());
                 }
                 if self.dot_omitted() && name == b"." {
                     let what = "directory has the entry '.' that it claims to omit";
-                    return Err(block.corrupt(index, what).into());
+                    return Err(corrupt(index, what).into());
                 }
                 let own = offset.wrapping_add((index as u64).wrapping_mul(ENTRY));
                 let is_last = index.wrapping_add(1) >= block.entries.len();
