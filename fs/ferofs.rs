@@ -58,14 +58,40 @@ module! {
 /// The loaded module: while it lives, `mount -t ferofs` works.
 struct Module {
     _registration: Registration<Ferofs>,
+    /// And `mount -t erofs`.
+    _erofs: Option<Registration<Ferofs>>,
 }
 
 impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let ranges = RangeHome::new(module, ())?;
         Ok(Self {
-            _registration: Registration::new(module, ranges)?,
+            _registration: Registration::new(module, ranges.clone())?,
+            _erofs: if vfs::parameters::erofs() {
+                be_erofs(module, ranges)?
+            } else {
+                None
+            },
         })
+    }
+}
+
+/// Registers the filesystem as `erofs`. If that is another driver's name, it remains the other's, for its mounts may be
+/// in use.
+fn be_erofs(
+    module: &'static ThisModule,
+    ranges: Arc<RangeHome>,
+) -> Result<Option<Registration<Ferofs>>> {
+    match Registration::named(module, c"erofs", ranges) {
+        Ok(registration) => Ok(Some(registration)),
+        Err(error) if error == EBUSY => {
+            pr_warn!(
+                "another driver is the filesystem type erofs, so this one is ferofs alone: unmount what is mounted as \
+                 erofs, unload that driver (modprobe -r erofs), and load ferofs again\n"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -22,6 +22,7 @@
 #include <linux/splice.h>
 #include <linux/statfs.h>
 #include <linux/xattr.h>
+#include "../helpers/parameters.h"
 #include "../helpers/vfs.h"
 
 /* bindgen does not evaluate these by itself. */

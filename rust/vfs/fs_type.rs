@@ -22,7 +22,7 @@ use kernel::ThisModule;
 
 /// A type of filesystem.
 pub(crate) trait FileSystem: Sized + 'static {
-    /// The name that `mount -t` takes.
+    /// Its own name, which `mount -t` takes. It can be registered under others, too.
     const NAME: &'static CStr;
 
     /// What all superblocks of this type share, for as long as the type exists.
@@ -91,15 +91,16 @@ unsafe impl<T: FileSystem> Send for FsType<T> {}
 unsafe impl<T: FileSystem> Sync for FsType<T> {}
 
 impl<T: FileSystem> FsType<T> {
-    /// `module` stays loaded while there are superblocks of the type.
+    /// `module` stays loaded while there are superblocks of the type, whose name is `name`.
     pub(super) fn new(
         module: &'static ThisModule,
+        name: &'static CStr,
         fs_flags: i32,
         init_fs_context: unsafe extern "C" fn(*mut bindings::raw_fs_context) -> i32,
         shared: T::Shared,
     ) -> Result<KBox<Self>> {
         let fs_type = bindings::file_system_type {
-            name: T::NAME.as_char_ptr(),
+            name: name.as_char_ptr(),
             owner: module.as_ptr(),
             fs_flags,
             init_fs_context: Some(init_fs_context),
@@ -115,7 +116,7 @@ impl<T: FileSystem> FsType<T> {
         // constructor that initialises an inode in place.
         let cache = unsafe {
             bindings::__kmem_cache_create_args(
-                T::NAME.as_char_ptr(),
+                name.as_char_ptr(),
                 core::mem::size_of::<inode::Slot<T>>() as u32,
                 &mut args,
                 bindings::VFS_CONST_SLAB_FLAGS as bindings::slab_flags_t,
@@ -186,14 +187,28 @@ impl<T: FileSystem> Drop for FsType<T> {
 pub(crate) struct Registration<T: Mountable>(KBox<FsType<T>>);
 
 impl<T: Mountable> Registration<T> {
-    /// Registers `T` for `module`.
+    /// Registers `T` for `module` under its own name.
     ///
     /// # Errors
     ///
     /// `EBUSY` if a filesystem of that name exists, `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule, shared: T::Shared) -> Result<Self> {
+        Self::named(module, T::NAME, shared)
+    }
+
+    /// Registers `T` for `module` under a name: a type of its own, which is the same filesystem.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub(crate) fn named(
+        module: &'static ThisModule,
+        name: &'static CStr,
+        shared: T::Shared,
+    ) -> Result<Self> {
         let fs_type = FsType::<T>::new(
             module,
+            name,
             bindings::FS_ALLOW_IDMAP as i32,
             super::context::init_fs_context::<T>,
             shared,

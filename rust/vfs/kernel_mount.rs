@@ -47,7 +47,7 @@ impl<T: FileSystem<Super = ()>> KernelFs<T> {
     /// `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule, shared: T::Shared) -> Result<Arc<Self>> {
         let this = Self {
-            fs_type: FsType::new(module, 0, init_fs_context::<T>, shared)?,
+            fs_type: FsType::new(module, T::NAME, 0, init_fs_context::<T>, shared)?,
             mount: UnsafeCell::new(ptr::null_mut()),
             count: UnsafeCell::new(0),
         };

@@ -41,6 +41,7 @@ mod layout;
 pub(crate) mod mapped;
 mod opener;
 mod page_cache;
+pub(crate) mod parameters;
 pub(crate) mod range;
 mod read;
 mod row;
