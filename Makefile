@@ -100,7 +100,7 @@ test-kunit: ## Run the module's KUnit suites in the debug kernel
 test-vm: ## Run the test scripts in virtual machines (TESTS=tests/DIR/NAME.sh... for some)
 	@tests/run vm $(TESTS)
 
-fuzz: ## Fuzz archives, images and merging with cargo-fuzz (SECONDS=600 each)
+fuzz: ## Fuzz archives, images and containers with cargo-fuzz (SECONDS=600 each)
 	@tests/fuzz/cargo $(SECONDS)
 
 bench: ## Measure ferofs against the C driver, ext4 and squashfs (BENCH=--large for a tar over 1 GB)

@@ -31,7 +31,11 @@ const MEMORY: u32 = (256 + 64) << 10;
 
 /// Runs `ferofs` within its limits; the exit code, and what it wrote to stderr.
 fn limited(directory: &Scratch, arguments: &[&str]) -> (Option<i32>, String) {
-    let script = format!("ulimit -t {SECONDS} -v {MEMORY}; exec \"$0\" \"$@\"");
+    limited_to(SECONDS, directory, arguments)
+}
+
+fn limited_to(seconds: u32, directory: &Scratch, arguments: &[&str]) -> (Option<i32>, String) {
+    let script = format!("ulimit -t {seconds} -v {MEMORY}; exec \"$0\" \"$@\"");
     let output = Command::new("bash")
         .args(["-c", &script, env!("CARGO_BIN_EXE_ferofs")])
         .args(arguments)
@@ -356,4 +360,40 @@ fn small_archives_are_little_work() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn far_down_is_extracted_as_fast() {
+    let far = "a/".repeat(2000);
+    let named = |archive: Archive, path: &str| archive.long(b'L', path).file("", "");
+    let mut deep = Archive::new();
+    for nr in 0..8 {
+        deep = named(deep, &format!("{nr}/{far}{far}x"));
+    }
+    // The first names of files are in many directories far down, and the second ones come in another order.
+    let mut linked = Archive::new();
+    for (from, to) in [("b", None), ("c", Some("b"))] {
+        for nr in 0..3000 {
+            let path = |above: &str, at: u32| format!("{far}{above}{}/{nr}", at % 40);
+            linked = linked.long(b'L', &path(from, nr));
+            linked = match to {
+                None => linked.file("", "x"),
+                Some(to) => linked.long(b'K', &path(to, nr)).hard_link("", ""),
+            };
+        }
+    }
+    for (name, archive) in [("deep", deep), ("linked", linked)] {
+        let scratch = Scratch::new();
+        fs::write(scratch.join("a.tar"), archive.end()).unwrap();
+        let build = ["build", "-o", "a.erofs", "a.tar"];
+        assert_eq!(limited(&scratch, &build), (Some(0), String::new()));
+        let extract = "check -q a.erofs --device a.tar --extract out";
+        let extract: Vec<_> = extract.split(' ').collect();
+        let (code, errors) = limited_to(10, &scratch, &extract);
+        assert_eq!(code, Some(0), "{name}: {errors}");
+        // What the library removes it removes by whole paths.
+        let mut remove = Command::new("rm");
+        let removed = remove.args(["-r", "out"]).current_dir(&scratch.0).status();
+        assert!(removed.unwrap().success());
+    }
 }

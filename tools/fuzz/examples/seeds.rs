@@ -14,9 +14,12 @@ use archive::V7;
 use archive::base256;
 use archive::octal;
 use archive::seal;
+use ferofs::digest::Digest;
+use ferofs_fuzz::END;
 use ferofs_fuzz::index;
 use std::error::Error;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 /// Archives with something of everything, each of them small.
@@ -107,6 +110,65 @@ fn archives() -> Vec<Vec<u8>> {
     ]
 }
 
+/// Archives as they come through a pipe: plain and compressed.
+fn streams(archives: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
+    let mut streams = archives.to_vec();
+    for archive in archives {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(archive)?;
+        streams.push(gzip.finish()?);
+        streams.push(zstd::encode_all(archive.as_slice(), 9)?);
+    }
+    Ok(streams)
+}
+
+/// Container images as the target `layout` takes them.
+fn layouts(archives: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
+    let one = |archive: &Vec<u8>| !archive.contains(&END);
+    let Some(tar) = archives.iter().find(|archive| one(archive)) else {
+        return Err("there is no such archive".into());
+    };
+    let config = |tar: &str| {
+        format!(
+            r#"{{"os":"linux","architecture":"amd64","rootfs":{{"type":"layers","diff_ids":["sha256:{tar}"]}}}}"#
+        )
+    };
+    let blob = |kind: &str, number: &str, size: usize| {
+        format!(r#"{{"mediaType":"{kind}","digest":"sha256:{number}","size":{size}}}"#)
+    };
+    let oci = "application/vnd.oci.image";
+    let digest = Digest::of(tar).to_string();
+    let config_json = config("@3");
+    // With digests instead of the two bytes that stand for them.
+    let size = |json: &str| json.len() + json.matches('@').count() * 62;
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#,
+        blob(&format!("{oci}.config.v1+json"), "@2", size(&config_json)),
+        blob(&format!("{oci}.layer.v1.tar"), "@3", tar.len())
+    );
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+        blob(&format!("{oci}.manifest.v1+json"), "@1", size(&manifest))
+    );
+    let parts = [
+        index.as_bytes(),
+        manifest.as_bytes(),
+        config_json.as_bytes(),
+        tar,
+    ];
+    let layout = [&[2], parts.join(&END).as_slice()].concat();
+    let saved = Archive::new()
+        .with_data(Header::new("config.json", b'0'), config(&digest).as_bytes())
+        .with_data(Header::new("layer.tar", b'0'), tar)
+        .file(
+            "manifest.json",
+            r#"[{"Config":"config.json","RepoTags":["a:b"],"Layers":["layer.tar"]}]"#,
+        )
+        .end();
+    let saved = [&[1], saved.as_slice()].concat();
+    Ok(vec![layout, saved])
+}
+
 fn write(directory: &Path, target: &str, seeds: &[Vec<u8>]) -> Result<(), Box<dyn Error>> {
     let directory = directory.join(target);
     fs::create_dir_all(&directory)?;
@@ -133,5 +195,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     write(directory, "archive", &archives)?;
     write(directory, "image", &images)?;
+    write(directory, "stream", &streams(&archives)?)?;
+    write(directory, "layout", &layouts(&archives)?)?;
+    write(directory, "extract", &images)?;
+    write(directory, "diff", &pairs)?;
     write(directory, "merge", &pairs)
 }

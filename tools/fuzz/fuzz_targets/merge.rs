@@ -8,15 +8,12 @@
 use ferofs::image::Options;
 use ferofs::merge::Merge;
 use ferofs_fuzz::open;
+use ferofs_fuzz::pair;
 use ferofs_fuzz::write_and_check;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((at, both)) = bytes.split_first_chunk::<4>() else {
-        return;
-    };
-    let at = u32::from_le_bytes(*at) as usize;
-    let Some((lower, upper)) = both.split_at_checked(at) else {
+    let Some((lower, upper)) = pair(bytes) else {
         return;
     };
     let mut merge = Merge::new();

@@ -16,8 +16,10 @@ use ferofs::tar::FileInput;
 use ferofs::tar::Input;
 use ferofs::tar::Totals;
 use ferofs::tree::Tree;
+use std::fs;
 use std::io;
 use std::path::Path;
+use std::path::PathBuf;
 use wrong_image::Limited;
 use wrong_image::seal_superblock;
 
@@ -31,6 +33,9 @@ mod wrong_image;
 
 /// Images larger than this are not made: a short archive may describe gigabytes of holes.
 const LARGEST: usize = 1 << 20;
+
+/// What ends a document or a layer in an input of the target `layout`.
+pub const END: u8 = 0x1e;
 
 /// The block of a header, and what is where in it.
 const BLOCK: usize = 512;
@@ -108,6 +113,50 @@ pub fn index(bytes: &[u8]) -> Option<Vec<u8>> {
         ..Options::default()
     };
     write_and_check(&tree, &options, &Blobs(vec![bytes.to_vec()]), |_| false)
+}
+
+/// Puts the checksums of all headers right: the same as [`Sealed`], but at once.
+pub fn seal_headers(bytes: &mut [u8]) {
+    for block in bytes.chunks_exact_mut(BLOCK) {
+        if block.get(MAGIC) == Some(b"ustar") {
+            block[CHECKSUM].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+}
+
+/// Two images, and four bytes in front that say where the second begins.
+pub fn pair(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (at, both) = bytes.split_first_chunk::<4>()?;
+    both.split_at_checked(u32::from_le_bytes(*at) as usize)
+}
+
+/// A directory for what cannot be had in memory, gone when this is dropped. Where there is one, it is on a filesystem
+/// in memory.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    /// Makes it.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let above = match memory.is_dir() {
+            true => memory.to_path_buf(),
+            false => std::env::temp_dir(),
+        };
+        let path = above.join(format!("ferofs-fuzz-{}", std::process::id()));
+        // Of a process before that had the same number and was killed.
+        drop(fs::remove_dir_all(&path));
+        fs::create_dir(&path).expect("a directory can be made");
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).expect("what was made can be removed");
+    }
 }
 
 /// Opens what may be an image, after its superblock's checksum was put right.

@@ -30,10 +30,12 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::ffi::CString;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -42,6 +44,8 @@ use std::rc::Rc;
 /// Directories that are kept open on the way to the present one. Those further up are opened again
 /// when they are needed.
 const OPEN_MAX: usize = 64;
+/// Directories that are kept open since a file in them got another name.
+const LINKED_MAX: usize = 16;
 
 /// How to extract.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,7 +88,7 @@ pub fn extract(
         target,
         options,
         privileged: rustix::process::geteuid().is_root(),
-        root: Rc::new(open_target(target, options.force)?),
+        directories: Directories::new(open_target(target, options.force)?),
         inputs: contents
             .identities()
             .into_iter()
@@ -141,9 +145,84 @@ fn open_target(target: &Path, force: bool) -> Result<Directory> {
     Ok(directory)
 }
 
+/// The number of a directory in [`Directories`].
+type Number = usize;
+
+/// All directories that were extracted, each with its name and the one that it is in: the paths of files that may get
+/// other names would take more memory than the image has bytes.
+struct Directories {
+    root: Rc<Directory>,
+    /// The root comes first.
+    all: Vec<(Number, Box<[u8]>)>,
+    /// Some that are open: those that were looked for last, each before the ones that are older.
+    open: VecDeque<(Number, Rc<Directory>)>,
+}
+
+impl Directories {
+    fn new(root: Directory) -> Self {
+        Directories {
+            root: Rc::new(root),
+            all: vec![(0, Box::default())],
+            open: VecDeque::new(),
+        }
+    }
+
+    fn add(&mut self, above: Number, name: &[u8]) -> Number {
+        self.all.push((above, name.into()));
+        self.all.len() - 1
+    }
+
+    /// Opens a directory that was extracted, name by name from one that is open: from those that were looked for last
+    /// or those that `present` knows.
+    fn find(
+        &mut self,
+        number: Number,
+        present: impl Fn(Number) -> Option<Rc<Directory>>,
+    ) -> rustix::io::Result<Rc<Directory>> {
+        let mut names = Vec::new();
+        let mut at = number;
+        let mut directory = loop {
+            if at == 0 {
+                break Rc::clone(&self.root);
+            }
+            if let Some(place) = self.open.iter().position(|(open, _)| *open == at) {
+                if let Some(open) = self.open.remove(place) {
+                    let directory = Rc::clone(&open.1);
+                    self.open.push_front(open);
+                    break directory;
+                }
+            }
+            if let Some(directory) = present(at) {
+                break directory;
+            }
+            let Some((above, name)) = self.all.get(at) else {
+                return Err(Errno::NOENT);
+            };
+            names.push((at, name.as_ref()));
+            at = *above;
+        };
+        let mut found = Vec::new();
+        while let Some((at, name)) = names.pop() {
+            directory = Rc::new(directory.directory(name)?);
+            // Another one that is looked for next is likely beside it.
+            if names.len() < 2 {
+                found.push((at, Rc::clone(&directory)));
+            }
+        }
+        for found in found {
+            self.open.push_front(found);
+        }
+        self.open.truncate(LINKED_MAX);
+        Ok(directory)
+    }
+}
+
 /// A directory that is being extracted.
 struct Level {
     inode: Inode,
+    number: Number,
+    /// How long the path of the one above is.
+    above: usize,
     identity: Identity,
     /// Open, unless there are too many of them.
     directory: Option<Rc<Directory>>,
@@ -156,16 +235,16 @@ struct Extractor<'a> {
     target: &'a Path,
     options: Options,
     privileged: bool,
-    root: Rc<Directory>,
+    directories: Directories,
     /// What the image and its data are in.
     inputs: Vec<Identity>,
     stack: Vec<Level>,
-    /// Names on the way to the present directory.
-    path: Vec<CString>,
+    /// The path of the present directory in the image: nothing for the root, otherwise it begins with a slash.
+    path: Vec<u8>,
     /// Directories that were extracted.
     seen: HashSet<u64>,
-    /// Where files with several names were extracted first: the names on the way there.
-    first: HashMap<u64, Vec<CString>>,
+    /// Where files with several names were extracted first, and what they are called there.
+    first: HashMap<u64, (Number, Box<[u8]>)>,
     extracted: Extracted,
     /// What could not be kept, and of how many files.
     lost: HashMap<&'static str, u64>,
@@ -173,7 +252,7 @@ struct Extractor<'a> {
 
 impl Extractor<'_> {
     fn run(&mut self, root: Inode, progress: &mut dyn FnMut(u64)) -> Result<()> {
-        self.enter(root, Rc::clone(&self.root))?;
+        self.enter(root, 0, 0, Rc::clone(&self.directories.root))?;
         while let Some(level) = self.stack.last_mut() {
             let Some(name) = level.names.next() else {
                 self.leave()?;
@@ -188,12 +267,20 @@ impl Extractor<'_> {
         Ok(())
     }
 
-    /// Begins with a directory that is there.
-    fn enter(&mut self, inode: Inode, directory: Rc<Directory>) -> Result<()> {
+    /// Begins with a directory that is there; `above` is how long the path of the one is that it is in.
+    fn enter(
+        &mut self,
+        inode: Inode,
+        number: Number,
+        above: usize,
+        directory: Rc<Directory>,
+    ) -> Result<()> {
         let names = self.image.names(&inode)?.into_iter();
         let stat = directory.stat().map_err(self.failed("open", b""))?;
         self.stack.push(Level {
             inode,
+            number,
+            above,
             identity: Identity::from(&stat),
             directory: Some(directory),
             names,
@@ -225,54 +312,57 @@ impl Extractor<'_> {
             return Ok(());
         };
         self.attributes_of_open(&level.inode, directory.as_fd(), b"")?;
-        self.path.pop();
+        self.path.truncate(level.above);
         Ok(())
     }
 
     /// The present directory.
     fn directory(&mut self) -> Result<Rc<Directory>> {
-        let open = self.stack.last().and_then(|level| level.directory.as_ref());
-        if let Some(directory) = open {
+        let Some(level) = self.stack.last() else {
+            return Ok(Rc::clone(&self.directories.root));
+        };
+        if let Some(directory) = &level.directory {
             return Ok(Rc::clone(directory));
         }
-        let directory = Rc::new(self.walk(&self.path)?);
+        let directory = self.find(level.number)?;
         if let Some(level) = self.stack.last_mut() {
             level.directory = Some(Rc::clone(&directory));
         }
         Ok(directory)
     }
 
-    /// Opens a directory that was extracted before, name by name.
-    fn walk(&self, path: &[CString]) -> Result<Directory> {
-        let names = path.iter().map(|name| name.as_bytes());
-        let directory = self.root.walk(names);
-        directory.map_err(|errno| Error::io("open", self.target)(errno.into()))
-    }
-
-    /// Where something is, for messages.
-    fn shown(&self, name: &[u8]) -> PathBuf {
-        let mut shown = self.target.to_path_buf();
-        for part in self.path.iter().map(|part| part.as_bytes()).chain([name]) {
-            if !part.is_empty() {
-                shown.push(std::ffi::OsString::from_vec(part.to_vec()));
-            }
-        }
-        shown
+    /// Opens a directory that was extracted before.
+    fn find(&mut self, number: Number) -> Result<Rc<Directory>> {
+        let stack = &self.stack;
+        // On the way down numbers grow.
+        let present = |number| {
+            let at = stack.binary_search_by_key(&number, |level| level.number);
+            stack.get(at.ok()?)?.directory.clone()
+        };
+        let found = self.directories.find(number, present);
+        found.map_err(|errno| Error::io("open", self.target)(errno.into()))
     }
 
     /// The path in the image, for messages about the image.
     fn path_of(&self, name: &[u8]) -> Vec<u8> {
-        let mut path = Vec::new();
-        for part in self.path.iter().map(|part| part.as_bytes()).chain([name]) {
-            path.push(b'/');
-            path.extend_from_slice(part);
-        }
-        path
+        [&self.path, b"/".as_slice(), name].concat()
     }
 
+    /// Where something is, for messages.
+    fn shown(&self, name: &[u8]) -> PathBuf {
+        let path = self.path_of(name);
+        let inside = path.strip_prefix(b"/").unwrap_or(&path);
+        let inside = inside.strip_suffix(b"/").unwrap_or(inside);
+        match inside.is_empty() {
+            true => self.target.to_path_buf(),
+            false => self.target.join(OsStr::from_bytes(inside)),
+        }
+    }
+
+    /// Says of a failure what it is about. The path is put together when something fails, and not before: it may be
+    /// long.
     fn failed(&self, doing: &'static str, name: &[u8]) -> impl FnOnce(Errno) -> Error {
-        let path = self.shown(name);
-        move |errno| Error::io(doing, &path)(errno.into())
+        move |errno| Error::io(doing, &self.shown(name))(errno.into())
     }
 
     fn lose(&mut self, what: &'static str) {
@@ -301,20 +391,24 @@ impl Extractor<'_> {
                 )));
             }
             let made = self.make_directory(&directory, &c_name)?;
-            self.path.push(c_name);
-            return self.enter(inode, Rc::new(made));
+            let number = self.directories.add(self.number(), raw);
+            let above = self.path.len();
+            self.path.push(b'/');
+            self.path.extend_from_slice(raw);
+            return self.enter(inode, number, above, Rc::new(made));
         }
         self.make_room(&directory, raw)?;
         self.extracted.files += 1;
-        if let Some(first) = self.first.get(&inode.nid()) {
-            return self.link(first, &directory, &c_name);
+        if inode.nlink() > 1 {
+            if let Some((above, old)) = self.first.get(&inode.nid()).cloned() {
+                return self.link(above, &old, &directory, raw);
+            }
         }
         if !self.make(&inode, &directory, &c_name)? {
             return Ok(());
         }
         if inode.nlink() > 1 {
-            let path = [self.path.as_slice(), &[c_name]].concat();
-            self.first.insert(inode.nid(), path);
+            self.first.insert(inode.nid(), (self.number(), raw.into()));
         }
         Ok(())
     }
@@ -355,15 +449,22 @@ impl Extractor<'_> {
         }
     }
 
-    fn link(&self, first: &[CString], directory: &Directory, name: &CString) -> Result<()> {
-        let failed = self.failed("create", name.as_bytes());
-        let Some((old, path)) = first.split_last() else {
-            return Ok(());
-        };
-        let from = self.walk(path)?;
-        directory
-            .link(&from, old.as_bytes(), name.as_bytes())
-            .map_err(failed)
+    /// Gives the file called `old` in the directory `above` another name.
+    fn link(
+        &mut self,
+        above: Number,
+        old: &[u8],
+        directory: &Directory,
+        name: &[u8],
+    ) -> Result<()> {
+        let from = self.find(above)?;
+        let linked = directory.link(&from, old, name);
+        linked.map_err(self.failed("create", name))
+    }
+
+    /// The number of the present directory.
+    fn number(&self) -> Number {
+        self.stack.last().map_or(0, |level| level.number)
     }
 
     /// Makes anything but a directory; false if that was not possible here.
@@ -406,23 +507,37 @@ impl Extractor<'_> {
         let raw = name.as_bytes();
         let file = directory.create(raw, Mode::RUSR | Mode::WUSR);
         let file = file.map_err(self.failed("create", raw))?;
-        let (mut pos, shown) = (0_u64, self.shown(raw));
-        let path = self.path_of(raw);
-        self.contents
-            .read(inode, &path, &mut |piece| -> Result<()> {
+        let (mut pos, above) = (0_u64, self.path.len());
+        // What is behind the last byte that was written.
+        let mut hole = inode.size() > 0;
+        self.path.push(b'/');
+        self.path.extend_from_slice(raw);
+        let read = self
+            .contents
+            .read(inode, &self.path, &mut |piece| -> Result<()> {
                 match piece {
-                    Piece::Hole(len) => pos = pos.saturating_add(len),
+                    Piece::Hole(len) => {
+                        pos = pos.saturating_add(len);
+                        hole = true;
+                    }
                     Piece::Data(bytes) => {
                         let written = file.write_all_at(bytes, pos);
-                        written.map_err(Error::io("write", &shown))?;
+                        written.map_err(|error| {
+                            let inside = OsStr::from_bytes(self.path.get(1..).unwrap_or_default());
+                            Error::io("write", &self.target.join(inside))(error)
+                        })?;
                         pos = pos.saturating_add(bytes.len() as u64);
+                        hole = false;
                     }
                 }
                 Ok(())
-            })?;
-        // A hole at the end.
-        file.set_len(inode.size())
-            .map_err(Error::io("write", &shown))?;
+            });
+        self.path.truncate(above);
+        read?;
+        if hole || pos != inode.size() {
+            let sized = file.set_len(inode.size());
+            sized.map_err(|error| Error::io("write", &self.shown(raw))(error))?;
+        }
         self.attributes_of_open(inode, file.as_fd(), raw)
     }
 
