@@ -6,6 +6,7 @@ use crate::vfs::backing::BackingFile;
 use crate::vfs::context::Context;
 use crate::vfs::context::Parameter;
 use crate::vfs::context::Value;
+use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::vec;
 use kernel::prelude::*;
 use kernel::str::CString;
@@ -14,6 +15,12 @@ const SOURCE: u8 = 0;
 const DEVICE: u8 = 1;
 const USER_XATTR: u8 = 2;
 const ACL: u8 = 3;
+const CACHE_STRATEGY: u8 = 4;
+const DIRECTIO: u8 = 5;
+const DAX: u8 = 6;
+const FSOFFSET: u8 = 7;
+const DOMAIN_ID: u8 = 8;
+const INODE_SHARE: u8 = 9;
 
 /// The options there are.
 pub(crate) const PARAMETERS: &[Parameter] = &[
@@ -21,6 +28,14 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter::file_or_path(c"device", DEVICE),
     Parameter::flag_or_no(c"user_xattr", USER_XATTR),
     Parameter::flag_or_no(c"acl", ACL),
+    // What else the C driver takes: see `foreign`.
+    Parameter::string(c"cache_strategy", CACHE_STRATEGY),
+    Parameter::flag_or_no(c"directio", DIRECTIO),
+    Parameter::flag(c"dax", DAX),
+    Parameter::string(c"dax", DAX),
+    Parameter::string(c"fsoffset", FSOFFSET),
+    Parameter::string(c"domain_id", DOMAIN_ID),
+    Parameter::flag(c"inode_share", INODE_SHARE),
     Parameter::END,
 ];
 
@@ -84,7 +99,7 @@ impl Options {
             }
             (USER_XATTR, Value::Flag(on)) => self.user_xattr = Some(on),
             (ACL, Value::Flag(on)) => self.acl = Some(on),
-            _ => return Err(EINVAL),
+            (id, value) => return foreign(context, id, &value),
         }
         Ok(())
     }
@@ -95,5 +110,58 @@ impl Options {
             return Err(EINVAL);
         }
         vec::push(&mut self.devices, device)
+    }
+}
+
+/// Takes an option that means something to the C driver alone: those that only say how it is to do its work are taken
+/// without effect, so that what mounts erofs can mount this; those that change what is mounted are refused.
+///
+/// # Errors
+///
+/// `EINVAL` for a value that the C driver does not take, `EOPNOTSUPP` for what is refused.
+fn foreign(context: &Context<'_>, id: u8, value: &Value<'_>) -> Result {
+    let value = match value {
+        Value::String(value) => value.to_bytes(),
+        Value::Flag(_) => b"",
+        Value::File(_) => return Err(EINVAL),
+    };
+    match (id, value) {
+        (CACHE_STRATEGY, b"disabled" | b"readahead" | b"readaround") => {
+            context.warn(fmt!(
+                "cache_strategy= has no effect: images with compressed data are not supported"
+            ));
+            Ok(())
+        }
+        (CACHE_STRATEGY, _) => {
+            context.error(fmt!(
+                "cache_strategy= wants disabled, readahead or readaround"
+            ));
+            Err(EINVAL)
+        }
+        // The blob's data is cached once in any case.
+        (DIRECTIO, _) | (DAX, b"never") => Ok(()),
+        (DAX, b"" | b"always") => {
+            context.warn(fmt!(
+                "dax has no effect: files are read through the page cache"
+            ));
+            Ok(())
+        }
+        (DAX, _) => {
+            context.error(fmt!("dax= wants always or never"));
+            Err(EINVAL)
+        }
+        (FSOFFSET, _) => {
+            context.error(fmt!(
+                "fsoffset= is not supported: give the image as a loop device with an offset (losetup --offset)"
+            ));
+            Err(EOPNOTSUPP)
+        }
+        (DOMAIN_ID | INODE_SHARE, _) => {
+            context.error(fmt!(
+                "domain_id= and inode_share are not supported: equal files of different blobs are cached each"
+            ));
+            Err(EOPNOTSUPP)
+        }
+        _ => Err(EINVAL),
     }
 }

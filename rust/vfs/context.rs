@@ -102,6 +102,21 @@ impl Parameter {
         )
     }
 
+    /// An option whose value is a string.
+    pub(crate) const fn string(name: &'static CStr, id: u8) -> Self {
+        Self::new(
+            kernel::str::as_char_ptr_in_const_context(name),
+            Some(bindings::fs_param_is_string),
+            id,
+            0,
+        )
+    }
+
+    /// An option without a value.
+    pub(crate) const fn flag(name: &'static CStr, id: u8) -> Self {
+        Self::new(kernel::str::as_char_ptr_in_const_context(name), None, id, 0)
+    }
+
     /// An option without a value, which `no` in front of it turns off.
     pub(crate) const fn flag_or_no(name: &'static CStr, id: u8) -> Self {
         Self::new(
@@ -163,6 +178,16 @@ impl Context<'_> {
             // SAFETY: By the type invariants, and the message is a C string.
             unsafe {
                 bindings::vfs_helper_logfc(self.fc.as_ptr(), b'e', message.as_char_ptr());
+            }
+        }
+    }
+
+    /// Tells the mounter what is as they may not expect it, in the context's own log alone.
+    pub(crate) fn warn(&self, message: fmt::Arguments<'_>) {
+        if let Ok(message) = CString::try_from_fmt(message) {
+            // SAFETY: By the type invariants, and the message is a C string.
+            unsafe {
+                bindings::vfs_helper_logfc(self.fc.as_ptr(), b'w', message.as_char_ptr());
             }
         }
     }

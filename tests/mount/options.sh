@@ -28,6 +28,31 @@ mkfs.erofs --quiet -x-1 full.erofs "$SHARED/sample" >output 2>&1
 refuses "a device for an image without slots" EINVAL mounted full.erofs under-test --option "$device"
 [ "$FS" = erofs ] || refuses "device= without a path" EINVAL mounted index.erofs under-test --option device=
 
+# What the C driver takes, beside it.
+padded full.erofs >/dev/null
+for option in cache_strategy=disabled cache_strategy=readahead cache_strategy=readaround directio nodirectio dax \
+    dax=always dax=never; do
+    for type in erofs "$FS"; do
+        check "$type takes $option" mounted -t "$type" full.erofs.padded under-test --option "$option"
+        umount under-test
+    done
+done
+for option in cache_strategy cache_strategy= cache_strategy=all directio=1 dax= dax=sometimes fsoffset=x \
+    inode_share=1 domain_id; do
+    for type in erofs "$FS"; do
+        refuses "$type refuses $option" "EINVAL\|EOPNOTSUPP" \
+            mounted -t "$type" full.erofs.padded under-test --option "$option"
+    done
+done
+if [ "$FS" = ferofs ]; then
+    refuses "the values of cache_strategy= are told" "context: .*disabled, readahead or readaround" \
+        mounted full.erofs under-test --option cache_strategy=all
+    refuses "fsoffset= leads to losetup" "context: .*losetup" mounted full.erofs under-test --option fsoffset=4096
+    for option in domain_id=any inode_share; do
+        refuses "$option is refused by name" "context: .*${option%any}" mounted full.erofs under-test --option "$option"
+    done
+fi
+
 check "one device: mounts" mounted index.erofs under-test --option "$device"
 grep " $WORK/under-test $FS " /proc/mounts >mounts
 check "/proc/mounts has the source" grep -q "^[^ ]*index.erofs " mounts
