@@ -121,12 +121,13 @@ impl Options {
 /// `EINVAL` for a value that the C driver does not take, `EOPNOTSUPP` for what is refused.
 fn foreign(context: &Context<'_>, id: u8, value: &Value<'_>) -> Result {
     let value = match value {
-        Value::String(value) => value.to_bytes(),
+        // With its NUL, which is not counted off: the kernel's CStr cannot prove that it is there.
+        Value::String(value) => value.to_bytes_with_nul(),
         Value::Flag(_) => b"",
         Value::File(_) => return Err(EINVAL),
     };
     match (id, value) {
-        (CACHE_STRATEGY, b"disabled" | b"readahead" | b"readaround") => {
+        (CACHE_STRATEGY, b"disabled\0" | b"readahead\0" | b"readaround\0") => {
             context.warn(fmt!(
                 "cache_strategy= has no effect: images with compressed data are not supported"
             ));
@@ -139,8 +140,8 @@ fn foreign(context: &Context<'_>, id: u8, value: &Value<'_>) -> Result {
             Err(EINVAL)
         }
         // The blob's data is cached once in any case.
-        (DIRECTIO, _) | (DAX, b"never") => Ok(()),
-        (DAX, b"" | b"always") => {
+        (DIRECTIO, _) | (DAX, b"never\0") => Ok(()),
+        (DAX, b"" | b"always\0") => {
             context.warn(fmt!(
                 "dax has no effect: files are read through the page cache"
             ));
