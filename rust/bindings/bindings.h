@@ -18,7 +18,6 @@
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
-#include <linux/security.h>
 #include <linux/splice.h>
 #include <linux/statfs.h>
 #include <linux/xattr.h>

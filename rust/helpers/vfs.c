@@ -17,6 +17,7 @@
 #include <linux/lockdep.h>
 #include <linux/posix_acl.h>
 #include <linux/sched/signal.h>
+#include <linux/security.h>
 #include <linux/shmem_fs.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
@@ -432,6 +433,11 @@ void vfs_helper_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t l
 struct mnt_idmap *vfs_helper_mnt_idmap(const struct vfsmount *mnt)
 {
 	return mnt_idmap(mnt);
+}
+
+int vfs_helper_security_file_post_open(struct file *file, int mask)
+{
+	return security_file_post_open(file, mask);
 }
 
 const struct cred *vfs_helper_current_cred(void)

@@ -104,6 +104,7 @@ void vfs_helper_memcpy_to_folio(struct folio *folio, size_t offset, const char *
 void vfs_helper_bvec_set_folio(struct bio_vec *bv, struct folio *folio, size_t len, size_t offset);
 
 struct mnt_idmap *vfs_helper_mnt_idmap(const struct vfsmount *mnt);
+int vfs_helper_security_file_post_open(struct file *file, int mask);
 const struct cred *vfs_helper_current_cred(void);
 const struct cred *vfs_helper_override_creds(const struct cred *cred);
 void vfs_helper_revert_creds(const struct cred *cred);

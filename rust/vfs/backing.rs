@@ -487,7 +487,7 @@ fn open_file(path: &CStr) -> Result<ARef<File>> {
     let file = unsafe { ARef::<File>::from_raw(ptr::NonNull::new_unchecked(file.cast())) };
     if !is_device {
         // SAFETY: The file is referenced.
-        to_result(unsafe { bindings::security_file_post_open(file.as_ptr(), ACCESS) })?;
+        to_result(unsafe { bindings::vfs_helper_security_file_post_open(file.as_ptr(), ACCESS) })?;
     }
     Ok(file)
 }
