@@ -66,7 +66,7 @@ impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let ranges = RangeHome::new(module, ())?;
         Ok(Self {
-            _registration: Registration::new(module, ranges.clone())?,
+            _registration: Registration::new(module, Ferofs::NAME, ranges.clone())?,
             _erofs: if vfs::parameters::erofs() {
                 be_erofs(module, ranges)?
             } else {
@@ -82,7 +82,7 @@ fn be_erofs(
     module: &'static ThisModule,
     ranges: Arc<RangeHome>,
 ) -> Result<Option<Registration<Ferofs>>> {
-    match Registration::named(module, c"erofs", ranges) {
+    match Registration::new(module, c"erofs", ranges) {
         Ok(registration) => Ok(Some(registration)),
         Err(error) if error == EBUSY => {
             pr_warn!(

@@ -19,6 +19,7 @@ use kernel::str::CStr;
 use kernel::sync::aref::ARef;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
+use kernel::sync::SetOnce;
 
 /// The longest path with its NUL, in bytes.
 const PATH_MAX: usize = 4096;
@@ -86,34 +87,15 @@ pub(crate) struct BackingFile {
 }
 
 /// What the filesystem answered about direct reads, once it was asked: few files are read so.
-struct Asked(Atomic<u64>);
-
-impl Asked {
-    /// It was not asked yet.
-    const NOT_YET: u64 = 0;
-    /// There are no direct reads. (Offsets are aligned to 512 bytes at the least, so no alignment looks like this.)
-    const NONE: u64 = 1;
-
-    #[inline]
-    fn get_or_ask(&self, ask: impl FnOnce() -> Option<DirectAlignment>) -> Option<DirectAlignment> {
-        let mut answer = self.0.load(Relaxed);
-        if answer == Self::NOT_YET {
-            // If another task asks meanwhile, it gets the same answer.
-            answer = ask().map_or(Self::NONE, |align| {
-                u64::from(align.offset) << 32 | u64::from(align.memory)
-            });
-            self.0.store(answer, Relaxed);
-        }
-        (answer != Self::NONE).then_some(DirectAlignment {
-            memory: answer as u32,
-            offset: (answer >> 32) as u32,
-        })
-    }
-}
+struct Asked(SetOnce<Option<DirectAlignment>>);
 
 impl Clone for Asked {
     fn clone(&self) -> Self {
-        Self(Atomic::new(self.0.load(Relaxed)))
+        let new = SetOnce::new();
+        if let Some(answer) = self.0.as_ref() {
+            new.populate(*answer);
+        }
+        Self(new)
     }
 }
 
@@ -152,7 +134,7 @@ impl BackingFile {
             kept: false,
             rows: Rows::new()?,
             read_rows: None,
-            direct: Asked(Atomic::new(Asked::NOT_YET)),
+            direct: Asked(SetOnce::new()),
         };
         let cache = Cache::of(&file);
         // Nothing is read ahead that a listener was not asked for, and none is asked twice.
@@ -202,7 +184,13 @@ impl BackingFile {
         if flags & bindings::VFS_CONST_S_VERITY != 0 {
             return None;
         }
-        self.direct.get_or_ask(|| self.find_direct())
+        if let Some(answer) = self.direct.0.as_ref() {
+            return *answer;
+        }
+        let answer = self.find_direct();
+        // If another task was faster, it got the same answer.
+        self.direct.0.populate(answer);
+        answer
     }
 
     /// Asks the filesystem what direct reads are to be aligned to.
@@ -463,33 +451,54 @@ impl Drop for FoundPath {
 ///
 /// Those of open(2), and of [`check_kind`].
 fn open_file(path: &CStr) -> Result<ARef<File>> {
-    const FLAGS: i32 = (bindings::O_RDONLY | bindings::O_LARGEFILE) as i32;
-    const ACCESS: i32 = (bindings::MAY_OPEN | bindings::MAY_READ) as i32;
     let found = FoundPath::new(path)?;
     // SAFETY: A path that was found has an inode, which stays while it is referenced.
-    let inode = unsafe { (*found.0.dentry).d_inode };
-    // SAFETY: As above.
-    let is_device = unsafe { check_kind(inode)? == bindings::S_IFBLK };
-    let file = if is_device {
-        // SAFETY: The path is referenced. An empty name means itself.
-        unsafe { bindings::file_open_root(&found.0, c"".as_char_ptr(), FLAGS, 0) }
-    } else {
-        // SAFETY: The path is referenced, and with it its mount and the inode; the current task's credentials are
-        // valid.
-        unsafe {
-            let idmap = bindings::vfs_helper_mnt_idmap(found.0.mnt);
-            to_result(bindings::inode_permission(idmap, inode, ACCESS))?;
-            bindings::dentry_open(&found.0, FLAGS, bindings::vfs_helper_current_cred())
-        }
-    };
-    let file = super::from_err_ptr(file)?;
-    // SAFETY: Opening returned a reference, and no one seeks this file.
-    let file = unsafe { ARef::<File>::from_raw(ptr::NonNull::new_unchecked(file.cast())) };
-    if !is_device {
-        // SAFETY: The file is referenced.
-        to_result(unsafe { bindings::vfs_helper_security_file_post_open(file.as_ptr(), ACCESS) })?;
+    match unsafe { check_kind((*found.0.dentry).d_inode) }? {
+        bindings::S_IFREG => open_regular(&found),
+        // SAFETY: The path is referenced. An empty name means itself. What was opened just now no one seeks.
+        _ => unsafe {
+            owned(bindings::file_open_root(
+                &found.0,
+                c"".as_char_ptr(),
+                OPEN_FLAGS,
+                0,
+            ))
+        },
     }
+}
+
+/// How backing files are opened.
+const OPEN_FLAGS: i32 = (bindings::O_RDONLY | bindings::O_LARGEFILE) as i32;
+
+/// Opens a regular file that was found.
+fn open_regular(found: &FoundPath) -> Result<ARef<File>> {
+    const ACCESS: i32 = (bindings::MAY_OPEN | bindings::MAY_READ) as i32;
+    // SAFETY: The path is referenced, and with it its mount and the inode; the current task's credentials are valid.
+    // What was opened just now no one seeks.
+    let file = unsafe {
+        let idmap = bindings::vfs_helper_mnt_idmap(found.0.mnt);
+        let inode = (*found.0.dentry).d_inode;
+        to_result(bindings::inode_permission(idmap, inode, ACCESS))?;
+        owned(bindings::dentry_open(
+            &found.0,
+            OPEN_FLAGS,
+            bindings::vfs_helper_current_cred(),
+        ))?
+    };
+    // SAFETY: The file is referenced.
+    to_result(unsafe { bindings::vfs_helper_security_file_post_open(file.as_ptr(), ACCESS) })?;
     Ok(file)
+}
+
+/// Takes over what opening a file returned.
+///
+/// # Safety
+///
+/// `file` must be an error, or a reference to a file that no one seeks, which is given up.
+unsafe fn owned(file: *mut bindings::file) -> Result<ARef<File>> {
+    let file = super::from_err_ptr(file)?;
+    // SAFETY: By the safety requirements; a valid pointer is not null.
+    Ok(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast())) })
 }
 
 /// A block device that no one else may claim while this lives: to mount it, to write to it with `O_EXCL`, or to make it

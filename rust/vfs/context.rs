@@ -80,9 +80,18 @@ pub(crate) struct Parameter(bindings::fs_parameter_spec);
 
 impl Parameter {
     /// The end of a list.
-    pub(crate) const END: Self = Self::new(ptr::null(), None, 0, 0);
+    pub(crate) const END: Self = Self::spec(ptr::null(), None, 0, 0);
 
-    const fn new(name: *const c_char, kind: bindings::fs_param_kind, id: u8, flags: u32) -> Self {
+    const fn new(name: &'static CStr, kind: bindings::fs_param_kind, id: u8, flags: u32) -> Self {
+        Self::spec(
+            kernel::str::as_char_ptr_in_const_context(name),
+            kind,
+            id,
+            flags,
+        )
+    }
+
+    const fn spec(name: *const c_char, kind: bindings::fs_param_kind, id: u8, flags: u32) -> Self {
         Self(bindings::fs_parameter_spec {
             name,
             type_: kind,
@@ -94,37 +103,22 @@ impl Parameter {
 
     /// An option whose value is a path, or an open file through fsconfig(2).
     pub(crate) const fn file_or_path(name: &'static CStr, id: u8) -> Self {
-        Self::new(
-            kernel::str::as_char_ptr_in_const_context(name),
-            Some(bindings::fs_param_is_file_or_string),
-            id,
-            0,
-        )
+        Self::new(name, Some(bindings::fs_param_is_file_or_string), id, 0)
     }
 
     /// An option whose value is a string.
     pub(crate) const fn string(name: &'static CStr, id: u8) -> Self {
-        Self::new(
-            kernel::str::as_char_ptr_in_const_context(name),
-            Some(bindings::fs_param_is_string),
-            id,
-            0,
-        )
+        Self::new(name, Some(bindings::fs_param_is_string), id, 0)
     }
 
     /// An option without a value.
     pub(crate) const fn flag(name: &'static CStr, id: u8) -> Self {
-        Self::new(kernel::str::as_char_ptr_in_const_context(name), None, id, 0)
+        Self::new(name, None, id, 0)
     }
 
     /// An option without a value, which `no` in front of it turns off.
     pub(crate) const fn flag_or_no(name: &'static CStr, id: u8) -> Self {
-        Self::new(
-            kernel::str::as_char_ptr_in_const_context(name),
-            None,
-            id,
-            bindings::fs_param_neg_with_no,
-        )
+        Self::new(name, None, id, bindings::fs_param_neg_with_no)
     }
 }
 
@@ -174,20 +168,20 @@ impl Context<'_> {
     /// where that is read.
     pub(crate) fn error(&self, message: fmt::Arguments<'_>) {
         pr_err!("{}\n", message);
-        if let Ok(message) = CString::try_from_fmt(message) {
-            // SAFETY: By the type invariants, and the message is a C string.
-            unsafe {
-                bindings::vfs_helper_logfc(self.fc.as_ptr(), b'e', message.as_char_ptr());
-            }
-        }
+        self.log(b'e', message);
     }
 
     /// Tells the mounter what is as they may not expect it, in the context's own log alone.
     pub(crate) fn warn(&self, message: fmt::Arguments<'_>) {
+        self.log(b'w', message);
+    }
+
+    /// Adds a line to the context's own log: of an error (`e`) or a warning (`w`).
+    fn log(&self, level: u8, message: fmt::Arguments<'_>) {
         if let Ok(message) = CString::try_from_fmt(message) {
             // SAFETY: By the type invariants, and the message is a C string.
             unsafe {
-                bindings::vfs_helper_logfc(self.fc.as_ptr(), b'w', message.as_char_ptr());
+                bindings::vfs_helper_logfc(self.fc.as_ptr(), level, message.as_char_ptr());
             }
         }
     }

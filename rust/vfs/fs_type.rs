@@ -187,21 +187,12 @@ impl<T: FileSystem> Drop for FsType<T> {
 pub(crate) struct Registration<T: Mountable>(KBox<FsType<T>>);
 
 impl<T: Mountable> Registration<T> {
-    /// Registers `T` for `module` under its own name.
+    /// Registers `T` for `module` under a name: its own, or another for a second type that is the same filesystem.
     ///
     /// # Errors
     ///
     /// `EBUSY` if a filesystem of that name exists, `ENOMEM`.
-    pub(crate) fn new(module: &'static ThisModule, shared: T::Shared) -> Result<Self> {
-        Self::named(module, T::NAME, shared)
-    }
-
-    /// Registers `T` for `module` under a name: a type of its own, which is the same filesystem.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::new`].
-    pub(crate) fn named(
+    pub(crate) fn new(
         module: &'static ThisModule,
         name: &'static CStr,
         shared: T::Shared,

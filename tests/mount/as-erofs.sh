@@ -10,7 +10,6 @@
 [ -n "${FEROFS_KO:-}" ] || { echo "# no FEROFS_KO: a built-in file system has no module to test"; exit 0; }
 sample
 mkfs.erofs --quiet -x-1 full.erofs "$SHARED/sample" >output 2>&1
-mkdir -p under-test other
 
 # How often a name stands in /proc/filesystems.
 registered() {
@@ -39,7 +38,7 @@ check "loads though the C driver has the name" insmod "$FEROFS_KO" erofs=1
 check "and says so, once, with what to do" sh -c "[ \"\$(dmesg | grep -c 'another driver is the filesystem type erofs.*modprobe -r erofs')\" = 1 ]"
 check "erofs is there once" [ "$(registered erofs)" = 1 ]
 check "ferofs is, too" [ "$(registered ferofs)" = 1 ]
-ferofs-testkit mount -t erofs full.erofs other
+mounted -t erofs full.erofs other
 check "erofs is the C driver" [ "$(users)" = 0 ]
 umount other
 rmmod ferofs
@@ -61,14 +60,14 @@ check "sysfs has the parameter" grep -qx Y /sys/module/ferofs/parameters/erofs
 check "without a word" sh -c '! dmesg | grep -q "another driver"'
 check "erofs is registered" [ "$(registered erofs)" = 1 ]
 check "ferofs is registered" [ "$(registered ferofs)" = 1 ]
-check "a file is mounted as erofs" ferofs-testkit mount -t erofs full.erofs under-test
+check "a file is mounted as erofs" mounted -t erofs full.erofs under-test
 check "by this module" [ "$(users)" -gt 0 ]
 check "findmnt shows the name" [ "$(findmnt -no FSTYPE --mountpoint under-test)" = erofs ]
 check "/proc/mounts does, too" grep -q "$WORK/under-test erofs ro" /proc/mounts
 check "stat -f names the type" [ "$(stat -f -c %T under-test)" = erofs ]
 shows "everything is as in the directory" under-test
-refuses "an image on such a mount" "nested\|EINVAL\|nvalid" sh -c "mkdir -p inner; ferofs-testkit mount -t erofs under-test/sizes/65537 inner"
-check "the same image as ferofs beside it" ferofs-testkit mount -t ferofs full.erofs other
+refuses "an image on such a mount" "cannot be nested" mounted -t erofs under-test/sizes/65537 inner
+check "the same image as ferofs beside it" mounted -t ferofs full.erofs other
 shows "shows the same" other
 umount other
 refuses "a mount keeps the module" "in use\|busy\|temporarily" rmmod ferofs
@@ -89,7 +88,7 @@ losetup -d "$loop"
 check "unloads" rmmod ferofs
 check "and both names are gone" [ "$(registered erofs)$(registered ferofs)" = 00 ]
 check "the C driver has its name again" modprobe erofs
-check "and mounts" ferofs-testkit mount -t erofs full.erofs under-test
+check "and mounts" mounted -t erofs full.erofs under-test
 umount under-test
 modprobe -r erofs
 
@@ -101,13 +100,13 @@ alias fs-erofs ferofs
 options ferofs erofs=1
 EOF
 check "modprobe finds ferofs for fs-erofs" sh -c "modprobe --show-depends fs-erofs | grep -q '/ferofs.ko.*erofs=1'"
-check "mount -t erofs loads ferofs" ferofs-testkit mount -t erofs full.erofs under-test
+check "mount -t erofs loads ferofs" mounted -t erofs full.erofs under-test
 check "which holds the mount" sh -c "[ '$(users)' -gt 0 ]"
 check "and not the C driver" sh -c '! grep -qw ^erofs /proc/modules'
 umount under-test
 modprobe -r ferofs
 rm /etc/modprobe.d/ferofs-as-erofs.conf
-check "without the file it is the C driver again" ferofs-testkit mount -t erofs full.erofs under-test
+check "without the file it is the C driver again" mounted -t erofs full.erofs under-test
 check "by itself" sh -c '! grep -qw ^ferofs /proc/modules'
 umount under-test
 insmod "$FEROFS_KO"

@@ -522,10 +522,7 @@ impl Extractor<'_> {
                     }
                     Piece::Data(bytes) => {
                         let written = file.write_all_at(bytes, pos);
-                        written.map_err(|error| {
-                            let inside = OsStr::from_bytes(self.path.get(1..).unwrap_or_default());
-                            Error::io("write", &self.target.join(inside))(error)
-                        })?;
+                        written.map_err(|error| Error::io("write", &self.shown(b""))(error))?;
                         pos = pos.saturating_add(bytes.len() as u64);
                         hole = false;
                     }
