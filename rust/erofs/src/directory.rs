@@ -5,7 +5,7 @@
 //! A directory is a sequence of blocks. Each starts with fixed-size entries, whose names follow; all
 //! names are sorted by their bytes over all blocks, so that a name is found by two binary searches.
 
-use super::error::{Corrupt, Error, Result};
+use super::error::{Corrupt, Error, Result, Wrong};
 use super::inode::{tail_offset, FileKind, Inode, Layout};
 use super::metadata::{Metadata, Space};
 use super::ondisk;
@@ -37,10 +37,6 @@ pub struct DirEntry<'a> {
     /// Position of the next entry.
     pub next: u64,
 }
-
-/// What is wrong with a block or an entry, as a clause. Where, the caller knows: two words are given
-/// back in registers, a [`Corrupt`] is not.
-type Wrong = &'static str;
 
 /// A block of a directory, without copying it.
 ///

@@ -36,6 +36,10 @@ pub struct Corrupt {
     pub space: Space,
 }
 
+/// What is wrong, where the caller knows in which structure: two words are given back in registers, a
+/// [`Corrupt`] is not.
+pub(super) type Wrong = &'static str;
+
 impl Corrupt {
     /// Something wrong in the image itself.
     #[must_use]

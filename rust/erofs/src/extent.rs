@@ -3,7 +3,7 @@
 //! Where a file's data is: from an offset in a file to a run of bytes in a device. Called for every
 //! read that the page cache does not answer.
 
-use super::error::{Corrupt, Error, Result};
+use super::error::{Corrupt, Error, Result, Wrong};
 use super::inode::{entry_size, tail_offset, Inode, Layout, ADDRESS_48BIT};
 use super::metadata::{Cursor, Metadata, Space};
 use super::ondisk;
@@ -211,9 +211,6 @@ impl Inode {
         Ok(true)
     }
 }
-
-/// What is wrong with a chunk. Where is known to the caller.
-type Wrong = &'static str;
 
 const CUT_OFF: Wrong = "inode's chunk table is cut off";
 
