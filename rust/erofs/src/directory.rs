@@ -134,9 +134,8 @@ struct Loaded<B> {
     bytes: B,
     /// The block's length, which is that of those behind it.
     len: usize,
-    /// Where it is.
-    space: Space,
-    at: u64,
+    /// Its offset in the directory.
+    offset: u64,
 }
 
 impl<B: core::ops::Deref<Target = [u8]>> Loaded<B> {
@@ -150,44 +149,25 @@ impl<B: core::ops::Deref<Target = [u8]>> Loaded<B> {
         }
     }
 
-    /// Something wrong with entry `index` of the block there, or with the whole block if that is 0.
-    #[cold]
-    fn corrupt(&self, skip: u64, index: usize, what: Wrong) -> Corrupt {
-        let offset = (index as u64).wrapping_mul(ondisk::DIRECTORY_ENTRY_SIZE);
-        Corrupt {
-            what,
-            at: self.at.wrapping_add(skip).wrapping_add(offset),
-            space: self.space,
-        }
-    }
-
     /// Whether the first name of the block there is greater than `name`.
     #[inline]
-    fn begins_after(&self, skip: u64, name: &[u8]) -> core::result::Result<bool, Corrupt> {
-        match self.block(skip).and_then(|block| block.compare(0, name)) {
-            Ok(order) => Ok(order == Ordering::Greater),
-            Err(what) => Err(self.corrupt(skip, 0, what)),
-        }
+    fn begins_after(&self, skip: u64, name: &[u8]) -> core::result::Result<bool, Wrong> {
+        Ok(self.block(skip)?.compare(0, name)? == Ordering::Greater)
     }
 
-    /// Finds `name` in the first block.
+    /// Finds `name` in the block there. An error comes with the number of the entry that is wrong, 0 if it is the block.
     #[inline]
-    fn find(&self, name: &[u8]) -> core::result::Result<Option<Dirent>, Corrupt> {
-        let block = self.block(0).map_err(|what| self.corrupt(0, 0, what))?;
+    fn find(&self, skip: u64, name: &[u8]) -> core::result::Result<Option<Dirent>, (usize, Wrong)> {
+        let block = self.block(skip).map_err(|what| (0, what))?;
         let mut low = 0;
         let mut high = block.entries.len();
         while low < high {
             let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
-            match block.compare(middle, name) {
-                Ok(Ordering::Less) => low = middle.wrapping_add(1),
-                Ok(Ordering::Greater) => high = middle,
-                Ok(Ordering::Equal) => {
-                    return match block.dirent(middle) {
-                        Ok((dirent, _)) => Ok(Some(dirent)),
-                        Err(what) => Err(self.corrupt(0, middle, what)),
-                    };
-                }
-                Err(what) => return Err(self.corrupt(0, middle, what)),
+            let wrong = |what| (middle, what);
+            match block.compare(middle, name).map_err(wrong)? {
+                Ordering::Less => low = middle.wrapping_add(1),
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Ok(Some(block.dirent(middle).map_err(wrong)?.0)),
             }
         }
         Ok(None)
@@ -218,20 +198,21 @@ impl Inode {
         let bits = u32::from(sb.block_bits());
         let mut low = 1;
         let mut high = self.directory_blocks(sb);
-        // The last block that was not after the name, its number, and up to which others lie in the same bytes.
+        // The last bytes that begin with a block that is not after the name, its number, and up to which others lie in
+        // them. Blocks beyond are after the name.
         let mut held: Option<(Loaded<M::Bytes<'_>>, u64, u64)> = None;
         while low < high {
             let middle = low.wrapping_add(high.wrapping_sub(low) / 2);
             let is_after = match &held {
                 Some((loaded, first, end)) if middle < *end => {
                     let skip = middle.wrapping_sub(*first).wrapping_shl(bits);
-                    loaded.begins_after(skip, name)?
+                    loaded.begins_after(skip, name)
                 }
                 _ => {
                     let offset = middle.wrapping_shl(bits);
                     let loaded = self.directory_block(sb, meta, offset)?;
-                    let is_after = loaded.begins_after(0, name)?;
-                    if !is_after {
+                    let is_after = loaded.begins_after(0, name);
+                    if is_after == Ok(false) {
                         let whole = self.adjacent(sb).saturating_sub(offset);
                         let blocks = whole.min(loaded.bytes.len() as u64).wrapping_shr(bits);
                         held = Some((loaded, middle, middle.wrapping_add(blocks)));
@@ -239,15 +220,23 @@ impl Inode {
                     is_after
                 }
             };
-            if is_after {
-                high = middle;
-            } else {
-                low = middle.wrapping_add(1);
+            match is_after {
+                Ok(true) => high = middle,
+                Ok(false) => low = middle.wrapping_add(1),
+                Err(what) => {
+                    return Err(self.corrupt_entry(sb, meta, middle.wrapping_shl(bits), 0, what))
+                }
             }
         }
+        // That is the last one that was found not to be after the name, or the first of all.
         let offset = low.wrapping_sub(1).wrapping_shl(bits);
-        let loaded = self.directory_block(sb, meta, offset)?;
-        Ok(loaded.find(name)?)
+        let loaded = match held {
+            Some((loaded, ..)) => loaded,
+            None => self.directory_block(sb, meta, offset)?,
+        };
+        loaded
+            .find(offset.wrapping_sub(loaded.offset), name)
+            .map_err(|(index, what)| self.corrupt_entry(sb, meta, offset, index, what))
     }
 
     /// Lists this directory from position `pos` on: 0, or a position of a [`DirEntry`], or what
@@ -283,7 +272,7 @@ impl Inode {
             let loaded = self.directory_block(sb, meta, offset)?;
             // The end of the directory fits an i64.
             let end = offset.wrapping_add(loaded.len as u64);
-            let corrupt = |index, what| loaded.corrupt(0, index, what);
+            let corrupt = |index, what| self.corrupt_entry(sb, meta, offset, index, what);
             let block = loaded.block(0).map_err(|what| corrupt(0, what))?;
             let mut before = match &previous {
                 Some((loaded, name)) => loaded.bytes.get(name.clone()),
@@ -297,15 +286,15 @@ impl Inode {
                 let name = block.name(range.clone());
                 if !is_name(name) {
                     let what = "directory entry's name holds a NUL or a slash";
-                    return Err(corrupt(index, what).into());
+                    return Err(corrupt(index, what));
                 }
                 if before.is_some_and(|before| compare(before, name) != Ordering::Less) {
                     let what = "directory entry's name is not greater than the one before";
-                    return Err(corrupt(index, what).into());
+                    return Err(corrupt(index, what));
                 }
                 if self.dot_omitted() && name == b"." {
                     let what = "directory has the entry '.' that it claims to omit";
-                    return Err(corrupt(index, what).into());
+                    return Err(corrupt(index, what));
                 }
                 let own = offset.wrapping_add((index as u64).wrapping_mul(ENTRY));
                 let is_last = index.wrapping_add(1) >= block.entries.len();
@@ -372,25 +361,54 @@ impl Inode {
         meta: &'m M,
         offset: u64,
     ) -> Result<Loaded<M::Bytes<'m>>, M::Error> {
-        let (space, at) = match self.layout() {
-            // The blocks end at a position.
-            Layout::Plain { start } => (Space::Device(0), start.wrapping_add(offset)),
-            Layout::Inline { start, tail } => {
-                if offset < tail_offset(sb, self.size()) {
-                    (Space::Device(0), start.wrapping_add(offset))
-                } else {
-                    (Space::Image, tail)
-                }
-            }
-            Layout::Hole | Layout::Chunks { .. } => self.chunk_of_directory(sb, meta, offset)?,
-        };
+        let (space, at) = self.place_of_block(sb, meta, offset)?;
         let rest = self.size().wrapping_sub(offset);
         Ok(Loaded {
             bytes: meta.bytes(space, at).map_err(Error::Io)?,
             len: rest.min(u64::from(sb.block_size())) as usize,
-            space,
-            at,
+            offset,
         })
+    }
+
+    /// Where the block at `offset` of this directory is.
+    #[inline]
+    fn place_of_block<M: Metadata>(
+        &self,
+        sb: &Superblock,
+        meta: &M,
+        offset: u64,
+    ) -> Result<(Space, u64), M::Error> {
+        match self.layout() {
+            // The blocks end at a position.
+            Layout::Plain { start } => Ok((Space::Device(0), start.wrapping_add(offset))),
+            Layout::Inline { start, tail } => Ok(if offset < tail_offset(sb, self.size()) {
+                (Space::Device(0), start.wrapping_add(offset))
+            } else {
+                (Space::Image, tail)
+            }),
+            Layout::Hole | Layout::Chunks { .. } => self.chunk_of_directory(sb, meta, offset),
+        }
+    }
+
+    /// Something wrong with entry `index` of the block at `offset` of this directory, or with the whole block if that
+    /// is 0.
+    #[cold]
+    fn corrupt_entry<M: Metadata>(
+        &self,
+        sb: &Superblock,
+        meta: &M,
+        offset: u64,
+        index: usize,
+        what: Wrong,
+    ) -> Error<M::Error> {
+        match self.place_of_block(sb, meta, offset) {
+            Ok((space, at)) => {
+                let skip = (index as u64).wrapping_mul(ondisk::DIRECTORY_ENTRY_SIZE);
+                let at = at.wrapping_add(skip);
+                Error::Corrupt(Corrupt { what, at, space })
+            }
+            Err(error) => error,
+        }
     }
 
     /// Where the block at `offset` of this directory is, if it is in chunks, as hardly any is.
