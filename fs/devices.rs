@@ -23,9 +23,16 @@ use kernel::seq_print;
 use kernel::str::CStr;
 use kernel::sync::SetOnce;
 
+/// The file that the image is in.
+pub(crate) struct Image {
+    pub(crate) file: BackingFile,
+    /// Where in it the image begins, in bytes.
+    pub(crate) start: u64,
+}
+
 /// The image and the blobs of a mount.
 pub(crate) struct Devices {
-    image: BackingFile,
+    image: Image,
     blobs: KVec<Blob>,
     /// Whether flat addresses may mean blobs that are files of their own.
     has_flat_blobs: bool,
@@ -90,7 +97,7 @@ impl Devices {
         name: &CStr,
         format: &erofs::Superblock,
         metadata: &M,
-        image: BackingFile,
+        image: Image,
         options: KVec<DeviceOption>,
         base: &mut Base,
     ) -> Result<Self> {
@@ -156,7 +163,7 @@ impl Devices {
             are_watched: false,
         };
         this.are_watched =
-            this.image.is_watched() || this.blob_files().any(BackingFile::is_watched);
+            this.image.file.is_watched() || this.blob_files().any(BackingFile::is_watched);
         Ok(this)
     }
 
@@ -165,8 +172,10 @@ impl Devices {
     #[inline]
     pub(crate) fn locate(&self, id: u16, pos: u64, len: u64) -> Option<(&BackingFile, u64, u64)> {
         let (blob, pos, len) = self.place(id, pos, len)?;
-        let file = blob.and_then(|blob| blob.file.as_ref());
-        Some((file.unwrap_or(&self.image), pos, len))
+        match blob.and_then(|blob| blob.file.as_ref()) {
+            Some(file) => Some((file, pos, len)),
+            None => Some((&self.image.file, self.image.start.checked_add(pos)?, len)),
+        }
     }
 
     /// Whether data of device `id` may be elsewhere than at the same position of the image.
@@ -240,17 +249,23 @@ impl Devices {
 
     /// The number of the block device that the image is, if it is one.
     pub(crate) fn image_device_number(&self) -> Option<u64> {
-        self.image.device_number()
+        self.image.file.device_number()
     }
 
     /// Whether a file is the image.
     pub(crate) fn is_image(&self, file: &BackingFile) -> bool {
-        self.image.is_same(file)
+        self.image.file.is_same(file)
     }
 
     /// Whether the image is what a path leads to, for the current task.
     pub(crate) fn is_image_at(&self, path: &CStr) -> bool {
-        self.image.is_target(&PathTarget::new(path)) || self.image.is_shown_as(path)
+        let image = &self.image.file;
+        image.is_target(&PathTarget::new(path)) || image.is_shown_as(path)
+    }
+
+    /// Where in its file the image begins, in bytes.
+    pub(crate) fn image_start(&self) -> u64 {
+        self.image.start
     }
 
     /// The first of `options` that is none of the blobs. (Their number and order cannot be judged:
@@ -292,7 +307,7 @@ impl Devices {
 
     /// A number that changes when any of the files does. Not zero.
     pub(crate) fn version(&self) -> u64 {
-        let image = self.image.identity().version();
+        let image = self.image.file.identity().version();
         self.blob_files().fold(image, |sum, file| {
             sum.rotate_left(7) ^ file.identity().version()
         }) | 1
@@ -307,8 +322,12 @@ impl Devices {
         self.blobs.iter().filter_map(|blob| blob.file.as_ref())
     }
 
-    /// Writes a `device=` for each blob that has a file.
+    /// Writes where the image begins, if that is not at the start of its file, and a `device=` for each blob that has a
+    /// file.
     pub(crate) fn show(&self, seq: &SeqFile) {
+        if self.image.start != 0 {
+            seq_print!(seq, ",fsoffset={}", self.image.start);
+        }
         for file in self.blob_files() {
             seq_print!(seq, ",device=");
             file.show_path(seq);

@@ -4,6 +4,7 @@
 
 use crate::file::Data;
 use crate::inode;
+use crate::report;
 use crate::vfs::dentry::LookupDentry;
 use crate::vfs::dentry::Spliced;
 use crate::vfs::dir::Directory;
@@ -38,7 +39,7 @@ fn find(dir: &Inode<Ferofs>, name: &[u8]) -> Result<Option<ARef<Inode<Ferofs>>>>
         .data()
         .disk()
         .lookup(volume.format(), &reader, name)
-        .map_err(|error| volume.report(error))?;
+        .map_err(|error| report::in_use(dir.super_block(), Some(dir), error))?;
     found
         .map(|entry| inode::read(sb, &reader, entry.nid))
         .transpose()
@@ -80,7 +81,7 @@ impl Directory for Dir {
                     }
                     !full
                 })
-                .map_err(|error| volume.report(error))?;
+                .map_err(|error| report::in_use(dir.super_block(), Some(dir), error))?;
             emitter.set_position(end);
             if full || left != 0 {
                 return Ok(());

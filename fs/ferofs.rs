@@ -147,7 +147,7 @@ impl Mountable for Ferofs {
         if root.data().disk().kind() != erofs::FileKind::Directory {
             let corrupt =
                 erofs::Corrupt::new("root inode is not a directory", root.data().disk().pos());
-            return Err(sb.data().report(corrupt.into()));
+            return Err(report::in_use(sb, None, corrupt.into()));
         }
         Ok(root)
     }

@@ -3,6 +3,7 @@
 //! Regular files: where their bytes lie.
 
 use crate::erofs;
+use crate::report;
 use crate::vfs::backing::BackingFile;
 use crate::vfs::errno::EUCLEAN;
 use crate::vfs::extent::Extent;
@@ -26,10 +27,11 @@ impl Extents for Data {
     fn extent(inode: &Inode<Ferofs>, pos: u64, nowait: bool) -> Result<Extent<'_, FolioBytes<'_>>> {
         let volume = inode.super_block().data();
         let metadata = volume.metadata();
+        let failed = |error| report::in_use(inode.super_block(), Some(inode), error);
         let found = inode
             .data()
             .extent(volume.format(), &volume.reader(nowait), pos)
-            .map_err(|error| volume.report(error))?;
+            .map_err(failed)?;
         let skip = pos.checked_sub(found.start).ok_or(EIO)?;
         let len = found.len.checked_sub(skip).ok_or(EIO)?;
         match found.source {
@@ -41,7 +43,7 @@ impl Extents for Data {
                 let pos = pos.checked_add(skip).ok_or(EUCLEAN)?;
                 let bytes = metadata
                     .bytes(pos, nowait)
-                    .map_err(|error| volume.report(erofs::Error::Io(error)))?;
+                    .map_err(|error| failed(erofs::Error::Io(error)))?;
                 Ok(Extent {
                     len: len.min(bytes.len() as u64),
                     source: Source::Memory(bytes, pos),
@@ -51,7 +53,7 @@ impl Extents for Data {
                 let pos = pos.checked_add(skip).ok_or(EUCLEAN)?;
                 let corrupt = |what| {
                     let at = inode.data().disk().pos();
-                    volume.report(erofs::Corrupt::new(what, at).into())
+                    failed(erofs::Corrupt::new(what, at).into())
                 };
                 let Some((file, pos, len)) = volume.devices().locate(id, pos, len) else {
                     return Err(corrupt(

@@ -8,6 +8,7 @@ use crate::erofs::ondisk::xattr_index;
 use crate::erofs::FileKind;
 use crate::file::Data;
 use crate::metadata::Reader;
+use crate::report;
 use crate::vfs::dir;
 use crate::vfs::errno::EUCLEAN;
 use crate::vfs::file;
@@ -18,7 +19,6 @@ use crate::vfs::inode::LinkTarget;
 use crate::vfs::inode::Lookup;
 use crate::vfs::mapped::Mapped;
 use crate::vfs::super_block::SuperBlock;
-use crate::volume::Volume;
 use crate::Ferofs;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
@@ -101,11 +101,11 @@ pub(crate) fn read(
     let inode = volume
         .format()
         .inode(reader, nid)
-        .map_err(|error| volume.report(error))?;
+        .map_err(|error| report::in_use(sb, None, error))?;
     let kind = match inode.kind() {
         FileKind::Regular => Kind::Regular(const { file::operations::<Data>() }),
         FileKind::Directory => Kind::Directory(const { dir::operations::<Dir>() }),
-        FileKind::Symlink => Kind::Symlink(link_target(volume, reader, &inode)?),
+        FileKind::Symlink => Kind::Symlink(link_target(sb, reader, &inode)?),
         _ => Kind::Special(inode.rdev()),
     };
     let attributes = Attributes {
@@ -133,11 +133,15 @@ pub(crate) fn read(
 }
 
 /// Reads the target of a symbolic link.
-fn link_target(volume: &Volume, reader: &Reader<'_>, inode: &erofs::Inode) -> Result<LinkTarget> {
+fn link_target(
+    sb: &SuperBlock<Ferofs>,
+    reader: &Reader<'_>,
+    inode: &erofs::Inode,
+) -> Result<LinkTarget> {
     let len = usize::try_from(inode.size()).map_err(|_| EUCLEAN)?;
     let mut buffer = KVec::from_elem(0u8, len.min(LINK_MAX), GFP_KERNEL)?;
     let len = inode
-        .read_link(volume.format(), reader, &mut buffer)
-        .map_err(|error| volume.report(error))?;
+        .read_link(sb.data().format(), reader, &mut buffer)
+        .map_err(|error| report::in_use(sb, None, error))?;
     LinkTarget::new(buffer.get(..len).ok_or(EUCLEAN)?)
 }

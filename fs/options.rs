@@ -15,10 +15,10 @@ const SOURCE: u8 = 0;
 const DEVICE: u8 = 1;
 const USER_XATTR: u8 = 2;
 const ACL: u8 = 3;
-const CACHE_STRATEGY: u8 = 4;
-const DIRECTIO: u8 = 5;
-const DAX: u8 = 6;
-const FSOFFSET: u8 = 7;
+const FSOFFSET: u8 = 4;
+const CACHE_STRATEGY: u8 = 5;
+const DIRECTIO: u8 = 6;
+const DAX: u8 = 7;
 const DOMAIN_ID: u8 = 8;
 const INODE_SHARE: u8 = 9;
 
@@ -28,12 +28,12 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter::file_or_path(c"device", DEVICE),
     Parameter::flag_or_no(c"user_xattr", USER_XATTR),
     Parameter::flag_or_no(c"acl", ACL),
+    Parameter::number(c"fsoffset", FSOFFSET),
     // What else the C driver takes: see `foreign`.
     Parameter::string(c"cache_strategy", CACHE_STRATEGY),
     Parameter::flag_or_no(c"directio", DIRECTIO),
     Parameter::flag(c"dax", DAX),
     Parameter::string(c"dax", DAX),
-    Parameter::string(c"fsoffset", FSOFFSET),
     Parameter::string(c"domain_id", DOMAIN_ID),
     Parameter::flag(c"inode_share", INODE_SHARE),
     Parameter::END,
@@ -47,6 +47,8 @@ const DEVICES_MAX: usize = 0xffff;
 pub(crate) struct Options {
     /// The image, if it came as an open file; else the mount's source is its path.
     pub(crate) image: Option<BackingFile>,
+    /// Where in its file the image begins, in bytes, if that was said.
+    pub(crate) start: Option<u64>,
     /// The blobs, in the order of the image's device slots.
     pub(crate) devices: KVec<DeviceOption>,
     /// Whether attributes of users are shown, if that was said.
@@ -99,6 +101,7 @@ impl Options {
             }
             (USER_XATTR, Value::Flag(on)) => self.user_xattr = Some(on),
             (ACL, Value::Flag(on)) => self.acl = Some(on),
+            (FSOFFSET, Value::Number(start)) => self.start = Some(start),
             (id, value) => return foreign(context, id, &value),
         }
         Ok(())
@@ -124,7 +127,7 @@ fn foreign(context: &Context<'_>, id: u8, value: &Value<'_>) -> Result {
         // With its NUL, which is not counted off: the kernel's CStr cannot prove that it is there.
         Value::String(value) => value.to_bytes_with_nul(),
         Value::Flag(_) => b"",
-        Value::File(_) => return Err(EINVAL),
+        Value::Number(_) | Value::File(_) => return Err(EINVAL),
     };
     match (id, value) {
         (CACHE_STRATEGY, b"disabled\0" | b"readahead\0" | b"readaround\0") => {
@@ -150,12 +153,6 @@ fn foreign(context: &Context<'_>, id: u8, value: &Value<'_>) -> Result {
         (DAX, _) => {
             context.error(fmt!("dax= wants always or never"));
             Err(EINVAL)
-        }
-        (FSOFFSET, _) => {
-            context.error(fmt!(
-                "fsoffset= is not supported: give the image as a loop device with an offset (losetup --offset)"
-            ));
-            Err(EOPNOTSUPP)
         }
         (DOMAIN_ID | INODE_SHARE, _) => {
             context.error(fmt!(

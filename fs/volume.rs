@@ -5,6 +5,7 @@
 use crate::devices;
 use crate::devices::Base;
 use crate::devices::Devices;
+use crate::devices::Image;
 use crate::erofs;
 use crate::metadata::Metadata;
 use crate::metadata::Reader;
@@ -23,6 +24,7 @@ use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
+use kernel::str::CStr;
 use kernel::str::CString;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
@@ -73,17 +75,29 @@ impl Volume {
         sb.share_backing_device(&image)?;
         // No one is asked when metadata is read, which can be wanted anywhere: so now, first for the
         // superblock, and then for all that it says.
-        image.ask(0, image.size().min(PAGE_SIZE as u64))?;
+        let start = options.start.unwrap_or(0);
+        let size = image.size().saturating_sub(start);
+        image.ask(start, size.min(PAGE_SIZE as u64))?;
 
         let ranges = RangeMount::new(sb.shared())?;
         // Metadata is small, and read again by the next mount.
-        let cache = RangeCache::get(&ranges, &image.kept(), 0, image.size())?;
+        let cache = RangeCache::get(&ranges, &image.kept(), start, size)?;
         let metadata = Metadata::new(cache);
         let reader = metadata.reader(None, false);
         let format = erofs::Superblock::read(&reader, PAGE_SHIFT as u8)
             .map_err(|error| report::at_mount(context, name, &error))?;
-        let blocks = format.blocks().saturating_mul(format.block_size().into());
-        image.ask(0, image.size().min(blocks))?;
+        let block = u64::from(format.block_size());
+        if start % block != 0 {
+            context.error(fmt!(
+                "{}: fsoffset={} is no multiple of the image's blocks of {} bytes",
+                name,
+                start,
+                block,
+            ));
+            return Err(EINVAL);
+        }
+        image.ask(start, size.min(format.blocks().saturating_mul(block)))?;
+        let image = Image { file: image, start };
         let devices = Devices::new(
             context,
             name,
@@ -168,6 +182,17 @@ impl Volume {
             context.error(fmt!("{}: a remount cannot change the image", &*self.name));
             return Err(EINVAL);
         }
+        if let Some(start) = options
+            .start
+            .filter(|start| *start != self.devices.image_start())
+        {
+            context.error(fmt!(
+                "{}: a remount cannot change the image, and it does not begin at fsoffset={}",
+                &*self.name,
+                start,
+            ));
+            return Err(EINVAL);
+        }
         if let Some(other) = self.devices.first_other(&options.devices) {
             match other {
                 DeviceOption::Path(path) => context.error(fmt!(
@@ -203,21 +228,14 @@ impl Volume {
         self.devices.show(seq);
     }
 
-    /// The errno for an error; the first of a mount is logged.
-    pub(crate) fn report(&self, error: erofs::Error<Error>) -> Error {
-        let errno = report::errno(&error);
-        let quiet = errno == EINTR || errno == ENOMEM || errno == ERESTARTSYS || errno == EAGAIN;
-        if !quiet && self.reported.xchg(1, Relaxed) == 0 {
-            match error {
-                erofs::Error::Io(error) => {
-                    pr_err!("{}: metadata cannot be read: {:?}\n", &*self.name, error);
-                }
-                erofs::Error::NotErofs => {}
-                erofs::Error::Corrupt(corrupt) => pr_err!("{}: {}\n", &*self.name, corrupt),
-                erofs::Error::Unsupported(feature) => pr_err!("{}: {}\n", &*self.name, feature),
-            }
-        }
-        errno
+    /// The source, for messages.
+    pub(crate) fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    /// Whether this is asked for the first time: one error of a mount is logged.
+    pub(crate) fn is_first_error(&self) -> bool {
+        self.reported.xchg(1, Relaxed) == 0
     }
 
     /// What statfs(2) tells, as the C driver does.

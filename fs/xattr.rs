@@ -3,6 +3,7 @@
 //! Extended attributes of an image's inodes.
 
 use crate::erofs::ondisk::xattr_index;
+use crate::report;
 use crate::vfs::errno::ENODATA;
 use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::inode::Inode;
@@ -45,7 +46,7 @@ pub(crate) fn get(
         .data()
         .disk()
         .get_xattr(volume.format(), &volume.reader(false), index, name, buffer)
-        .map_err(|error| volume.report(error))?
+        .map_err(|error| report::in_use(inode.super_block(), Some(inode), error))?
         .ok_or(ENODATA)
 }
 
@@ -71,5 +72,5 @@ pub(crate) fn list(
                 _ => true,
             }
         })
-        .map_err(|error| volume.report(error))
+        .map_err(|error| report::in_use(inode.super_block(), Some(inode), error))
 }

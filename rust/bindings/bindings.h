@@ -13,6 +13,7 @@
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
+#include <linux/fserror.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
@@ -47,6 +48,8 @@ const unsigned int VFS_CONST_STATX_CHANGE_COOKIE = STATX_CHANGE_COOKIE;
 const unsigned long VFS_CONST_SB_POSIXACL = SB_POSIXACL;
 const unsigned long VFS_CONST_SB_I_VERSION = SB_I_VERSION;
 const unsigned long VFS_CONST_SB_NOATIME = SB_NOATIME;
+const unsigned long VFS_CONST_SB_ACTIVE = SB_ACTIVE;
+const unsigned int VFS_CONST_GFP_NOFS = (__force unsigned int)GFP_NOFS;
 const unsigned long VFS_CONST_SLAB_FLAGS =
 	(__force unsigned long)(SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT);
 const long long VFS_CONST_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;

@@ -111,6 +111,24 @@ impl Parameter {
         Self::new(name, Some(bindings::fs_param_is_string), id, 0)
     }
 
+    /// An option whose value is a number of 64 bits.
+    pub(crate) const fn number(name: &'static CStr, id: u8) -> Self {
+        Self::new(name, Some(bindings::fs_param_is_u64), id, 0)
+    }
+
+    fn is_number(&self) -> bool {
+        type Check = unsafe extern "C" fn(
+            *mut bindings::p_log,
+            *const bindings::fs_parameter_spec,
+            *mut bindings::fs_parameter,
+            *mut bindings::fs_parse_result,
+        ) -> i32;
+        let number: Check = bindings::fs_param_is_u64;
+        self.0
+            .type_
+            .is_some_and(|check| ptr::fn_addr_eq(check, number))
+    }
+
     /// An option without a value.
     pub(crate) const fn flag(name: &'static CStr, id: u8) -> Self {
         Self::new(name, None, id, 0)
@@ -126,6 +144,8 @@ impl Parameter {
 pub(crate) enum Value<'a> {
     /// Whether a flag is on.
     Flag(bool),
+    /// A number.
+    Number(u64),
     /// A string.
     String(&'a CStr),
     /// An open file.
@@ -312,6 +332,11 @@ impl<T: Mountable> Operations<T> {
                         context.set_source_from(&file)?;
                     }
                 }
+                bindings::fs_value_type_fs_value_is_string if Self::is_number(id) => {
+                    // SAFETY: The function that checked the value has filled in a number.
+                    let number = unsafe { *result.__bindgen_anon_1.uint_64.as_ref() };
+                    T::parse(options, &context, id, Value::Number(number))?;
+                }
                 bindings::fs_value_type_fs_value_is_string => {
                     // SAFETY: The value is a C string, which is the parameter's.
                     let string = unsafe { super::c_str(param.__bindgen_anon_1.string) };
@@ -329,6 +354,13 @@ impl<T: Mountable> Operations<T> {
             }
             Ok(0)
         })
+    }
+
+    /// Whether the value of an option is a number.
+    fn is_number(id: u8) -> bool {
+        T::PARAMETERS
+            .iter()
+            .any(|parameter| parameter.0.opt == id && parameter.is_number())
     }
 
     const SPECS: *const bindings::fs_parameter_spec = {

@@ -8,6 +8,8 @@
 use super::bindings;
 use super::extent::Extents;
 use super::extent::Source;
+use super::fserror;
+use super::fserror::Access;
 use super::inode;
 use super::inode::Inode;
 use super::ioctl;
@@ -132,8 +134,21 @@ impl<E: Files> Table<E> {
     ) -> isize {
         // SAFETY: The file is open, and its inode stays while it is.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*(*iocb).ki_filp).f_inode) };
-        // SAFETY: That is what the VFS passes.
-        from_result(|| Ok(unsafe { read::read_iter::<E>(inode, iocb, iter) }? as isize))
+        // SAFETY: The VFS passes valid pointers; where the read begins and what it is stays so if it fails.
+        let (pos, access, len) = unsafe {
+            let access = if (*iocb).ki_flags & bindings::IOCB_DIRECT as i32 == 0 {
+                Access::Cached
+            } else {
+                Access::Direct
+            };
+            ((*iocb).ki_pos.unsigned_abs(), access, read::left(iter))
+        };
+        from_result(|| {
+            // SAFETY: That is what the VFS passes.
+            let read = unsafe { read::read_iter::<E>(inode, iocb, iter) }
+                .inspect_err(|error| fserror::read_failed(inode, access, pos, len, *error))?;
+            Ok(read as isize)
+        })
     }
 
     /// # Safety
@@ -148,9 +163,15 @@ impl<E: Files> Table<E> {
     ) -> isize {
         // SAFETY: The file is open, and its inode stays while it is.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*file).f_inode) };
+        // SAFETY: The VFS passes a valid position.
+        let start = unsafe { *pos }.unsigned_abs();
         from_result(|| {
             // SAFETY: That is what the VFS passes.
-            Ok(unsafe { read::splice_read::<E>(inode, file, pos, pipe, len, flags) }? as isize)
+            let read = unsafe { read::splice_read::<E>(inode, file, pos, pipe, len, flags) }
+                .inspect_err(|error| {
+                    fserror::read_failed(inode, Access::Cached, start, len as u64, *error);
+                })?;
+            Ok(read as isize)
         })
     }
 
@@ -183,9 +204,54 @@ impl<E: Files> Table<E> {
             // SAFETY: The file is open; the area is being set up.
             Ok(unsafe {
                 set_readahead(file, Self::readahead_pages(inode, file, 1));
-                bindings::generic_file_readonly_mmap(file, area)
+                let error = bindings::generic_file_readonly_mmap(file, area);
+                if error == 0 {
+                    (*area).vm_ops = Self::AREA;
+                }
+                error
             })
         })
+    }
+
+    /// The `struct vm_operations_struct` of areas: those of any file in the page cache, but that errors are reported.
+    const AREA: &'static bindings::vm_operations_struct = &bindings::vm_operations_struct {
+        fault: Some(Self::fault),
+        map_pages: Some(bindings::filemap_map_pages),
+        // SAFETY: All members are optional function pointers, for which zero means none.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    };
+
+    /// # Safety
+    ///
+    /// Called by the memory management, for a fault in an area of a file of `E::FileSystem`.
+    unsafe extern "C" fn fault(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: That is what the memory management passes.
+        let result = unsafe { bindings::filemap_fault(fault) };
+        if result & bindings::vm_fault_reason_VM_FAULT_SIGBUS != 0 {
+            // SAFETY: The area stays until the fault is handled, unless it is to be handled again; its file is one of
+            // an inode of `E::FileSystem`, which stays while the file is open.
+            unsafe { Self::report_fault(fault) };
+        }
+        result
+    }
+
+    /// Reports that a page could not be read, unless it lies behind the end of the file.
+    ///
+    /// # Safety
+    ///
+    /// `fault` must be a fault in an area of a file of `E::FileSystem`, and the area be locked.
+    #[cold]
+    unsafe fn report_fault(fault: *mut bindings::vm_fault) {
+        // SAFETY: By the safety requirements.
+        let (inode, page) = unsafe {
+            let place = &(*fault).__bindgen_anon_1;
+            let inode = Inode::<E::FileSystem>::from_raw((*(*place.vma).vm_file).f_inode);
+            (inode, place.pgoff)
+        };
+        let pos = (page as u64) << PAGE_SHIFT;
+        if pos < inode.size() {
+            fserror::read_failed(inode, Access::Cached, pos, PAGE_SIZE as u64, EIO);
+        }
     }
 
     /// How many pages are read ahead for `file`: as was said, or `times` as many as the device's.

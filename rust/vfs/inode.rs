@@ -334,9 +334,10 @@ pub(super) fn get<T: FileSystem>(
 ) -> Result<Lookup<T>> {
     let mut wanted = Wanted::<T> { ino, key };
     // SAFETY: The superblock is valid. The callbacks get inodes of this superblock, which are
-    // slots of `T`, and `wanted`, which outlives the call.
+    // slots of `T`, and `wanted`, which outlives the call. Inodes are freed a grace period after they are unhashed,
+    // and their keys do not change, so they can be looked at under RCU.
     let ptr = unsafe {
-        bindings::iget5_locked(
+        bindings::iget5_locked_rcu(
             sb.as_ptr(),
             hash,
             Some(Wanted::<T>::test),
@@ -345,7 +346,7 @@ pub(super) fn get<T: FileSystem>(
         )
     };
     let inode = NonNull::new(ptr).ok_or(ENOMEM)?;
-    // SAFETY: `iget5_locked` returned a referenced inode.
+    // SAFETY: `iget5_locked_rcu` returned a referenced inode.
     if unsafe { bindings::vfs_helper_inode_is_new(ptr) } {
         // INVARIANT: A new inode is locked; its slot was made by `Slot::alloc` without data.
         Ok(Lookup::New(NewInode {

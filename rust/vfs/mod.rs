@@ -31,6 +31,7 @@ pub(crate) mod file;
 pub(crate) mod folio;
 mod folio_batch;
 pub(crate) mod fs_type;
+mod fserror;
 pub(crate) mod inode;
 mod ioctl;
 mod keeper;

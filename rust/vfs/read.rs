@@ -97,7 +97,7 @@ impl Read<'_> {
     #[inline]
     fn left(&self) -> u64 {
         // SAFETY: The iterator is valid by the requirements of `read_iter`.
-        unsafe { *count_of(self.iter) as u64 }
+        unsafe { left(self.iter) }
     }
 
     /// Reads what is wanted at `from` of a backing file, which goes on for `left` bytes that are the
@@ -370,6 +370,17 @@ impl Read<'_> {
         // SAFETY: By the safety requirements. Without a completion the call returns when it is done.
         file.as_opener(|| unsafe { bindings::vfs_iocb_iter_read(view, &mut kiocb, iter) })
     }
+}
+
+/// How many bytes an iterator has.
+///
+/// # Safety
+///
+/// `iter` must be valid.
+#[inline]
+pub(super) unsafe fn left(iter: *mut bindings::iov_iter) -> u64 {
+    // SAFETY: By the safety requirements.
+    unsafe { *count_of(iter) as u64 }
 }
 
 /// Where an iterator counts its bytes.

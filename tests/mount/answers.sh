@@ -119,4 +119,47 @@ if [ "$FS" = ferofs ]; then
     umount under-test
 fi
 
+# What statmount(2) tells of a mount: its type and source, and which blobs back it. For the C driver it is the same, as
+# far as it shows that.
+cat >statmount.py <<'END'
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+buffer = ctypes.create_string_buffer(256)
+assert libc.statx(-100, sys.argv[1].encode(), 0, 0x4000, buffer) == 0
+unique, = struct.unpack_from("=Q", buffer, 144)
+FS_TYPE, SB_SOURCE, OPT_ARRAY, FS_SUBTYPE = 0x20, 0x200, 0x400, 0x100
+request = struct.pack("=IIQQQ", 32, 0, unique, FS_TYPE | SB_SOURCE | OPT_ARRAY | FS_SUBTYPE, 0)
+answer = ctypes.create_string_buffer(65536)
+if libc.syscall(457, request, answer, len(answer), 0):
+    sys.exit(os.strerror(ctypes.get_errno()))
+mask, = struct.unpack_from("=Q", answer, 8)
+strings = answer.raw[512:]
+def string(offset):
+    start, = struct.unpack_from("=I", answer, offset)
+    return strings[start:strings.index(b"\0", start)].decode()
+print("type", string(36), "subtype" if mask & FS_SUBTYPE else "no subtype")
+print("source", string(124))
+number, at = struct.unpack_from("=II", answer, 128)
+for _ in range(number):
+    end = strings.index(b"\0", at)
+    print("option", strings[at:end].decode())
+    at = end + 1
+END
+sample
+mkfs.erofs --quiet --tar=i index.erofs "$SHARED/sample.tar" >output 2>&1
+cp "$SHARED/sample.tar" "a blob,#1.tar"
+truncate -s %4096 index.erofs
+for type in erofs "$FS"; do
+    mounted -t "$type" index.erofs under-test --option nouser_xattr --option "device=$WORK/a blob,#1.tar"
+    python3 statmount.py under-test >found 2>&1
+    check "statmount of $type: the type" grep -qx "type $type no subtype" found
+    check "statmount of $type: the source" grep -qx "source $WORK/index.erofs" found
+    check "statmount of $type: an option" grep -qx "option nouser_xattr" found
+    if [ "$type" = ferofs ]; then
+        check "statmount: the blob that backs it" grep -Fqx "option device=$WORK/a blob,#1.tar" found
+    fi
+    umount under-test
+done
+
 finish

@@ -90,6 +90,23 @@ check "and both names are gone" [ "$(registered erofs)$(registered ferofs)" = 00
 check "the C driver has its name again" modprobe erofs
 check "and mounts" mounted -t erofs full.erofs under-test
 umount under-test
+
+# The C driver knows its own mounts when it looks what a file lies on, and not these: a chain of both has to end with this one.
+insmod "$FEROFS_KO"
+mkdir -p chain
+cp full.erofs chain/inner.erofs && truncate -s %4096 chain/inner.erofs
+mkfs.erofs --quiet middle.erofs chain >output 2>&1 && truncate -s %4096 middle.erofs
+mkdir -p chain2 && cp middle.erofs chain2 && mkfs.erofs --quiet outer.erofs chain2 >output 2>&1 && truncate -s %4096 outer.erofs
+mounted -t ferofs outer.erofs under-test
+if mounted -t erofs under-test/middle.erofs other >output 2>&1; then
+    refuses "the C driver over this one: no third over them" "cannot be nested" mounted -t ferofs other/inner.erofs inner
+    umount other
+fi
+umount under-test
+mounted -t erofs outer.erofs under-test
+refuses "none over the C driver's" "cannot be nested" mounted -t ferofs under-test/middle.erofs other
+umount under-test
+rmmod ferofs
 modprobe -r erofs
 
 # Loaded on demand, as Documentation/mounting.md says. The machine has the module where depmod finds it.

@@ -37,8 +37,7 @@ for option in cache_strategy=disabled cache_strategy=readahead cache_strategy=re
         umount under-test
     done
 done
-for option in cache_strategy cache_strategy= cache_strategy=all directio=1 dax= dax=sometimes fsoffset=x \
-    inode_share=1 domain_id; do
+for option in cache_strategy cache_strategy= cache_strategy=all directio=1 dax= dax=sometimes inode_share=1 domain_id; do
     for type in erofs "$FS"; do
         refuses "$type refuses $option" "EINVAL\|EOPNOTSUPP" \
             mounted -t "$type" full.erofs.padded under-test --option "$option"
@@ -47,7 +46,6 @@ done
 if [ "$FS" = ferofs ]; then
     refuses "the values of cache_strategy= are told" "context: .*disabled, readahead or readaround" \
         mounted full.erofs under-test --option cache_strategy=all
-    refuses "fsoffset= leads to losetup" "context: .*losetup" mounted full.erofs under-test --option fsoffset=4096
     for option in domain_id=any inode_share; do
         refuses "$option is refused by name" "context: .*${option%any}" mounted full.erofs under-test --option "$option"
     done
@@ -90,6 +88,74 @@ if [ "$FS" = ferofs ]; then
     rm unlinked.tar
     check "remount when the device was unlinked" mount -o remount,nouser_xattr by-hand
     check "has its effect" grep -q " $WORK/by-hand ferofs .*nouser_xattr" /proc/mounts
+    umount by-hand
+fi
+
+# Images that begin somewhere in their file. The first one at an odd place, behind what looks like another image.
+mkdir -p decoy && echo decoy >decoy/decoy
+mkfs.erofs --quiet decoy.erofs decoy >output 2>&1
+modprobe -q loop
+# within OFFSET IMAGE: makes the file "within" with the image at an offset. Whole pages of it, for the C driver.
+within() {
+    cp decoy.erofs within
+    truncate -s "$1" within
+    cat "$2" >>within
+    truncate -s $(($1 + ($(stat -c %s "$2") + 4095) / 4096 * 4096)) within
+}
+for offset in 69632 0x5000 67108864; do
+    within $((offset)) full.erofs
+    loop=$(losetup -f --show within)
+    for source in within "$loop"; do
+        for type in erofs "$FS"; do
+            kind="block device"
+            if [ "$source" = within ]; then kind="file"; fi
+            check "$type: fsoffset=$offset in a $kind" mounted -t "$type" "$source" under-test --option "fsoffset=$offset"
+            ferofs-testkit manifest under-test >found.manifest
+            same "$type: fsoffset=$offset in a $kind: the tree" "$SHARED/sample.manifest" found.manifest
+            check "$type: /proc/mounts has it" grep -q " $WORK/under-test $type .*fsoffset=$((offset))" /proc/mounts
+            umount under-test
+        done
+    done
+    losetup -d "$loop"
+done
+# The blocks of an index are smaller, and its data is elsewhere, where nothing is shifted.
+within $((512 * 137)) index.erofs
+for type in erofs "$FS"; do
+    check "$type: fsoffset= of an index" mounted -t "$type" within under-test --option fsoffset=$((512 * 137)) --option "$device"
+    ferofs-testkit manifest under-test >found.manifest
+    same "$type: fsoffset= of an index: the tree" "$SHARED/sample.manifest" found.manifest
+    if [ "$FS" = ferofs ]; then
+        ferofs-testkit manifest --via mmap under-test >found.manifest
+        same "$type: fsoffset= of an index: mapped" "$SHARED/sample.manifest" found.manifest
+    fi
+    umount under-test
+done
+# Flat: the tar lies behind the index in the same file.
+cat index.erofs "$SHARED/sample.tar" >flat.erofs
+within $((512 * 41)) flat.erofs
+for type in erofs "$FS"; do
+    check "$type: fsoffset= of a flat image" mounted -t "$type" within under-test --option fsoffset=$((512 * 41))
+    ferofs-testkit manifest under-test >found.manifest
+    same "$type: fsoffset= of a flat image: the tree" "$SHARED/sample.manifest" found.manifest
+    umount under-test
+done
+within 69632 full.erofs
+for option in fsoffset fsoffset= fsoffset=-1 fsoffset=18446744073709551616 fsoffset=4k fsoffset=69633 fsoffset=70144 fsoffset=65536 \
+    fsoffset=9223372036854771712 fsoffset=18446744073709547520; do
+    for type in erofs "$FS"; do
+        # The C driver says EIO for what cannot be read at all.
+        refuses "$type refuses $option" "EINVAL\|EIO" mounted -t "$type" within under-test --option "$option"
+    done
+done
+if [ "$FS" = ferofs ]; then
+    within 70144 full.erofs
+    refuses "fsoffset= that is no multiple of a block is told" "context: .*multiple of .*4096" \
+        mounted within under-test --option fsoffset=70144
+    within 69632 full.erofs
+    mkdir -p by-hand
+    check "mount -o fsoffset=" mount -t ferofs within by-hand -o fsoffset=69632
+    check "remount with it" mount -o remount,noacl by-hand
+    refuses "remount with another" "cannot change" mount -o remount,fsoffset=4096 by-hand
     umount by-hand
 fi
 
