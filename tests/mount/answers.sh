@@ -151,7 +151,7 @@ mkfs.erofs --quiet --tar=i index.erofs "$SHARED/sample.tar" >output 2>&1
 cp "$SHARED/sample.tar" "a blob,#1.tar"
 truncate -s %4096 index.erofs
 for type in erofs "$FS"; do
-    mounted -t "$type" index.erofs under-test --option nouser_xattr --option "device=$WORK/a blob,#1.tar"
+    mounted -t "$type" "$WORK/index.erofs" under-test --option nouser_xattr --option "device=$WORK/a blob,#1.tar"
     python3 statmount.py under-test >found 2>&1
     check "statmount of $type: the type" grep -qx "type $type no subtype" found
     check "statmount of $type: the source" grep -qx "source $WORK/index.erofs" found
