@@ -9,13 +9,13 @@
 
 use crate::erofs;
 use crate::options::DeviceOption;
-use crate::vfs::backing::BackingFile;
-use crate::vfs::backing::Claim;
-use crate::vfs::backing::PathTarget;
-use crate::vfs::context::Context;
-use crate::vfs::range::RangeCache;
-use crate::vfs::range::RangeMount;
-use crate::vfs::super_block::MAX_STACK_DEPTH;
+use crate::vfs::backing::claim::Claim;
+use crate::vfs::backing::file::BackingFile;
+use crate::vfs::backing::open::PathTarget;
+use crate::vfs::mount::context::Context;
+use crate::vfs::object::super_block::MAX_STACK_DEPTH;
+use crate::vfs::pages::range::RangeCache;
+use crate::vfs::pages::range::RangeMount;
 use crate::vfs::vec;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;

@@ -3,15 +3,15 @@
 //! Directories: lookup and listing.
 
 use crate::file::Data;
+use crate::filesystem::Ferofs;
+use crate::in_use;
 use crate::inode;
-use crate::report;
-use crate::vfs::dentry::LookupDentry;
-use crate::vfs::dentry::Spliced;
-use crate::vfs::dir::Directory;
-use crate::vfs::dir::Emitter;
 use crate::vfs::errno::ENAMETOOLONG;
-use crate::vfs::inode::Inode;
-use crate::Ferofs;
+use crate::vfs::node::dir::Directory;
+use crate::vfs::node::dir::Emitter;
+use crate::vfs::object::dentry::LookupDentry;
+use crate::vfs::object::dentry::Spliced;
+use crate::vfs::object::inode::Inode;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 
@@ -39,7 +39,7 @@ fn find(dir: &Inode<Ferofs>, name: &[u8]) -> Result<Option<ARef<Inode<Ferofs>>>>
         .data()
         .disk()
         .lookup(volume.format(), &reader, name)
-        .map_err(|error| report::in_use(dir.super_block(), Some(dir), error))?;
+        .map_err(|error| in_use::report(dir.super_block(), Some(dir), error))?;
     found
         .map(|entry| inode::read(sb, &reader, entry.nid))
         .transpose()
@@ -81,7 +81,7 @@ impl Directory for Dir {
                     }
                     !full
                 })
-                .map_err(|error| report::in_use(dir.super_block(), Some(dir), error))?;
+                .map_err(|error| in_use::report(dir.super_block(), Some(dir), error))?;
             emitter.set_position(end);
             if full || left != 0 {
                 return Ok(());

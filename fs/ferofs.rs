@@ -17,32 +17,38 @@ mod vfs;
 mod devices;
 mod dir;
 mod file;
+mod filesystem;
+mod in_use;
 mod inode;
 #[cfg(CONFIG_KUNIT = "y")]
 mod kunit;
 mod metadata;
+mod node;
 mod options;
 mod report;
 mod volume;
 mod xattr;
 
+use crate::filesystem::Ferofs;
 use crate::options::Options;
-use crate::vfs::context::Context;
-use crate::vfs::context::Mountable;
-use crate::vfs::context::Parameter;
-use crate::vfs::context::Value;
-use crate::vfs::fs_type::FileSystem;
-use crate::vfs::fs_type::Registration;
-use crate::vfs::inode::Inode;
-use crate::vfs::range::RangeHome;
-use crate::vfs::super_block::NewSuperBlock;
-use crate::vfs::super_block::Statfs;
-use crate::vfs::super_block::SuperBlock;
-use crate::vfs::xattr::Namespace;
+use crate::vfs::mount::context::Context;
+use crate::vfs::mount::mountable::Mountable;
+use crate::vfs::mount::mountable::Statfs;
+use crate::vfs::mount::parameter::Parameter;
+use crate::vfs::mount::parameter::Value;
+use crate::vfs::mount::registration::Registration;
+use crate::vfs::node::export::Export;
+use crate::vfs::node::ioctl::Label;
+use crate::vfs::node::xattr::Namespace;
+use crate::vfs::node::xattr::Xattrs;
+use crate::vfs::object::fs_type::FileSystem;
+use crate::vfs::object::inode::Inode;
+use crate::vfs::object::super_block::NewSuperBlock;
+use crate::vfs::object::super_block::SuperBlock;
+use crate::vfs::pages::range::RangeHome;
 use crate::volume::Volume;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
-use kernel::str::CStr;
 use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 
@@ -95,22 +101,13 @@ fn be_erofs(
     }
 }
 
-/// The filesystem type.
-pub(crate) struct Ferofs;
-
-impl FileSystem for Ferofs {
-    const NAME: &'static CStr = c"ferofs";
-    /// Where the caches live that mounts of one image, and files of one blob, share.
-    type Shared = Arc<RangeHome>;
-    type Super = Volume;
-    /// The nid.
-    type Key = u64;
-    type Inode = inode::Node;
-
+impl Label for Ferofs {
     fn label(inode: &Inode<Self>) -> &[u8] {
         inode.super_block().data().format().volume_name()
     }
+}
 
+impl Xattrs for Ferofs {
     fn get_xattr(
         inode: &Inode<Self>,
         space: Namespace,
@@ -122,6 +119,16 @@ impl FileSystem for Ferofs {
 
     fn list_xattrs(inode: &Inode<Self>, emit: &mut dyn FnMut(Namespace, &[u8]) -> bool) -> Result {
         xattr::list(inode, emit)
+    }
+}
+
+impl Export for Ferofs {
+    fn inode(sb: &SuperBlock<Self>, number: u64) -> Result<ARef<Inode<Self>>> {
+        inode::get(sb, number)
+    }
+
+    fn parent(dir: &Inode<Self>) -> Result<ARef<Inode<Self>>> {
+        dir::parent(dir)
     }
 }
 
@@ -147,17 +154,9 @@ impl Mountable for Ferofs {
         if root.data().disk().kind() != erofs::FileKind::Directory {
             let corrupt =
                 erofs::Corrupt::new("root inode is not a directory", root.data().disk().pos());
-            return Err(report::in_use(sb, None, corrupt.into()));
+            return Err(in_use::report(sb, None, corrupt.into()));
         }
         Ok(root)
-    }
-
-    fn inode(sb: &SuperBlock<Self>, number: u64) -> Result<ARef<Inode<Self>>> {
-        inode::get(sb, number)
-    }
-
-    fn parent(dir: &Inode<Self>) -> Result<ARef<Inode<Self>>> {
-        dir::parent(dir)
     }
 
     fn reconfigure(sb: &SuperBlock<Self>, context: &Context<'_>, options: Options) -> Result {

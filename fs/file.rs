@@ -3,18 +3,18 @@
 //! Regular files: where their bytes lie.
 
 use crate::erofs;
-use crate::report;
-use crate::vfs::backing::BackingFile;
+use crate::filesystem::Ferofs;
+use crate::in_use;
+use crate::vfs::backing::file::BackingFile;
 use crate::vfs::errno::EUCLEAN;
-use crate::vfs::extent::Extent;
-use crate::vfs::extent::Extents;
-use crate::vfs::extent::Source;
-use crate::vfs::file::Files;
-use crate::vfs::folio::FolioBytes;
-use crate::vfs::inode::Inode;
-use crate::vfs::mapped::Mapped;
-use crate::vfs::range::RangeMount;
-use crate::Ferofs;
+use crate::vfs::node::file::Files;
+use crate::vfs::node::mapped::Mapped;
+use crate::vfs::object::inode::Inode;
+use crate::vfs::pages::extent::Extent;
+use crate::vfs::pages::extent::Extents;
+use crate::vfs::pages::extent::Source;
+use crate::vfs::pages::folio::FolioBytes;
+use crate::vfs::pages::range::RangeMount;
 use kernel::prelude::*;
 
 /// The data of an image's regular files.
@@ -27,7 +27,7 @@ impl Extents for Data {
     fn extent(inode: &Inode<Ferofs>, pos: u64, nowait: bool) -> Result<Extent<'_, FolioBytes<'_>>> {
         let volume = inode.super_block().data();
         let metadata = volume.metadata();
-        let failed = |error| report::in_use(inode.super_block(), Some(inode), error);
+        let failed = |error| in_use::report(inode.super_block(), Some(inode), error);
         let found = inode
             .data()
             .extent(volume.format(), &volume.reader(nowait), pos)

@@ -7,73 +7,22 @@ use crate::erofs;
 use crate::erofs::ondisk::xattr_index;
 use crate::erofs::FileKind;
 use crate::file::Data;
+use crate::filesystem::Ferofs;
+use crate::in_use;
 use crate::metadata::Reader;
-use crate::report;
-use crate::vfs::dir;
+use crate::node::Node;
 use crate::vfs::errno::EUCLEAN;
-use crate::vfs::file;
-use crate::vfs::inode::Attributes;
-use crate::vfs::inode::Inode;
-use crate::vfs::inode::Kind;
-use crate::vfs::inode::LinkTarget;
-use crate::vfs::inode::Lookup;
-use crate::vfs::mapped::Mapped;
-use crate::vfs::super_block::SuperBlock;
-use crate::Ferofs;
+use crate::vfs::node::dir;
+use crate::vfs::node::file;
+use crate::vfs::node::special;
+use crate::vfs::object::inode::Inode;
+use crate::vfs::object::link_target::LinkTarget;
+use crate::vfs::object::new_inode::Attributes;
+use crate::vfs::object::new_inode::Kind;
+use crate::vfs::object::new_inode::Lookup;
+use crate::vfs::object::super_block::SuperBlock;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
-use kernel::sync::SetOnce;
-
-/// What an inode of the VFS keeps of the image's.
-pub(crate) struct Node {
-    /// The inode as it is in the image.
-    disk: erofs::Inode,
-    /// The extent that is all of a file's data, once that is known: reading the chunk table again
-    /// for every read would cost more than the rest of finding the way.
-    whole: SetOnce<erofs::Extent>,
-    /// Which pages a regular file is mapped from.
-    mapped: Mapped,
-}
-
-impl Node {
-    /// The inode as it is in the image.
-    pub(crate) fn disk(&self) -> &erofs::Inode {
-        &self.disk
-    }
-
-    /// Which pages a regular file is mapped from.
-    pub(crate) fn mapped(&self) -> &Mapped {
-        &self.mapped
-    }
-
-    /// The extent that is all of a file's data, if there is one and that is known.
-    #[inline]
-    pub(crate) fn whole(&self) -> Option<&erofs::Extent> {
-        self.whole.as_ref()
-    }
-
-    /// The extent of the byte at `pos` of a file.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`erofs::Inode::extent`].
-    pub(crate) fn extent<M: erofs::Metadata>(
-        &self,
-        format: &erofs::Superblock,
-        metadata: &M,
-        pos: u64,
-    ) -> Result<erofs::Extent, erofs::Error<M::Error>> {
-        if let Some(whole) = self.whole.as_ref() {
-            return Ok(*whole);
-        }
-        let extent = self.disk.extent(format, metadata, pos)?;
-        if extent.start == 0 && extent.len >= self.disk.size() {
-            // If another reader was faster, it found the same.
-            self.whole.populate(extent);
-        }
-        Ok(extent)
-    }
-}
 
 /// The longest target of a symbolic link in bytes, for it must fit a page with its NUL.
 const LINK_MAX: usize = 4095;
@@ -101,12 +50,15 @@ pub(crate) fn read(
     let inode = volume
         .format()
         .inode(reader, nid)
-        .map_err(|error| report::in_use(sb, None, error))?;
+        .map_err(|error| in_use::report(sb, None, error))?;
     let kind = match inode.kind() {
         FileKind::Regular => Kind::Regular(const { file::operations::<Data>() }),
         FileKind::Directory => Kind::Directory(const { dir::operations::<Dir>() }),
-        FileKind::Symlink => Kind::Symlink(link_target(sb, reader, &inode)?),
-        _ => Kind::Special(inode.rdev()),
+        FileKind::Symlink => {
+            let target = link_target(sb, reader, &inode)?;
+            Kind::Symlink(const { special::symlink::<Ferofs>() }, target)
+        }
+        _ => Kind::Special(const { special::special::<Ferofs>() }, inode.rdev()),
     };
     let attributes = Attributes {
         mode: inode.mode(),
@@ -124,12 +76,7 @@ pub(crate) fn read(
         .into_iter()
         .any(|index| inode.may_have_xattr(index, &[])),
     };
-    let node = Node {
-        disk: inode,
-        whole: SetOnce::new(),
-        mapped: Mapped::new(),
-    };
-    new.init(&attributes, kind, node)
+    new.init(&attributes, kind, Node::new(inode))
 }
 
 /// Reads the target of a symbolic link.
@@ -142,6 +89,6 @@ fn link_target(
     let mut buffer = KVec::from_elem(0u8, len.min(LINK_MAX), GFP_KERNEL)?;
     let len = inode
         .read_link(sb.data().format(), reader, &mut buffer)
-        .map_err(|error| report::in_use(sb, None, error))?;
+        .map_err(|error| in_use::report(sb, None, error))?;
     LinkTarget::new(buffer.get(..len).ok_or(EUCLEAN)?)
 }

@@ -404,8 +404,8 @@ mod mapping {
 
 #[kunit_tests(ferofs_options)]
 mod options {
+    use crate::filesystem::Ferofs;
     use crate::vfs::kunit::Registered;
-    use crate::Ferofs;
     use kernel::prelude::*;
     use kernel::str::CStr;
 
@@ -448,7 +448,8 @@ mod options {
 
 #[kunit_tests(ferofs_page_cache)]
 mod page_cache {
-    use crate::vfs::backing::BackingFile;
+    use crate::filesystem::Ferofs;
+    use crate::vfs::backing::file::BackingFile;
     use crate::vfs::kunit::bytes;
     use crate::vfs::kunit::check;
     use crate::vfs::kunit::file;
@@ -457,9 +458,8 @@ mod page_cache {
     use crate::vfs::kunit::tick;
     use crate::vfs::kunit::write;
     use crate::vfs::kunit::Registered;
-    use crate::vfs::range::RangeCache;
-    use crate::vfs::range::RangeMount;
-    use crate::Ferofs;
+    use crate::vfs::pages::range::RangeCache;
+    use crate::vfs::pages::range::RangeMount;
     use kernel::prelude::*;
 
     #[test]

@@ -7,11 +7,11 @@ use crate::devices::Devices;
 use crate::devices::Names;
 use crate::erofs;
 use crate::erofs::Space;
-use crate::vfs::folio::FolioBytes;
-use crate::vfs::folio::ReadFolio;
-use crate::vfs::folio::ReadFolios;
-use crate::vfs::range::RangeCache;
-use crate::vfs::range::RangeMount;
+use crate::vfs::pages::folio::FolioBytes;
+use crate::vfs::pages::folio::ReadFolio;
+use crate::vfs::pages::folio::ReadFolios;
+use crate::vfs::pages::range::RangeCache;
+use crate::vfs::pages::range::RangeMount;
 use kernel::error::Error;
 
 /// An image's bytes.

@@ -2,11 +2,11 @@
 
 //! Mount options: what [`Ferofs`](super::Ferofs) takes, and what one mount was given.
 
-use crate::vfs::backing::BackingFile;
-use crate::vfs::context::Context;
-use crate::vfs::context::Parameter;
-use crate::vfs::context::Value;
+use crate::vfs::backing::file::BackingFile;
 use crate::vfs::errno::EOPNOTSUPP;
+use crate::vfs::mount::context::Context;
+use crate::vfs::mount::parameter::Parameter;
+use crate::vfs::mount::parameter::Value;
 use crate::vfs::vec;
 use kernel::prelude::*;
 use kernel::str::CString;

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Turns what is wrong with an image into an errno, a line in the log, and a report to those who watch the filesystem.
+//! Turns what is wrong with an image into an errno, and at a mount into a line in the log. For mounted images see
+//! [`crate::in_use`].
 
 use crate::erofs;
-use crate::vfs::context::Context;
 use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::errno::EUCLEAN;
-use crate::vfs::inode::Inode;
-use crate::vfs::super_block::SuperBlock;
-use crate::Ferofs;
+use crate::vfs::mount::context::Context;
 use kernel::fmt;
 use kernel::prelude::*;
 use kernel::str::CStr;
@@ -35,33 +33,6 @@ pub(crate) fn at_mount(context: &Context<'_>, name: &CStr, error: &erofs::Error<
         erofs::Error::Unsupported(feature) => context.error(fmt!("{}: {}", name, feature)),
     }
     errno(error)
-}
-
-/// The errno for an error of a mounted image, met in an inode if there is one. The first of a mount is logged.
-pub(crate) fn in_use(
-    sb: &SuperBlock<Ferofs>,
-    inode: Option<&Inode<Ferofs>>,
-    error: erofs::Error<Error>,
-) -> Error {
-    let errno = errno(&error);
-    // These say nothing about the image.
-    if errno == EINTR || errno == ENOMEM || errno == ERESTARTSYS || errno == EAGAIN {
-        return errno;
-    }
-    if !matches!(error, erofs::Error::Unsupported(_)) {
-        sb.metadata_failed(inode, errno);
-    }
-    let volume = sb.data();
-    if volume.is_first_error() {
-        let name = volume.name();
-        match error {
-            erofs::Error::Io(error) => pr_err!("{}: metadata cannot be read: {:?}\n", name, error),
-            erofs::Error::NotErofs => {}
-            erofs::Error::Corrupt(corrupt) => pr_err!("{}: {}\n", name, corrupt),
-            erofs::Error::Unsupported(feature) => pr_err!("{}: {}\n", name, feature),
-        }
-    }
-    errno
 }
 
 impl fmt::Display for erofs::Corrupt {

@@ -3,12 +3,12 @@
 //! Extended attributes of an image's inodes.
 
 use crate::erofs::ondisk::xattr_index;
-use crate::report;
+use crate::filesystem::Ferofs;
+use crate::in_use;
 use crate::vfs::errno::ENODATA;
 use crate::vfs::errno::EOPNOTSUPP;
-use crate::vfs::inode::Inode;
-use crate::vfs::xattr::Namespace;
-use crate::Ferofs;
+use crate::vfs::node::xattr::Namespace;
+use crate::vfs::object::inode::Inode;
 use kernel::prelude::*;
 
 /// The namespaces with the indexes by which the format knows them.
@@ -46,7 +46,7 @@ pub(crate) fn get(
         .data()
         .disk()
         .get_xattr(volume.format(), &volume.reader(false), index, name, buffer)
-        .map_err(|error| report::in_use(inode.super_block(), Some(inode), error))?
+        .map_err(|error| in_use::report(inode.super_block(), Some(inode), error))?
         .ok_or(ENODATA)
 }
 
@@ -72,5 +72,5 @@ pub(crate) fn list(
                 _ => true,
             }
         })
-        .map_err(|error| report::in_use(inode.super_block(), Some(inode), error))
+        .map_err(|error| in_use::report(inode.super_block(), Some(inode), error))
 }

@@ -9,7 +9,7 @@ use core::num::NonZeroI32;
 use kernel::error::code::EIO;
 use kernel::error::Error;
 
-use super::bindings;
+use crate::vfs::bindings;
 
 /// The number in an error, at compile time.
 const fn number(error: Error) -> i32 {

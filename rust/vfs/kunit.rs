@@ -3,14 +3,14 @@
 //! What KUnit suites need of the kernel: a registered filesystem type to pass options to, and files
 //! in memory. The suites themselves are the filesystem's.
 
-use super::backing::BackingFile;
-use super::bindings;
-use super::context;
-use super::context::Mountable;
-use super::folio::FolioBytes;
-use super::fs_type::FsType;
-use super::range::RangeCache;
-use super::range::RangeMount;
+use crate::vfs::backing::file::BackingFile;
+use crate::vfs::bindings;
+use crate::vfs::mount::mountable::init_fs_context;
+use crate::vfs::mount::mountable::Mountable;
+use crate::vfs::object::fs_type::FsType;
+use crate::vfs::pages::folio::FolioBytes;
+use crate::vfs::pages::range::RangeCache;
+use crate::vfs::pages::range::RangeMount;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use kernel::fs::File;
@@ -35,7 +35,7 @@ impl<T: Mountable> Registered<T> {
         let this = Self(NonNull::new(fs_type).ok_or(ENODEV)?, PhantomData);
         // SAFETY: The type is registered.
         let init = unsafe { (*fs_type).init_fs_context }.map(|init| init as usize);
-        let ours: unsafe extern "C" fn(_) -> _ = context::init_fs_context::<T>;
+        let ours: unsafe extern "C" fn(_) -> _ = init_fs_context::<T>;
         if init == Some(ours as usize) {
             Ok(this)
         } else {
@@ -52,7 +52,7 @@ impl<T: Mountable> Registered<T> {
     /// Passes options to a new mount of the type, in order, until one fails.
     pub(crate) fn parse(&self, options: &[(&CStr, Option<&CStr>)]) -> Result {
         // SAFETY: The type is registered.
-        let context = super::from_err_ptr(unsafe {
+        let context = crate::vfs::from_err_ptr(unsafe {
             bindings::fs_context_for_mount(self.0.as_ptr(), bindings::VFS_CONST_SB_RDONLY as u32)
         })?;
         let mut result = Ok(());
@@ -94,7 +94,7 @@ pub(crate) fn pattern(pos: u64) -> u8 {
 /// A file in memory with `len` bytes of the pattern.
 pub(crate) fn file(len: u64) -> Result<ARef<File>> {
     // SAFETY: Makes a file, or fails.
-    let ptr = super::from_err_ptr(unsafe { bindings::vfs_helper_kunit_file(len as i64) })?;
+    let ptr = crate::vfs::from_err_ptr(unsafe { bindings::vfs_helper_kunit_file(len as i64) })?;
     // SAFETY: The reference is ours, and no one seeks the file.
     let file: ARef<File> = unsafe { ARef::from_raw(NonNull::new_unchecked(ptr.cast())) };
     let mut bytes = KVec::with_capacity(len as usize, GFP_KERNEL)?;

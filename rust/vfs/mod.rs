@@ -3,52 +3,83 @@
 //! Safe types over the C VFS and page cache: what the kernel crate lacks for a read-only file
 //! system, one file a C object. `fs/` is written against these types and needs no `unsafe`.
 //!
-//! Nothing here knows an on-disk format. A filesystem says what it is ([`fs_type`]), how a mount
-//! is set up ([`context`], [`super_block`]), what its inodes are ([`inode`]), what is in its
-//! directories ([`dir`], [`dentry`]), what attributes they have ([`xattr`]) and where the bytes of
-//! its files lie ([`extent`]). The rest is done here: inodes are found again by handles
-//! ([`export`]), reads are served from backing files ([`backing`], [`read`]), pages for mappings are
-//! filled ([`backing_read`], [`backing_cache`], [`row`], [`folio_batch`], [`page_cache`]), and a
-//! range of a backing file can have a page cache that all who use it share ([`range`], [`mapped`]), and that
-//! stays while it has pages ([`keeper`]).
+//! Nothing here knows an on-disk format. A filesystem says what it is, how a mount is set up, what its inodes are, what
+//! is in its directories, what attributes they have, and where the bytes of its files lie
+//! ([`pages::extent`]). The rest is done here. Folders are floors, and a file uses what is on its own or a lower one:
 //!
-//! Types that stand for a C object carry its state in their name: a [`super_block::NewSuperBlock`]
-//! has no data yet, an [`inode::NewInode`] fails itself when it is dropped before it was
-//! initialised, and a [`dentry::LookupDentry`] is used up by being spliced.
+//! - [`mount`]: registration, options, and the way to a superblock.
+//! - [`node`]: what the VFS asks of files, directories and other inodes, and how it is answered.
+//! - [`pages`]: page caches of extents and of ranges of backing files, and what fills them.
+//! - [`object`]: the VFS's objects: filesystem types, superblocks, inodes, dentries.
+//! - [`backing`]: the files that a filesystem reads its own contents from.
+//!
+//! Types that stand for a C object carry its state in their name: a [`object::super_block::NewSuperBlock`]
+//! has no data yet, an [`object::new_inode::NewInode`] fails itself when it is dropped before it was
+//! initialised, and a [`object::dentry::LookupDentry`] is used up by being spliced.
 
 mod bindings;
 
-pub(crate) mod backing;
-mod backing_cache;
-mod backing_read;
-pub(crate) mod context;
-pub(crate) mod dentry;
-pub(crate) mod dir;
 pub(crate) mod errno;
-mod export;
-pub(crate) mod extent;
-pub(crate) mod file;
-pub(crate) mod folio;
-mod folio_batch;
-pub(crate) mod fs_type;
-mod fserror;
-pub(crate) mod inode;
-mod ioctl;
-mod keeper;
-pub(crate) mod kernel_mount;
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod kunit;
-mod layout;
-pub(crate) mod mapped;
-mod opener;
-mod page_cache;
 pub(crate) mod parameters;
-pub(crate) mod range;
-mod read;
-mod row;
-pub(crate) mod super_block;
 pub(crate) mod vec;
-pub(crate) mod xattr;
+
+pub(crate) mod mount {
+    //! Registration, options, and the way to a superblock.
+    pub(crate) mod context;
+    pub(crate) mod mountable;
+    pub(crate) mod parameter;
+    pub(crate) mod registration;
+}
+
+pub(crate) mod node {
+    //! What the VFS asks of files, directories and other inodes, and how it is answered.
+    pub(crate) mod dir;
+    pub(crate) mod export;
+    pub(crate) mod file;
+    mod getattr;
+    pub(crate) mod ioctl;
+    mod layout;
+    pub(crate) mod mapped;
+    mod opener;
+    mod read;
+    pub(crate) mod special;
+    pub(crate) mod xattr;
+}
+
+pub(crate) mod pages {
+    //! Page caches of extents and of ranges of backing files, and what fills them.
+    pub(crate) mod extent;
+    pub(crate) mod folio;
+    mod folio_batch;
+    pub(in crate::vfs) mod keeper;
+    pub(in crate::vfs) mod page_cache;
+    pub(crate) mod range;
+}
+
+pub(crate) mod object {
+    //! The VFS's objects: filesystem types, superblocks, inodes, dentries.
+    pub(crate) mod dentry;
+    pub(crate) mod fs_type;
+    pub(in crate::vfs) mod fserror;
+    pub(crate) mod inode;
+    pub(crate) mod kernel_mount;
+    pub(crate) mod link_target;
+    pub(crate) mod new_inode;
+    pub(crate) mod operations;
+    pub(crate) mod super_block;
+}
+
+pub(crate) mod backing {
+    //! The files that a filesystem reads its own contents from.
+    pub(in crate::vfs) mod cache;
+    pub(crate) mod claim;
+    pub(crate) mod file;
+    pub(crate) mod open;
+    mod read;
+    pub(in crate::vfs) mod row;
+}
 
 use kernel::error::{to_result, Result};
 use kernel::str::CStr;

@@ -2,7 +2,7 @@
 
 //! The module's parameters, as they were given when it was loaded.
 
-use super::bindings;
+use crate::vfs::bindings;
 
 /// Whether to be the filesystem type erofs, too.
 pub(crate) fn erofs() -> bool {

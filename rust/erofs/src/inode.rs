@@ -10,7 +10,7 @@ use super::metadata::{Cursor, Metadata};
 use super::ondisk;
 use super::ondisk::{chunk, format, layout, mode};
 use super::superblock::{Superblock, NSEC_PER_SEC, POSITION_MAX};
-use super::xattr::XattrBody;
+use super::xattr_body::XattrBody;
 use zerocopy::FromBytes;
 
 /// What kind of file an inode is.
@@ -147,6 +147,19 @@ struct Decoded {
 }
 
 impl Superblock {
+    /// Reads the root directory's inode.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::inode`], and [`Error::Corrupt`] if it is not a directory.
+    pub fn root<M: Metadata>(&self, meta: &M) -> Result<Inode, M::Error> {
+        let root = self.inode(meta, self.root_nid())?;
+        if root.kind() != FileKind::Directory {
+            return Err(Error::corrupt("root inode is not a directory", root.pos()));
+        }
+        Ok(root)
+    }
+
     /// Reads and checks the inode `nid`.
     ///
     /// # Errors
@@ -190,7 +203,7 @@ impl Superblock {
         // `pos` is within the image; the sizes added are at most 64 and 12 + 4 * 65534.
         let body_pos = pos.wrapping_add(inode_size);
         let xattrs = self.xattr_body(&mut cursor, body_pos, fields.i_xattr_icount.get())?;
-        let data_pos = body_pos.wrapping_add(u64::from(xattrs.size()));
+        let data_pos = body_pos.wrapping_add(u64::from(xattrs.size));
         if data_pos > meta.size() {
             return corrupt("inode's attributes end beyond the image");
         }
@@ -504,7 +517,7 @@ impl Inode {
 
     /// Size of the attribute body in bytes; 0 if there are no attributes.
     pub fn xattr_size(&self) -> u32 {
-        self.xattrs.size()
+        self.xattrs.size
     }
 
     /// What is known of the attribute body.

@@ -45,6 +45,7 @@ pub mod ondisk;
 mod superblock;
 mod symlink;
 mod xattr;
+mod xattr_body;
 
 pub use device::DeviceSlot;
 pub use directory::{DirEntry, Dirent};

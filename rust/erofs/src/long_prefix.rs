@@ -10,7 +10,7 @@ use super::inode::Inode;
 use super::metadata::{Compare, Cursor, Fill, Metadata, Space};
 use super::ondisk;
 use super::superblock::Superblock;
-use super::xattr::align4;
+use super::xattr_body::align4;
 
 /// How many prefixes there can be.
 const COUNT_MAX: usize = 128;

@@ -4,7 +4,6 @@
 
 use super::checksum;
 use super::error::{Error, Result};
-use super::inode::{FileKind, Inode};
 use super::metadata::{Cursor, Metadata, Space};
 use super::ondisk;
 use super::ondisk::{compat, incompat};
@@ -171,19 +170,6 @@ impl Superblock {
             uuid: disk.uuid,
             volume_name: disk.volume_name,
         })
-    }
-
-    /// Reads the root directory's inode.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Self::inode`], and [`Error::Corrupt`] if it is not a directory.
-    pub fn root<M: Metadata>(&self, meta: &M) -> Result<Inode, M::Error> {
-        let root = self.inode(meta, self.root_nid)?;
-        if root.kind() != FileKind::Directory {
-            return Err(Error::corrupt("root inode is not a directory", root.pos()));
-        }
-        Ok(root)
     }
 
     /// Block size as a power of two.

@@ -16,6 +16,7 @@ use super::metadata::{Cursor, Metadata};
 use super::ondisk;
 use super::ondisk::xattr_index;
 use super::superblock::Superblock;
+use super::xattr_body::{align4, XattrBody, BODY_HEADER_SIZE, SHARED_ID_SIZE};
 use zerocopy::byteorder::little_endian::U32;
 
 /// An attribute as [`Inode::list_xattrs`] gives it.
@@ -88,38 +89,6 @@ pub fn xattr_entry_size(name_len: u8, value_size: u16) -> u32 {
     let size = size_of::<ondisk::XattrEntry>() as u32;
     let size = size.wrapping_add(u32::from(name_len));
     align4(u64::from(size.wrapping_add(u32::from(value_size)))) as u32
-}
-
-/// The next multiple of 4; `value` is far from the largest.
-pub(super) fn align4(value: u64) -> u64 {
-    value.wrapping_add(3) & !3
-}
-
-const BODY_HEADER_SIZE: u32 = size_of::<ondisk::XattrBodyHeader>() as u32;
-const SHARED_ID_SIZE: u32 = size_of::<U32>() as u32;
-
-/// What is known of an inode's attribute body.
-///
-/// # Invariants
-///
-/// The shared ids lie within the body, and the body within the image. Its size is a multiple of 4.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct XattrBody {
-    /// Position in the image, in bytes.
-    pos: u64,
-    /// Size in bytes; 0 if there is none.
-    size: u32,
-    /// A set bit says that no attribute whose name has it is present.
-    filter: u32,
-    /// Number of shared attributes.
-    shared: u8,
-}
-
-impl XattrBody {
-    /// Size in bytes; 0 if there is none.
-    pub(super) fn size(&self) -> u32 {
-        self.size
-    }
 }
 
 /// Where an attribute is, and what its entry says.
@@ -358,43 +327,4 @@ impl Inode {
 fn split_for<'n>(name: &'n [u8], entry: &Entry) -> Option<(&'n [u8], &'n [u8])> {
     let infix_len = name.len().checked_sub(usize::from(entry.name_len))?;
     name.split_at_checked(infix_len)
-}
-
-impl Superblock {
-    /// Reads the header of the attribute body at `pos`, of a size that `icount` encodes. Whether the
-    /// body lies within the image is for the caller to check.
-    pub(super) fn xattr_body<M: Metadata>(
-        &self,
-        cursor: &mut Cursor<'_, M>,
-        pos: u64,
-        icount: u16,
-    ) -> Result<XattrBody, M::Error> {
-        let Some(words) = icount.checked_sub(1) else {
-            return Ok(XattrBody {
-                pos,
-                size: 0,
-                filter: 0,
-                shared: 0,
-            });
-        };
-        let header: ondisk::XattrBodyHeader =
-            cursor.read_struct(pos, "inode's attributes are cut off")?;
-        if u16::from(header.h_shared_count) > words {
-            let what = "inode's shared attributes are more than fit its attribute body";
-            return Err(Error::corrupt(what, pos));
-        }
-        // INVARIANT: there is a word for each shared id.
-        Ok(XattrBody {
-            pos,
-            size: u32::from(words)
-                .wrapping_mul(4)
-                .wrapping_add(BODY_HEADER_SIZE),
-            filter: if self.has_xattr_filter() {
-                header.h_name_filter.get()
-            } else {
-                0
-            },
-            shared: header.h_shared_count,
-        })
-    }
 }

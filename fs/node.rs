@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What an inode of the VFS keeps: the inode of the image, and what was found out about a file since.
+
+use crate::erofs;
+use crate::vfs::node::mapped::Mapped;
+use kernel::sync::SetOnce;
+
+/// What an inode of the VFS keeps of the image's.
+pub(crate) struct Node {
+    /// The inode as it is in the image.
+    disk: erofs::Inode,
+    /// The extent that is all of a file's data, once that is known: reading the chunk table again
+    /// for every read would cost more than the rest of finding the way.
+    whole: SetOnce<erofs::Extent>,
+    /// Which pages a regular file is mapped from.
+    mapped: Mapped,
+}
+
+impl Node {
+    /// That of an inode as it was read.
+    pub(crate) fn new(disk: erofs::Inode) -> Self {
+        Self {
+            disk,
+            whole: SetOnce::new(),
+            mapped: Mapped::new(),
+        }
+    }
+
+    /// The inode as it is in the image.
+    pub(crate) fn disk(&self) -> &erofs::Inode {
+        &self.disk
+    }
+
+    /// Which pages a regular file is mapped from.
+    pub(crate) fn mapped(&self) -> &Mapped {
+        &self.mapped
+    }
+
+    /// The extent that is all of a file's data, if there is one and that is known.
+    #[inline]
+    pub(crate) fn whole(&self) -> Option<&erofs::Extent> {
+        self.whole.as_ref()
+    }
+
+    /// The extent of the byte at `pos` of a file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`erofs::Inode::extent`].
+    pub(crate) fn extent<M: erofs::Metadata>(
+        &self,
+        format: &erofs::Superblock,
+        metadata: &M,
+        pos: u64,
+    ) -> Result<erofs::Extent, erofs::Error<M::Error>> {
+        if let Some(whole) = self.whole.as_ref() {
+            return Ok(*whole);
+        }
+        let extent = self.disk.extent(format, metadata, pos)?;
+        if extent.start == 0 && extent.len >= self.disk.size() {
+            // If another reader was faster, it found the same.
+            self.whole.populate(extent);
+        }
+        Ok(extent)
+    }
+}
