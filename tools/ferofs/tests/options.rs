@@ -422,7 +422,6 @@ fn the_form_of_an_image_changes_nothing_in_it() {
         "-x100",
         "--xattr-prefix=user.",
         "--chunksize=512",
-        "--sort=none",
         "--mode=full",
         "--mode=full -Enoinline_data -b512",
         "--mode=full --chunksize=4096",
@@ -533,6 +532,52 @@ fn data_in_the_order_of_the_tar() {
             sorted,
             "{order}"
         );
+    }
+}
+
+/// mkfs.erofs takes them and does nothing, so a link with its name does as well.
+#[test]
+fn options_about_data_in_the_image_are_refused_where_there_is_none() {
+    let session = Session::new(&layer());
+    let root = session.0.join("root");
+    fs::create_dir(&root).unwrap();
+    let about_data = [
+        "--sort=path",
+        "--sort=none",
+        "--align=4096",
+        "--no-inline-data",
+    ];
+    for mode in ["", "--mode=index", "--mode=meta"] {
+        for option in about_data {
+            let line = format!("ferofs build -o out {mode} {option}");
+            let (name, _) = option.split_once('=').unwrap_or((option, ""));
+            let expected = format!("{name} is for images with their data in them");
+            session.bad(&format!("{line} layer.tar"), &expected);
+            if mode == "--mode=meta" {
+                session.bad(&format!("{line} root"), &expected);
+            }
+        }
+    }
+    for mode in ["", "--mode=index"] {
+        for option in ["-b512", "-b4096", "--block-size=1024"] {
+            let line = format!("ferofs build -o out {mode} {option} layer.tar");
+            session.bad(&line, "--block-size is for images that are no index");
+        }
+    }
+    let plain = |line: &str| {
+        session.good(line, None);
+        fs::read(session.0.join("out")).unwrap()
+    };
+    let expected = plain("mkfs.erofs --tar=i out layer.tar");
+    for options in [
+        "-b4096",
+        "-b512",
+        "--sort=path",
+        "--sort=none",
+        "--dsunit=8",
+    ] {
+        let line = format!("mkfs.erofs --tar=i {options} out layer.tar");
+        assert!(plain(&line) == expected, "{options}");
     }
 }
 

@@ -92,12 +92,12 @@ pub struct Arguments {
     /// What becomes of whiteouts of either form [default: overlay for a tar, keep for a directory]
     #[arg(long, value_name = "FORM")]
     pub(super) whiteouts: Option<Whiteouts>,
-    /// Block size of an image with its data in it: 512, 1024, 2048 or 4096
-    #[arg(short, long, value_name = "BYTES", default_value = "4096", value_parser = parse_block)]
-    pub(super) block_size: u8,
-    /// Start each file's data in the image at a multiple of this power of two
-    #[arg(long, value_name = "BYTES", default_value = "1", value_parser = parse_align)]
-    pub(super) align: u64,
+    /// Block size of an image that is no index: 512, 1024, 2048 or 4096 [default: 4096]
+    #[arg(short, long, value_name = "BYTES", value_parser = parse_block)]
+    pub(super) block_size: Option<u8>,
+    /// Start each file's data in the image at a multiple of this power of two [default: 1]
+    #[arg(long, value_name = "BYTES", value_parser = parse_align)]
+    pub(super) align: Option<u64>,
     /// Do not put the ends of files behind their inodes
     #[arg(long)]
     pub(super) no_inline_data: bool,
@@ -189,16 +189,45 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
+/// Refuses options that are about data in the image where there is none: they would do nothing.
+fn refuse_without_effect(arguments: &Arguments, mode: Mode) -> Result<()> {
+    let path = Shown(&arguments.input);
+    let reason = match mode {
+        Mode::Full => return Ok(()),
+        Mode::Index => {
+            if arguments.block_size.is_some() {
+                return Err(Error::Request(format!(
+                    "{path}: --block-size is for images that are no index: the blocks of an index are those of the \
+                     tar, 512 bytes"
+                )));
+            }
+            "an index leaves the data in the tar"
+        }
+        Mode::Meta => "there is no data in this one",
+    };
+    let about_data = [
+        (arguments.settings.sort.is_some(), "--sort"),
+        (arguments.align.is_some(), "--align"),
+        (arguments.no_inline_data, "--no-inline-data"),
+    ];
+    match about_data.into_iter().find(|(given, _)| *given) {
+        Some((_, option)) => Err(Error::Request(format!(
+            "{path}: {option} is for images with their data in them (--mode=full): {reason}"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// What the image is to be like.
 fn options(arguments: &Arguments, mode: Mode) -> Result<image::Options> {
     let mut options = image::Options {
         block_bits: match mode {
             // Data in a tar is at multiples of 512 bytes.
             Mode::Index => 9,
-            Mode::Full | Mode::Meta => arguments.block_size,
+            Mode::Full | Mode::Meta => arguments.block_size.unwrap_or(12),
         },
         mode,
-        align: arguments.align,
+        align: arguments.align.unwrap_or(1),
         ..image::Options::default()
     };
     arguments.settings.apply(&mut options)?;
@@ -288,6 +317,7 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
         Some(ModeName::Meta) => Mode::Meta,
         _ => Mode::Full,
     };
+    refuse_without_effect(arguments, mode)?;
     if let Some(name) = oci::seems_to_be_layout(&arguments.input) {
         if !arguments.settings.quiet {
             complain(&format!("{path}: {}", oci::looks_like(&name)));
@@ -323,6 +353,13 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
 }
 
 fn from_tar(arguments: &Arguments) -> Result<()> {
+    let mode = match arguments.mode {
+        None if arguments.headers_only => Mode::Meta,
+        None | Some(ModeName::Index) => Mode::Index,
+        Some(ModeName::Full) => Mode::Full,
+        Some(ModeName::Meta) => Mode::Meta,
+    };
+    refuse_without_effect(arguments, mode)?;
     let tar = open_tar(&arguments.input)?;
     let path = tar.path().to_path_buf();
     let input = tar.metadata().clone();
@@ -335,12 +372,6 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
     if let Some(tar_out) = &tar_out {
         output.expect_other(tar_out)?;
     }
-    let mode = match arguments.mode {
-        None if arguments.headers_only => Mode::Meta,
-        None | Some(ModeName::Index) => Mode::Index,
-        Some(ModeName::Full) => Mode::Full,
-        Some(ModeName::Meta) => Mode::Meta,
-    };
     if arguments.headers_only && mode != Mode::Meta {
         return Err(Error::Request(
             "without the data of files there is no other --mode than meta".to_string(),

@@ -36,6 +36,9 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
             !matches!(arguments.whiteouts, None | Some(Whiteouts::Overlay)),
             "--whiteouts",
         ),
+        (arguments.block_size.is_some(), "--block-size"),
+        (arguments.align.is_some(), "--align"),
+        (arguments.no_inline_data, "--no-inline-data"),
         (arguments.no_xattrs, "--no-xattrs"),
         (arguments.headers_only, "--headers-only"),
         (

@@ -43,7 +43,7 @@ SOURCE_DATE_EPOCH in the environment is the time of the image and of all files t
 there is -T."
 )]
 pub struct Arguments {
-    /// Block size of an image with its data in it: 512, 1024, 2048 or 4096
+    /// Block size of an image that is no index: 512, 1024, 2048 or 4096
     #[arg(short, value_name = "BYTES", value_parser = parse_block, default_value = "4096")]
     b: u8,
     /// Message level; 0 is --quiet
@@ -242,26 +242,31 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
             "--dsunit: expected a power of two of blocks, at most 1 GiB".to_string(),
         ));
     };
+    let mode = match arguments.tar.as_deref() {
+        Some("i") => build::ModeName::Index,
+        Some("headerball") => build::ModeName::Meta,
+        _ => build::ModeName::Full,
+    };
+    // mkfs.erofs takes options about data in the image where there is none, and they do nothing.
+    let full = mode == build::ModeName::Full;
+    let mut settings = arguments.settings;
+    settings.sort = settings.sort.filter(|_| full);
     build::run(&build::Arguments {
         output: arguments.image,
         merge: None,
         platform: None,
         max_size: None,
-        mode: Some(match arguments.tar.as_deref() {
-            Some("i") => build::ModeName::Index,
-            Some("headerball") => build::ModeName::Meta,
-            _ => build::ModeName::Full,
-        }),
+        mode: Some(mode),
         digest: false,
         tar_out: arguments.ungzip.flatten().or(arguments.unxz.flatten()),
         expect: None,
         whiteouts: Some(whiteouts),
-        block_size: arguments.b,
-        align,
+        block_size: Some(arguments.b).filter(|_| mode != build::ModeName::Index),
+        align: Some(align).filter(|_| full),
         no_inline_data: false,
         no_xattrs: false,
         headers_only: arguments.tar.as_deref() == Some("headerball"),
-        settings: arguments.settings,
+        settings,
         input,
     })
 }
