@@ -6,10 +6,12 @@
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
+use crate::read_at;
 use crate::read_at::ReadAt;
 use crate::tar::HeaderDigest;
 use crate::text::Shown;
 use erofs_format::DeviceSlot;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -70,26 +72,56 @@ pub fn check_headers(
     path: &Path,
     blob: &impl ReadAt,
 ) -> Result<()> {
+    match difference(expected, blob).map_err(Error::io("read", path))? {
+        None => Ok(()),
+        Some(problem) => Err(Error::WrongBlob {
+            image: image.to_path_buf(),
+            device,
+            path: path.to_path_buf(),
+            problem,
+        }),
+    }
+}
+
+/// The same for what lies behind an image in the same file, where drivers look for what is not given.
+///
+/// # Errors
+///
+/// When it is another tar or none, or cannot be read.
+pub fn check_headers_behind(
+    image: &Path,
+    device: usize,
+    expected: Option<HeaderDigest>,
+    blob: &read_at::From<impl ReadAt>,
+) -> Result<()> {
+    match difference(expected, blob).map_err(Error::io("read", image))? {
+        None => Ok(()),
+        Some(problem) => Err(Error::NotBehind {
+            image: image.to_path_buf(),
+            device,
+            at: blob.start,
+            problem,
+        }),
+    }
+}
+
+/// By what it shows that a tar is not the one that is expected.
+fn difference(expected: Option<HeaderDigest>, blob: &impl ReadAt) -> io::Result<Option<String>> {
     let Some(expected) = expected else {
-        return Ok(());
+        return Ok(None);
     };
-    let found = HeaderDigest::of(blob).map_err(Error::io("read", path))?;
+    let found = HeaderDigest::of(blob)?;
     if expected.fits(&found) {
-        return Ok(());
+        return Ok(None);
     }
     let what = match found.sha256 == expected.sha256 {
         true => "it is shorter",
         false => "it has other headers",
     };
-    Err(Error::WrongBlob {
-        image: image.to_path_buf(),
-        device,
-        path: path.to_path_buf(),
-        problem: format!(
-            "{what}: it has {} bytes, that one {}",
-            found.size, expected.size
-        ),
-    })
+    let (found, expected) = (found.size, expected.size);
+    Ok(Some(format!(
+        "{what}: it has {found} bytes, that one {expected}"
+    )))
 }
 
 /// The blobs of an image, in the order of its slots. Those that are not found in the directories

@@ -65,6 +65,17 @@ pub enum Error {
         /// How that shows.
         problem: String,
     },
+    /// What lies behind an image in the same file is not a blob of it.
+    NotBehind {
+        /// The image.
+        image: PathBuf,
+        /// The number of the device, from 1 on.
+        device: usize,
+        /// Where in the file it should begin.
+        at: u64,
+        /// How that shows.
+        problem: String,
+    },
     /// There is nothing with a path in an image.
     NotFound {
         /// The image.
@@ -248,6 +259,19 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "{path} is not the tar that device {device} of {image} was made from: {problem}"
+                )
+            }
+            Error::NotBehind {
+                image,
+                device,
+                at,
+                problem,
+            } => {
+                let image = Shown(image);
+                write!(
+                    f,
+                    "{image}: what is at {at} of this file is not the tar that device {device} was made from: \
+                     {problem}; give the tar as a device"
                 )
             }
             Error::NotFound {

@@ -125,6 +125,27 @@ impl ReadAt for Vec<u8> {
     }
 }
 
+/// What lies from a position on in something else.
+pub struct From<R> {
+    /// In what.
+    pub bytes: R,
+    /// The position.
+    pub start: u64,
+}
+
+impl<R: ReadAt> ReadAt for From<R> {
+    fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+        match self.start.checked_add(pos) {
+            Some(pos) => self.bytes.read_at(buf, pos),
+            None => Ok(0),
+        }
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.bytes.size()?.saturating_sub(self.start))
+    }
+}
+
 macro_rules! pointers {
     ($($pointer:ty),*) => {
         $(
@@ -196,6 +217,10 @@ mod tests {
         check(Slow(Arc::new(file)));
         check(b"0123456789".as_slice());
         check(Slow(b"0123456789".to_vec()));
+        check(From {
+            bytes: b"ab0123456789".as_slice(),
+            start: 2,
+        });
         let directory = File::open(std::env::temp_dir()).unwrap();
         let error = ReadAt::size(&directory).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::IsADirectory);

@@ -93,6 +93,68 @@ fn said_in_json(scratch: &Scratch, tar: &str) -> String {
     ferofs(scratch, &["check", "--json", "--device", tar, "image"]).1
 }
 
+/// Behind an index, in the same file, is its tar, where its slot says. What else is there is no data.
+#[test]
+fn a_tar_behind_an_image_is_at_its_place_or_is_no_data() {
+    let scratch = scratch(&[]);
+    let build = ["build", "-o", "full", "--mode=full", "layer.tar"];
+    assert_eq!(ferofs(&scratch, &build).0, 0);
+    let read = |name: &str| fs::read(scratch.join(name)).unwrap();
+    let (index, tar) = (read("image"), read("layer.tar"));
+    let slots = Image::open(&scratch.join("image"))
+        .unwrap()
+        .devices()
+        .unwrap();
+    let place = slots[0].uniaddr as usize * 512;
+    assert_eq!(place, index.len());
+    let zeros = |len: usize| vec![0; len];
+    for (behind, good) in [
+        (tar.clone(), true),
+        // Whatever comes behind the end.
+        ([tar.as_slice(), &zeros(5000)].concat(), true),
+        // One block, or what pads an image to a page, in front of it.
+        ([zeros(512), tar.clone()].concat(), false),
+        ([zeros(4096), tar.clone()].concat(), false),
+        ([&[0], tar.as_slice()].concat(), false),
+        // Nothing but the padding, as on a block device.
+        (zeros(4096), false),
+        (zeros(1 << 20), false),
+        (tar[..tar.len() - 1024].to_vec(), false),
+        (read("swapped.tar"), false),
+        (read("other.tar"), false),
+    ] {
+        fs::write(scratch.join("flat"), [index.as_slice(), &behind].concat()).unwrap();
+        let said = "is not the tar that device 1 was made from";
+        for (arguments, code) in [
+            (&["cat", "flat", "usr/app"][..], 1),
+            (&["check", "--extract", "root", "flat"], 12),
+            (&["diff", "flat", "full"], 2),
+        ] {
+            let (found, output, errors) = ferofs(&scratch, arguments);
+            if good {
+                assert_eq!((found, errors.as_str()), (0, ""), "{arguments:?}");
+                continue;
+            }
+            assert_eq!(found, code, "{arguments:?}: {output}{errors}");
+            assert!(errors.contains(said), "{arguments:?}: {errors}");
+            assert!(!output.contains("data"), "{arguments:?}: {output}");
+            assert!(!scratch.join("root").exists());
+        }
+        if good {
+            assert_eq!(fs::read(scratch.join("root/usr/app")).unwrap(), b"data");
+            fs::remove_dir_all(scratch.join("root")).unwrap();
+        }
+        // Nothing is wrong with the image itself, and with its tar it is whole.
+        let (code, _, errors) = ferofs(&scratch, &["check", "flat"]);
+        assert_eq!((code, errors.contains(said)), (0, !good), "{errors}");
+        let given = ["cat", "--device", "layer.tar", "flat", "usr/app"];
+        assert_eq!(
+            ferofs(&scratch, &given),
+            (0, "data".to_string(), String::new())
+        );
+    }
+}
+
 #[test]
 fn merged_images_know_the_tars_of_their_layers() {
     let scratch = scratch(&[]);

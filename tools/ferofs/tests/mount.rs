@@ -202,6 +202,18 @@ fn an_index_needs_its_tar() {
         ferofs(&scratch, &["mount", "-f", "flat.erofs", "/mnt"]).0,
         0
     );
+    // Though not as a file whose sha256 could be compared.
+    let verify = ["mount", "-f", "--verify", "flat.erofs", "/mnt"];
+    let (code, _, said) = ferofs(&scratch, &verify);
+    assert!(
+        code == 1 && said.contains("--verify compares files"),
+        "{said}"
+    );
+    // Unless something else is there.
+    scratch.sh("truncate -s 8192 padded; cat plain.erofs padded layer.tar >moved.erofs");
+    let (code, _, said) = ferofs(&scratch, &["mount", "-f", "moved.erofs", "/mnt"]);
+    let expected = "is not the tar that device 1 was made from: it has other headers";
+    assert!(code == 1 && said.contains(expected), "{said}");
     // Nothing is extracted that cannot be as a whole.
     let extract = ["check", "-q", "--extract", "root", "tagged.erofs"];
     let (code, _, said) = ferofs(&scratch, &extract);

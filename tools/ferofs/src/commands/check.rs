@@ -359,6 +359,10 @@ fn find(arguments: &Arguments, found: &mut Found) -> Result<()> {
         }
         image.give(given);
     }
+    let behind = match files.is_empty() {
+        true => image.check_behind(),
+        false => Ok(()),
+    };
     let inodes = image.superblock().inodes();
     let mut bar = Bar::new("checking", Some(inodes), arguments.quiet).counting();
     let walked = check(&image, &sizes, &mut |done| bar.set(done));
@@ -367,6 +371,23 @@ fn find(arguments: &Arguments, found: &mut Found) -> Result<()> {
     let before = std::mem::replace(&mut found.report, report);
     found.report.problems.splice(0..0, before.problems);
     found.report.warnings.splice(0..0, before.warnings);
+    match behind {
+        // Who looks at no data may have something else there.
+        Err(Error::NotBehind {
+            device,
+            at,
+            problem,
+            ..
+        }) if arguments.extract.is_none() => found.report.warnings.push(Problem {
+            path: None,
+            at: image.superblock().device_table_pos(),
+            what: format!(
+                "what is at {at} of this file is not the tar that device {device} was made from: {problem}"
+            ),
+        }),
+        Err(error @ Error::NotBehind { .. }) => found.wrong.push(error),
+        other => other?,
+    }
     if arguments.digest {
         digests(arguments, &image, &devices, &files, &sizes, found)?;
     }

@@ -37,6 +37,8 @@ pub enum Piece<'a> {
 pub struct Contents<'a> {
     image: &'a Image,
     blobs: Vec<Blob>,
+    /// Set when what lies behind the image was found to be its blobs, if those are not given.
+    behind: OnceLock<()>,
     /// Nobody knows whether these are the right blobs: nothing is read from them.
     uncertain: bool,
 }
@@ -68,13 +70,14 @@ impl Blob {
 enum Place<'a> {
     Nowhere,
     Image(u64),
+    Behind(u64),
     Blob(&'a Blob, u64),
 }
 
 impl<'a> Contents<'a> {
     /// Opens the blobs of an image: see [`blobs::assign`]. If none are given, they are looked for
-    /// behind the image, in the same file. Before data of a tar is read it is compared with what the image knows of
-    /// its headers.
+    /// behind the image, in the same file. Wherever a tar is, before data of it is read it is compared with what the
+    /// image knows of its headers.
     ///
     /// # Errors
     ///
@@ -128,6 +131,7 @@ impl<'a> Contents<'a> {
         Ok(Contents {
             image,
             blobs,
+            behind: OnceLock::new(),
             uncertain: false,
         })
     }
@@ -213,6 +217,7 @@ impl<'a> Contents<'a> {
             Source::Device { id, pos } => {
                 let located = self.image.file().locate(id, pos)?;
                 let place = match usize::from(located.file).checked_sub(1) {
+                    None if id > 0 => Place::Behind(located.pos),
                     None => Place::Image(located.pos),
                     Some(index) => Place::Blob(self.blobs.get(index)?, located.pos),
                 };
@@ -316,6 +321,14 @@ impl<'a> Contents<'a> {
                 return Ok(());
             }
             Place::Image(pos) => {
+                let read = self.image.file().read_exact_at(piece, *pos);
+                (self.image.path(), *pos, read)
+            }
+            Place::Behind(pos) => {
+                if self.behind.get().is_none() {
+                    self.image.check_behind()?;
+                    self.behind.get_or_init(|| ());
+                }
                 let read = self.image.file().read_exact_at(piece, *pos);
                 (self.image.path(), *pos, read)
             }

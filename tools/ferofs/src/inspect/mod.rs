@@ -16,11 +16,13 @@ mod unchanged;
 pub mod walk;
 
 use self::contents::Contents;
+use crate::blobs;
 use crate::compression::look;
 use crate::error::Error;
 use crate::error::NoImage;
 use crate::error::Result;
 use crate::image::header_digest;
+use crate::read_at;
 use crate::read_at::ReadAt;
 use crate::tar::HeaderDigest;
 use crate::tar::NamedValue;
@@ -277,6 +279,26 @@ impl Image {
         let slots = self.devices()?;
         let elsewhere = slots.iter().position(|slot| !is_behind(slot));
         Ok(elsewhere.map(|index| index + 1))
+    }
+
+    /// Compares what lies behind the image in the same file, where drivers look for devices that are not given, with
+    /// what the image knows of the tars that belong there.
+    ///
+    /// # Errors
+    ///
+    /// When one is another tar or none, or cannot be read.
+    pub fn check_behind(&self) -> Result<()> {
+        let block = u64::from(self.superblock.block_size());
+        let slots = self.devices()?.into_iter().zip(self.header_digests()?);
+        for (device, (slot, expected)) in (1..).zip(slots) {
+            let start = slot.uniaddr.saturating_mul(block);
+            if start > 0 && start < self.size() {
+                let bytes = self.file.share();
+                let behind = read_at::From { bytes, start };
+                blobs::check_headers_behind(&self.path, device, expected, &behind)?;
+            }
+        }
+        Ok(())
     }
 
     /// The digests of the headers of the tars that the image has its data in, as far as it knows them; one for each slot.

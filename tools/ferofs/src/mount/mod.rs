@@ -301,6 +301,16 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
                  file with device="
             )));
         }
+        if blobs.is_empty() {
+            image.check_behind()?;
+        }
+        if request.verify && blobs.is_empty() && image.superblock().device_count() > 0 {
+            let path = Shown(source);
+            return Err(Error::Request(format!(
+                "{path}: --verify compares files with their sha256, and the data is in this one behind the image: \
+                 give each tar its file with device="
+            )));
+        }
         let notes = filesystem::check_sizes(&image, &blobs)?;
         let blobs = match request.verify {
             true => filesystem::verify(&image, blobs)?,
