@@ -8,6 +8,9 @@
 //! directory that its layer's archive only implied, by something in it, says nothing about the one
 //! below, and leads through it if that is a symbolic link.
 //!
+//! Both `ferofs merge` and the merged image of a container come from [`Merge::finish`]: [`Merged`] is the tree with all that
+//! an image of it needs to be right.
+//!
 //! The data stays where it is: in the blobs of the layers' indexes, and in the layers' images
 //! themselves if those have all of it. Copied is what is behind inodes there, where nothing else can
 //! refer to it, and the data that an index has besides that in its blobs.
@@ -40,8 +43,12 @@ use crate::tree::WithCopies;
 use crate::tree::Xattr;
 use crate::tree::XattrSet;
 use crate::tree::apply::Applier;
+use crate::tree::edit;
+use crate::tree::edit::Edit;
+use crate::tree::exclude::Exclude;
 use crate::tree::whiteouts;
 use crate::tree::whiteouts::Carrier;
+use crate::tree::whiteouts::Form;
 use crate::tree::whiteouts::Meaning;
 use erofs_format::Extent;
 use erofs_format::FileKind;
@@ -52,6 +59,8 @@ use erofs_format::split_xattr_name;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -59,16 +68,72 @@ use std::sync::Arc;
 const MAX_NOTES: usize = 20;
 
 /// The layers so far.
-#[derive(Default)]
 pub struct Merge {
     tree: Tree,
     devices: Vec<Device>,
     by_digest: HashMap<Digest, u16>,
-    keep_whiteouts: bool,
+    whiteouts: Form,
+    exclude: Exclude,
+    edit: Edit,
     /// The smallest block size of the layers, as a power of two.
     block_bits: Option<u8>,
     tails: Tails,
     notes: BTreeSet<String>,
+}
+
+/// All layers together.
+#[non_exhaustive]
+pub struct Merged {
+    /// Their files.
+    pub tree: Tree,
+    /// What the data is in.
+    pub devices: Vec<Device>,
+    /// The data that their image has itself.
+    pub tails: Tails,
+    /// The block size that the data of all layers is aligned to, as a power of two.
+    pub block_bits: u8,
+    /// What was left out.
+    pub notes: Vec<String>,
+}
+
+impl Merged {
+    /// What an image of them has to be like; all the rest is the default.
+    pub fn options(&self) -> image::Options {
+        image::Options {
+            devices: self.devices.clone(),
+            block_bits: self.block_bits,
+            ..image::Options::default()
+        }
+    }
+
+    /// Writes the image to an empty file. `options` are from [`Self::options`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`image::write_file`].
+    pub fn write_file(
+        &self,
+        options: &image::Options,
+        file: &File,
+    ) -> std::result::Result<image::Summary, image::Error> {
+        image::write_file(&self.tree, options, &self.tails, file)
+    }
+}
+
+impl Default for Merge {
+    fn default() -> Self {
+        Merge {
+            tree: Tree::new(),
+            devices: Vec::new(),
+            by_digest: HashMap::new(),
+            whiteouts: Form::Applied,
+            exclude: Exclude::default(),
+            edit: Edit::default(),
+            block_bits: None,
+            tails: Tails::default(),
+            notes: BTreeSet::new(),
+        }
+    }
 }
 
 /// What a merged image gets of files from its layers' images: mostly their ends.
@@ -116,18 +181,26 @@ impl Merge {
         Self::default()
     }
 
-    /// Lets the result be a layer itself: what its layers say of those below the lowest one stays,
-    /// in the form of overlayfs.
+    /// Says what becomes of whiteouts when all layers are applied. By default they are gone; in another form the
+    /// result is a layer itself: what its layers say of those below the lowest one stays.
     #[must_use]
-    pub fn keep_whiteouts(mut self, yes: bool) -> Self {
-        self.keep_whiteouts = yes;
+    pub fn with_whiteouts(mut self, form: Form) -> Self {
+        self.whiteouts = form;
         self
     }
 
-    /// The block size that the data of all layers is aligned to, as a power of two.
-    pub fn block_bits(&self) -> u8 {
-        self.block_bits
-            .map_or(9, |bits| bits.clamp(ondisk::BLOCK_BITS_MIN, 12))
+    /// Leaves out files of the result.
+    #[must_use]
+    pub fn with_exclude(mut self, exclude: Exclude) -> Self {
+        self.exclude = exclude;
+        self
+    }
+
+    /// Changes all files of the result.
+    #[must_use]
+    pub fn with_edit(mut self, edit: Edit) -> Self {
+        self.edit = edit;
+        self
     }
 
     /// Applies a layer on top of those before.
@@ -160,7 +233,7 @@ impl Merge {
             tails: &mut self.tails,
             own_tails: None,
             notes: &mut self.notes,
-            keep: self.keep_whiteouts,
+            keep: self.whiteouts != Form::Applied,
             below: self.tree.inode_count(),
             tree: &mut self.tree,
             inodes: HashMap::new(),
@@ -172,15 +245,34 @@ impl Merge {
         layer.apply()
     }
 
-    /// What was left out.
-    pub fn notes(&self) -> impl Iterator<Item = &str> {
-        self.notes.iter().map(String::as_str)
-    }
-
-    /// The tree of all layers together, the devices that it has its data in, and where the data is
-    /// that its image has itself.
-    pub fn finish(self) -> (Tree, Vec<Device>, Tails) {
-        (self.tree, self.devices, self.tails)
+    /// All layers together.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for what whiteouts become, or a file cannot be changed as wanted.
+    pub fn finish(self) -> Result<Merged> {
+        let mut tree = self.tree;
+        let mut notes: Vec<String> = self.notes.into_iter().collect();
+        self.exclude.apply(&mut tree);
+        let failed = |problem: &dyn fmt::Display| Error::Request(problem.to_string());
+        match self.whiteouts {
+            Form::Applied => {}
+            // They have that form already.
+            Form::Overlay => whiteouts::mark(&mut tree).map_err(full)?,
+            Form::Aufs => {
+                let converted = whiteouts::convert(&mut tree, Form::Aufs);
+                notes.append(&mut converted.map_err(|problem| failed(&problem))?);
+            }
+        }
+        edit::apply(&mut tree, &self.edit).map_err(|problem| failed(&problem))?;
+        let block_bits = self.block_bits.unwrap_or(ondisk::BLOCK_BITS_MIN);
+        Ok(Merged {
+            tree,
+            devices: self.devices,
+            tails: self.tails,
+            block_bits: block_bits.clamp(ondisk::BLOCK_BITS_MIN, 12),
+            notes,
+        })
     }
 
     /// What the devices of a layer are in the merged image: one that is there already is not added

@@ -20,7 +20,6 @@ use common::description_of_directory;
 use common::description_over;
 use common::index_both_ways;
 use common::index_of_layer;
-use ferofs::image;
 use ferofs::inspect::Image;
 use ferofs::inspect::check::check;
 use ferofs::inspect::contents::Contents;
@@ -563,15 +562,12 @@ fn merged(tars: &[PathBuf], form: Option<Form>) -> Result<Vec<Described>, String
             .apply(&index_of_layer(tar, form)?)
             .map_err(|error| error.to_string())?;
     }
-    let (tree, devices, tails) = merge.finish();
-    let sizes: Vec<u64> = devices.iter().map(|device| device.size).collect();
-    let options = image::Options {
-        devices,
-        ..image::Options::default()
-    };
+    let merged = merge.finish().map_err(|error| error.to_string())?;
+    let sizes = merged.devices.iter().map(|device| device.size);
+    let sizes: Vec<u64> = sizes.collect();
     let path = tars[0].with_extension("merged");
     let out = File::create(&path).unwrap();
-    image::write(&tree, &options, &tails, out).unwrap();
+    merged.write_file(&merged.options(), &out).unwrap();
     let image = Image::open(&path).unwrap();
     let report = check(&image, &sizes, &mut |_| {}).unwrap();
     assert_eq!(report.problems, []);

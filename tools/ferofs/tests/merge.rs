@@ -143,17 +143,16 @@ fn merge_as(scratch: &Scratch, tars: &[PathBuf], form: Option<Form>) -> Image {
 
 /// Merges images into one, which may be a layer itself.
 fn merge_images(images: &[&Image], path: &Path, keep_whiteouts: bool) -> Image {
-    let mut merge = Merge::new().keep_whiteouts(keep_whiteouts);
+    let mut merge = Merge::new().with_whiteouts(match keep_whiteouts {
+        true => Form::Overlay,
+        false => Form::Applied,
+    });
     for image in images {
         merge.apply(image).unwrap();
     }
-    let (tree, devices, tails) = merge.finish();
-    let options = image::Options {
-        devices,
-        ..image::Options::default()
-    };
+    let merged = merge.finish().unwrap();
     let out = File::create(path).unwrap();
-    image::write(&tree, &options, &tails, out).unwrap();
+    merged.write_file(&merged.options(), &out).unwrap();
     Image::open(path).unwrap()
 }
 
@@ -517,7 +516,7 @@ fn equal_blobs_are_there_once() {
     let mut merge = Merge::new();
     merge.apply(&image).unwrap();
     merge.apply(&image).unwrap();
-    assert_eq!(merge.finish().1.len(), 1);
+    assert_eq!(merge.finish().unwrap().devices.len(), 1);
 }
 
 #[test]
@@ -736,15 +735,10 @@ fn layers_with_their_data_in_them() {
             for (image, _) in &layers {
                 merge.apply(image).unwrap();
             }
-            let block_bits = merge.block_bits();
-            let (tree, devices, tails) = merge.finish();
-            let options = image::Options {
-                devices,
-                block_bits,
-                ..image::Options::default()
-            };
+            let merged = merge.finish().unwrap();
             let path = scratch.join("merged.erofs");
-            image::write(&tree, &options, &tails, File::create(&path).unwrap()).unwrap();
+            let out = File::create(&path).unwrap();
+            merged.write_file(&merged.options(), &out).unwrap();
             let merged = Image::open(&path).unwrap();
             let mut files: Vec<_> = layers.iter().map(|(_, file)| file.clone()).collect();
             // Devices come in the order in which they are needed; their sizes tell which they are.

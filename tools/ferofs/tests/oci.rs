@@ -684,6 +684,42 @@ fn what_is_wrong_with_an_image_is_said_and_nothing_is_left() {
     }
 }
 
+/// There is one way to merge: what it leaves out is said whoever asks.
+#[test]
+fn merging_layers_of_a_container_image_says_what_the_command_says() {
+    let scratch = Scratch::new();
+    let tar = Archive::new()
+        .pax(&[("SCHILY.xattr.trusted.overlay.redirect", "/other")])
+        .file("f", "data")
+        .end();
+    let layout = Layout::new(scratch.join("app"));
+    layout.index(&[layout.image(&platforms().0, &[&tar])]);
+    fs::write(scratch.join("layer.tar"), &tar).unwrap();
+    fs::create_dir(scratch.join("out")).unwrap();
+    // An index of this layer by somebody who wanted the attribute kept.
+    let index = format!("out/{}.erofs", Digest::of(&tar));
+    good(
+        &scratch,
+        &[
+            "build",
+            "--digest",
+            "--whiteouts=keep",
+            "-o",
+            &index,
+            "layer.tar",
+        ],
+    );
+    let merge = ["merge", "-o", "expected", &index];
+    let (code, _, expected) = ferofs(&scratch, &merge);
+    assert_eq!(code, 0);
+    assert!(expected.contains("overlay.redirect"), "{expected}");
+    let build = ["build", "-o", "out", "--merge", "merged", "oci:app"];
+    let (code, _, said) = ferofs(&scratch, &build);
+    assert_eq!((code, said), (0, expected));
+    let read = |name: &str| fs::read(scratch.join(name)).unwrap();
+    assert!(read("merged") == read("expected"));
+}
+
 #[test]
 fn a_mount_prepares_layers_in_a_cache() {
     let scratch = Scratch::new();

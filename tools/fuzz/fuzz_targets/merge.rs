@@ -5,7 +5,6 @@
 
 #![no_main]
 
-use ferofs::image::Options;
 use ferofs::merge::Merge;
 use ferofs_fuzz::open;
 use ferofs_fuzz::pair;
@@ -25,13 +24,11 @@ fuzz_target!(|bytes: &[u8]| {
             return;
         }
     }
-    let (tree, devices, tails) = merge.finish();
-    let options = Options {
-        devices,
-        ..Options::default()
+    let Ok(merged) = merge.finish() else {
+        return;
     };
     // Attributes stay what they are in the layers, right or wrong.
-    write_and_check(&tree, &options, &tails, |problem| {
+    write_and_check(&merged.tree, &merged.options(), &merged.tails, |problem| {
         problem.what.contains("attribute")
     });
 });

@@ -11,7 +11,6 @@ use super::progress::Bar;
 use super::to_stdout;
 use ferofs::error::Error;
 use ferofs::error::Result;
-use ferofs::image;
 use ferofs::oci;
 use ferofs::oci::Kind;
 use ferofs::oci::Reference;
@@ -87,17 +86,20 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
         None => None,
     };
     let layers = prepared.keep()?;
+    let mut notes = Vec::new();
     if let Some(output) = merged {
-        let options = image::Options {
-            uuid: settings.uuid.map(|uuid| uuid.0),
-            label: settings.label.0,
-            ..image::Options::default()
-        };
         let count = layers.len() as u64;
         let mut bar = Bar::new("merging", Some(count), settings.quiet).counting();
-        layers::merge(&layers, options, output.target(), output.file(), &mut bar)?;
+        let merged = layers::merge(&layers, &mut bar)?;
         drop(bar);
+        let mut options = merged.options();
+        options.uuid = settings.uuid.map(|uuid| uuid.0);
+        options.label = settings.label.0;
+        merged
+            .write_file(&options, output.file())
+            .map_err(Error::image(output.target()))?;
         output.finish()?;
+        notes = merged.notes;
     }
     if settings.quiet {
         return Ok(());
@@ -107,6 +109,7 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
             complain(&format!("sha256:{}: {note}", layer.diff_id));
         }
     }
+    notes.iter().for_each(|note| complain(note));
     to_stdout(|out| {
         layers.iter().try_for_each(|layer| {
             out.write_all(layer.index.as_os_str().as_bytes())?;

@@ -10,12 +10,9 @@ use ferofs::digest::Digest;
 use ferofs::digest::hash_all;
 use ferofs::error::Error;
 use ferofs::error::Result;
-use ferofs::image;
 use ferofs::inspect::Image;
 use ferofs::merge::Merge;
 use ferofs::output::Output;
-use ferofs::tree::edit;
-use ferofs::tree::whiteouts;
 use ferofs::tree::whiteouts::Form;
 use std::fs;
 use std::fs::File;
@@ -104,7 +101,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .zip(&metadata)
         .collect();
     let output = Output::create(&arguments.output, &inputs)?;
-    let mut merge = Merge::new().keep_whiteouts(whiteouts != Whiteouts::Applied);
+    let mut merge = Merge::new()
+        .with_whiteouts(match whiteouts {
+            Whiteouts::Applied => Form::Applied,
+            Whiteouts::Overlay => Form::Overlay,
+            Whiteouts::Aufs => Form::Aufs,
+        })
+        .with_exclude(settings.exclude())
+        .with_edit(settings.edit());
     let count = arguments.layers.len() as u64;
     let mut bar = Bar::new("merging", Some(count), settings.quiet).counting();
     let digests = match arguments.digest {
@@ -116,28 +120,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bar.set(done as u64 + 1);
     }
     drop(bar);
+    let merged = merge.finish()?;
     if !settings.quiet {
-        merge.notes().for_each(complain);
+        merged.notes.iter().for_each(|note| complain(note));
     }
-    let block_bits = merge.block_bits();
-    let (mut tree, devices, tails) = merge.finish();
-    let failed = |problem: &dyn std::fmt::Display| Error::Request(problem.to_string());
-    settings.exclude().apply(&mut tree);
-    match whiteouts {
-        Whiteouts::Applied => {}
-        Whiteouts::Overlay => whiteouts::mark(&mut tree).map_err(|problem| failed(&problem))?,
-        Whiteouts::Aufs => {
-            whiteouts::convert(&mut tree, Form::Aufs).map_err(|problem| failed(&problem))?;
-        }
-    }
-    edit::apply(&mut tree, &settings.edit()).map_err(|problem| failed(&problem))?;
-    let mut options = image::Options {
-        devices,
-        block_bits,
-        ..image::Options::default()
-    };
+    let mut options = merged.options();
     settings.apply(&mut options)?;
-    image::write_file(&tree, &options, &tails, output.file())
+    merged
+        .write_file(&options, output.file())
         .map_err(Error::image(&arguments.output))?;
     output.finish()
 }

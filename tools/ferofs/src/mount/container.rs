@@ -10,7 +10,6 @@ use crate::blobs::Blob;
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::error::Result;
-use crate::image;
 use crate::inspect::Image;
 use crate::inspect::is_unchanged;
 use crate::oci;
@@ -129,8 +128,11 @@ pub fn prepare(
             Some(file) => (file, "there already"),
             None => {
                 let output = Output::create_in(&directory, name.as_bytes(), &path)?;
-                let options = image::Options::default();
-                layers::merge(&layers, options, &path, output.file(), &mut ())?;
+                let mut merged = layers::merge(&layers, &mut ())?;
+                merged
+                    .write_file(&merged.options(), output.file())
+                    .map_err(Error::image(&path))?;
+                notes.append(&mut merged.notes);
                 let file = output.reader()?;
                 output.finish()?;
                 (file, "new")

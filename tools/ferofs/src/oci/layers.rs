@@ -28,10 +28,10 @@ use crate::directory::Directory;
 use crate::directory::Identity;
 use crate::error::Error;
 use crate::error::Result;
-use crate::image;
 use crate::index;
 use crate::inspect;
 use crate::merge::Merge;
+use crate::merge::Merged;
 use crate::output;
 use crate::output::Inputs;
 use crate::output::NewDirectory;
@@ -48,8 +48,6 @@ use std::fs::OpenOptions;
 use std::io;
 use std::io::ErrorKind;
 use std::io::Read;
-use std::io::Seek;
-use std::io::Write;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -565,29 +563,20 @@ impl<R: Read> Read for Hashing<'_, R> {
     }
 }
 
-/// Writes one index of all layers, the lowest one first, to `out`. `options` says what it is to be
-/// like, but not which devices it has: those are the plain tars that [`tars`] lists.
+/// Puts all layers on top of each other, the lowest one first. The devices of the result are the plain tars that [`tars`]
+/// lists.
 ///
 /// # Errors
 ///
-/// When an index cannot be read, or the result not be written; `path` is where that is.
-pub fn merge(
-    layers: &[Indexed],
-    mut options: image::Options,
-    path: &Path,
-    out: impl Write + Seek,
-    progress: &mut impl Progress,
-) -> Result<()> {
+/// When an index cannot be read.
+pub fn merge(layers: &[Indexed], progress: &mut impl Progress) -> Result<Merged> {
     let mut merge = Merge::new();
     for (done, layer) in layers.iter().enumerate() {
         let index = Arc::clone(&layer.index_file);
         merge.apply(&inspect::Image::new(&layer.index, Box::new(index))?)?;
         progress.advance(done as u64 + 1, 0);
     }
-    let (tree, devices, tails) = merge.finish();
-    options.devices = devices;
-    image::write(&tree, &options, &tails, out).map_err(Error::image(path))?;
-    Ok(())
+    merge.finish()
 }
 
 /// The plain tars of all layers together, each once, in the order of the devices of their merged
