@@ -4,7 +4,8 @@
 //!
 //! [`Hasher`] takes chunks that are read anyway; [`Background`] reads a whole file itself.
 
-use crate::text::Hex;
+use data_encoding::HEXLOWER;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use sha2::Digest as _;
 use sha2::Sha256;
 use std::fmt;
@@ -33,24 +34,14 @@ impl Digest {
     /// The digest written as 64 hexadecimal digits, possibly after "sha256:".
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        let mut digest = [0; 32];
-        if digits.len() != 64 || !digits.is_ascii() {
-            return None;
-        }
-        for (byte, pair) in digest.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).ok()?;
-            if pair.starts_with('+') {
-                return None;
-            }
-            *byte = u8::from_str_radix(pair, 16).ok()?;
-        }
-        Some(Digest(digest))
+        let digest = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?;
+        Some(Digest(digest.try_into().ok()?))
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Hex(&self.0))
+        write!(f, "{}", HEXLOWER.encode_display(&self.0))
     }
 }
 
@@ -263,6 +254,8 @@ mod tests {
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").to_string(), empty);
         assert_eq!(Digest::parse(empty), Some(Digest::of(b"")));
+        let upper = empty.to_uppercase();
+        assert_eq!(Digest::parse(&upper), Some(Digest::of(b"")));
         assert_eq!(
             Digest::parse(&format!("sha256:{empty}")),
             Some(Digest::of(b""))

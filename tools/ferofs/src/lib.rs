@@ -42,6 +42,7 @@ pub mod mount;
 mod mounts;
 mod number;
 pub mod oci;
+mod open;
 pub mod opened;
 pub mod output;
 pub mod read_at;

@@ -92,18 +92,6 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Shows bytes in lowercase hexadecimal.
-pub struct Hex<'a>(pub &'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0 {
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
-
 /// Shows a time as date and time of day in UTC; nanoseconds only if there are some.
 pub struct Utc(pub i64, pub u32);
 

@@ -17,6 +17,7 @@ use crate::text::Escaped;
 use crate::text::Quoted;
 use crate::text::Shown;
 use crate::text::Utc;
+use crate::tree::path;
 use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Inode;
@@ -195,18 +196,10 @@ impl Path {
         let mut names = Vec::new();
         let mut at = self;
         while let Some(above) = &at.above {
-            names.push(&at.name);
+            names.push(&*at.name);
             at = above;
         }
-        let mut path = Vec::new();
-        for name in names.into_iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        if path.is_empty() {
-            path.push(b'/');
-        }
-        path
+        path::from_the_root(names)
     }
 }
 

@@ -12,18 +12,16 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
 use crate::inspect::Image;
+use crate::open;
 use crate::text::Shown;
-use rustix::fs::OFlags;
 use rustix::mount::MountAttrFlags;
 use std::fs;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -125,17 +123,10 @@ impl Filesystem {
     }
 }
 
-/// Opens what an image or a blob may be. A named pipe in its place keeps nobody waiting.
+/// Opens what an image or a blob may be.
 pub fn open(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)
-        .map_err(Error::io("open", path))?;
-    let kind = file
-        .metadata()
-        .map_err(Error::io("open", path))?
-        .file_type();
+    let (file, metadata) = open::anything(path)?;
+    let kind = metadata.file_type();
     if kind.is_file() || kind.is_block_device() {
         return Ok(file);
     }

@@ -32,6 +32,7 @@ use crate::index;
 use crate::inspect;
 use crate::merge::Merge;
 use crate::merge::Merged;
+use crate::open;
 use crate::output;
 use crate::output::Inputs;
 use crate::output::NewDirectory;
@@ -39,18 +40,14 @@ use crate::output::Output;
 use crate::tar::Totals;
 use crate::text::Shown;
 use crate::tree::Tree;
-use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fs;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
-use std::io::ErrorKind;
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -293,20 +290,6 @@ fn directory_of(path: &Path) -> PathBuf {
     path.parent().unwrap_or(Path::new("")).to_path_buf()
 }
 
-/// Opens a plain tar; a named pipe in its place keeps nobody waiting.
-fn open_tar(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)
-        .map_err(Error::io("open", path))?;
-    let metadata = file.metadata().map_err(Error::io("open", path))?;
-    match metadata.is_file() {
-        true => Ok(file),
-        false => Err(Error::io("open", path)(ErrorKind::InvalidInput.into())),
-    }
-}
-
 /// A plain tar that may be that of a layer.
 struct Candidate {
     path: PathBuf,
@@ -381,8 +364,8 @@ impl Maker<'_> {
     /// Uses a plain tar that is there: with the index that is there, too, or else it is read for one.
     fn use_plain(&self, layer: &Layer, candidate: &Candidate) -> Result<Made> {
         let (diff_id, path) = (layer.diff_id, candidate.path.as_path());
-        let tar = open_tar(path)?;
-        let size = tar.metadata().map_err(Error::io("open", path))?.len();
+        let (tar, metadata) = open::regular(path)?;
+        let size = metadata.len();
         let hash = || -> Result<()> {
             let same = tar.try_clone().map_err(Error::io("open", path))?;
             let found = Background::spawn(same).wait(|_| {});

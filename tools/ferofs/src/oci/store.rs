@@ -8,6 +8,7 @@ use crate::build::apply_archive;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Result;
+use crate::open;
 use crate::output::Inputs;
 use crate::tar::FileInput;
 use crate::text::Quoted;
@@ -16,16 +17,13 @@ use crate::tree::Content;
 use crate::tree::Data;
 use crate::tree::NameId;
 use crate::tree::Tree;
-use rustix::fs::OFlags;
 use std::cell::RefCell;
 use std::fs;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::ErrorKind;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -77,8 +75,7 @@ impl Store {
                 inputs: RefCell::default(),
             });
         }
-        let file = open(path)?;
-        let metadata = file.metadata().map_err(Error::io("open", path))?;
+        let (file, metadata) = open::regular(path)?;
         let size = metadata.len();
         let (compression, _) = crate::compression::look(&file).map_err(Error::io("read", path))?;
         if let Some(compression) = compression {
@@ -137,7 +134,7 @@ impl Store {
                     Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                     Err(error) => return Err(Error::io("open", &path)(error)),
                 };
-                check_kind(&path, &metadata)?;
+                open::expect_regular(&path, &metadata)?;
                 let size = metadata.len();
                 self.inputs.borrow_mut().add(&path, metadata);
                 Blob {
@@ -212,26 +209,6 @@ fn find_in(tree: &Tree, path: &[u8]) -> Option<NameId> {
     Some(at)
 }
 
-fn check_kind(path: &Path, metadata: &fs::Metadata) -> Result<()> {
-    if metadata.is_file() {
-        return Ok(());
-    }
-    let path = Shown(path);
-    Err(Error::Request(format!("{path} is no regular file")))
-}
-
-/// Opens a regular file; a named pipe in its place keeps nobody waiting.
-fn open(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)
-        .map_err(Error::io("open", path))?;
-    let metadata = file.metadata().map_err(Error::io("open", path))?;
-    check_kind(path, &metadata)?;
-    Ok(file)
-}
-
 impl Blob {
     /// Its size in bytes.
     pub fn size(&self) -> u64 {
@@ -260,8 +237,9 @@ impl Blob {
     ///
     /// When it cannot be opened.
     pub fn reader(&self) -> Result<BlobReader> {
+        let (file, _) = open::regular(&self.path)?;
         Ok(BlobReader {
-            file: open(&self.path)?,
+            file,
             pos: self.inside.as_ref().map_or(0, |(start, _)| *start),
             left: self.size,
         })

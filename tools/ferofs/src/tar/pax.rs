@@ -10,7 +10,10 @@ use super::NamedValue;
 use super::Time;
 use super::sparse::PaxMap;
 use crate::number;
+use data_encoding::BASE64_NOPAD;
+use data_encoding::Encoding;
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 /// Most that Linux lists of the names of a file's extended attributes, in bytes with their NULs.
 const XATTR_LIST_MAX: usize = 65_536;
@@ -191,38 +194,19 @@ pub fn keep_last(xattrs: &mut Vec<NamedValue>) {
     xattrs.retain(|_| keep.pop().unwrap_or_default());
 }
 
+/// Base64 without the padding at its end, and whatever is in the bits that mean nothing.
+static BASE64: LazyLock<Option<Encoding>> = LazyLock::new(|| {
+    let mut specification = BASE64_NOPAD.specification();
+    specification.check_trailing_bits = false;
+    specification.encoding().ok()
+});
+
 /// Decodes base64, with or without the padding at its end.
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let digits = text.trim_ascii_end();
-    let end = digits
-        .iter()
-        .rposition(|byte| *byte != b'=')
-        .map_or(0, |last| last + 1);
-    let digits = digits.get(..end)?;
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
-    for group in digits.chunks(4) {
-        let mut bits: u32 = 0;
-        for digit in group {
-            let value = match digit {
-                b'A'..=b'Z' => digit - b'A',
-                b'a'..=b'z' => digit - b'a' + 26,
-                b'0'..=b'9' => digit - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            };
-            bits = (bits << 6) | u32::from(value);
-        }
-        let len = match group.len() {
-            4 => 3,
-            3 => 2,
-            2 => 1,
-            _ => return None,
-        };
-        bits <<= 6 * (4 - group.len());
-        bytes.extend(bits.to_be_bytes().into_iter().skip(1).take(len));
-    }
-    Some(bytes)
+    let padding = digits.iter().rev().take_while(|byte| **byte == b'=');
+    let digits = digits.get(..digits.len() - padding.count())?;
+    BASE64.as_ref()?.decode(digits).ok()
 }
 
 /// Decodes a name as GNU tar writes it in SCHILY records: only `=`, which would end it, and `%` are
@@ -387,7 +371,9 @@ mod tests {
             assert_eq!(base64(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(base64(b"").as_deref(), Some(b"".as_slice()));
-        assert_eq!(base64(b"/+8=").as_deref(), Some(b"\xff\xef".as_slice()));
+        for text in [b"/+8=".as_slice(), b"/+8", b"/+8==\n", b"/+9="] {
+            assert_eq!(base64(text).as_deref(), Some(b"\xff\xef".as_slice()));
+        }
         assert_eq!(url_decoded(b"a%2Eb%zz%4"), b"a.b%zz%4");
         assert_eq!(schily_decoded(b"a%3Db%253D%2E%3d%2"), b"a=b%3D%2E%3d%2");
     }

@@ -10,7 +10,7 @@
 pub mod apply;
 pub mod edit;
 pub mod exclude;
-mod path;
+pub(crate) mod path;
 pub mod scan;
 pub mod whiteouts;
 mod xattrs;
@@ -311,21 +311,13 @@ impl Tree {
 
     /// The path of a name, from the root on, starting with a slash.
     pub fn path(&self, name: NameId) -> Vec<u8> {
-        let mut parts = Vec::new();
+        let mut names = Vec::new();
         let mut at = name;
         while at != NameId::ROOT {
-            parts.push(at);
+            names.push(self.name_text(at));
             at = self.parent(at);
         }
-        let mut path = Vec::new();
-        for part in parts.into_iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(self.name_text(part));
-        }
-        if path.is_empty() {
-            path.push(b'/');
-        }
-        path
+        path::from_the_root(names)
     }
 
     /// Whether a name refers to a directory.

@@ -32,6 +32,20 @@ pub fn split_plain(path: &[u8]) -> Option<(&[u8], &[u8])> {
     (!matches!(name, b"" | b"." | b"..")).then_some((directory, name))
 }
 
+/// The path of what these names lead to, the last one first, from the root on.
+pub fn from_the_root<'a>(mut names: Vec<&'a [u8]>) -> Vec<u8> {
+    // The root itself.
+    if names.is_empty() {
+        names.push(b"");
+    }
+    let mut path = Vec::new();
+    for name in names.into_iter().rev() {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    path
+}
+
 /// A step on the way where a symbolic link leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'a> {

@@ -4,6 +4,7 @@
 
 use super::Failure;
 use super::place;
+use data_encoding::HEXLOWER;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Layout;
@@ -13,7 +14,6 @@ use ferofs::inspect::Image;
 use ferofs::inspect::statistics::Statistics;
 use ferofs::inspect::walk::Walk;
 use ferofs::text::Escaped;
-use ferofs::text::Hex;
 use ferofs::text::Quoted;
 use ferofs::text::Utc;
 use std::collections::BTreeMap;
@@ -68,13 +68,9 @@ fn shown(names: &[String]) -> String {
 
 /// A UUID as it is written everywhere.
 pub fn uuid(uuid: [u8; 16]) -> String {
-    let digits = Hex(&uuid).to_string();
-    let mut shown = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if matches!(at, 8 | 12 | 16 | 20) {
-            shown.push('-');
-        }
-        shown.push(digit);
+    let mut shown = HEXLOWER.encode(&uuid);
+    for at in [20, 16, 12, 8] {
+        shown.insert(at, '-');
     }
     shown
 }

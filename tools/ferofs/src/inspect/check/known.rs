@@ -2,6 +2,7 @@
 
 //! The inodes that names were found for, in little memory: there may be millions. Called by the check for every name.
 
+use crate::tree::path;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use hashbrown::DefaultHashBuilder;
@@ -116,15 +117,7 @@ impl Inodes {
             names.push(name.unwrap_or_default());
             at = known.directory;
         }
-        let mut path = Vec::new();
-        for name in names.into_iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        if path.is_empty() {
-            path.push(b'/');
-        }
-        path
+        path::from_the_root(names)
     }
 
     /// All of them.
