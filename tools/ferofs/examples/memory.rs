@@ -27,11 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let entries = [
         Entry::new(b"etc", Kind::Directory),
         Entry::new(b"etc/motd", file(0, 7)),
-        Entry {
-            mode: 0o600,
-            uid: 33,
-            ..Entry::new(b"etc/server.conf", file(7, 19))
-        },
+        Entry::new(b"etc/server.conf", file(7, 19))
+            .with_mode(0o600)
+            .with_uid(33),
         Entry::new(b"motd", Kind::Symlink(b"etc/motd")),
     ];
     let mut tree = Tree::new();
@@ -40,11 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // With `Mode::Index` the data would stay in the blob, a device of its own.
-    let options = Options {
-        mode: Mode::Full,
-        block_bits: 12,
-        ..Options::default()
-    };
+    let options = Options::default().with_mode(Mode::Full).with_block_bits(12);
     let mut out = Cursor::new(Vec::new());
     image::write(&tree, &options, &Blobs(vec![blob.as_slice()]), &mut out)?;
 

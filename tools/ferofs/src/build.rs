@@ -22,6 +22,7 @@ use crate::image::store::StoreError;
 use crate::image::store::Wanted;
 use crate::output::Output;
 use crate::read_at::ReadAt;
+use crate::setters::setters;
 use crate::tar::Entry;
 use crate::tar::Error;
 use crate::tar::Input;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 
 /// What was read from an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Archive {
     /// Its size, and its digest if all of it was read.
     pub totals: Totals,
@@ -66,6 +68,21 @@ impl Progress for () {
 }
 
 /// Applies an archive to a tree; its files' data is in blob number `blob`.
+///
+/// ```
+/// use ferofs::build::apply_archive;
+/// use ferofs::tar::StreamInput;
+/// use ferofs::tree::Tree;
+///
+/// // The end of an archive, and nothing in front of it: from a pipe, a socket, a file.
+/// let archive = [0; 1024].as_slice();
+/// let mut tree = Tree::new();
+/// let read = apply_archive(StreamInput::new(archive), &mut tree, 0, &mut ())?;
+/// assert_eq!((read.entries, read.totals.size), (0, 1024));
+/// // All of it was read, so its sha256 is known.
+/// assert!(read.totals.digest.is_some());
+/// # Ok::<(), ferofs::tar::Error>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -116,6 +133,7 @@ pub fn store_entries<I: Input>(
 
 /// What is done with an archive while it is read.
 #[derive(Default)]
+#[non_exhaustive]
 pub struct Through<'a, 's> {
     /// What it is compressed with, if it is.
     pub compression: Option<Compression>,
@@ -133,6 +151,27 @@ pub struct Through<'a, 's> {
     pub copy: Option<&'a Output>,
     /// Where the data of its files is written to, and what to call that in messages.
     pub data: Option<(&'a mut Store<'s>, &'a Path)>,
+}
+
+impl<'a, 's> Through<'a, 's> {
+    setters! {
+        /// Says what it is compressed with.
+        with_compression sets compression: Option<Compression>,
+        /// Says how much memory decompression may take.
+        with_window sets window: Window,
+        /// Says whether its sha256 is wanted.
+        with_digest sets digest: bool,
+        /// Says whether it has only headers.
+        with_headers_only sets headers_only: bool,
+        /// Says how large the plain tar is at least.
+        with_least sets least: Option<u64>,
+        /// Says how large it may be at most.
+        with_most sets most: Option<u64>,
+        /// Writes it there, plain.
+        with_copy sets copy: Option<&'a Output>,
+        /// Writes the data of its files there.
+        with_data sets data: Option<(&'a mut Store<'s>, &'a Path)>,
+    }
 }
 
 /// Reads an archive from its start to its end, once, and does all that is wanted on the way. `path` is what it

@@ -2,6 +2,24 @@
 
 //! Compressed archives: recognized by their first bytes, whatever they are called, and read as
 //! what is in them. Several compressed streams one after the other are read as one.
+//!
+//! ```
+//! use ferofs::compression::Window;
+//! use ferofs::compression::decompress;
+//! use ferofs::compression::look;
+//! use std::io::Read;
+//!
+//! let archive = b"no compression has these first bytes".as_slice();
+//! let (compression, reader) = look(archive)?;
+//! let mut plain: Box<dyn Read> = match compression {
+//!     Some(compression) => decompress(compression, reader, Window::Usual)?,
+//!     None => Box::new(reader),
+//! };
+//! let mut read = Vec::new();
+//! plain.read_to_end(&mut read)?;
+//! assert_eq!((compression, read.as_slice()), (None, archive));
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 #[cfg(any(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
 use crate::text::Reason;
@@ -18,6 +36,7 @@ use std::io::Read;
 
 /// A compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compression {
     /// gzip.
     Gzip,
@@ -92,6 +111,7 @@ pub fn look<R: Read>(mut reader: R) -> io::Result<(Option<Compression>, Looked<R
 
 /// How much of what was decompressed zstd may need again, and so takes in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Window {
     /// What `zstd` itself takes without being asked for more: 128 MiB. For what comes from others.
     #[default]

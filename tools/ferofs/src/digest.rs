@@ -3,6 +3,15 @@
 //! sha256 of archives, computed beside other work.
 //!
 //! [`Hasher`] takes chunks that are read anyway; [`Background`] reads a whole file itself.
+//!
+//! ```
+//! use ferofs::digest::Digest;
+//!
+//! let digest = Digest::of(b"");
+//! assert!(digest.to_string().starts_with("e3b0c442"));
+//! assert_eq!(Digest::parse(&format!("sha256:{digest}")), Some(digest));
+//! assert_eq!(Digest::parse("latest"), None);
+//! ```
 
 use data_encoding::HEXLOWER;
 use data_encoding::HEXLOWER_PERMISSIVE;

@@ -21,6 +21,7 @@ use std::path::Path;
 
 /// What an index was made of, and what it came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Index {
     /// What was read.
     pub archive: Archive,
@@ -30,6 +31,7 @@ pub struct Index {
 
 /// Why there is no index.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// The archive cannot be read.
     Archive(tar::Error),

@@ -14,6 +14,42 @@
 //! The data stays where it is: in the blobs of the layers' indexes, and in the layers' images
 //! themselves if those have all of it. Copied is what is behind inodes there, where nothing else can
 //! refer to it, and the data that an index has besides that in its blobs.
+//!
+//! ```
+//! use ferofs::inspect::Image;
+//! use ferofs::merge::Merge;
+//! use std::path::Path;
+//!
+//! # use ferofs::image;
+//! # use ferofs::tar::{Data, Entry, Kind};
+//! # use ferofs::tree::Tree;
+//! # use ferofs::tree::apply::apply_all;
+//! # let mut tree = Tree::new();
+//! # let kind = Kind::File { size: 6, data: Data::Contiguous(0) };
+//! # apply_all(&mut tree, 0, [Entry::new(b"etc/motd", kind)])?;
+//! # let options = image::Options::default().with_mode(image::Mode::Full);
+//! # let mut out = std::io::Cursor::new(Vec::new());
+//! # let data = image::source::Blobs(vec![b"Hello!".as_slice()]);
+//! # image::write(&tree, &options, &data, &mut out)?;
+//! # let bytes = out.into_inner();
+//! let mut merge = Merge::new();
+//! let base = Image::new(Path::new("base.erofs"), Box::new(bytes.clone()))?;
+//! let app = Image::new(Path::new("app.erofs"), Box::new(bytes))?;
+//! for layer in [base, app] {
+//!     merge.apply(&layer)?;
+//! }
+//! let merged = merge.finish()?;
+//! for note in &merged.notes {
+//!     println!("{note}");
+//! }
+//! let options = merged.options().with_label(*b"both of them\0\0\0\0");
+//! let path = std::env::temp_dir().join(format!("merged-{}.erofs", std::process::id()));
+//! let file = std::fs::File::create(&path)?;
+//! let summary = merged.write_file(&options, &file)?;
+//! assert_eq!(summary.inodes, 3);
+//! # std::fs::remove_file(&path)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use crate::blobs;
 use crate::digest::Digest;

@@ -2,6 +2,24 @@
 
 //! An archive that somebody names, opened once: all that is done with it is done with the same file. The `ferofs
 //! build` command reads tars through this.
+//!
+//! ```
+//! use ferofs::opened::Data;
+//! use ferofs::opened::Opened;
+//! use ferofs::opened::Reading;
+//! use ferofs::tree::Tree;
+//!
+//! # let path = std::env::temp_dir().join(format!("opened-{}.tar", std::process::id()));
+//! # std::fs::write(&path, [0; 1024])?;
+//! let tar = Opened::open(&path)?;
+//! let reading = Reading::new(Data::Stays, &path).with_digest(true);
+//! let mut tree = Tree::new();
+//! let (archive, _plain) = tar.read(reading, &mut tree, &mut ())?;
+//! assert_eq!(archive.totals.size, 1024);
+//! assert!(archive.totals.digest.is_some());
+//! # std::fs::remove_file(&path)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use crate::build::Archive;
 use crate::build::Plain;
@@ -18,6 +36,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::image::Store;
 use crate::output::Output;
+use crate::setters::setters;
 use crate::tar::FileInput;
 use crate::tar::Names;
 use crate::tar::Reader;
@@ -37,6 +56,7 @@ use std::path::PathBuf;
 const PIPE: usize = 1 << 20;
 
 /// Where the data of an archive's files goes.
+#[non_exhaustive]
 pub enum Data<'a, 's> {
     /// It stays in the plain tar, for an index. What an index cannot refer to is copied later.
     Stays,
@@ -49,6 +69,7 @@ pub enum Data<'a, 's> {
 }
 
 /// How an archive is read.
+#[non_exhaustive]
 pub struct Reading<'a, 's> {
     /// Whether its sha256 is wanted even if it has to be read for it.
     pub digest: bool,
@@ -60,6 +81,28 @@ pub struct Reading<'a, 's> {
     pub data: Data<'a, 's>,
     /// What is made of it: on the same filesystem is room for what is needed meanwhile.
     pub beside: &'a Path,
+}
+
+impl<'a, 's> Reading<'a, 's> {
+    /// The least that can be wanted: what becomes of the data, and beside which file there is room.
+    pub fn new(data: Data<'a, 's>, beside: &'a Path) -> Self {
+        Reading {
+            digest: false,
+            headers_only: false,
+            copy: None,
+            data,
+            beside,
+        }
+    }
+
+    setters! {
+        /// Says whether the sha256 is wanted even if all has to be read for it.
+        with_digest sets digest: bool,
+        /// Says whether the archive has only headers.
+        with_headers_only sets headers_only: bool,
+        /// Writes the plain tar there.
+        with_copy sets copy: Option<&'a Output>,
+    }
 }
 
 /// An archive that was opened.

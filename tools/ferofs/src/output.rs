@@ -10,6 +10,20 @@
 //!
 //! The directory is opened once, and everything is done in it by names that are not followed. What a command reads
 //! is listed as [`Inputs`]: no output replaces any of it.
+//!
+//! ```
+//! use ferofs::output::Output;
+//! use std::io::Write;
+//!
+//! # let path = std::env::temp_dir().join(format!("output-{}", std::process::id()));
+//! let output = Output::create(&path, &[])?;
+//! output.file().write_all(b"all of it")?;
+//! assert!(!path.exists());
+//! output.finish()?;
+//! assert_eq!(std::fs::read(&path)?, b"all of it");
+//! # std::fs::remove_file(&path)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use crate::directory;
 use crate::directory::Directory;
@@ -188,7 +202,11 @@ impl Output {
     /// # Errors
     ///
     /// When nothing can be created there.
-    pub fn create_in(directory: &Arc<Directory>, name: &[u8], target: &Path) -> Result<Self> {
+    pub(crate) fn create_in(
+        directory: &Arc<Directory>,
+        name: &[u8],
+        target: &Path,
+    ) -> Result<Self> {
         let mode = Mode::from_raw_mode(0o666);
         let (file, temporary) = match directory.create_nameless(mode) {
             Some(file) => (file, None),
@@ -413,7 +431,7 @@ fn sync_all(outputs: &[Output]) -> Result<()> {
 /// # Errors
 ///
 /// When it cannot be made.
-pub fn link(directory: &Arc<Directory>, target: &[u8], name: &[u8]) -> io::Result<()> {
+pub(crate) fn link(directory: &Arc<Directory>, target: &[u8], name: &[u8]) -> io::Result<()> {
     let make = |temporary: &[u8]| directory.symlink(target, temporary);
     let ((), temporary) = take_name(directory, make)?;
     let renamed = directory.rename(&temporary, name);
@@ -428,7 +446,7 @@ pub fn link(directory: &Arc<Directory>, target: &[u8], name: &[u8]) -> io::Resul
 ///
 /// Whoever uses it holds a shared lock, and it is removed under an exclusive one: another command that found it there may
 /// have something in it that has no name yet.
-pub struct NewDirectory {
+pub(crate) struct NewDirectory {
     directory: Directory,
     path: PathBuf,
     /// Where it is, and its name there, if it was made and need not stay.

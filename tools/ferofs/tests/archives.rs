@@ -1297,17 +1297,12 @@ fn images_with_their_data_have_the_same_files() {
     let mut seen: Option<Vec<Described>> = None;
     for block_bits in 9..=12 {
         for (inline_data, align) in [(true, 1), (false, 1), (true, 65536)] {
-            let options = image::Options {
-                block_bits,
-                mode: image::Mode::Full,
-                align,
-                inline_data,
-                ..image::Options::default()
-            };
-            let cut = image::Options {
-                chunk_bits: Some(16),
-                ..options.clone()
-            };
+            let options = image::Options::default()
+                .with_block_bits(block_bits)
+                .with_mode(image::Mode::Full)
+                .with_align(align)
+                .with_inline_data(inline_data);
+            let cut = options.clone().with_chunk_bits(Some(16));
             let stored = common::stored_image_of;
             for (make, options) in [
                 (
@@ -1340,11 +1335,9 @@ fn images_without_data_have_sizes_and_zeros() {
     let scratch = Scratch::new();
     let (tar, path) = (scratch.join("archive.tar"), scratch.join("image"));
     fs::write(&tar, sizes().end()).unwrap();
-    let options = image::Options {
-        block_bits: 12,
-        mode: image::Mode::Meta,
-        ..image::Options::default()
-    };
+    let options = image::Options::default()
+        .with_block_bits(12)
+        .with_mode(image::Mode::Meta);
     let image = common::image_of(&tar, &path, &options);
     let found = description(&image, &tar);
     let of = |path: &str| found.iter().find(|file| file.path == path).unwrap();
@@ -1388,10 +1381,7 @@ fn pieces_of_sparse_files_are_filled_up_or_not() {
         ]
     }) {
         fs::write(&tar, &archive).unwrap();
-        let options = image::Options {
-            mode: image::Mode::Full,
-            ..image::Options::default()
-        };
+        let options = image::Options::default().with_mode(image::Mode::Full);
         let image = common::image_of(&tar, &path, &options);
         let found = description(&image, &tar);
         let stored = common::stored_image_of(&tar, &path, &options);

@@ -593,11 +593,9 @@ fn a_file_that_cannot_be_read_is_named() {
         ("file", "No such file or directory"),
         ("short", "it became shorter while it was read"),
     ] {
-        let options = image::Options {
-            block_bits: 12,
-            mode: image::Mode::Full,
-            ..image::Options::default()
-        };
+        let options = image::Options::default()
+            .with_block_bits(12)
+            .with_mode(image::Mode::Full);
         let source = image::source::Directory::new(root.clone());
         let out = Cursor::new(Vec::new());
         let error = image::write(&tree, &options, &source, out).unwrap_err();

@@ -98,11 +98,9 @@ fn a_scan_follows_no_link_that_took_the_place_of_a_directory() {
             };
             whole += 1;
             let mut image = Cursor::new(Vec::new());
-            let options = image::Options {
-                mode: image::Mode::Full,
-                block_bits: 12,
-                ..image::Options::default()
-            };
+            let options = image::Options::default()
+                .with_mode(image::Mode::Full)
+                .with_block_bits(12);
             let written = image::write(&tree, &options, &Directory::new(base.clone()), &mut image);
             for name in [b"victim".as_slice(), b"link"] {
                 let Some(found) = tree.lookup(NameId::ROOT, name) else {
@@ -140,11 +138,9 @@ fn attributes_and_data_are_of_the_same_file() {
             }
             let tree = scan(&scratch.join("base"), &mut |_| {}).unwrap();
             let mut out = Cursor::new(Vec::new());
-            let options = image::Options {
-                mode: image::Mode::Full,
-                block_bits: 12,
-                ..image::Options::default()
-            };
+            let options = image::Options::default()
+                .with_mode(image::Mode::Full)
+                .with_block_bits(12);
             let source = Directory::new(scratch.join("base"));
             if let Err(error) = image::write(&tree, &options, &source, &mut out) {
                 assert!(error.to_string().contains("was replaced"), "{error}");
@@ -224,13 +220,9 @@ fn prepare(
     let reference = Reference::parse(Path::new(&name)).unwrap().unwrap();
     let image = oci::open(&reference, None)?;
     let search = [layout.to_path_buf()];
-    let places = Places {
-        directory,
-        search: &search,
-        cache,
-        verify: false,
-        most: None,
-    };
+    let places = Places::new(directory)
+        .with_search(&search)
+        .with_cache(cache);
     layers::prepare(&image, places, &|_| {})?.keep()
 }
 

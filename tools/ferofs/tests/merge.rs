@@ -576,13 +576,7 @@ fn data_beyond_a_device_is_refused() {
     let mut tree = Tree::new();
     let input = StreamInput::new(File::open(&tar).unwrap());
     ferofs::build::apply_archive(input, &mut tree, 0, &mut ()).unwrap();
-    let options = image::Options {
-        devices: vec![image::Device {
-            size: 512,
-            ..image::Device::default()
-        }],
-        ..image::Options::default()
-    };
+    let options = image::Options::default().with_devices(vec![image::Device::new(512)]);
     let path = scratch.join("image");
     let out = File::create(&path).unwrap();
     image::write(&tree, &options, &image::source::Nothing, out).unwrap();
@@ -710,12 +704,10 @@ fn layers_with_their_data_in_them() {
         match *form {
             None => (index(tar, None), tar.to_path_buf()),
             Some((block_bits, inline_data)) => {
-                let options = image::Options {
-                    block_bits,
-                    inline_data,
-                    mode: image::Mode::Full,
-                    ..image::Options::default()
-                };
+                let options = image::Options::default()
+                    .with_block_bits(block_bits)
+                    .with_inline_data(inline_data)
+                    .with_mode(image::Mode::Full);
                 (common::stored_image_of(tar, &path, &options), path)
             }
         }

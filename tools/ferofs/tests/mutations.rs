@@ -79,10 +79,7 @@ fn index(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut tree = Tree::new();
     let archive = apply_archive(StreamInput::new(bytes), &mut tree, 0, &mut ()).ok()?;
     let device = archive.totals.into();
-    let options = image::Options {
-        devices: vec![device],
-        ..image::Options::default()
-    };
+    let options = image::Options::default().with_devices(vec![device]);
     let mut out = Limited::new(4 << 20);
     let source = image::source::Blobs(vec![bytes.to_vec()]);
     image::write(&tree, &options, &source, &mut out).ok()?;

@@ -33,16 +33,11 @@ fuzz_target!(|bytes: &[u8]| {
         if whiteouts::convert(&mut tree, form).is_err() {
             continue;
         }
-        let mut options = Options {
-            mode,
-            block_bits,
-            ..Options::default()
-        };
+        let mut options = Options::default()
+            .with_mode(mode)
+            .with_block_bits(block_bits);
         if mode == Mode::Index {
-            options.devices = vec![Device {
-                size: archive.totals.size,
-                ..Device::default()
-            }];
+            options.devices = vec![Device::new(archive.totals.size)];
         }
         write_and_check(&tree, &options, &Blobs(vec![bytes]), |_| false);
     }

@@ -86,13 +86,9 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let directory = scratch.0.join("layers");
-    let places = Places {
-        directory: &directory,
-        search: &[],
-        cache: false,
-        verify: true,
-        most: Some(1 << 20),
-    };
+    let places = Places::new(&directory)
+        .with_verify(true)
+        .with_most(Some(1 << 20));
     drop(prepare(&image, places, &|_| {}));
     assert!(!directory.exists(), "something is left behind");
 });

@@ -25,15 +25,10 @@ const MOST: u64 = 4 << 20;
 
 /// Indexes a tree, if that is possible.
 fn index(tree: &Tree, totals: &Totals, bytes: &[u8]) -> Option<Vec<u8>> {
-    let device = Device {
-        size: totals.size,
-        ..Device::default()
-    };
-    let options = Options {
-        devices: vec![device],
-        uuid: Some([0; 16]),
-        ..Options::default()
-    };
+    let device = Device::new(totals.size);
+    let options = Options::default()
+        .with_devices(vec![device])
+        .with_uuid(Some([0; 16]));
     write_and_check(tree, &options, &Blobs(vec![bytes]), |_| false)
 }
 
@@ -43,12 +38,10 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let mut streamed = Tree::new();
     if compression.is_some() {
-        let through = Through {
-            compression,
-            digest: true,
-            most: Some(MOST),
-            ..Through::default()
-        };
+        let through = Through::default()
+            .with_compression(compression)
+            .with_digest(true)
+            .with_most(Some(MOST));
         let read = read_through(reader, Path::new("fuzzed"), through, &mut streamed, &mut ());
         if let Ok(archive) = read {
             assert!(archive.totals.size <= MOST && archive.totals.digest.is_some());
@@ -57,10 +50,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let mut bytes = bytes.to_vec();
     seal_headers(&mut bytes);
-    let through = Through {
-        digest: true,
-        ..Through::default()
-    };
+    let through = Through::default().with_digest(true);
     let path = Path::new("fuzzed");
     let stream = read_through(bytes.as_slice(), path, through, &mut streamed, &mut ());
     let mut tree = Tree::new();

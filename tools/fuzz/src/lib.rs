@@ -105,13 +105,7 @@ pub fn write_and_check(
 pub fn index(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut tree = Tree::new();
     let archive = apply_archive(Sealed::new(bytes), &mut tree, 0, &mut ()).ok()?;
-    let options = Options {
-        devices: vec![Device {
-            size: archive.totals.size,
-            ..Device::default()
-        }],
-        ..Options::default()
-    };
+    let options = Options::default().with_devices(vec![Device::new(archive.totals.size)]);
     write_and_check(&tree, &options, &Blobs(vec![bytes.to_vec()]), |_| false)
 }
 

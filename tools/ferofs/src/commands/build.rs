@@ -193,7 +193,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn refuse_without_effect(arguments: &Arguments, mode: Mode) -> Result<()> {
     let path = Shown(&arguments.input);
     let reason = match mode {
-        Mode::Full => return Ok(()),
         Mode::Index => {
             if arguments.block_size.is_some() {
                 return Err(Error::Request(format!(
@@ -204,6 +203,7 @@ fn refuse_without_effect(arguments: &Arguments, mode: Mode) -> Result<()> {
             "an index leaves the data in the tar"
         }
         Mode::Meta => "there is no data in this one",
+        _ => return Ok(()),
     };
     let about_data = [
         (arguments.settings.sort.is_some(), "--sort"),
@@ -220,16 +220,14 @@ fn refuse_without_effect(arguments: &Arguments, mode: Mode) -> Result<()> {
 
 /// What the image is to be like.
 fn options(arguments: &Arguments, mode: Mode) -> Result<image::Options> {
-    let mut options = image::Options {
-        block_bits: match mode {
+    let mut options = image::Options::default()
+        .with_mode(mode)
+        .with_block_bits(match mode {
             // Data in a tar is at multiples of 512 bytes.
             Mode::Index => 9,
-            Mode::Full | Mode::Meta => arguments.block_size.unwrap_or(12),
-        },
-        mode,
-        align: arguments.align.unwrap_or(1),
-        ..image::Options::default()
-    };
+            _ => arguments.block_size.unwrap_or(12),
+        })
+        .with_align(arguments.align.unwrap_or(1));
     arguments.settings.apply(&mut options)?;
     options.inline_data &= !arguments.no_inline_data;
     Ok(options)
@@ -393,18 +391,16 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         None => None,
     };
     let mut tree = Tree::new();
-    let reading = Reading {
-        digest: arguments.digest || arguments.expect.is_some(),
-        headers_only: arguments.headers_only,
-        copy: tar_out.as_ref(),
-        data: match (mode, store.as_mut()) {
-            (_, Some(store)) => Data::Now(store),
-            (Mode::Index, None) => Data::Stays,
-            (Mode::Full, None) => Data::Later,
-            (Mode::Meta, None) => Data::Nowhere,
-        },
-        beside: &arguments.output,
+    let data = match (mode, store.as_mut()) {
+        (_, Some(store)) => Data::Now(store),
+        (Mode::Index, None) => Data::Stays,
+        (Mode::Meta, None) => Data::Nowhere,
+        (_, None) => Data::Later,
     };
+    let reading = Reading::new(data, &arguments.output)
+        .with_digest(arguments.digest || arguments.expect.is_some())
+        .with_headers_only(arguments.headers_only)
+        .with_copy(tar_out.as_ref());
     let mut bar = Bar::new("reading", tar.size(), arguments.settings.quiet);
     let (archive, plain) = tar.read(reading, &mut tree, &mut bar)?;
     drop(bar);

@@ -451,10 +451,9 @@ fn write_files(
     if target.as_os_str().is_empty() {
         return read_all(arguments, image, &contents);
     }
-    let options = extract::Options {
-        force: arguments.force,
-        no_owner: arguments.no_same_owner,
-    };
+    let options = extract::Options::default()
+        .with_force(arguments.force)
+        .with_no_owner(arguments.no_same_owner);
     let inodes = image.superblock().inodes();
     let mut bar = Bar::new("extracting", Some(inodes), arguments.quiet).counting();
     let extracted = extract::extract(&contents, target, options, &mut |done| bar.set(done))?;

@@ -147,11 +147,9 @@ impl Side {
         let tree = scan(path, &mut |_| {})?;
         let output = Output::create_unnamed(&std::env::temp_dir().join("image"))?;
         let source = image::source::Directory::new(path.to_path_buf());
-        let options = image::Options {
-            block_bits: 12,
-            mode: image::Mode::Full,
-            ..image::Options::default()
-        };
+        let options = image::Options::default()
+            .with_block_bits(12)
+            .with_mode(image::Mode::Full);
         image::write(&tree, &options, &source, output.file())
             .map_err(|error| Error::image(path)(error).below(path))?;
         let file = output.file().try_clone().map_err(Error::io("read", path))?;
@@ -252,6 +250,7 @@ fn compare(arguments: &Arguments) -> Result<u8> {
                 changed,
                 same,
                 unknown,
+                ..
             } = summary;
             let summary = json!({
                 "added": added,
@@ -292,6 +291,7 @@ fn line(difference: &Difference, out: &mut dyn Write) -> std::io::Result<()> {
                     attribute,
                     old,
                     new,
+                    ..
                 } = change;
                 match (old.as_str(), new.as_str()) {
                     ("", new) if attribute == "data" => format!("data {new}"),

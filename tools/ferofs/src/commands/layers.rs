@@ -59,16 +59,12 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
     super::allow_many_files();
     let image = oci::open(reference, arguments.platform.as_ref())?;
     let layout = [reference.path.clone()];
-    let places = Places {
-        directory: &arguments.output,
-        search: match reference.kind {
+    let places = Places::new(&arguments.output)
+        .with_search(match reference.kind {
             Kind::Layout => &layout,
             _ => &[],
-        },
-        cache: false,
-        verify: false,
-        most: arguments.max_size,
-    };
+        })
+        .with_most(arguments.max_size);
     let prepared = {
         let total = image.layers.iter().map(|layer| layer.blob.size()).sum();
         let bar = Shared::new("reading layers", Some(total), settings.quiet);

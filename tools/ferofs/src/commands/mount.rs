@@ -190,12 +190,10 @@ fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
         DriverName::Ferofs => Driver::Ferofs,
         DriverName::Erofs => Driver::Erofs,
     };
-    let request = Request {
-        source: arguments.source.clone(),
-        driver,
-        options,
-        verify: arguments.verify,
-    };
+    let request = Request::new(arguments.source.clone())
+        .with_driver(driver)
+        .with_options(options)
+        .with_verify(arguments.verify);
     if !arguments.fake {
         // Before anything is made that would be of no use.
         mount::expect_possible(&request, &arguments.target)?;

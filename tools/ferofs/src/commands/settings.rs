@@ -313,21 +313,20 @@ impl Settings {
     /// The changes to all files that are asked for.
     pub fn edit(&self) -> Edit {
         let root = self.all_root.then_some(0);
-        Edit {
-            users: Ids {
-                force: self.force_uid.or(root),
-                map: self.map_uids.clone(),
-                offset: self.uid_offset,
-            },
-            groups: Ids {
-                force: self.force_gid.or(root),
-                map: self.map_gids.clone(),
-                offset: self.gid_offset,
-            },
-            no_xattrs: self.xattr_tolerance < 0,
-            dereference: self.hard_dereference,
-            latest: self.latest.filter(|_| self.timestamp.is_none()),
-        }
+        let users = Ids::default()
+            .with_force(self.force_uid.or(root))
+            .with_map(self.map_uids.clone())
+            .with_offset(self.uid_offset);
+        let groups = Ids::default()
+            .with_force(self.force_gid.or(root))
+            .with_map(self.map_gids.clone())
+            .with_offset(self.gid_offset);
+        Edit::default()
+            .with_users(users)
+            .with_groups(groups)
+            .with_no_xattrs(self.xattr_tolerance < 0)
+            .with_dereference(self.hard_dereference)
+            .with_latest(self.latest.filter(|_| self.timestamp.is_none()))
     }
 
     /// What is left out.

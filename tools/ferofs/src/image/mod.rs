@@ -20,6 +20,7 @@ mod xattrs;
 
 use crate::digest::Digest;
 use crate::direct;
+use crate::setters::setters;
 use crate::tar::HeaderDigest;
 use crate::tar::Time;
 use crate::tar::Totals;
@@ -44,6 +45,7 @@ pub(crate) use uuid::Fingerprint;
 
 /// A blob that files of an image have their data in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Device {
     /// Its size in bytes.
     pub size: u64,
@@ -51,6 +53,23 @@ pub struct Device {
     pub digest: Option<Digest>,
     /// That of its headers, if it is a tar: by it another one in its place is noticed.
     pub headers: Option<HeaderDigest>,
+}
+
+impl Device {
+    /// A blob of so many bytes.
+    pub fn new(size: u64) -> Self {
+        Device {
+            size,
+            ..Device::default()
+        }
+    }
+
+    setters! {
+        /// Says what its digest is.
+        with_digest sets digest: Option<Digest>,
+        /// Says what its headers come to.
+        with_headers sets headers: Option<HeaderDigest>,
+    }
 }
 
 impl From<Totals> for Device {
@@ -65,6 +84,7 @@ impl From<Totals> for Device {
 
 /// Where the data of files is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
     /// In blobs, where it was; the image says where.
     #[default]
@@ -77,6 +97,7 @@ pub enum Mode {
 
 /// Which form inodes have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Inodes {
     /// The compact one where everything fits it, the extended one elsewhere.
     #[default]
@@ -87,6 +108,7 @@ pub enum Inodes {
 
 /// Whether the superblock has a checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Checksum {
     /// If blocks have at least 2048 bytes. It is that of the block from the superblock on, and of smaller ones
     /// libblkid up to 2.42.4 and fsck.erofs before 1.9 compute a length below zero: to them such an image is none, or
@@ -111,6 +133,7 @@ impl Checksum {
 
 /// The order that files' data has in an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// That of the walk which inodes are written in, too: what is in a directory lies together.
     #[default]
@@ -130,6 +153,7 @@ pub struct XattrPrefix {
 
 /// How an image has extended attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct XattrOptions {
     /// What so many files have is in it once.
     pub share_from: u64,
@@ -149,8 +173,37 @@ impl Default for XattrOptions {
     }
 }
 
-/// What an image is to be like.
+impl XattrOptions {
+    setters! {
+        /// Stores once what so many files have.
+        with_share_from sets share_from: u64,
+        /// Says whether each inode says which attributes it surely has not.
+        with_filter sets filter: bool,
+        /// Stores these name prefixes once.
+        with_prefixes sets prefixes: Vec<XattrPrefix>,
+    }
+}
+
+/// What an image is to be like: the default, with what is set.
+///
+/// ```
+/// use ferofs::image::Mode;
+/// use ferofs::image::Options;
+/// use ferofs::image::source::Nothing;
+/// use ferofs::tree::Tree;
+/// use std::io::Cursor;
+///
+/// let options = Options::default()
+///     .with_mode(Mode::Full)
+///     .with_block_bits(12)
+///     .with_label(*b"an empty image\0\0");
+/// let mut image = Cursor::new(Vec::new());
+/// let summary = ferofs::image::write(&Tree::new(), &options, &Nothing, &mut image)?;
+/// assert_eq!((summary.inodes, summary.size), (1, 4096));
+/// # Ok::<(), ferofs::image::Error>(())
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// Block size as a power of two, from 9, as for data in tars, to 12.
     pub block_bits: u8,
@@ -208,6 +261,39 @@ impl Default for Options {
 }
 
 impl Options {
+    setters! {
+        /// Sets the block size, as a power of two.
+        with_block_bits sets block_bits: u8,
+        /// Says where the data of files is.
+        with_mode sets mode: Mode,
+        /// Starts data at multiples of so many bytes.
+        with_align sets align: u64,
+        /// Says whether ends of files may be behind their inodes.
+        with_inline_data sets inline_data: bool,
+        /// Cuts all files into chunks of this size, as a power of two.
+        with_chunk_bits sets chunk_bits: Option<u8>,
+        /// Sets the order of data.
+        with_order sets order: Order,
+        /// Sets the form of inodes.
+        with_inodes sets inodes: Inodes,
+        /// Says how extended attributes are stored.
+        with_xattrs sets xattrs: XattrOptions,
+        /// Says when the image was built.
+        with_build_time sets build_time: Option<i64>,
+        /// Says whether all files have that time.
+        with_one_time sets one_time: bool,
+        /// Says whether the superblock has a checksum.
+        with_checksum sets checksum: Checksum,
+        /// Says whether block addresses have 48 bits even if 32 are enough.
+        with_wide sets wide: bool,
+        /// Sets the blobs.
+        with_devices sets devices: Vec<Device>,
+        /// Sets the UUID.
+        with_uuid sets uuid: Option<[u8; 16]>,
+        /// Sets the label, which is padded with NULs.
+        with_label sets label: [u8; 16],
+    }
+
     /// Says which of the numbers is out of its range.
     fn check(&self) -> Result<(), Error> {
         let wrong = |name: &str, value: u64, expected: &str| {
@@ -230,6 +316,7 @@ impl Options {
 
 /// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Size of the image in bytes.
     pub size: u64,

@@ -84,6 +84,7 @@ type Copy<'c, E> = &'c mut dyn FnMut(Segment, &mut dyn Write) -> Result<(), E>;
 
 /// Why data cannot be stored.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum StoreError {
     /// It cannot be read.
     Archive(tar::Error),

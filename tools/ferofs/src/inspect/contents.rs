@@ -1,6 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
 //! The data of files, from an image and its blobs.
+//!
+//! ```
+//! use ferofs::error::Error;
+//! use ferofs::inspect::Image;
+//! use ferofs::inspect::contents::Contents;
+//! use std::path::Path;
+//!
+//! # use ferofs::image;
+//! # use ferofs::tar::{Data, Entry, Kind};
+//! # use ferofs::tree::Tree;
+//! # use ferofs::tree::apply::apply_all;
+//! # let mut tree = Tree::new();
+//! # let kind = Kind::File { size: 6, data: Data::Contiguous(0) };
+//! # apply_all(&mut tree, 0, [Entry::new(b"etc/motd", kind)])?;
+//! # let options = image::Options::default().with_mode(image::Mode::Full);
+//! # let mut out = std::io::Cursor::new(Vec::new());
+//! # let data = image::source::Blobs(vec![b"Hello!".as_slice()]);
+//! # image::write(&tree, &options, &data, &mut out)?;
+//! # let bytes = out.into_inner();
+//! let image = Image::new(Path::new("layer.erofs"), Box::new(bytes))?;
+//! // Of an index, the tars are named here, or directories to find them in.
+//! let contents = Contents::new(&image, &[], &[])?;
+//! let mut found = Vec::new();
+//! contents.copy(b"/etc/motd", &mut |piece| {
+//!     found.extend_from_slice(piece);
+//!     Ok::<(), Error>(())
+//! })?;
+//! assert_eq!(found, b"Hello!");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use super::Image;
 use crate::blobs;
@@ -26,6 +56,7 @@ const PIECE: u64 = 256 << 10;
 
 /// A part of a file's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Piece<'a> {
     /// Bytes.
     Data(&'a [u8]),

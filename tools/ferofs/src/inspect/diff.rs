@@ -32,6 +32,7 @@ const PIECE: u64 = 256 << 10;
 
 /// An attribute that is different.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Change {
     /// Which: "mode", or for an extended attribute "xattr" and its name.
     pub attribute: String,
@@ -54,6 +55,7 @@ pub enum Kind {
 
 /// A name that is not the same in both images.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Difference {
     /// Its path.
     pub path: Vec<u8>,
@@ -63,6 +65,7 @@ pub struct Difference {
 
 /// How much is different.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Names that are only in the new image.
     pub added: u64,
@@ -105,6 +108,42 @@ pub const ATTRIBUTES: [&str; 10] = [
 pub type Emit<'a, E> = dyn FnMut(&Difference) -> std::result::Result<bool, E> + 'a;
 
 /// Compares two images with their blobs.
+///
+/// ```
+/// use ferofs::error::Error;
+/// use ferofs::inspect::Image;
+/// use ferofs::inspect::contents::Contents;
+/// use ferofs::inspect::diff;
+/// use std::path::Path;
+///
+/// # use ferofs::image;
+/// # use ferofs::tar::{Data, Entry, Kind};
+/// # use ferofs::tree::Tree;
+/// # use ferofs::tree::apply::apply_all;
+/// # let mut tree = Tree::new();
+/// # let kind = Kind::File { size: 6, data: Data::Contiguous(0) };
+/// # apply_all(&mut tree, 0, [Entry::new(b"etc/motd", kind)])?;
+/// # let options = image::Options::default().with_mode(image::Mode::Full);
+/// # let mut out = std::io::Cursor::new(Vec::new());
+/// # let data = image::source::Blobs(vec![b"Hello!".as_slice()]);
+/// # image::write(&tree, &options, &data, &mut out)?;
+/// # let bytes = out.into_inner();
+/// # let data = image::source::Blobs(vec![b"Hallo!".as_slice()]);
+/// # let mut out = std::io::Cursor::new(Vec::new());
+/// # image::write(&tree, &options, &data, &mut out)?;
+/// let old = Image::new(Path::new("old.erofs"), Box::new(bytes))?;
+/// # let bytes = out.into_inner();
+/// let new = Image::new(Path::new("new.erofs"), Box::new(bytes))?;
+/// let [old, new] = [Contents::new(&old, &[], &[])?, Contents::new(&new, &[], &[])?];
+/// let ignored = diff::Ignored::from(["mtime".to_string()]);
+/// let summary = diff::diff(&old, &new, &ignored, &mut |difference| {
+///     println!("{}", String::from_utf8_lossy(&difference.path));
+///     // To be told of all others, too.
+///     Ok::<bool, Error>(true)
+/// })?;
+/// assert_eq!((summary.added, summary.removed, summary.changed), (0, 0, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

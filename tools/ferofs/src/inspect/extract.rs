@@ -16,6 +16,7 @@ use crate::directory::Identity;
 use crate::directory::kind_of;
 use crate::error::Error;
 use crate::error::Result;
+use crate::setters::setters;
 use crate::text::Quoted;
 use crate::text::Shown;
 use erofs_format::FileKind;
@@ -49,6 +50,7 @@ const LINKED_MAX: usize = 16;
 
 /// How to extract.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Options {
     /// Extract into a directory that is not empty. What is there and is in the image, too, is
     /// replaced, except that directories stay what they are.
@@ -57,8 +59,18 @@ pub struct Options {
     pub no_owner: bool,
 }
 
+impl Options {
+    setters! {
+        /// Says whether to extract into a directory that is not empty.
+        with_force sets force: bool,
+        /// Says whether owner and group are left to the system.
+        with_no_owner sets no_owner: bool,
+    }
+}
+
 /// What was extracted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Extracted {
     /// Directories, the root among them.
     pub directories: u64,
@@ -70,6 +82,36 @@ pub struct Extracted {
 
 /// Extracts an image into `target`, which is made if it is not there. `progress` is told how many
 /// names are done.
+///
+/// ```
+/// use ferofs::inspect::Image;
+/// use ferofs::inspect::contents::Contents;
+/// use ferofs::inspect::extract::Options;
+/// use ferofs::inspect::extract::extract;
+/// use std::path::Path;
+///
+/// # use ferofs::image;
+/// # use ferofs::tar::{Data, Entry, Kind};
+/// # use ferofs::tree::Tree;
+/// # use ferofs::tree::apply::apply_all;
+/// # let mut tree = Tree::new();
+/// # let kind = Kind::File { size: 6, data: Data::Contiguous(0) };
+/// # apply_all(&mut tree, 0, [Entry::new(b"etc/motd", kind)])?;
+/// # let options = image::Options::default().with_mode(image::Mode::Full);
+/// # let mut out = std::io::Cursor::new(Vec::new());
+/// # let data = image::source::Blobs(vec![b"Hello!".as_slice()]);
+/// # image::write(&tree, &options, &data, &mut out)?;
+/// # let bytes = out.into_inner();
+/// let image = Image::new(Path::new("layer.erofs"), Box::new(bytes))?;
+/// let contents = Contents::new(&image, &[], &[])?;
+/// let target = std::env::temp_dir().join(format!("extracted-{}", std::process::id()));
+/// let options = Options::default().with_no_owner(true);
+/// let extracted = extract(&contents, &target, options, &mut |_names_done| {})?;
+/// assert_eq!(extracted.files, 1);
+/// assert_eq!(std::fs::read(target.join("etc/motd"))?, b"Hello!");
+/// # std::fs::remove_dir_all(&target)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

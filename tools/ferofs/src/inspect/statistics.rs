@@ -18,6 +18,7 @@ const LARGEST: usize = 10;
 
 /// Numbers of an image. Every inode counts once, however many names it has.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Statistics {
     /// Names, the root among them.
     pub names: u64,

@@ -9,6 +9,22 @@
 //!
 //! What is mounted is one filesystem, or, for layers that are not merged and for what can be
 //! written to, an overlay over some.
+//!
+//! ```no_run
+//! use ferofs::mount::Mount;
+//! use ferofs::mount::Request;
+//! use ferofs::mount::options::Options;
+//! use std::path::Path;
+//!
+//! let mut options = Options::default();
+//! options.devices.push("layer.tar".into());
+//! let request = Request::new("layer.erofs".into()).with_options(options);
+//! let mount = Mount::prepare(request, &|_bytes_more| {})?;
+//! for warning in mount.attach(Path::new("/mnt"))? {
+//!     println!("{warning}");
+//! }
+//! # Ok::<(), ferofs::error::Error>(())
+//! ```
 
 mod container;
 mod filesystem;
@@ -27,6 +43,7 @@ use crate::inspect::Image;
 use crate::oci;
 use crate::oci::Reference;
 use crate::oci::layers::Watch;
+use crate::setters::setters;
 use crate::text::Shown;
 use blobs::Blob;
 use filesystem::Device;
@@ -46,6 +63,7 @@ pub use unmount::unmount;
 
 /// Which driver is to mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Driver {
     /// ferofs.
     #[default]
@@ -66,6 +84,7 @@ impl Driver {
 
 /// What is to be mounted.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Request {
     /// An image, a tar, or the name of a container image, see [`Reference`].
     pub source: PathBuf,
@@ -75,6 +94,25 @@ pub struct Request {
     pub options: Options,
     /// Whether to compare the sha256 of every blob with its tag.
     pub verify: bool,
+}
+
+impl Request {
+    /// A source, and all the rest as it is by default.
+    pub fn new(source: PathBuf) -> Self {
+        Request {
+            source,
+            ..Request::default()
+        }
+    }
+
+    setters! {
+        /// Sets the driver.
+        with_driver sets driver: Driver,
+        /// Sets the options.
+        with_options sets options: Options,
+        /// Says whether to compare the sha256 of every blob with its tag.
+        with_verify sets verify: bool,
+    }
 }
 
 /// A mount that only the kernel has not seen yet.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 /// What the options say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Options {
     /// `device=`: files for device slots.
     pub devices: Vec<PathBuf>,
@@ -159,7 +160,7 @@ impl Options {
     }
 
     /// The attributes of the mount. It is read-only, unless what is written has a place to go.
-    pub fn attributes(&self) -> MountAttrFlags {
+    pub(super) fn attributes(&self) -> MountAttrFlags {
         let attributes = MountAttrFlags::from_bits_retain(self.attributes);
         match self.upper {
             Some(_) if !self.read_only => attributes,

@@ -37,6 +37,7 @@ use crate::output;
 use crate::output::Inputs;
 use crate::output::NewDirectory;
 use crate::output::Output;
+use crate::setters::setters;
 use crate::tar::Totals;
 use crate::text::Shown;
 use crate::tree::Tree;
@@ -60,6 +61,7 @@ use std::thread;
 
 /// Where to look for files, and where to put them.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Places<'a> {
     /// The directory that indexes, and plain tars that are nowhere yet, belong in. It is made if it is not there.
     pub directory: &'a Path,
@@ -74,8 +76,33 @@ pub struct Places<'a> {
     pub most: Option<u64>,
 }
 
+impl<'a> Places<'a> {
+    /// A directory, and nowhere else to look.
+    pub fn new(directory: &'a Path) -> Self {
+        Places {
+            directory,
+            search: &[],
+            cache: false,
+            verify: false,
+            most: None,
+        }
+    }
+
+    setters! {
+        /// Looks for plain tars in these directories, too.
+        with_search sets search: &'a [PathBuf],
+        /// Says whether the directory is a cache.
+        with_cache sets cache: bool,
+        /// Says whether plain tars that are there already are compared with their sha256.
+        with_verify sets verify: bool,
+        /// Says how large the plain tar of a layer may be that has to be unpacked.
+        with_most sets most: Option<u64>,
+    }
+}
+
 /// A layer with all that a mount needs.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Indexed {
     /// The sha256 of the plain tar.
     pub diff_id: Digest,
@@ -210,7 +237,7 @@ pub fn prepare(image: &Image, places: Places<'_>, watch: Watch<'_>) -> Result<Pr
 
 impl Prepared {
     /// The directory, open.
-    pub fn directory(&self) -> Arc<Directory> {
+    pub(crate) fn directory(&self) -> Arc<Directory> {
         Arc::clone(&self.directory)
     }
 

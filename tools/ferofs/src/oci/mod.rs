@@ -19,13 +19,7 @@
 //!     panic!("it begins with oci:");
 //! };
 //! let image = oci::open(&reference, None)?;
-//! let places = layers::Places {
-//!     directory: Path::new("layers"),
-//!     search: &[],
-//!     cache: false,
-//!     verify: false,
-//!     most: None,
-//! };
+//! let places = layers::Places::new(Path::new("layers"));
 //! let prepared = layers::prepare(&image, places, &|_bytes_more| {})?;
 //! for layer in prepared.keep()? {
 //!     println!("{} needs {}", layer.index.display(), layer.tar.display());
@@ -33,7 +27,7 @@
 //! # Ok::<(), ferofs::error::Error>(())
 //! ```
 
-pub mod document;
+mod document;
 pub mod layers;
 mod platform;
 mod reference;
@@ -56,6 +50,7 @@ pub use store::Blob;
 
 /// A container image, of which only the layers are of interest.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Image {
     /// How it was named, for messages.
     pub name: String,
@@ -69,6 +64,7 @@ pub struct Image {
 
 /// A layer as it is stored.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Layer {
     /// The sha256 of its plain tar.
     pub diff_id: Digest,

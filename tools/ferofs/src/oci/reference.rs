@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 /// How images are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// An OCI image layout in a directory.
     Layout,
@@ -39,6 +40,7 @@ impl Kind {
 
 /// Which of the images that are stored together.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Choice {
     /// The only one.
     Only,

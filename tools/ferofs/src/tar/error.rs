@@ -9,6 +9,7 @@ use std::io;
 
 /// A failure to read an archive: where, at which entry, and what was expected.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Error {
     /// Byte offset in the archive.
     pub offset: u64,
@@ -20,6 +21,7 @@ pub struct Error {
 
 /// What is wrong with an archive.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Problem {
     /// It cannot be read.
     Io(io::Error),

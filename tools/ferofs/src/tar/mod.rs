@@ -29,6 +29,7 @@ pub use input::StreamInput;
 pub use input::Totals;
 pub use reader::Reader;
 
+use crate::setters::setters;
 use std::sync::Arc;
 
 use header::Checksum;
@@ -115,6 +116,7 @@ pub enum Kind<'a> {
 
 /// An entry of an archive.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Entry<'a> {
     /// Where the first of its headers is.
     pub offset: u64,
@@ -154,5 +156,18 @@ impl<'a> Entry<'a> {
             mtime: Time::default(),
             xattrs: Arc::default(),
         }
+    }
+
+    setters! {
+        /// Sets the permission bits.
+        with_mode sets mode: u16,
+        /// Sets the owner.
+        with_uid sets uid: u32,
+        /// Sets the group.
+        with_gid sets gid: u32,
+        /// Sets the modification time.
+        with_mtime sets mtime: Time,
+        /// Sets the extended attributes.
+        with_xattrs sets xattrs: SharedXattrs,
     }
 }

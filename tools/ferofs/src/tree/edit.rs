@@ -8,6 +8,7 @@ use super::InodeId;
 use super::Tree;
 use super::XattrSet;
 use super::whiteouts;
+use crate::setters::setters;
 use crate::tar::Time;
 use std::fmt;
 
@@ -24,6 +25,7 @@ pub struct IdRange {
 
 /// What becomes of user or group numbers: what is said here, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ids {
     /// All of them become this one.
     pub force: Option<u32>,
@@ -34,6 +36,15 @@ pub struct Ids {
 }
 
 impl Ids {
+    setters! {
+        /// Makes all of them this one.
+        with_force sets force: Option<u32>,
+        /// Maps them by these ranges.
+        with_map sets map: Vec<IdRange>,
+        /// Adds this.
+        with_offset sets offset: i64,
+    }
+
     /// What becomes of a number.
     fn apply(&self, id: u32) -> Result<u32, Problem> {
         let mut new = self.force.unwrap_or(id);
@@ -52,6 +63,7 @@ impl Ids {
 
 /// What all files get, where it is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Edit {
     /// Owners.
     pub users: Ids,
@@ -65,8 +77,24 @@ pub struct Edit {
     pub latest: Option<i64>,
 }
 
+impl Edit {
+    setters! {
+        /// Says what becomes of owners.
+        with_users sets users: Ids,
+        /// Says what becomes of groups.
+        with_groups sets groups: Ids,
+        /// Says whether extended attributes are left out.
+        with_no_xattrs sets no_xattrs: bool,
+        /// Says whether every name becomes a file of its own.
+        with_dereference sets dereference: bool,
+        /// Gives files that are younger this time.
+        with_latest sets latest: Option<i64>,
+    }
+}
+
 /// Why files cannot be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Problem {
     /// This user or group number is in no range.
     Unmapped(u32),

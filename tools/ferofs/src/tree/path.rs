@@ -33,7 +33,7 @@ pub fn split_plain(path: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The path of what these names lead to, the last one first, from the root on.
-pub fn from_the_root<'a>(mut names: Vec<&'a [u8]>) -> Vec<u8> {
+pub fn from_the_root(mut names: Vec<&[u8]>) -> Vec<u8> {
     // The root itself.
     if names.is_empty() {
         names.push(b"");

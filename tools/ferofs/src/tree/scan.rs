@@ -40,6 +40,26 @@ const OPEN_MAX: usize = 64;
 
 /// Reads the directory `root` into a new tree. Its files' data stays where it is.
 ///
+/// ```
+/// use ferofs::image;
+/// use ferofs::image::source::Directory;
+/// use ferofs::tree::scan::scan;
+/// use std::io::Cursor;
+///
+/// # let root = std::env::temp_dir().join(format!("scanned-{}", std::process::id()));
+/// # std::fs::create_dir_all(root.join("etc"))?;
+/// # std::fs::write(root.join("etc/motd"), "Hello!")?;
+/// let tree = scan(&root, &mut |_names_done| {})?;
+/// let options = image::Options::default()
+///     .with_mode(image::Mode::Full)
+///     .with_block_bits(12);
+/// let mut image = Cursor::new(Vec::new());
+/// let summary = image::write(&tree, &options, &Directory::new(root.clone()), &mut image)?;
+/// assert_eq!((summary.inodes, summary.data), (3, 6));
+/// # std::fs::remove_dir_all(&root)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When something in it cannot be read.

@@ -33,6 +33,7 @@ use std::fmt;
 
 /// What whiteouts become.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Form {
     /// What overlayfs knows.
     #[default]
@@ -45,6 +46,7 @@ pub enum Form {
 
 /// Why whiteouts cannot be converted.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Problem {
     /// The tree is full.
     Full,

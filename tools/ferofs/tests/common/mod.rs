@@ -84,10 +84,7 @@ pub fn index(input: impl Input, tar: &Path, path: &Path) -> Result<(), String> {
     let mut tree = Tree::new();
     let archive = apply_archive(input, &mut tree, 0, &mut ()).map_err(|error| error.to_string())?;
     let device = archive.totals.into();
-    let options = image::Options {
-        devices: vec![device],
-        ..image::Options::default()
-    };
+    let options = image::Options::default().with_devices(vec![device]);
     let out = File::create(path).unwrap();
     image::write(&tree, &options, &data_in(tar), out).map_err(|error| error.to_string())?;
     Ok(())
@@ -131,10 +128,7 @@ pub fn index_of_layer(tar: &Path, form: Option<Form>) -> Result<Image, String> {
     if let Some(form) = form {
         whiteouts::convert(&mut tree, form).map_err(|error| error.to_string())?;
     }
-    let options = image::Options {
-        devices: vec![archive.totals.into()],
-        ..image::Options::default()
-    };
+    let options = image::Options::default().with_devices(vec![archive.totals.into()]);
     let path = tar.with_extension("erofs");
     let out = File::create(&path).unwrap();
     image::write(&tree, &options, &data_in(tar), out).map_err(|error| error.to_string())?;

@@ -9,6 +9,34 @@
 //!
 //! [`open`] opens an image whose superblock may be wrong, [`check`] walks it. What is strange but
 //! changes nothing for a reader is a warning.
+//!
+//! ```
+//! use ferofs::inspect::Image;
+//! use ferofs::inspect::check::check;
+//! use std::path::Path;
+//!
+//! # use ferofs::image;
+//! # use ferofs::tar::{Data, Entry, Kind};
+//! # use ferofs::tree::Tree;
+//! # use ferofs::tree::apply::apply_all;
+//! # let mut tree = Tree::new();
+//! # let kind = Kind::File { size: 6, data: Data::Contiguous(0) };
+//! # apply_all(&mut tree, 0, [Entry::new(b"etc/motd", kind)])?;
+//! # let options = image::Options::default().with_mode(image::Mode::Full);
+//! # let mut out = std::io::Cursor::new(Vec::new());
+//! # let data = image::source::Blobs(vec![b"Hello!".as_slice()]);
+//! # image::write(&tree, &options, &data, &mut out)?;
+//! # let bytes = out.into_inner();
+//! let image = Image::new(Path::new("layer.erofs"), Box::new(bytes))?;
+//! // It has its data itself, so there are no devices.
+//! let report = check(&image, &[], &mut |_inodes_done| {})?;
+//! for problem in &report.problems {
+//!     println!("at {}: {}", problem.at, problem.what);
+//! }
+//! assert!(report.problems.is_empty());
+//! assert_eq!((report.directories, report.files), (2, 1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod devices;
 mod directory;
