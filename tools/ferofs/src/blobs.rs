@@ -5,6 +5,7 @@
 
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::read_at;
 use crate::read_at::ReadAt;
@@ -164,9 +165,10 @@ pub fn assign(
                 None => "it has no sha256 to find it by, so its file has to be given as a device"
                     .to_string(),
             };
-            return Err(Error::Request(format!(
-                "{image}: device {number}: {problem}"
-            )));
+            return Err(Error::of(
+                Kind::NotFound,
+                format!("{image}: device {number}: {problem}"),
+            ));
         }
     }
     if let Some(path) = rest.next() {

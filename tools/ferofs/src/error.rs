@@ -1,6 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
 //! What can go wrong, with the file it is about.
+//!
+//! An [`Error`] is for people to read, and has the parts of what it says where a program may want them. [`Error::kind`] is
+//! for programs that only have to know what to do about it.
+//!
+//! ```
+//! use ferofs::error::Kind;
+//! use ferofs::inspect::Image;
+//! use std::path::Path;
+//!
+//! let tar = Image::new(Path::new("text"), Box::new(b"no image".to_vec()));
+//! assert_eq!(tar.err().map(|error| error.kind()), Some(Kind::NotAnImage));
+//! let missing = Image::open(Path::new("/nonexistent"));
+//! assert_eq!(missing.err().map(|error| error.kind()), Some(Kind::Io));
+//! ```
 
 use crate::tar;
 use crate::text::Quoted;
@@ -87,6 +101,45 @@ pub enum Error {
     },
     /// What was asked for makes no sense.
     Request(String),
+    /// Something of this kind.
+    Other {
+        /// Which kind.
+        kind: Kind,
+        /// What, with the file it is about.
+        problem: String,
+    },
+}
+
+/// What an error is about, and so what can be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The system failed to open, read or write something: its own error is the source.
+    Io,
+    /// An archive is damaged, or none.
+    Archive,
+    /// An image is damaged: it contradicts the format, or itself.
+    Damaged,
+    /// The documents of a container image are wrong, or do not fit each other.
+    Container,
+    /// It is sound, but needs something that is not there: a feature of the format, a decompressor.
+    Unsupported,
+    /// A file was taken for an image, but is something else.
+    NotAnImage,
+    /// A tar is not the one that an image was made from.
+    WrongBlob,
+    /// Something has another sha256 than it should have.
+    WrongDigest,
+    /// There is nothing with this name or path, or what has the data was not given.
+    NotFound,
+    /// It does not fit: the format, a device, a limit.
+    TooLarge,
+    /// It could be done and is not, since something would be lost or cannot be trusted.
+    Refused,
+    /// The kernel does not mount it.
+    Mount,
+    /// What was asked for makes no sense.
+    Request,
 }
 
 /// What somebody may have meant to be an image.
@@ -156,6 +209,40 @@ impl std::error::Error for ImageError {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    pub(crate) fn of(kind: Kind, problem: impl Into<String>) -> Self {
+        let problem = problem.into();
+        match kind {
+            Kind::Request => Error::Request(problem),
+            kind => Error::Other { kind, problem },
+        }
+    }
+
+    /// What it is about.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Io { .. } => Kind::Io,
+            Error::Archive { source, .. } => match source.problem {
+                tar::Problem::Io(_) => Kind::Io,
+                tar::Problem::Invalid(_) => Kind::Archive,
+            },
+            Error::Image { source, .. } => match source {
+                ImageError::Io(_) | ImageError::Data { .. } => Kind::Io,
+                ImageError::File { .. } | ImageError::Image(_) => Kind::TooLarge,
+            },
+            Error::Format { source, .. } => match source {
+                erofs_format::Error::Io(_) => Kind::Io,
+                erofs_format::Error::NotErofs => Kind::NotAnImage,
+                erofs_format::Error::Corrupt(_) => Kind::Damaged,
+                erofs_format::Error::Unsupported(_) => Kind::Unsupported,
+            },
+            Error::NotAnImage { .. } => Kind::NotAnImage,
+            Error::WrongBlob { .. } | Error::NotBehind { .. } => Kind::WrongBlob,
+            Error::NotFound { .. } => Kind::NotFound,
+            Error::Request(_) => Kind::Request,
+            Error::Other { kind, .. } => *kind,
+        }
+    }
+
     /// Adds to an I/O error what failed.
     pub fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
@@ -279,7 +366,7 @@ impl fmt::Display for Error {
                 path,
                 problem,
             } => write!(f, "{}: {}: {problem}", Shown(image), Quoted(path)),
-            Error::Request(problem) => f.write_str(problem),
+            Error::Request(problem) | Error::Other { problem, .. } => f.write_str(problem),
         }
     }
 }

@@ -152,9 +152,10 @@ impl Error {
     pub fn about(self, archive: &Path, image: &Path) -> crate::error::Error {
         match self {
             Error::Archive(error) => crate::error::Error::archive(archive)(error),
-            Error::Whiteouts(problem) => {
-                crate::error::Error::Request(format!("{}: {problem}", Shown(archive)))
-            }
+            Error::Whiteouts(problem) => crate::error::Error::of(
+                crate::error::Kind::Archive,
+                format!("{}: {problem}", Shown(archive)),
+            ),
             Error::Image(error) => crate::error::Error::image(image)(error),
         }
     }

@@ -54,6 +54,7 @@
 use crate::blobs;
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::image;
 use crate::image::Device;
@@ -208,7 +209,7 @@ impl image::Source for Tails {
 }
 
 fn full(_: Full) -> Error {
-    Error::Request(Full.to_string())
+    Error::of(Kind::TooLarge, Full.to_string())
 }
 
 impl Merge {
@@ -290,7 +291,7 @@ impl Merge {
         let mut tree = self.tree;
         let mut notes: Vec<String> = self.notes.into_iter().collect();
         self.exclude.apply(&mut tree);
-        let failed = |problem: &dyn fmt::Display| Error::Request(problem.to_string());
+        let failed = |problem: &dyn fmt::Display| Error::of(Kind::Damaged, problem.to_string());
         match self.whiteouts {
             Form::Applied => {}
             // They have that form already.
@@ -332,10 +333,13 @@ impl Merge {
             if let Some(known) = known {
                 let other = self.devices.get(usize::from(known));
                 if other.is_some_and(|other| other.size != size) {
-                    return Err(Error::Request(format!(
-                        "{path}: device {number} has {size} bytes, but that of another layer with \
+                    return Err(Error::of(
+                        Kind::Damaged,
+                        format!(
+                            "{path}: device {number} has {size} bytes, but that of another layer with \
                          the same sha256 has another size"
-                    )));
+                        ),
+                    ));
                 }
                 blobs.push(Blob {
                     number: known,
@@ -377,7 +381,7 @@ struct Blob {
 fn add_device(devices: &mut Vec<Device>, image: &Image, device: Device) -> Result<u16> {
     let path = Shown(image.path());
     let added = u16::try_from(devices.len())
-        .map_err(|_| Error::Request(format!("{path}: more than 65535 devices")))?;
+        .map_err(|_| Error::of(Kind::TooLarge, format!("{path}: more than 65535 devices")))?;
     devices.push(device);
     Ok(added)
 }
@@ -483,14 +487,14 @@ impl Layer<'_> {
         }
         path.extend_from_slice(name);
         let (image, path) = (Shown(self.image.path()), Quoted(&path));
-        Error::Request(format!("{image}: {path}: {problem}"))
+        Error::of(Kind::Damaged, format!("{image}: {path}: {problem}"))
     }
 
     /// What is left of `budget`, of which `used` is used.
     fn spend(&self, budget: u64, used: u64) -> Result<u64> {
         budget.checked_sub(used).ok_or_else(|| {
             let (path, size) = (Shown(self.image.path()), self.image.size());
-            Error::Request(format!(
+            Error::of(Kind::Damaged, format!(
                 "{path}: more in it than {size} bytes have room for: parts of it lie on top of each \
                  other"
             ))
@@ -855,7 +859,7 @@ impl Layer<'_> {
         }
         let path = Shown(self.image.path());
         let number = u16::try_from(self.tails.0.len())
-            .map_err(|_| Error::Request(format!("{path}: more than 65536 layers")))?;
+            .map_err(|_| Error::of(Kind::TooLarge, format!("{path}: more than 65536 layers")))?;
         self.tails.0.push(self.image.file().share());
         self.own_tails = Some(number);
         Ok(number)

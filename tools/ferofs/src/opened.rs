@@ -33,6 +33,7 @@ use crate::compression::Looked;
 use crate::compression::Window;
 use crate::compression::look;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::image::Store;
 use crate::output::Output;
@@ -207,10 +208,13 @@ impl Opened {
         let stays = matches!(data, Data::Stays);
         if let Some(compression) = self.compression.filter(|_| stays && copy.is_none()) {
             let path = Shown(&self.path);
-            return Err(Error::Request(format!(
-                "{path} is compressed ({compression}), and an index needs the plain tar: say where \
+            return Err(Error::of(
+                Kind::Unsupported,
+                format!(
+                    "{path} is compressed ({compression}), and an index needs the plain tar: say where \
                  to write it with --tar-out"
-            )));
+                ),
+            ));
         }
         // Data that is copied when all headers are known has to be somewhere until then.
         let spool = match data {

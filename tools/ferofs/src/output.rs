@@ -30,6 +30,7 @@ use crate::directory::Directory;
 use crate::directory::Identity;
 use crate::directory::Place;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::mounts;
 use crate::text::Shown;
@@ -263,9 +264,12 @@ impl Output {
         let one_place = identity(self)? == identity(other)? && self.name == other.name;
         if one_place || (self.old.is_some() && old(self) == old(other)) {
             let (target, other) = (Shown(&self.target), Shown(&other.target));
-            return Err(Error::Request(format!(
-                "{target} and {other} are the same, and cannot be both of what is to be written"
-            )));
+            return Err(Error::of(
+                Kind::Refused,
+                format!(
+                    "{target} and {other} are the same, and cannot be both of what is to be written"
+                ),
+            ));
         }
         Ok(())
     }
@@ -377,9 +381,10 @@ impl Output {
         let size = self.file.seek(SeekFrom::End(0)).map_err(failed())?;
         if size > room {
             let target = Shown(&self.target);
-            return Err(Error::Request(format!(
-                "{target} has {room} bytes, expected at least {size} for the image"
-            )));
+            return Err(Error::of(
+                Kind::TooLarge,
+                format!("{target} has {room} bytes, expected at least {size} for the image"),
+            ));
         }
         device
             .rewind()
@@ -419,7 +424,7 @@ fn sync_all(outputs: &[Output]) -> Result<()> {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let results = threads.into_iter().map(|thread| match thread.join() {
             Ok(result) => result,
-            Err(_) => Err(Error::Request("writing ended early".to_string())),
+            Err(_) => Err(Error::of(Kind::Io, "writing ended early".to_string())),
         });
         results.collect()
     })
@@ -592,9 +597,10 @@ fn take_name<T>(
 
 fn is_input(target: &Path, input: &Path) -> Error {
     let (target, input) = (Shown(target), Shown(input));
-    Error::Request(format!(
-        "{target} is the input {input}: it would be overwritten"
-    ))
+    Error::of(
+        Kind::Refused,
+        format!("{target} is the input {input}: it would be overwritten"),
+    )
 }
 
 /// The file that a loop device has its data in.

@@ -35,6 +35,7 @@
 use super::Image;
 use crate::blobs;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::read_at::ReadAt;
 use crate::tar::HeaderDigest;
@@ -227,7 +228,7 @@ impl<'a> Contents<'a> {
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let wanted = extent.skip_to(extent.start.saturating_add(done as u64));
             let Some((place, together)) = self.place(&wanted) else {
-                return Err(self.refuse(&path(), "its data is in a device that is not given"));
+                return Err(self.no_device(&path(), "its data is in a device that is not given"));
             };
             let len = rest
                 .len()
@@ -293,9 +294,17 @@ impl<'a> Contents<'a> {
         })
     }
 
-    fn refuse(&self, path: &[u8], what: &str) -> Error {
+    fn wrong(&self, kind: Kind, path: &[u8], what: &str) -> Error {
         let (image, path) = (Shown(self.image.path()), Quoted(path));
-        Error::Request(format!("{image}: {path}: {what}"))
+        Error::of(kind, format!("{image}: {path}: {what}"))
+    }
+
+    fn refuse(&self, path: &[u8], what: &str) -> Error {
+        self.wrong(Kind::Request, path, what)
+    }
+
+    fn no_device(&self, path: &[u8], what: &str) -> Error {
+        self.wrong(Kind::NotFound, path, what)
     }
 
     /// Gives the data of a regular file, which messages call `path`, to `take`, piece by piece.
@@ -322,7 +331,7 @@ impl<'a> Contents<'a> {
                         }
                         _ => "its data is nowhere".to_string(),
                     };
-                    return Err(self.refuse(path, &what).into());
+                    return Err(self.no_device(path, &what).into());
                 };
                 if let Place::Nowhere = place {
                     take(Piece::Hole(rest.len))?;
@@ -376,7 +385,11 @@ impl<'a> Contents<'a> {
             ErrorKind::UnexpectedEof => {
                 let (name, end) = (Shown(name), pos.saturating_add(len));
                 let what = format!("its data is at {pos} to {end} of {name}");
-                self.refuse(&path(), &format!("{what}, which is shorter"))
+                self.wrong(
+                    Kind::WrongBlob,
+                    &path(),
+                    &format!("{what}, which is shorter"),
+                )
             }
             _ => Error::io("read", name)(source),
         })

@@ -10,6 +10,7 @@ use super::contents::Contents;
 use super::statistics::kind_name;
 use crate::blobs;
 use crate::digest::Digest;
+use crate::error;
 use crate::error::Error;
 use crate::error::Result;
 use crate::tar::SharedXattrs;
@@ -195,11 +196,14 @@ impl<'a> Side<'a> {
             return Ok(Vec::new());
         };
         if !self.seen.insert(directory.nid()) {
-            return Err(Error::Request(format!(
-                "{}: {}: the directory has another name, too",
-                Shown(self.image.path()),
-                Quoted(&path.bytes())
-            )));
+            return Err(Error::of(
+                error::Kind::Damaged,
+                format!(
+                    "{}: {}: the directory has another name, too",
+                    Shown(self.image.path()),
+                    Quoted(&path.bytes())
+                ),
+            ));
         }
         let mut names = self.image.names(directory)?;
         names.retain(|name| !matches!(name.name.as_slice(), b"." | b".."));

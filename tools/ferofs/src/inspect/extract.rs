@@ -15,6 +15,7 @@ use crate::directory::Directory;
 use crate::directory::Identity;
 use crate::directory::kind_of;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::setters::setters;
 use crate::text::Quoted;
@@ -180,9 +181,10 @@ fn open_target(target: &Path, force: bool) -> Result<Directory> {
     let names = names.map_err(|errno| failed("open")(errno.into()))?;
     if !force && !names.is_empty() {
         let target = Shown(target);
-        return Err(Error::Request(format!(
-            "{target} is not empty; --force extracts into it anyway"
-        )));
+        return Err(Error::of(
+            Kind::Refused,
+            format!("{target} is not empty; --force extracts into it anyway"),
+        ));
     }
     Ok(directory)
 }
@@ -418,19 +420,23 @@ impl Extractor<'_> {
         let sound = !matches!(raw, b"" | b"." | b"..") && !raw.contains(&b'/');
         let Some(c_name) = CString::new(raw).ok().filter(|_| sound) else {
             let shown = Quoted(raw).to_string();
-            return Err(Error::Request(format!(
-                "{shown} cannot be the name of a file"
-            )));
+            return Err(Error::of(
+                Kind::Damaged,
+                format!("{shown} cannot be the name of a file"),
+            ));
         };
         let directory = self.directory()?;
         if inode.kind() == FileKind::Directory {
             if !self.seen.insert(inode.nid()) {
                 let path = self.path_of(raw);
-                return Err(Error::Request(format!(
-                    "{}: {}: the directory has another name, too",
-                    Shown(self.image.path()),
-                    Quoted(&path)
-                )));
+                return Err(Error::of(
+                    Kind::Damaged,
+                    format!(
+                        "{}: {}: the directory has another name, too",
+                        Shown(self.image.path()),
+                        Quoted(&path)
+                    ),
+                ));
             }
             let made = self.make_directory(&directory, &c_name)?;
             let number = self.directories.add(self.number(), raw);
@@ -480,10 +486,13 @@ impl Extractor<'_> {
         let stat = directory.stat_of(name);
         if stat.is_ok_and(|stat| self.inputs.contains(&Identity::from(&stat))) {
             let path = self.shown(name);
-            return Err(Error::Request(format!(
-                "{} is what is extracted, or has data of it: it would be overwritten",
-                Shown(&path)
-            )));
+            return Err(Error::of(
+                Kind::Refused,
+                format!(
+                    "{} is what is extracted, or has data of it: it would be overwritten",
+                    Shown(&path)
+                ),
+            ));
         }
         match directory.remove(name) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),

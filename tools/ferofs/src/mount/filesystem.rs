@@ -10,6 +10,7 @@ use crate::blobs::Blob;
 use crate::digest;
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::inspect::Image;
 use crate::open;
@@ -190,7 +191,8 @@ fn verify_one(path: &Path, expected: Digest) -> Result<File> {
         return Ok(file);
     }
     let shown = Shown(path);
-    Err(Error::Request(format!(
-        "{shown}: its sha256 is {found}, the image expects {expected}"
-    )))
+    Err(Error::of(
+        Kind::WrongDigest,
+        format!("{shown}: its sha256 is {found}, the image expects {expected}"),
+    ))
 }

@@ -4,6 +4,7 @@
 //! messages that a filesystem leaves in its context.
 
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::text::Reason;
 use crate::text::Shown;
@@ -37,16 +38,23 @@ impl<'a> Context<'a> {
         let shown = Shown(source);
         match rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC) {
             Ok(file) => Ok(Context { file, source }),
-            Err(Errno::NODEV) => Err(Error::Request(format!(
-                "cannot mount {shown}: this kernel has no filesystem \"{name}\"; is its module \
+            Err(Errno::NODEV) => Err(Error::of(
+                Kind::Mount,
+                format!(
+                    "cannot mount {shown}: this kernel has no filesystem \"{name}\"; is its module \
                  installed?"
-            ))),
-            Err(Errno::PERM) => Err(Error::Request(format!(
-                "cannot mount {shown}: only root can mount"
-            ))),
+                ),
+            )),
+            Err(Errno::PERM) => Err(Error::of(
+                Kind::Mount,
+                format!("cannot mount {shown}: only root can mount"),
+            )),
             Err(errno) => {
                 let reason = reason(errno);
-                Err(Error::Request(format!("cannot mount {shown}: {reason}")))
+                Err(Error::of(
+                    Kind::Mount,
+                    format!("cannot mount {shown}: {reason}"),
+                ))
             }
         }
     }
@@ -103,7 +111,7 @@ impl<'a> Context<'a> {
             true => reason(errno),
             false => errors.join("; "),
         };
-        Error::Request(format!("cannot mount {source}: {reason}"))
+        Error::of(Kind::Mount, format!("cannot mount {source}: {reason}"))
     }
 }
 
@@ -134,7 +142,10 @@ impl<'a> Target<'a> {
 fn cannot_mount(source: &Path, target: &Path, errno: Errno) -> Error {
     let (source, target) = (Shown(source), Shown(target));
     let reason = reason(errno);
-    Error::Request(format!("cannot mount {source} at {target}: {reason}"))
+    Error::of(
+        Kind::Mount,
+        format!("cannot mount {source} at {target}: {reason}"),
+    )
 }
 
 fn reason(errno: Errno) -> String {

@@ -38,6 +38,7 @@ use crate::blobs;
 use crate::compression::look;
 use crate::directory::Identity;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::inspect::Image;
 use crate::oci;
@@ -186,9 +187,10 @@ impl Mount {
         let written = [&options.upper, &options.work, &options.cache];
         if let Some(path) = written.into_iter().flatten().find(is_image) {
             let path = Shown(path);
-            return Err(Error::Request(format!(
-                "{path} is the image itself, in which nothing is to be written"
-            )));
+            return Err(Error::of(
+                Kind::Refused,
+                format!("{path} is the image itself, in which nothing is to be written"),
+            ));
         }
         let container = container::prepare(reference, options, request.verify, watch)?;
         Ok(Mount {
@@ -365,10 +367,13 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
     let shown = Shown(source);
     let (compression, _) = look(&file).map_err(Error::io("read", source))?;
     if let Some(compression) = compression {
-        return Err(Error::Request(format!(
-            "{shown} is compressed ({compression}): unpack it with `ferofs build --tar-out`, \
+        return Err(Error::of(
+            Kind::Unsupported,
+            format!(
+                "{shown} is compressed ({compression}): unpack it with `ferofs build --tar-out`, \
              and mount the image"
-        )));
+            ),
+        ));
     }
     let has_no_devices = [
         (!request.options.devices.is_empty(), "device="),

@@ -4,6 +4,7 @@
 
 use super::overlay::SOURCE_PREFIX;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::mounts;
 use crate::text::Shown;
@@ -25,9 +26,10 @@ pub fn unmount(target: &Path, lazy: bool) -> Result<()> {
     let is_erofs = u64::try_from(found.f_type).ok() == Some(erofs);
     if !is_erofs && !is_overlay(target)? {
         let target = Shown(target);
-        return Err(Error::Request(format!(
-            "{target}: there is no EROFS image mounted"
-        )));
+        return Err(Error::of(
+            Kind::NotFound,
+            format!("{target}: there is no EROFS image mounted"),
+        ));
     }
     let flags = match lazy {
         true => rustix::mount::UnmountFlags::DETACH,

@@ -27,6 +27,7 @@ use crate::digest::Hasher;
 use crate::directory::Directory;
 use crate::directory::Identity;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::index;
 use crate::inspect;
@@ -172,10 +173,13 @@ pub fn prepare(image: &Image, places: Places<'_>, watch: Watch<'_>) -> Result<Pr
     let is_root = rustix::process::geteuid().is_root();
     if places.cache && open_to_others && is_root {
         let shown = Shown(places.directory);
-        return Err(Error::Request(format!(
-            "{shown} is no cache for root, since others may write to it: expected a directory of root \
+        return Err(Error::of(
+            Kind::Refused,
+            format!(
+                "{shown} is no cache for root, since others may write to it: expected a directory of root \
              with a mode like 0700"
-        )));
+            ),
+        ));
     }
     let maker = Maker {
         places,
@@ -502,9 +506,12 @@ impl Maker<'_> {
                 Some(found) => found.to_string(),
                 None => "unknown".to_string(),
             };
-            return Err(Error::Request(format!(
-                "{shown}: the sha256 of the plain tar is {found}, expected the diff ID {diff_id}"
-            )));
+            return Err(Error::of(
+                Kind::WrongDigest,
+                format!(
+                    "{shown}: the sha256 of the plain tar is {found}, expected the diff ID {diff_id}"
+                ),
+            ));
         }
         let tar = output.reader()?;
         let same = tar

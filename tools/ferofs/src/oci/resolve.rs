@@ -20,6 +20,7 @@ use super::document::Saved;
 use super::store::Blob;
 use super::store::Store;
 use crate::digest::Digest;
+use crate::error;
 use crate::error::Error;
 use crate::error::Result;
 use crate::text::Quoted;
@@ -85,7 +86,10 @@ struct Resolver<'a> {
 fn parse<T: DeserializeOwned>(blob: &Blob, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| {
         let shown = blob.shown();
-        Error::Request(format!("{}: {error}", Shown(&shown)))
+        Error::of(
+            error::Kind::Container,
+            format!("{}: {error}", Shown(&shown)),
+        )
     })
 }
 
@@ -97,15 +101,19 @@ fn parse_digest(shown: &Path, text: &str) -> Result<Digest> {
         .flatten();
     digest.ok_or_else(|| {
         let (shown, text) = (Shown(shown), Quoted(text.as_bytes()));
-        Error::Request(format!(
-            "{shown}: the digest {text}, expected \"sha256:\" and 64 hexadecimal digits"
-        ))
+        Error::of(
+            error::Kind::Container,
+            format!("{shown}: the digest {text}, expected \"sha256:\" and 64 hexadecimal digits"),
+        )
     })
 }
 
 impl Resolver<'_> {
     fn error(&self, problem: impl std::fmt::Display) -> Error {
-        Error::Request(format!("{}: {problem}", self.reference))
+        Error::of(
+            error::Kind::NotFound,
+            format!("{}: {problem}", self.reference),
+        )
     }
 
     /// Says that an image is not for the platform that was asked for.
@@ -125,9 +133,10 @@ impl Resolver<'_> {
         if blob.size() != descriptor.size {
             let (shown, size, expected) = (blob.shown(), blob.size(), descriptor.size);
             let shown = Shown(&shown);
-            return Err(Error::Request(format!(
-                "{shown}: it has {size} bytes, expected {expected}"
-            )));
+            return Err(Error::of(
+                error::Kind::Container,
+                format!("{shown}: it has {size} bytes, expected {expected}"),
+            ));
         }
         Ok((digest, blob))
     }
@@ -157,10 +166,13 @@ impl Resolver<'_> {
                 }
                 _ => {
                     let shown = blob.shown();
-                    return Err(Error::Request(format!(
-                        "{}: neither the manifest of an image nor an index",
-                        Shown(&shown)
-                    )));
+                    return Err(Error::of(
+                        error::Kind::Container,
+                        format!(
+                            "{}: neither the manifest of an image nor an index",
+                            Shown(&shown)
+                        ),
+                    ));
                 }
             }
         }
@@ -228,10 +240,13 @@ impl Resolver<'_> {
             }
             _ => {
                 let (of, found) = (Shown(of), Quoted(descriptor.media_type.as_bytes()));
-                Err(Error::Request(format!(
-                    "{of}: something of the media type {found}, expected the manifest of an image, \
+                Err(Error::of(
+                    error::Kind::Container,
+                    format!(
+                        "{of}: something of the media type {found}, expected the manifest of an image, \
                      or an index"
-                )))
+                    ),
+                ))
             }
         }
     }
@@ -248,9 +263,10 @@ impl Resolver<'_> {
         let shown = blob.shown();
         if depth > MAX_DEPTH {
             let shown = Shown(&shown);
-            return Err(Error::Request(format!(
-                "{shown}: more than {MAX_DEPTH} indexes in each other"
-            )));
+            return Err(Error::of(
+                error::Kind::Container,
+                format!("{shown}: more than {MAX_DEPTH} indexes in each other"),
+            ));
         }
         let index: Index = parse(blob, bytes)?;
         let mut descriptors = index.manifests.iter();
@@ -327,10 +343,13 @@ impl Resolver<'_> {
         let descriptor = &manifest.config;
         if document::meaning(&descriptor.media_type) != Meaning::Config {
             let found = Quoted(descriptor.media_type.as_bytes());
-            return Err(Error::Request(format!(
-                "{of}: its configuration has the media type {found}, expected that of a container \
+            return Err(Error::of(
+                error::Kind::Container,
+                format!(
+                    "{of}: its configuration has the media type {found}, expected that of a container \
                  image"
-            )));
+                ),
+            ));
         }
         let (digest, blob) = self.find(Path::new(&of), descriptor)?;
         parse(&blob, &blob.document(Some(digest))?)
@@ -346,10 +365,13 @@ impl Resolver<'_> {
         for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
             if document::meaning(&descriptor.media_type) != Meaning::Layer {
                 let (number, found) = (layers.len() + 1, Quoted(descriptor.media_type.as_bytes()));
-                return Err(Error::Request(format!(
-                    "{of}: layer {number} has the media type {found}, expected a tar, plain or \
+                return Err(Error::of(
+                    error::Kind::Container,
+                    format!(
+                        "{of}: layer {number} has the media type {found}, expected a tar, plain or \
                      compressed with gzip or zstd"
-                )));
+                    ),
+                ));
             }
             let (digest, blob) = self.find(Path::new(&of), descriptor)?;
             layers.push(Layer {
@@ -421,9 +443,10 @@ fn diff_ids(of: &str, config: &Config, layers: usize) -> Result<Vec<Digest>> {
     let diff_ids = config.rootfs.diff_ids.as_deref().unwrap_or_default();
     let count = diff_ids.len();
     if count != layers {
-        return Err(Error::Request(format!(
-            "{of}: the configuration has {count} diff IDs, but there are {layers} layers"
-        )));
+        return Err(Error::of(
+            error::Kind::Container,
+            format!("{of}: the configuration has {count} diff IDs, but there are {layers} layers"),
+        ));
     }
     diff_ids
         .iter()

@@ -6,6 +6,7 @@ use super::Kind;
 use super::Reference;
 use crate::build::apply_archive;
 use crate::digest::Digest;
+use crate::error;
 use crate::error::Error;
 use crate::error::Result;
 use crate::open;
@@ -80,9 +81,10 @@ impl Store {
         let (compression, _) = crate::compression::look(&file).map_err(Error::io("read", path))?;
         if let Some(compression) = compression {
             let shown = Shown(path);
-            return Err(Error::Request(format!(
-                "{shown} is compressed ({compression}): unpack it first"
-            )));
+            return Err(Error::of(
+                error::Kind::Unsupported,
+                format!("{shown} is compressed ({compression}): unpack it first"),
+            ));
         }
         let mut tree = Tree::new();
         apply_archive(FileInput::new(file, size), &mut tree, 0, &mut ())
@@ -121,7 +123,10 @@ impl Store {
 
     /// The error that something is not there.
     fn missing(&self, what: &str) -> Error {
-        Error::Request(format!("{}: {what} is missing", Shown(self.path())))
+        Error::of(
+            error::Kind::Container,
+            format!("{}: {what} is missing", Shown(self.path())),
+        )
     }
 
     /// A file. In a directory, its name must be harmless; in a tar nothing leads out.
@@ -155,9 +160,10 @@ impl Store {
                     } => (size, pos),
                     _ => {
                         let (shown, name) = (Shown(path), Quoted(name.as_bytes()));
-                        return Err(Error::Request(format!(
-                            "{shown}: {name} is no regular file, or one with holes"
-                        )));
+                        return Err(Error::of(
+                            error::Kind::Container,
+                            format!("{shown}: {name} is no regular file, or one with holes"),
+                        ));
                     }
                 };
                 Blob {
@@ -250,9 +256,10 @@ impl Blob {
         let shown = self.shown();
         if self.size > DOCUMENT_MAX {
             let (shown, size) = (Shown(&shown), self.size);
-            return Err(Error::Request(format!(
-                "{shown}: a document of {size} bytes, expected at most {DOCUMENT_MAX}"
-            )));
+            return Err(Error::of(
+                error::Kind::Container,
+                format!("{shown}: a document of {size} bytes, expected at most {DOCUMENT_MAX}"),
+            ));
         }
         let mut bytes = Vec::new();
         self.reader()?
@@ -271,9 +278,10 @@ pub fn check_digest(shown: &Path, expected: Digest, found: Digest) -> Result<()>
         return Ok(());
     }
     let shown = Shown(shown);
-    Err(Error::Request(format!(
-        "{shown}: its sha256 is {found}, expected {expected}"
-    )))
+    Err(Error::of(
+        error::Kind::WrongDigest,
+        format!("{shown}: its sha256 is {found}, expected {expected}"),
+    ))
 }
 
 /// Reads a blob.

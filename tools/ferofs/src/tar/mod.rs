@@ -22,6 +22,7 @@ mod sparse;
 
 pub use crate::acl::Names;
 pub use error::Error;
+pub use error::Problem;
 pub use headers::HeaderDigest;
 pub use input::FileInput;
 pub use input::Input;

@@ -18,6 +18,7 @@ use crate::directory::Directory;
 use crate::directory::Identity;
 use crate::directory::kind_of;
 use crate::error::Error;
+use crate::error::Kind;
 use crate::error::Result;
 use crate::tar::Segment;
 use crate::tar::Time;
@@ -133,7 +134,7 @@ struct Scanner<'a> {
 }
 
 fn full(_: Full) -> Error {
-    Error::Request(Full.to_string())
+    Error::of(Kind::TooLarge, Full.to_string())
 }
 
 fn replaced() -> io::Error {
