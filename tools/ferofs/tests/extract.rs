@@ -270,3 +270,45 @@ fn without_root_what_is_possible_is_done() {
     assert_eq!(closed.mode() & 0o7777, 0o555);
     assert!(fs::symlink_metadata(scratch.join("out/device")).is_err());
 }
+
+/// Whatever a new file has by itself: by the umask, in a directory that hands down its group or a default ACL.
+#[test]
+fn owners_and_modes_do_not_depend_on_the_directory() {
+    if !is_root() {
+        return;
+    }
+    let mut archive = Archive::new().header(Header::new("./", b'5').owner(0, 5).mode(0o2775));
+    let mut expected = Vec::new();
+    for (uid, gid) in [(0, 0), (0, 5), (7, 0), (7, 5)] {
+        for mode in [
+            0o644, 0o640, 0o600, 0o755, 0o666, 0o664, 0o604, 0o777, 0o444, 0o000, 0o4755, 0o2755,
+            0o1644,
+        ] {
+            let name = format!("{uid}-{gid}-{mode:o}");
+            let header = Header::new(&name, b'0').owner(uid, gid).mode(mode);
+            archive = archive.with_data(header.size(4), b"data");
+            expected.push((name, (uid as u32, gid as u32, mode)));
+        }
+    }
+    let scratch = scratch(archive);
+    for umask in ["000", "022", "077"] {
+        for prepare in [
+            "chmod 700 out",
+            "chgrp 5 out; chmod 2770 out",
+            "if command -v setfacl; then setfacl -d -m u:9:rwx,g::--- out; fi",
+        ] {
+            scratch.sh(&format!("rm -rf out; mkdir out; {prepare}"));
+            let mut shell = Command::new("sh");
+            let program = env!("CARGO_BIN_EXE_ferofs");
+            let line =
+                format!("umask {umask}; {program} check -q image --device a.tar --extract out");
+            let said = run(shell.args(["-c", &line]).current_dir(&scratch.0));
+            assert_eq!(said, (0, String::new(), String::new()));
+            for (name, expected) in &expected {
+                let found = fs::metadata(scratch.join("out").join(name)).unwrap();
+                let found = (found.uid(), found.gid(), found.mode() & 0o7777);
+                assert_eq!(found, *expected, "{umask} {prepare} {name}");
+            }
+        }
+    }
+}

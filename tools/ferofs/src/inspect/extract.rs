@@ -556,7 +556,7 @@ impl Extractor<'_> {
 
     fn regular(&mut self, inode: &Inode, directory: &Directory, name: &CString) -> Result<()> {
         let raw = name.as_bytes();
-        let file = directory.create(raw, Mode::RUSR | Mode::WUSR);
+        let file = directory.create(raw, self.first_mode(inode));
         let file = file.map_err(self.failed("create", raw))?;
         let (mut pos, above) = (0_u64, self.path.len());
         // What is behind the last byte that was written.
@@ -589,6 +589,17 @@ impl Extractor<'_> {
         self.attributes_of_open(inode, file.as_fd(), raw)
     }
 
+    /// The permissions that a file is made with. They are those that it gets if nobody has more by them meanwhile:
+    /// whoever the owner and the group are, others have as many as the group, and the owner is this process.
+    fn first_mode(&self, inode: &Inode) -> Mode {
+        let bits = u32::from(inode.mode() & 0o777);
+        let is_owner = !self.privileged || inode.uid() == 0;
+        match is_owner && bits >> 3 & 7 == bits & 7 {
+            true => Mode::from_raw_mode(bits),
+            false => Mode::RUSR | Mode::WUSR,
+        }
+    }
+
     /// Sets the attributes of an open file or directory.
     fn attributes_of_open(
         &mut self,
@@ -596,13 +607,20 @@ impl Extractor<'_> {
         fd: std::os::fd::BorrowedFd<'_>,
         name: &[u8],
     ) -> Result<()> {
+        // Most of it is so already, which is cheaper to see than to set.
+        let stat = rustix::fs::fstat(fd).map_err(self.failed("open", name))?;
+        let (uid, gid) = owner(inode);
+        let is_owned = uid.is_none_or(|uid| uid.as_raw() == stat.st_uid)
+            && gid.is_none_or(|gid| gid.as_raw() == stat.st_gid);
+        let mut is_as_made = true;
         // The owner first: a change of it takes away capabilities and set-user-ID.
-        if self.keeps_owner() {
-            let (uid, gid) = owner(inode);
+        if self.keeps_owner() && !is_owned {
             let set = rustix::fs::fchown(fd, uid, gid);
             self.owner_was_set(set, name)?;
+            is_as_made = false;
         }
         for (key, value) in self.image.xattrs(inode)?.iter() {
+            is_as_made = false;
             let Ok(key) = CString::new(key.as_slice()) else {
                 continue;
             };
@@ -610,7 +628,9 @@ impl Extractor<'_> {
             self.attribute_was_set(set, name)?;
         }
         let mode = self.mode(inode);
-        rustix::fs::fchmod(fd, mode).map_err(self.failed("change the mode of", name))?;
+        if !is_as_made || Mode::from_raw_mode(stat.st_mode) != mode {
+            rustix::fs::fchmod(fd, mode).map_err(self.failed("change the mode of", name))?;
+        }
         rustix::fs::futimens(fd, &times(inode)).map_err(self.failed("set the time of", name))
     }
 
