@@ -594,7 +594,7 @@ impl Extractor<'_> {
     fn first_mode(&self, inode: &Inode) -> Mode {
         let bits = u32::from(inode.mode() & 0o777);
         let is_owner = !self.privileged || inode.uid() == 0;
-        match is_owner && bits >> 3 & 7 == bits & 7 {
+        match is_owner && (bits >> 3) & 7 == bits & 7 {
             true => Mode::from_raw_mode(bits),
             false => Mode::RUSR | Mode::WUSR,
         }
