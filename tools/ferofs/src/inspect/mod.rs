@@ -185,7 +185,7 @@ impl Image {
         self.file.give(devices);
     }
 
-    /// Opens the blobs of an image, and gives them: see [`blobs::assign`](crate::blobs::assign).
+    /// Opens the blobs of an image, and gives them: see [`blobs::assign`].
     ///
     /// # Errors
     ///
