@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 # Where mount(8), fsck(8) and mkfs(8) look for programs like mount.ferofs: nowhere else, whatever PREFIX is.
 SBINDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/sbin,$(PREFIX)/sbin)
 completions := bash-completion/completions zsh/site-functions fish/vendor_completions.d
-version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
+version := $(shell tools/packaging/version)
 RUSTC ?= rustc
 
 running := /lib/modules/$(shell uname -r)/build
@@ -35,7 +35,7 @@ else
   built := build/$(KERNEL)
 endif
 
-.PHONY: all help module tools modules_install install dkms_install clean clean-cache distclean root kernel-debug \
+.PHONY: all help module tools modules_install install dkms_install deb clean clean-cache distclean root kernel-debug \
 	fmt clippy test test-host test-kunit test-vm fuzz bench run shell
 
 all: module tools ## Build the module and the tools (the default)
@@ -80,7 +80,11 @@ install: ## Install the ferofs command, its other names, man pages, completions 
 dkms_install: ## Install the module's sources for dkms (DESTDIR=; then: dkms install ferofs/VERSION)
 	@find Kbuild dkms.conf LICENSES fs rust -type f -not -path 'rust/erofs/tests/*' -print0 | \
 		xargs -0 -I FILE install -D -m 644 FILE '$(DESTDIR)/usr/src/ferofs-$(version)/FILE'
+	@install -m 755 tools/packaging/kernel-rust-metadata '$(DESTDIR)/usr/src/ferofs-$(version)/'
 	@echo '$(DESTDIR)/usr/src/ferofs-$(version)'
+
+deb: ## Build the Debian packages, into build/deb
+	@tools/packaging/make-deb $(KERNELS)
 
 fmt: ## Format all Rust code
 	@tests/lint --fix rustfmt
