@@ -84,7 +84,7 @@ dkms_install: ## Install the module's sources for dkms (DESTDIR=; then: dkms ins
 	@echo '$(DESTDIR)/usr/src/ferofs-$(version)'
 
 deb: ## Build the Debian packages, into build/deb
-	@tools/packaging/make-deb $(KERNELS)
+	@tools/packaging/make-deb $(filter debian-%,$(KERNELS))
 
 fmt: ## Format all Rust code
 	@tests/lint --fix rustfmt

@@ -3,7 +3,7 @@
  * The module's parameters, and its version. They are here because the kernel crate's are not yet what users of modules expect: those of
  * Linux 7.2 know no bool, and none may be given twice, as options in several files of modprobe.d are.
  */
-#include <linux/moduleparam.h>
+#include <linux/module.h>
 #include "parameters.h"
 
 MODULE_VERSION(FEROFS_VERSION);
