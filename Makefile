@@ -35,7 +35,7 @@ else
   built := build/$(KERNEL)
 endif
 
-.PHONY: all help module tools modules_install install dkms_install deb clean clean-cache distclean root kernel-debug \
+.PHONY: all help module tools modules_install install uninstall dist dkms_install deb clean clean-cache distclean root kernel-debug \
 	fmt clippy test test-host test-kunit test-vm fuzz bench run shell
 
 all: module tools ## Build the module and the tools (the default)
@@ -76,6 +76,21 @@ install: ## Install the ferofs command, its other names, man pages, completions 
 		build/bin/ferofs completions zsh --name $$name >'$(DESTDIR)$(PREFIX)/share/zsh/site-functions'/_$$name && \
 		build/bin/ferofs completions fish --name $$name >'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'/$$name.fish || exit; \
 	done
+
+uninstall: ## Remove what install installed (with the same PREFIX, SBINDIR, DESTDIR)
+	rm -f '$(DESTDIR)$(PREFIX)'/bin/{ferofs,dump.ferofs} '$(DESTDIR)$(SBINDIR)'/{mkfs,fsck,mount,umount}.ferofs
+	rm -f '$(DESTDIR)$(PREFIX)'/share/man/man1/{ferofs{,-*},dump.ferofs}.1 '$(DESTDIR)$(PREFIX)/share/man/man5/ferofs.5' \
+		'$(DESTDIR)$(PREFIX)'/share/man/man8/{mkfs,fsck,mount,umount}.ferofs.8
+	for name in ferofs dump.ferofs mkfs.ferofs fsck.ferofs; do \
+		rm -f '$(DESTDIR)$(PREFIX)/share/bash-completion/completions'/$$name \
+			'$(DESTDIR)$(PREFIX)/share/zsh/site-functions'/_$$name \
+			'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'/$$name.fish; \
+	done
+
+dist: ## Pack the committed sources as build/ferofs-VERSION.tar.xz
+	@mkdir -p build
+	git archive --format=tar --prefix=ferofs-$(version)/ HEAD | xz >build/ferofs-$(version).tar.xz.new
+	mv build/ferofs-$(version).tar.xz.new build/ferofs-$(version).tar.xz
 
 dkms_install: ## Install the module's sources for dkms (DESTDIR=; then: dkms install ferofs/VERSION)
 	@find Kbuild dkms.conf LICENSES fs rust -type f -not -path 'rust/erofs/tests/*' -print0 | \

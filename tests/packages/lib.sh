@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# shellcheck shell=bash
+#
+# What the scripts in this directory share that run in the chroot. Sourced, never run.
+
+set -uo pipefail
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+packages=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../build/deb" && pwd)
+log=$(mktemp)
+
+# check NAME COMMAND...: one result; what the command says is shown if it fails.
+check() {
+    local name=$1
+    shift
+    if "$@" >"$log" 2>&1; then
+        echo "ok - $name"
+    else
+        sed 's/^/# /' "$log"
+        echo "not ok - $name"
+    fi
+}
+
+# says NAME TEXT: one result: the last installation's output has the text.
+says() {
+    if grep -qF -- "$2" "$log.apt"; then
+        echo "ok - $1"
+    else
+        tail -n 40 "$log.apt" | sed 's/^/# /'
+        echo "not ok - $1: expected '$2'"
+    fi
+}
+
+# apt WORD...: apt-get, whose output `says` looks at; fails as it does.
+apt() {
+    local start=$SECONDS status=0
+    apt-get -o APT::Sandbox::User=root -o Dpkg::Options::=--force-unsafe-io -y -q --no-install-recommends "$@" \
+        >"$log.apt" 2>&1 || status=$?
+    sed 's/^/# | /' "$log.apt"
+    echo "# apt-get $(printf '%s ' "${@##*/}" | cut -c 1-80): $((SECONDS - start)) s"
+    return "$status"
+}
+
+# used: megabytes in the system.
+used() {
+    du -smx --exclude=/tmp --exclude=/proc --exclude=/sys / 2>/dev/null | cut -f 1
+}
+
+installed() {
+    dkms status -m ferofs -k "$1" | grep -q ': installed'
+}
