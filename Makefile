@@ -36,7 +36,7 @@ else
 endif
 
 .PHONY: all help module tools modules_install install uninstall dist dkms_install deb clean clean-cache distclean root kernel-debug \
-	fmt clippy test test-host test-kunit test-vm fuzz bench run shell
+	fmt clippy test test-host test-kunit test-vm test-packages fuzz bench run shell
 
 all: module tools ## Build the module and the tools (the default)
 
@@ -118,6 +118,9 @@ test-kunit: ## Run the module's KUnit suites in the debug kernel
 
 test-vm: ## Run the test scripts in virtual machines (TESTS=tests/DIR/NAME.sh... for some)
 	@tests/run vm $(TESTS)
+
+test-packages: ## Install the Debian packages in a fresh Debian, build, boot, upgrade, remove (half an hour; not in test)
+	@tests/packages/run
 
 fuzz: ## Fuzz archives, images and containers with cargo-fuzz (SECONDS=600 each)
 	@tests/fuzz/cargo $(SECONDS)
