@@ -11,8 +11,7 @@ old=$(basename "$(dirname "$(echo /lib/modules/7.2.*+deb13-amd64/build)")")
 apt update
 new=$(apt-cache pkgnames linux-headers-7.3 | sed -n 's/^linux-headers-\(7\.3\.[0-9]*+deb13-amd64\)$/\1/p' | sort -V | tail -n 1)
 cloud=${new%amd64}cloud-amd64
-find / -xdev -path /tmp -prune -o -path /var/cache -prune -o -path /var/lib/apt -prune -o -path /var/log -prune -o \
-    -print | sort >/var/tmp/before
+files >/var/tmp/before
 dpkg-query -W -f '${Package}\n' | sort >/var/tmp/packages-before
 
 # With the headers but without the source.

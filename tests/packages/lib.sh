@@ -42,7 +42,13 @@ apt() {
 
 # used: megabytes in the system.
 used() {
-    du -smx --exclude=/tmp --exclude=/proc --exclude=/sys / 2>/dev/null | cut -f 1
+    du -smc /boot /etc /usr /var 2>/dev/null | tail -n 1 | cut -f 1
+}
+
+# files: all that is installed; what programs of the machine may change at any time is left out.
+files() {
+    find /boot /etc /opt /srv /usr /var -path /var/cache -prune -o -path /var/lib/apt -prune -o -path /var/log -prune -o \
+        -print | sort
 }
 
 installed() {

@@ -13,8 +13,7 @@ check "the modules go with them" bash -c "! find /lib/modules -name 'ferofs.ko*'
 check "and the metadata" test ! -e /var/lib/ferofs-dkms
 check "and what dkms knows of it" bash -c "! dkms status | grep ferofs"
 check "they can be purged" apt purge ferofs-dkms ferofs-tools
-find / -xdev -path /tmp -prune -o -path /var/cache -prune -o -path /var/lib/apt -prune -o -path /var/log -prune -o \
-    -print | sort >/var/tmp/after
+files >/var/tmp/after
 check "nothing of theirs is left" bash -c "! comm -13 /var/tmp/before /var/tmp/after | grep -i ferofs"
 
 check "the prebuilt module installs" apt install "$packages/ferofs-modules-${new}_"*.deb
