@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # what is set here is for those who source it
 #
 # What the scripts in this directory share that run in the chroot. Sourced, never run.
 

@@ -36,9 +36,11 @@ fn absent(name: &str, modules: &Path, release: &str) -> String {
         })
     });
     match (name, installed) {
-        ("ferofs", true) => "its module is installed, but was not loaded: \"modprobe ferofs\" and the \
+        ("ferofs", true) => {
+            "its module is installed, but was not loaded: \"modprobe ferofs\" and the \
              kernel's log say why (with Secure Boot it must be signed with a key that is enrolled)"
-            .to_owned(),
+                .to_owned()
+        }
         ("ferofs", false) => format!(
             "its module for {release} comes with the package ferofs-dkms or \
              ferofs-modules-{release}; kernel-rust-metadata check {release} says whether it can be \
