@@ -10,7 +10,6 @@
 old=$(basename "$(dirname "$(echo /lib/modules/7.2.*+deb13-amd64/build)")")
 apt update
 new=$(apt-cache pkgnames linux-headers-7.3 | sed -n 's/^linux-headers-\(7\.3\.[0-9]*+deb13-amd64\)$/\1/p' | sort -V | tail -n 1)
-cloud=${new%amd64}cloud-amd64
 files >/var/tmp/before
 dpkg-query -W -f '${Package}\n' | sort >/var/tmp/packages-before
 
@@ -39,17 +38,6 @@ check "modprobe finds it by the filesystem's name" bash -c "modprobe -S $old --s
 check "the metadata takes less than 300 MB" bash -c "test \$(du -sm /var/lib/ferofs-dkms | cut -f 1) -lt 300"
 check "no work is left of making it" bash -c "! ls -d /var/lib/ferofs-dkms/*.new"
 
-# A build that was killed in the middle.
-dkms remove -m ferofs -v 0.1.0 --all >/dev/null 2>&1
-dkms add -m ferofs -v 0.1.0 >/dev/null 2>&1
-kernel-rust-metadata remove "$old"
-timeout -k 1 -s KILL 15 setsid kernel-rust-metadata make "$old" >/dev/null 2>&1
-mkdir -p /var/lib/dkms/ferofs/0.1.0/build
-check "a build that was killed leaves no metadata that looks complete" test ! -e "/var/lib/ferofs-dkms/$old"
-dpkg --unpack --force-unsafe-io "$packages"/ferofs-dkms_*.deb >/dev/null 2>&1
-check "an upgrade that was interrupted goes on" dpkg --configure -a
-check "and the module is built again" installed "$old"
-
 # Another kernel is installed.
 start=$SECONDS
 check "the next kernel installs, with its source" \
@@ -57,9 +45,6 @@ check "the next kernel installs, with its source" \
 echo "# the next kernel, with its module: $((SECONDS - start)) s"
 check "the module is built for it" installed "$new"
 check "and still there for the other" installed "$old"
-check "a cloud flavour's headers install" apt install "linux-headers-$cloud"
-check "the module is built for them" installed "$cloud"
-
 # A kernel that cannot have it.
 stable=$(apt-cache depends linux-headers-amd64=6.12* 2>/dev/null | sed -n 's/.*Depends: \(linux-headers-6[^ ]*\).*/\1/p' | head -n 1)
 check "headers of a kernel without Rust install" apt install "$stable"
@@ -99,19 +84,3 @@ echo 'obj-m := hello.o' >/var/tmp/hello/Kbuild
 check "a module of somebody else builds with the metadata" \
     make -C "$(kernel-rust-metadata tree "$new")" M=/var/tmp/hello modules
 check "for that kernel" bash -c "modinfo -F vermagic /var/tmp/hello/hello.ko | grep -q '^$new '"
-
-# ferofs as erofs.
-apt install erofs-utils
-sum=$(sha256sum </usr/bin/mkfs.erofs)
-check "before, erofs is the kernel's driver" bash -c "modprobe -S $new --show-depends fs-erofs | grep -q /erofs.ko"
-check "ferofs-as-erofs installs" apt install "$packages"/ferofs-as-erofs_*.deb
-check "who asks for erofs gets ferofs, told to be erofs" \
-    bash -c "modprobe -S $new --show-depends fs-erofs | grep -q 'ferofs.ko.* erofs=1'"
-check "and not the kernel's driver" bash -c "! modprobe -S $new --show-depends fs-erofs | grep -q /erofs.ko"
-check "mkfs.erofs is the command of ferofs" bash -c "mkfs.erofs --version | grep -qi ferofs"
-check "that of erofs-utils is beside it" bash -c "test \"\$(sha256sum </usr/bin/mkfs.erofs.erofs-utils)\" = '$sum'"
-check "ferofs-as-erofs can be removed" apt remove ferofs-as-erofs
-check "then erofs is the kernel's driver" bash -c "modprobe -S $new --show-depends fs-erofs | grep -q /erofs.ko"
-check "and mkfs.erofs that of erofs-utils" bash -c "test \"\$(sha256sum </usr/bin/mkfs.erofs)\" = '$sum'"
-check "nothing of it is left" bash -c "! dpkg-divert --list | grep -q erofs && test ! -e /usr/lib/modprobe.d/ferofs-as-erofs.conf"
-apt purge erofs-utils
