@@ -43,7 +43,7 @@ apt() {
 
 # used: megabytes in the system.
 used() {
-    du -smc /boot /etc /usr /var 2>/dev/null | tail -n 1 | cut -f 1
+    du -smc --exclude=/var/cache --exclude=/var/lib/apt /boot /etc /usr /var 2>/dev/null | tail -n 1 | cut -f 1
 }
 
 # files: all that is installed; what programs of the machine may change at any time is left out.
