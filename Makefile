@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 # Where mount(8), fsck(8) and mkfs(8) look for programs like mount.ferofs: nowhere else, whatever PREFIX is.
 SBINDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/sbin,$(PREFIX)/sbin)
 completions := bash-completion/completions zsh/site-functions fish/vendor_completions.d
-version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
+version := $(shell tools/packaging/version)
 RUSTC ?= rustc
 
 running := /lib/modules/$(shell uname -r)/build
@@ -35,8 +35,8 @@ else
   built := build/$(KERNEL)
 endif
 
-.PHONY: all help module tools modules_install install dkms_install clean clean-cache distclean root kernel-debug \
-	fmt clippy test test-host test-kunit test-vm fuzz bench run shell
+.PHONY: all help module tools modules_install install uninstall dist dkms_install deb clean clean-cache distclean root kernel-debug \
+	fmt clippy test test-host test-kunit test-vm test-packages fuzz bench run shell
 
 all: module tools ## Build the module and the tools (the default)
 
@@ -77,10 +77,29 @@ install: ## Install the ferofs command, its other names, man pages, completions 
 		build/bin/ferofs completions fish --name $$name >'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'/$$name.fish || exit; \
 	done
 
+uninstall: ## Remove what install installed (with the same PREFIX, SBINDIR, DESTDIR)
+	rm -f '$(DESTDIR)$(PREFIX)'/bin/{ferofs,dump.ferofs} '$(DESTDIR)$(SBINDIR)'/{mkfs,fsck,mount,umount}.ferofs
+	rm -f '$(DESTDIR)$(PREFIX)'/share/man/man1/{ferofs{,-*},dump.ferofs}.1 '$(DESTDIR)$(PREFIX)/share/man/man5/ferofs.5' \
+		'$(DESTDIR)$(PREFIX)'/share/man/man8/{mkfs,fsck,mount,umount}.ferofs.8
+	for name in ferofs dump.ferofs mkfs.ferofs fsck.ferofs; do \
+		rm -f '$(DESTDIR)$(PREFIX)/share/bash-completion/completions'/$$name \
+			'$(DESTDIR)$(PREFIX)/share/zsh/site-functions'/_$$name \
+			'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'/$$name.fish; \
+	done
+
+dist: ## Pack the committed sources as build/ferofs-VERSION.tar.xz
+	@mkdir -p build
+	git archive --format=tar --prefix=ferofs-$(version)/ HEAD | xz >build/ferofs-$(version).tar.xz.new
+	mv build/ferofs-$(version).tar.xz.new build/ferofs-$(version).tar.xz
+
 dkms_install: ## Install the module's sources for dkms (DESTDIR=; then: dkms install ferofs/VERSION)
 	@find Kbuild dkms.conf LICENSES fs rust -type f -not -path 'rust/erofs/tests/*' -print0 | \
 		xargs -0 -I FILE install -D -m 644 FILE '$(DESTDIR)/usr/src/ferofs-$(version)/FILE'
+	@install -m 755 tools/packaging/kernel-rust-metadata '$(DESTDIR)/usr/src/ferofs-$(version)/'
 	@echo '$(DESTDIR)/usr/src/ferofs-$(version)'
+
+deb: ## Build the Debian packages, into build/deb
+	@tools/packaging/make-deb $(filter debian-%,$(KERNELS))
 
 fmt: ## Format all Rust code
 	@tests/lint --fix rustfmt
@@ -99,6 +118,9 @@ test-kunit: ## Run the module's KUnit suites in the debug kernel
 
 test-vm: ## Run the test scripts in virtual machines (TESTS=tests/DIR/NAME.sh... for some)
 	@tests/run vm $(TESTS)
+
+test-packages: ## Install the Debian packages in a fresh Debian, build, boot, upgrade, remove (half an hour; not in test)
+	@tests/packages/run
 
 fuzz: ## Fuzz archives, images and containers with cargo-fuzz (SECONDS=600 each)
 	@tests/fuzz/cargo $(SECONDS)

@@ -113,8 +113,14 @@ made() {
 show_progress() {
     { set +x; } 2>/dev/null
     exec 9>&-
-    [ -t "$terminal" ] || return 0
     local columns newest
+    if [ ! -t "$terminal" ]; then
+        # A line a minute, so that nobody takes it for dead.
+        while sleep 60; do
+            newest=$(tail -c 2000 "$log" | tr -d '\r' | grep -av '^+' | tail -n 1 | tr -cd '[:print:]' | cut -c 1-80 || :)
+            say "  still at it ($((SECONDS / 60)) min): $newest"
+        done
+    fi
     while sleep 1; do
         columns=$(tput cols 2>/dev/null || echo 80)
         newest=$(tail -c 2000 "$log" | tr -d '\r' | grep -av '^+' | tail -n 1 | tr -cd '[:print:]' || :)
@@ -126,6 +132,8 @@ show_progress() {
 # remove_tree DIRECTORY: removes it, also what belongs to the users of a user namespace.
 remove_tree() {
     [ -e "$1" ] || return 0
+    # What is all the caller's takes no more rights than the caller's.
+    if [ -z "$(find "$1" -not -user "$(id -u)" -print -quit 2>&1)" ] && rm -rf --one-file-system "$1" 2>/dev/null; then return; fi
     as_root rm -rf --one-file-system "$1"
 }
 
@@ -141,12 +149,16 @@ as_root() {
 }
 
 need_namespaces() {
+    local said
     [ "$(id -u)" = 0 ] && return
+    # First what no package can change.
+    said=$(unshare --user true 2>&1) ||
+        die "this system lets $(id -un) make no user namespace ($said); run as root. In a chroot or a container that is the only way; elsewhere it may be allowed by sysctl kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0"
     command -v newuidmap >/dev/null || host_packages uidmap
     grep -q "^\($(id -un)\|$(id -u)\):" /etc/subuid 2>/dev/null ||
         die "no subordinate user ids for $(id -un); as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
-    unshare --user --map-auto --map-root-user --mount true 2>/dev/null ||
-        die "this system lets $(id -un) make no user namespace; run as root, or allow it (sysctl kernel.unprivileged_userns_clone=1, or kernel.apparmor_restrict_unprivileged_userns=0)"
+    said=$(unshare --user --map-auto --map-root-user --mount true 2>&1) ||
+        die "this system lets $(id -un) make no user namespace with subordinate ids ($said); run as root"
 }
 
 # host_packages PACKAGE...: installs what is missing on this machine itself.
@@ -161,8 +173,8 @@ host_packages() {
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null || die "needs ${missing[*]}; as root: apt-get install ${missing[*]}"
         sudo=(sudo)
-        say "installing ${missing[*]} with sudo"
     fi
+    say "installing ${missing[*]} on this machine${sudo:+ with sudo}"
     { "${sudo[@]}" apt-get install -qq --no-install-recommends "${missing[@]}" ||
         { "${sudo[@]}" apt-get update -qq && "${sudo[@]}" apt-get install -qq --no-install-recommends "${missing[@]}"; }; } >&2 ||
         die "could not install ${missing[*]}; try: sudo apt-get install ${missing[*]}"

@@ -26,6 +26,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 # A line that begins a report of a bug in the kernel, after the time stamp. Text that ferofs logs about
@@ -189,6 +190,25 @@ def qemu(options, work, report_fd, word):
     return command
 
 
+def piped(source):
+    """A pipe with what comes from the source, and then a line that ends a shell."""
+    reader, writer = os.pipe()
+
+    def copy():
+        try:
+            with os.fdopen(writer, "wb", 0) as target:
+                while data := source.read1(1 << 16):
+                    target.write(data)
+                target.write(b"\nexit\n")
+                # The machine ends the runner; without a reader before that, QEMU would see an end.
+                threading.Event().wait()
+        except BrokenPipeError:
+            pass
+
+    threading.Thread(target=copy, daemon=True).start()
+    return reader
+
+
 class Stream:
     """The script's output as it comes, until the word that only this VM's first process knows."""
 
@@ -236,7 +256,7 @@ def run(options, work):
     environment = {
         "FEROFS_KERNEL": options.kernel, "WORD": word, "WANT_OUT": "yes" if options.out else "",
         "WANT_SHELL": "yes" if options.shell else "", "ROWS": rows, "COLS": columns,
-        "TERM": os.environ.get("TERM", "linux"), "LEAKS": "yes" if options.leaks else "no",
+        "TERM": os.environ.get("TERM", "linux") if sys.stdout.isatty() else "dumb", "LEAKS": "yes" if options.leaks else "no",
     }
     if options.script:
         environment["SCRIPT"] = "/ferofs/script/" + os.path.basename(options.script)
@@ -262,13 +282,17 @@ def run(options, work):
     sparse(os.path.join(work, "log"), 0)
 
     ours, theirs = socket.socketpair()
+    # A prompt ends with its input: the shell in the machine cannot see the end of what is no terminal.
+    terminal = piped(sys.stdin.buffer) if options.shell and not sys.stdin.isatty() else None
     deadline = time.monotonic() + options.timeout
     with open(os.path.join(work, "qemu"), "wb") as errors:
         machine = subprocess.Popen(
             qemu(options, work, theirs.fileno(), word), pass_fds=[theirs.fileno()],
-            stdin=None if options.shell else subprocess.DEVNULL, stdout=None if options.shell else errors,
+            stdin=(terminal or None) if options.shell else subprocess.DEVNULL, stdout=None if options.shell else errors,
             stderr=errors, preexec_fn=die_with_parent)
     theirs.close()
+    if terminal:
+        os.close(terminal)
     stream = Stream(word)
     timed_out = False
     try:

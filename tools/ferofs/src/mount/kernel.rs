@@ -25,6 +25,32 @@ pub struct Context<'a> {
     source: &'a Path,
 }
 
+/// Where there is no such filesystem: what brings it, given where modules are and the kernel's release.
+fn absent(name: &str, modules: &Path, release: &str) -> String {
+    let directory = modules.join(release).join("updates");
+    let installed = ["", "dkms"].iter().any(|below| {
+        let path = directory.join(below).join("ferofs.ko");
+        ["", ".xz", ".zst", ".gz"].iter().any(|end| {
+            let mut path = path.clone().into_os_string();
+            path.push(end);
+            Path::new(&path).exists()
+        })
+    });
+    match (name, installed) {
+        ("ferofs", true) => {
+            "its module is installed, but was not loaded: \"modprobe ferofs\" and the \
+             kernel's log say why (with Secure Boot it must be signed with a key that is enrolled)"
+                .to_owned()
+        }
+        ("ferofs", false) => format!(
+            "its module for {release} comes with the package ferofs-dkms or \
+             ferofs-modules-{release}; kernel-rust-metadata check {release} says whether it can be \
+             built for this kernel"
+        ),
+        _ => format!("is its module installed? (modprobe {name})"),
+    }
+}
+
 /// What a filesystem had to say.
 #[derive(Default)]
 struct Messages {
@@ -38,13 +64,15 @@ impl<'a> Context<'a> {
         let shown = Shown(source);
         match rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC) {
             Ok(file) => Ok(Context { file, source }),
-            Err(Errno::NODEV) => Err(Error::of(
-                Kind::Mount,
-                format!(
-                    "cannot mount {shown}: this kernel has no filesystem \"{name}\"; is its module \
-                 installed?"
-                ),
-            )),
+            Err(Errno::NODEV) => {
+                let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+                let release = release.unwrap_or_default();
+                let help = absent(name, Path::new("/lib/modules"), release.trim());
+                Err(Error::of(
+                    Kind::Mount,
+                    format!("cannot mount {shown}: this kernel has no filesystem \"{name}\"; {help}"),
+                ))
+            }
             Err(Errno::PERM) => Err(Error::of(
                 Kind::Mount,
                 format!("cannot mount {shown}: only root can mount"),
@@ -150,4 +178,22 @@ fn cannot_mount(source: &Path, target: &Path, errno: Errno) -> Error {
 
 fn reason(errno: Errno) -> String {
     Reason(&errno.into()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_says_what_brings_the_module() {
+        let modules = std::env::temp_dir().join(format!("ferofs-absent-{}", std::process::id()));
+        let updates = modules.join("7.3.4/updates/dkms");
+        std::fs::create_dir_all(&updates).unwrap();
+        assert!(absent("ferofs", &modules, "7.3.4").contains("ferofs-modules-7.3.4"));
+        std::fs::write(updates.join("ferofs.ko.xz"), b"").unwrap();
+        assert!(absent("ferofs", &modules, "7.3.4").contains("was not loaded"));
+        assert!(absent("ferofs", &modules, "7.2.1").contains("ferofs-modules-7.2.1"));
+        assert!(absent("erofs", &modules, "7.3.4").contains("modprobe erofs"));
+        std::fs::remove_dir_all(modules).unwrap();
+    }
 }
