@@ -58,8 +58,8 @@ def base():
                              "sys.modules.values()))"], check=True, capture_output=True, text=True).stdout.split()
     libraries = [word for word in subprocess.run(["ldd", f"/usr/bin/{version}"], check=True, capture_output=True,
                                                  text=True).stdout.split() if word.startswith("/")]
-    paths = {"/usr/bin/python3", "/usr/bin/busybox"}
-    for path in listed + libraries:
+    paths = {"/usr/bin/busybox"}
+    for path in ["/usr/bin/python3"] + listed + libraries:
         # What was libraries' /lib is /usr/lib.
         path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
         while not os.path.isdir(path) and path not in paths and os.path.lexists(path):
