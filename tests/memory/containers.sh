@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
-# timeout: 300
+# timeout: 600
 #
 # The page cache of a container host: 20 containers of 20 images, each three layers that all of them have and one of its
 # own, as overlayfs over one mount a layer (so containerd 2.1 has it) or over mounts of each container's own (so later
@@ -11,7 +11,8 @@
 . "$FEROFS_TESTS/lib.sh"
 modprobe overlay
 IMAGES=20
-mkdir bin layers
+mkdir bin layers empty
+echo >empty/file
 ln -s "$(command -v ferofs)" bin/mkfs.erofs
 
 # Layers of 6 MiB that are shared, and of 512 KiB that are not, as files of several sizes.
@@ -35,7 +36,7 @@ for tree in base runtime library app-*; do
     # As containerd calls it.
     tar -C "$tree" -cf - . | bin/mkfs.erofs --tar=f --aufs --quiet -Enoinline_data -b4096 "layers/$tree.erofs" >output 2>&1 ||
         fail "a layer" output
-    bytes=$((bytes + $(find "$tree" -type f -printf '%s+' | sed 's/$/0/' | xargs -I SUM sh -c 'echo $((SUM))')))
+    bytes=$((bytes + $(find "$tree" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')))
 done
 expected=$((bytes >> 10))
 
@@ -62,6 +63,14 @@ away() {
     umount run/* mounts/* && rm -rf run mounts upper work
 }
 
+# empty: drops all caches, and has again what the programs themselves are.
+empty() {
+    drop
+    find empty -type f -exec cat {} + >/dev/null
+    ferofs-testkit manifest empty >/dev/null
+    cached
+}
+
 # reads VIA: reads all files of all containers.
 reads() {
     for reads_container in run/*; do
@@ -75,8 +84,7 @@ reads() {
 for type in ferofs erofs; do
     for whose in shared own; do
         containers $type $whose >output 2>&1 || fail "$type: containers over $whose mounts" output
-        drop
-        before=$(cached)
+        before=$(empty)
         reads read >output 2>&1 || fail "$type: $whose: all is read" output
         grown=$(($(cached) - before))
         echo "# cache: $IMAGES containers over $whose mounts of layers, all files read, $type: $grown KiB of $expected KiB," \
@@ -87,12 +95,11 @@ for type in ferofs erofs; do
             check "over $whose mounts, it is cached" test $grown -ge $((expected * 90 / 100))
         fi
         if [ $type$whose = ferofsshared ]; then
-            drop
-            before=$(cached)
+            before=$(empty)
             reads mmap >output 2>&1 || fail "$type: $whose: all is mapped" output
             grown=$(($(cached) - before))
             echo "# cache: the same by mmap: $grown KiB, $((grown * 100 / expected)) %"
-            check "over $whose mounts, what was mapped is cached once" test $grown -le $((expected * 115 / 100))
+            check "over $whose mounts, what was mapped is cached once" test $grown -le $((expected * 120 / 100))
         fi
         ferofs-testkit manifest run/7 >"$type.$whose.manifest"
         away >output 2>&1 || fail "$type: $whose: unmounts" output

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
-# timeout: 300
+# timeout: 600
 #
 # composefs, unmodified, on ferofs as `erofs`: what mkcomposefs made of a tree is mounted by mount.composefs, with and
 # without fs-verity, and is the tree again, as it is with the C driver. A changed object and a changed image are refused.
+# The same with images of each format by the crate composefs, mounted as the crate does it.
 
 . "$FEROFS_TESTS/peers/lib/peers.sh"
 versions composefs
@@ -86,7 +87,8 @@ object=$(find disk/objects -type f -size "$(stat -c %s source/object)c")
 cp "$object" kept
 tr 0-9 1-90 <kept >other
 composefs 1 mnt "ro,verity,digest=$digest" >output 2>&1 || fail "mounts" output
-mv other "$object"
+cp other "$object.new"
+mv "$object.new" "$object"
 refuses "an object without fs-verity" "Input/output error\|No data available" cat mnt/object
 fsverity enable "$object"
 refuses "an object with other bytes and fs-verity" "Input/output error" cat mnt/object
@@ -104,6 +106,28 @@ composefs 1 mnt "ro,verity,digest=$digest" >output 2>&1 || fail "mounts" output
 tree "with the object in its place all is right again" mnt
 umount mnt
 
+# What the crate composefs makes of the same tree, in the formats that it has.
+composefs-info dump disk/1.cfs >dump.txt 2>output || fail "composefs-info dumps" output
+for version in 0 1 2; do
+    check "the crate makes an image of version $version" \
+        sh -c "composefs-rs image $version <dump.txt >disk/crate-$version.cfs"
+    check "in which ferofs finds no mistake (version $version)" ferofs check disk/crate-$version.cfs
+    check "and mounts it" composefs-rs mount disk/crate-$version.cfs disk/objects mnt
+    check "by ferofs (version $version)" [ "$(users)" -gt 0 ]
+    tree "version $version of the crate is the source" mnt
+    umount mnt
+    mounted -t erofs disk/crate-$version.cfs under-test >output 2>&1 || fail "the crate's image alone is mounted" output
+    ferofs-testkit manifest --xattrs --exact under-test >ferofs.crate-$version.exact
+    umount under-test
+done
+mv "$object" aside
+cp other "$object"
+check "the crate mounts a tree with an object that is another" composefs-rs mount disk/crate-1.cfs disk/objects mnt
+refuses "which is refused" "Input/output error\|No data available" cat mnt/object
+check "but nothing else" cmp mnt/inline source/inline
+umount mnt
+mv aside "$object"
+
 # The judge: the C driver. Of the image alone, inode numbers and all.
 c_driver
 for version in 0 1; do
@@ -114,6 +138,12 @@ for version in 0 1; do
     mounted -t erofs disk/$version.cfs under-test >output 2>&1 || fail "the image alone is mounted" output
     ferofs-testkit manifest --xattrs --exact under-test >c.exact
     same "and of the image alone" c.exact ferofs.$version.exact
+    umount under-test
+done
+for version in 0 1 2; do
+    mounted -t erofs disk/crate-$version.cfs under-test >output 2>&1 || fail "the crate's image alone is mounted" output
+    ferofs-testkit manifest --xattrs --exact under-test >c.exact
+    same "and of the crate's version $version alone" c.exact ferofs.crate-$version.exact
     umount under-test
 done
 as_erofs

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
-# timeout: 900
+# timeout: 1500
 #
 # An unmodified containerd with its own erofs snapshotter and differ, on ferofs as `erofs`, with fs-verity: once with
 # ferofs as mkfs.erofs, once with that of erofs-utils. It shows what its overlayfs snapshotter shows of the same images.
 
+# shellcheck disable=SC2317 # `check` calls the functions
 . "$FEROFS_TESTS/peers/lib/peers.sh"
 versions containerd runc erofs-utils
 images
@@ -39,8 +40,8 @@ start() {
 }
 
 stop() {
-    kill "${1:--TERM}" $DAEMON
-    wait $DAEMON 2>/dev/null
+    kill "${1:--TERM}" "$DAEMON"
+    wait "$DAEMON" 2>/dev/null
 }
 
 # run IMAGE NAME PROGRAM...: runs a container with that name.
@@ -99,8 +100,8 @@ mounts_of() {
 # containers: what a person does with containerd, from an empty state to an empty state.
 containers() {
     check "$MAKER: containerd starts" start "$1"
-    ctr plugins ls >plugins
-    check "$MAKER: it has its erofs snapshotter and differ" test "$(grep -c 'erofs .* ok *$' plugins)" = 2
+    ctr plugins ls >plugins.txt
+    check "$MAKER: it has its erofs snapshotter and differ" test "$(grep -c 'erofs .* ok *$' plugins.txt)" = 2
     for image in app deep; do
         check "$MAKER: $image is imported by the erofs snapshotter" \
             ctr images import --snapshotter erofs "$SHARED/images/$image.tar"

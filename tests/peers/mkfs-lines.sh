@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
-# timeout: 300
+# timeout: 600
 #
 # Every command line that containerd 2.1 to 2.3 has for mkfs.erofs, with ferofs under that name: what comes out is
 # mounted and compared with what the same line of erofs-utils gives, by ferofs. Then dm-verity over layers with blocks of
@@ -20,7 +20,7 @@ UUID=6f38f9dc-5a2c-5b8e-9d3c-3f3f0c1b7a11
 
 # What it looks for at its start, 2.2 and later.
 check "mkfs.erofs --help succeeds" "$OURS" --help
-check "and tells of --tar=" sh -c '"$1" --help | grep -q -- --tar=' sh "$OURS"
+check "and tells of --tar=" sh -c "$OURS --help | grep -q -- --tar="
 
 # The layers of app:1 as plain tars, whiteouts and opaque directories among what they have.
 number=0
@@ -65,7 +65,6 @@ line() {
     line_name="$1, layer $2"
     line_layer=layer-$2.tar
     line_append=$3
-    line_number=$2
     shift 3
     for line_maker in ours theirs; do
         case $line_maker in
@@ -83,7 +82,6 @@ line() {
     done
     same "$line_name" theirs.manifest ours.manifest
     check "$line_name: ferofs finds no mistake" ferofs check image.ours
-    line_size=$(stat -c %s image.ours)
 }
 
 for layer in 1 2 3; do
@@ -95,8 +93,8 @@ for layer in 1 2 3; do
     cp image.ours index-$layer.erofs
 done
 line "as its documentation advises" 2 keep --tar=f --aufs --quiet -Enoinline_data -T0 --mkfs-time --sort=none -U $UUID OUT
-check "the UUID is the one that was asked for" sh -c 'ferofs dump full-1.erofs | grep -q "$1"' sh $UUID
-check "and in an index" sh -c 'ferofs dump index-1.erofs | grep -q "$1"' sh $UUID
+check "the UUID is the one that was asked for" sh -c "ferofs dump full-1.erofs | grep -q $UUID"
+check "and in an index" sh -c "ferofs dump index-1.erofs | grep -q $UUID"
 
 # What a container changed.
 mkdir upper
@@ -130,7 +128,7 @@ modprobe -a loop dm-verity
 for layer in full-1:4096 full-2:4096 index-2:512 index-3:512; do
     block=${layer#*:}
     layer=${layer%:*}
-    cp $layer.erofs verity.img
+    cp "$layer.erofs" verity.img
     truncate -s %"$block" verity.img
     size=$(stat -c %s verity.img)
     # dmsetup and veritysetup number these from the start, in blocks of the layer.
@@ -147,7 +145,7 @@ for layer in full-1:4096 full-2:4096 index-2:512 index-3:512; do
     check "$layer: is mounted" mount -t erofs -o ro /dev/mapper/layer look
     list look >found.manifest
     umount look
-    look "$layer: the file" $layer.erofs expected.manifest
+    look "$layer: the file" "$layer.erofs" expected.manifest
     same "$layer: and has what the file has" expected.manifest found.manifest
     veritysetup close layer
     losetup -d "$device"

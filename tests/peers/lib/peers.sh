@@ -33,8 +33,11 @@ users() {
 # images: makes, once for all scripts, $SHARED/images, as lib/images.py says.
 images() {
     [ -e "$SHARED/images" ] && return
-    python3 "$FEROFS_TESTS/peers/lib/images.py" "$SHARED/images.part" >output 2>&1 &&
-        mv "$SHARED/images.part" "$SHARED/images" || { fail "test images" output; finish; }
+    if ! python3 "$FEROFS_TESTS/peers/lib/images.py" "$SHARED/images.part" >output 2>&1; then
+        fail "test images" output
+        finish
+    fi
+    mv "$SHARED/images.part" "$SHARED/images"
 }
 
 # verity_disk FILE SIZE DIR: makes a file system whose files can have fs-verity and mounts it.
