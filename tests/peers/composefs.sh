@@ -17,13 +17,16 @@ verity_disk disk.img 1G disk >output 2>&1 || { fail "a disk with fs-verity" outp
 # What overlayfs takes for its own shows otherwise through it, with any driver.
 cp -a "$SHARED/sample" source
 rm source/special/whiteout
+# The crate (0.9.4) takes no target of a symbolic link that is longer than 1024 bytes.
+find source -type l -printf '%l %p\n' | awk 'length($1) > 1024 { print $2 }' | xargs rm -f
 for name in $(getfattr -h --absolute-names -d -m 'overlay\.' source/special | sed -n 's/=.*//p'); do
     setfattr -h -x "$name" source/special
 done
 # A file in the image itself, some in objects.
 head -c 40 /dev/urandom >source/inline
 seq 100000 >source/object
-touch -r "$SHARED/sample" source source/special
+# Version 2 of the crate (0.9.4) has no nanoseconds.
+touch -r "$SHARED/sample" source source/*
 ferofs-testkit manifest --xattrs source >source.manifest
 
 for version in 0 1; do
