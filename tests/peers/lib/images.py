@@ -82,6 +82,8 @@ def base():
         else:
             with open(path, "rb") as file:
                 layer.add(path[1:], content=file.read(), mode=os.stat(path).st_mode & 0o777)
+    # Python looks for it, and says so if it is not there.
+    layer.directory(f"usr/lib/{version}/lib-dynload")
     for name in ("bin", "lib", "lib64", "sbin"):
         if not os.path.isdir(f"/usr/{name}"):
             continue
