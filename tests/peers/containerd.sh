@@ -130,7 +130,7 @@ containers() {
     check "$MAKER: and runs a program in it" prints again ctr tasks exec --exec-id second long /bin/busybox echo again
     check "$MAKER: another container starts" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
 
-    # A layer that was changed afterwards.
+    # Nothing stays behind.
     ctr tasks kill --signal KILL long >output 2>&1 && within 60 sh -c 'ctr tasks ls | grep -q "^long .*STOPPED"' &&
         ctr tasks rm long >>output 2>&1
     check "$MAKER: the container is removed" ctr containers rm long
