@@ -271,7 +271,7 @@ def run(options, work):
         entries.append(("ferofs/ferofs.ko", 0o644, read(options.module)))
     for tool in options.tool:
         entries.append(("ferofs/bin/" + os.path.basename(tool), 0o755, read(tool)))
-    entries += tree(os.path.dirname(here), "ferofs/tests", lambda path: path.endswith(".sh"))
+    entries += tree(os.path.dirname(here), "ferofs/tests", lambda path: path.endswith((".sh", ".py")))
     entries += depmod(options.boot, options.release, options.module, work)
     with open(os.path.join(work, "initramfs"), "wb") as file:
         file.write(read(os.path.join(options.boot, "initramfs")))

@@ -1,0 +1,151 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# image: peers
+# timeout: 1500
+#
+# An unmodified containerd with its own erofs snapshotter and differ, on ferofs as `erofs`, with fs-verity: once with
+# ferofs as mkfs.erofs, once with that of erofs-utils. It shows what its overlayfs snapshotter shows of the same images.
+
+# shellcheck disable=SC2317 # `check` calls the functions
+. "$FEROFS_TESTS/peers/lib/peers.sh"
+versions containerd runc erofs-utils
+images
+modprobe overlay
+STATE=/var/lib/containerd
+verity_disk state.img 4G $STATE >output 2>&1 || { fail "a disk with fs-verity" output; finish; }
+mkdir bin
+ln -s "$(command -v ferofs)" bin/mkfs.erofs
+
+mkdir -p /etc/containerd
+cat >/etc/containerd/config.toml <<'END'
+version = 3
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+[plugins."io.containerd.snapshotter.v1.erofs"]
+  enable_fsverity = true
+[plugins."io.containerd.service.v1.diff-service"]
+  default = ["erofs", "walking"]
+[plugins."io.containerd.transfer.v1.local"]
+  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
+    platform = "linux/amd64"
+    snapshotter = "erofs"
+    differ = "erofs"
+END
+
+# start [DIRECTORY]: starts containerd, with what is in the directory before all else in its PATH.
+start() {
+    PATH="${1:+$1:}$PATH" containerd >>"$WORK/containerd.log" 2>&1 &
+    DAEMON=$!
+    within 60 ctr version
+}
+
+stop() {
+    kill "${1:--TERM}" "$DAEMON"
+    wait "$DAEMON" 2>/dev/null
+}
+
+# run IMAGE NAME PROGRAM...: runs a container with that name.
+run() {
+    run_image=local/$1
+    run_name=$2
+    shift 2
+    ctr run --rm --snapshotter erofs "$run_image" "$run_name" "$@"
+}
+
+# prints TEXT COMMAND...: whether the command succeeds and prints the text.
+prints() {
+    prints_text=$1
+    shift
+    "$@" >"$WORK/printed" 2>&1 || { cat "$WORK/printed"; return 1; }
+    cat "$WORK/printed"
+    grep -qxF "$prints_text" "$WORK/printed"
+}
+
+# layers: the images of the snapshotter.
+layers() {
+    find $STATE/io.containerd.snapshotter.v1.erofs -name layer.erofs
+}
+
+# sealed: whether there are images, and all have fs-verity.
+sealed() {
+    layers >"$WORK/layers"
+    [ -s "$WORK/layers" ] || return 1
+    while read -r sealed_image; do fsverity measure "$sealed_image" || return; done <"$WORK/layers"
+}
+
+# mounted_below TEXT: prints the mounts whose source or place has the text in it.
+mounted_below() {
+    grep -F "$1" /proc/self/mounts
+}
+
+# mounts_of IMAGE: makes manifests of the image, MAKER.IMAGE.erofs and IMAGE.overlayfs, as both snapshotters mount it;
+# that of overlayfs unpacks it for that.
+mounts_of() {
+    for mounts_kind in erofs overlayfs; do
+        case $mounts_kind in
+        erofs) mounts_to=$MAKER.$1.erofs ;;
+        *) mounts_to=$1.overlayfs ;;
+        esac
+        [ -e "$mounts_to" ] && continue
+        mkdir -p "$WORK/view"
+        ctr images mount --snapshotter "$mounts_kind" --platform linux/amd64 "local/$1" "$WORK/view" >output 2>&1 ||
+            fail "$MAKER: $1 is mounted by $mounts_kind" output
+        # containerd gives the root directory of an overlayfs snapshot no time from the layers.
+        ferofs-testkit manifest --xattrs "$WORK/view" | sed '1s/ mtime=[^ ]*//' >"$mounts_to"
+        ctr images unmount --rm --snapshotter "$mounts_kind" "$WORK/view" >output 2>&1 ||
+            fail "$MAKER: $1 is unmounted from $mounts_kind" output
+    done
+}
+
+# containers: what a person does with containerd, from an empty state to an empty state.
+containers() {
+    check "$MAKER: containerd starts" start "$1"
+    ctr plugins ls >plugins.txt
+    check "$MAKER: it has its erofs snapshotter and differ" test "$(grep -c 'erofs .* ok *$' plugins.txt)" = 2
+    for image in app deep; do
+        check "$MAKER: $image is imported by the erofs snapshotter" \
+            ctr images import --snapshotter erofs "$SHARED/images/$image.tar"
+    done
+    check "$MAKER: the layers are images with fs-verity ($(layers | wc -l))" sealed
+    check "$MAKER: there are 101 of them" [ "$(layers | wc -l)" = 101 ]
+
+    check "$MAKER: python prints in a container of 2 layers" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
+    check "$MAKER: ferofs is what is mounted" [ "$(users)" -gt 0 ]
+    check "$MAKER: and in one of 100 layers" prints 99 run deep:1 hundred /usr/bin/python3 -c \
+        'print(open("/steps/newest").read(), end="")'
+    for image in app:1 deep:1; do
+        mounts_of $image
+        same "$MAKER: $image is what the overlayfs snapshotter shows" $image.overlayfs "$MAKER.$image.erofs" --ignore blocks
+    done
+
+    # What runs goes on without the daemon.
+    check "$MAKER: a container is started" ctr run -d --snapshotter erofs local/deep:1 long /bin/busybox sleep 1000
+    stop -KILL
+    pid=$(pgrep -f 'busybox sleep 1000')
+    check "$MAKER: it survives a killed containerd" test -d "/proc/$pid/root/steps"
+    echo 3 >/proc/sys/vm/drop_caches
+    check "$MAKER: and its files are still there" grep -qx 99 "/proc/$pid/root/steps/newest"
+    check "$MAKER: containerd starts again" start "$1"
+    check "$MAKER: it knows the container" sh -c 'ctr tasks ls | grep -q "^long .*RUNNING"'
+    check "$MAKER: and runs a program in it" prints again ctr tasks exec --exec-id second long /bin/busybox echo again
+    check "$MAKER: another container starts" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
+
+    # Nothing stays behind.
+    ctr tasks kill --signal KILL long >output 2>&1 && within 60 sh -c 'ctr tasks ls | grep -q "^long .*STOPPED"' &&
+        ctr tasks rm long >>output 2>&1
+    check "$MAKER: the container is removed" ctr containers rm long
+    for image in app:1 deep:1; do check "$MAKER: $image is removed" ctr images rm --sync "local/$image"; done
+    check "$MAKER: no layer is left" within 60 sh -c "[ -z \"\$(find $STATE/io.containerd.snapshotter.v1.erofs -name layer.erofs)\" ]"
+    mounted_below io.containerd >left
+    check "$MAKER: nothing is left mounted" [ ! -s left ]
+    check "$MAKER: and nobody uses the module" [ "$(users)" = 0 ]
+    stop
+}
+
+MAKER="ferofs"
+containers "$WORK/bin"
+MAKER="mkfs.erofs"
+containers ""
+grep -E 'level=(error|fatal)' containerd.log | grep -v 'context canceled' | tail -n 5 | cut -c 1-300 | sed 's/^/# /'
+umount $STATE
+finish

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+"""Makes container images for the tests of peers: OCI layouts, from what this machine has.
+
+    images.py DIRECTORY        in it: layout/, an OCI layout with the images app:1 and deep:1, and app.tar and deep.tar,
+                               an archive of each as containerd imports it
+
+app:1 has two layers: python3 and busybox; and what changes them in every way that a layer can: whiteouts, opaque
+directories, kinds that are exchanged, attributes, devices. deep:1 has the first layer, which is in the archive of app:1
+only, and 99 small ones, each of which changes, adds and removes a file. Called by tests/peers/*.sh.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+
+TIME = 1700000000
+DEEP = 100
+
+
+class Layer:
+    """A tar of a layer, in the order in which things are added."""
+
+    def __init__(self):
+        self.bytes = io.BytesIO()
+        self.tar = tarfile.open(fileobj=self.bytes, mode="w", format=tarfile.PAX_FORMAT)
+        self.directory(".")
+
+    def add(self, name, kind=tarfile.REGTYPE, content=b"", mode=None, pax=None, **fields):
+        info = tarfile.TarInfo(name)
+        info.type = kind
+        info.size = len(content)
+        info.mtime = TIME
+        info.mode = mode if mode is not None else 0o755 if kind == tarfile.DIRTYPE else 0o644
+        info.pax_headers = pax or {}
+        for field, value in fields.items():
+            setattr(info, field, value)
+        self.tar.addfile(info, io.BytesIO(content))
+
+    def directory(self, name, **fields):
+        self.add(name, tarfile.DIRTYPE, **fields)
+
+    def finish(self):
+        self.tar.close()
+        return self.bytes.getvalue()
+
+
+def base():
+    """Python, busybox, and some directories for the next layer to change."""
+    version = os.path.basename(os.path.realpath("/usr/bin/python3"))
+    # The modules without which it does not start.
+    listed = subprocess.run(["python3", "-c", "import sys; print(*(getattr(module, '__file__', None) or '' for module in "
+                             "sys.modules.values()))"], check=True, capture_output=True, text=True).stdout.split()
+    libraries = [word for word in subprocess.run(["ldd", f"/usr/bin/{version}"], check=True, capture_output=True,
+                                                 text=True).stdout.split() if word.startswith("/")]
+    paths = {"/usr/bin/busybox"}
+    for path in ["/usr/bin/python3"] + listed + libraries:
+        # What was libraries' /lib is /usr/lib.
+        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        while not os.path.isdir(path) and path not in paths and os.path.lexists(path):
+            paths.add(path)
+            if os.path.islink(path):
+                path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+    paths = sorted(path for path in paths if path.startswith("/usr/") and "/share/" not in path)
+
+    layer = Layer()
+    directories = set()
+    for path in paths:
+        parts = path.lstrip("/").split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            directory = "/".join(parts[:depth])
+            if directory not in directories:
+                directories.add(directory)
+                layer.directory(directory)
+        if os.path.islink(path):
+            layer.add(path[1:], tarfile.SYMTYPE, linkname=os.readlink(path), mode=0o777)
+        else:
+            with open(path, "rb") as file:
+                layer.add(path[1:], content=file.read(), mode=os.stat(path).st_mode & 0o777)
+    # Python looks for it, and says so if it is not there.
+    layer.directory(f"usr/lib/{version}/lib-dynload")
+    for name in ("bin", "lib", "lib64", "sbin"):
+        if not os.path.isdir(f"/usr/{name}"):
+            continue
+        if f"usr/{name}" not in directories:
+            layer.directory(f"usr/{name}")
+        layer.add(name, tarfile.SYMTYPE, linkname=f"usr/{name}", mode=0o777)
+    for name in ("dev", "etc", "proc", "sys", "tmp", "run"):
+        layer.directory(name, mode=0o1777 if name == "tmp" else 0o755)
+    layer.add("etc/passwd", content=b"root:x:0:0:root:/:/bin/sh\n")
+    layer.add("etc/motd", content=b"the first layer's\n")
+    for name in ("opaque", "deleted", "kept", "becomes-file"):
+        layer.directory(f"srv/{name}" if name != "opaque" else "srv", mode=0o750)
+        if name == "opaque":
+            layer.directory("srv/opaque")
+        for number in range(3):
+            layer.add(f"srv/{name}/{number}", content=f"{name} {number}\n".encode() * 1000)
+    layer.directory("srv/opaque/below")
+    layer.add("srv/opaque/below/file", content=b"not to be seen\n")
+    layer.add("srv/becomes-directory", content=b"a file\n")
+    layer.add("srv/becomes-link", content=b"a file\n")
+    return layer.finish()
+
+
+def changes():
+    """A layer that changes the first one."""
+    layer = Layer()
+    layer.directory("srv", mode=0o711)
+    layer.add("srv/.wh.deleted")
+    layer.directory("srv/opaque", mode=0o700, uid=12, gid=34)
+    layer.add("srv/opaque/.wh..wh..opq")
+    layer.add("srv/opaque/new", content=b"in an opaque directory\n")
+    layer.directory("srv/opaque/below")
+    layer.add("srv/opaque/below/other", content=b"to be seen\n")
+    layer.directory("srv/kept")
+    layer.add("srv/kept/.wh.1")
+    layer.add("srv/kept/2", content=b"the second layer's\n", mode=0o600)
+    layer.add("srv/becomes-file", content=b"a file now\n")
+    layer.directory("srv/becomes-directory")
+    layer.add("srv/becomes-directory/inside", content=b"inside\n")
+    layer.add("srv/becomes-link", tarfile.SYMTYPE, linkname="becomes-directory/inside", mode=0o777)
+    layer.add("srv/hard", content=b"two names\n" * 777)
+    layer.add("srv/hard-too", tarfile.LNKTYPE, linkname="srv/hard")
+    for depth in range(1, 31):
+        layer.directory("srv" + "/long" * depth)
+    layer.add("srv" + "/long" * 30 + "/" + "n" * 200, content=b"a long name\n")
+    layer.add("srv/\u00fcml\u00e4ut", content=b"a name in UTF-8\n")
+    layer.add("srv/device", tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666)
+    layer.add("srv/block", tarfile.BLKTYPE, devmajor=7, devminor=200, mode=0o600)
+    layer.add("srv/fifo", tarfile.FIFOTYPE, mode=0o640)
+    layer.add("srv/suid", content=b"#!/bin/sh\n", mode=0o4755, uid=1000, gid=1000)
+    layer.add("srv/attributes", content=b"with attributes\n", pax={
+        "SCHILY.xattr.user.test": "value",
+        "SCHILY.xattr.user.long": "x" * 500,
+        "SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+    })
+    layer.add("srv/large", content=os.urandom(1) * 3000000)
+    layer.add("srv/empty")
+    return layer.finish()
+
+
+def step(number):
+    """One of many small layers: changes one file, adds one, removes the last but one."""
+    layer = Layer()
+    layer.directory("steps")
+    layer.add("steps/newest", content=f"{number}\n".encode())
+    layer.add(f"steps/step-{number}", content=f"step {number}\n".encode() * 50 * number)
+    if number > 2:
+        layer.add(f"steps/.wh.step-{number - 2}")
+    return layer.finish()
+
+
+class Layout:
+    """An OCI layout: blobs by their digests, and an index of manifests."""
+
+    def __init__(self, top):
+        self.top = top
+        self.sizes = {}
+        self.manifests = []
+        os.makedirs(os.path.join(top, "blobs/sha256"))
+
+    def blob(self, content, media):
+        digest = hashlib.sha256(content).hexdigest()
+        with open(os.path.join(self.top, "blobs/sha256", digest), "wb") as file:
+            file.write(content)
+        return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(content)}
+
+    def image(self, name, layers):
+        """Adds an image of layers, each (tar, whether it is compressed). Returns the names of its blobs."""
+        kind = "application/vnd.oci.image"
+        descriptors, ids = [], []
+        for content, compressed in layers:
+            ids.append("sha256:" + hashlib.sha256(content).hexdigest())
+            descriptors.append(self.blob(gzip.compress(content, 1, mtime=0), f"{kind}.layer.v1.tar+gzip") if compressed
+                               else self.blob(content, f"{kind}.layer.v1.tar"))
+        config = self.blob(json.dumps({
+            "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/busybox", "sh"], "Env": ["PATH=/usr/bin:/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": ids},
+        }).encode(), f"{kind}.config.v1+json")
+        manifest = self.blob(json.dumps({
+            "schemaVersion": 2, "mediaType": f"{kind}.manifest.v1+json", "config": config, "layers": descriptors,
+        }).encode(), f"{kind}.manifest.v1+json")
+        manifest["annotations"] = {"io.containerd.image.name": f"local/{name}", "org.opencontainers.image.ref.name": name}
+        self.manifests.append(manifest)
+        for file, text in self.documents(self.manifests):
+            with open(os.path.join(self.top, file), "wb") as out:
+                out.write(text)
+        return [blob["digest"] for blob in descriptors + [config, manifest]]
+
+    @staticmethod
+    def documents(manifests):
+        """The two files at the top of a layout."""
+        return (("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
+                ("index.json", json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()))
+
+    def archive(self, path, blobs):
+        """The newest image as a tar."""
+        with tarfile.open(path, "w") as tar:
+            for name, content in self.documents(self.manifests[-1:]):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+            for digest in dict.fromkeys(blobs):
+                name = "blobs/" + digest.replace(":", "/")
+                tar.add(os.path.join(self.top, name), name)
+
+
+def main():
+    out = sys.argv[1]
+    os.makedirs(out, exist_ok=True)
+    layout = Layout(os.path.join(out, "layout"))
+    first = base()
+    blobs = layout.image("app:1", [(first, False), (changes(), True)])
+    layout.archive(os.path.join(out, "app.tar"), blobs)
+    blobs = layout.image("deep:1", [(first, False)] + [(step(number), False) for number in range(1, DEEP)])
+    layout.archive(os.path.join(out, "deep.tar"), blobs[1:])
+
+
+if __name__ == "__main__":
+    main()
