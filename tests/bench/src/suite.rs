@@ -18,6 +18,7 @@ use crate::results::Results;
 use crate::results::Row;
 use crate::system::System;
 use crate::system::System::Erofs;
+use crate::system::System::ErofsDirect;
 use crate::system::System::Ext4;
 use crate::system::System::Ferofs;
 use crate::system::System::Raw;
@@ -145,7 +146,7 @@ impl Suite {
     }
 
     fn reading(&mut self, files: &[PathBuf]) -> Result<()> {
-        let all = [Ferofs, Erofs, Ext4, System::Squashfs, Raw];
+        let all = [Ferofs, Erofs, ErofsDirect, Ext4, System::Squashfs, Raw];
         let tar = self.disk.join("usr.tar");
         let prepare = |suite: &Self, system: System, _| match system {
             Raw => drop_caches().map(|()| None),
@@ -174,7 +175,7 @@ impl Suite {
         )?;
         self.case(
             "read of all files, only the tar cached",
-            &[Ferofs, Erofs, Raw],
+            &[Ferofs, Erofs, ErofsDirect, Raw],
             &[(Erofs, 0.6)],
             |suite, system, time| {
                 let tree = prepare(suite, system, time)?;
@@ -196,6 +197,17 @@ impl Suite {
                 Ok(tree)
             },
             |_, tree| work::read_files(tree.path(), files),
+        )?;
+        self.case(
+            "cold mmap of all files, random order",
+            System::TREES,
+            &[],
+            |suite, system, time| {
+                let mut files = files.to_vec();
+                Random::new(time as u64).shuffle(&mut files);
+                Ok((suite.cold(system, "usr")?, files))
+            },
+            |_, (tree, files)| work::touch_files(tree.path(), files),
         )?;
         self.case(
             "cold read of all files, 8 readers at once",
@@ -241,7 +253,7 @@ impl Suite {
         };
         self.case(
             &format!("cold sequential read, 128 KiB, {millions} MB file"),
-            &[Ferofs, Erofs, Ext4, System::Squashfs, Raw],
+            &[Ferofs, Erofs, ErofsDirect, Ext4, System::Squashfs, Raw],
             &[(Erofs, 0.6), (Raw, 1.1)],
             |suite, system, _| match system {
                 Raw => drop_caches().map(|()| None),
@@ -448,8 +460,20 @@ impl Suite {
             self.case(
                 name,
                 System::TREES,
-                &[(Erofs, 0.75)],
+                &[(Erofs, 0.6)],
                 |suite, system, _| suite.cold(system, "usr"),
+                |_, tree| work::run_inside(tree.path(), command),
+            )?;
+            self.case(
+                &name.replace("cold", "warm"),
+                System::TREES,
+                &[(Erofs, 1.0)],
+                |suite, system, _| {
+                    let tree = suite.cold(system, "usr")?;
+                    work::run_inside(tree.path(), command)?;
+                    work::run_inside(tree.path(), command)?;
+                    Ok(tree)
+                },
                 |_, tree| work::run_inside(tree.path(), command),
             )?;
         }

@@ -24,6 +24,8 @@ pub enum System {
     Ferofs,
     /// The kernel's driver in C: the same index, the same tar.
     Erofs,
+    /// The same with its option `directio`: it reads past the cache of the blob, and keeps what it read in its own.
+    ErofsDirect,
     /// The tree unpacked, on the file system that holds the tar.
     Ext4,
     /// The tree in a squashfs image, on a loop device.
@@ -37,18 +39,20 @@ impl System {
     pub const TREES: &[System] = &[
         System::Ferofs,
         System::Erofs,
+        System::ErofsDirect,
         System::Ext4,
         System::Squashfs,
     ];
 
     /// Those that mount an index.
-    pub const INDEXES: &[System] = &[System::Ferofs, System::Erofs];
+    pub const INDEXES: &[System] = &[System::Ferofs, System::Erofs, System::ErofsDirect];
 
     /// The name in results.
     pub fn name(self) -> &'static str {
         match self {
             System::Ferofs => "ferofs",
             System::Erofs => "erofs",
+            System::ErofsDirect => "erofs directio",
             System::Ext4 => "ext4",
             System::Squashfs => "squashfs",
             System::Raw => "raw",
@@ -86,7 +90,11 @@ impl System {
     /// Mounts an index at the place with this number.
     pub fn index(self, number: usize, image: &Path, blobs: &[PathBuf]) -> Result<Tree> {
         let path = place(number)?;
-        mount(self.name(), image, blobs, &path)
+        let (kind, flag) = match self {
+            System::ErofsDirect => ("erofs", "directio"),
+            _ => (self.name(), "ro"),
+        };
+        mount(kind, flag, image, blobs, &path)
             .with_context(|| format!("mount {} of {}", self.name(), image.display()))?;
         Ok(Tree {
             path,
@@ -103,14 +111,20 @@ pub fn place(number: usize) -> Result<PathBuf> {
 }
 
 /// Mounts files as they are: mount(8) would make a loop device of an image for the C driver.
-fn mount(kind: &str, image: &Path, blobs: &[PathBuf], path: &Path) -> rustix::io::Result<()> {
+fn mount(
+    kind: &str,
+    flag: &str,
+    image: &Path,
+    blobs: &[PathBuf],
+    path: &Path,
+) -> rustix::io::Result<()> {
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
     rustix::mount::fsconfig_set_string(context, "source", image)?;
     for blob in blobs {
         rustix::mount::fsconfig_set_string(context, "device", blob)?;
     }
-    rustix::mount::fsconfig_set_flag(context, "ro")?;
+    rustix::mount::fsconfig_set_flag(context, flag)?;
     rustix::mount::fsconfig_create(context)?;
     let mount = rustix::mount::fsmount(
         context,
