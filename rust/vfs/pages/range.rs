@@ -38,8 +38,11 @@ use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 
 /// The largest folio that a miss of [`RangeCache::folio`] reads has this power of two of pages. The
-/// first has one, for a mount often needs no more, and each that follows twice as many.
-const ORDER_MAX: i32 = 6;
+/// first has one, for a mount often needs no more, and each that follows four times as many.
+const ORDER_MAX: i32 = 8;
+
+/// By how much that power grows with each miss.
+const ORDER_STEP: i32 = 2;
 
 /// The internal filesystem that the caches live in.
 pub(crate) struct RangeFs;
@@ -302,7 +305,7 @@ impl RangeCache {
         let largest = data.order.load(Relaxed).clamp(0, ORDER_MAX);
         // If two miss at once it grows once, which is as good.
         data.order
-            .store(largest.saturating_add(1).min(ORDER_MAX), Relaxed);
+            .store(largest.saturating_add(ORDER_STEP).min(ORDER_MAX), Relaxed);
         for order in (1..=largest.unsigned_abs()).rev() {
             let pages = 1usize << order;
             let first = index & !pages.wrapping_sub(1);
