@@ -80,7 +80,7 @@ impl Volume {
         image.ask(start, size.min(PAGE_SIZE as u64))?;
 
         let ranges = RangeMount::new(sb.shared())?;
-        // Metadata is small, and read again by the next mount.
+        // What a mount itself reads is little, and read again by the next one.
         let cache = RangeCache::get(&ranges, &image.kept(), start, size)?;
         let metadata = Metadata::new(cache);
         let reader = metadata.reader(None, false);

@@ -160,6 +160,14 @@ impl BackingFile {
         }
     }
 
+    /// The same file, whose bytes should not stay in its own cache when they are cached elsewhere.
+    pub(in crate::vfs) fn passed(&self) -> Self {
+        Self {
+            kept: false,
+            ..self.clone()
+        }
+    }
+
     pub(in crate::vfs) fn as_ptr(&self) -> *mut bindings::file {
         self.file.as_ptr()
     }

@@ -327,7 +327,8 @@ impl RangeCache {
             };
             let len = self.len().saturating_sub(start).min(size);
             let from = data.start.checked_add(start)?;
-            folio.fill(len as usize, &data.file, from).ok()?;
+            // Of so much one copy is enough: single pages are what the next mount wants first.
+            folio.fill(len as usize, &data.file.passed(), from).ok()?;
             // SAFETY: As in `find_folio`; the index is a multiple of the number of pages. If another reader was
             // faster, there is a folio now.
             return unsafe { folio.insert(mapping, first, self.len()) }.ok();

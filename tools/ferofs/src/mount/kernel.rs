@@ -70,7 +70,9 @@ impl<'a> Context<'a> {
                 let help = absent(name, Path::new("/lib/modules"), release.trim());
                 Err(Error::of(
                     Kind::Mount,
-                    format!("cannot mount {shown}: this kernel has no filesystem \"{name}\"; {help}"),
+                    format!(
+                        "cannot mount {shown}: this kernel has no filesystem \"{name}\"; {help}"
+                    ),
                 ))
             }
             Err(Errno::PERM) => Err(Error::of(
