@@ -129,19 +129,20 @@ impl<E: Files> Table<E> {
     ) -> isize {
         // SAFETY: The file is open, and its inode stays while it is.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*(*iocb).ki_filp).f_inode) };
-        // SAFETY: The VFS passes valid pointers; where the read begins and what it is stays so if it fails.
-        let (pos, access, len) = unsafe {
-            let access = if (*iocb).ki_flags & bindings::IOCB_DIRECT as i32 == 0 {
-                Access::Cached
-            } else {
-                Access::Direct
-            };
-            ((*iocb).ki_pos.unsigned_abs(), access, read::left(iter))
-        };
+        // SAFETY: The VFS passes a valid iterator, of which it is not defined what a read that fails leaves.
+        let len = unsafe { read::left(iter) };
         from_result(|| {
             // SAFETY: That is what the VFS passes.
-            let read = unsafe { read::read_iter::<E>(inode, iocb, iter) }
-                .inspect_err(|error| fserror::read_failed(inode, access, pos, len, *error))?;
+            let read = unsafe { read::read_iter::<E>(inode, iocb, iter) }.inspect_err(|error| {
+                // SAFETY: As above. A read that fails leaves the position where it was.
+                let (flags, pos) = unsafe { ((*iocb).ki_flags, (*iocb).ki_pos.unsigned_abs()) };
+                let access = if flags & bindings::IOCB_DIRECT as i32 == 0 {
+                    Access::Cached
+                } else {
+                    Access::Direct
+                };
+                fserror::read_failed(inode, access, pos, len, *error);
+            })?;
             Ok(read as isize)
         })
     }
