@@ -126,6 +126,22 @@ near() {
     check "$1 ($2 KiB, expected $3 within $4)" sh -c "test $2 -ge $(($3 - $4)) && test $2 -le $(($3 + $4))"
 }
 
+# dm COMMAND...: dmsetup on a machine without udev.
+dm() { dmsetup --noudevrules --noudevsync "$@"; }
+
+# disk NAME: makes $DEVICE, which has the sectors of NAME.disk.
+disk() {
+    LOOP=$(losetup -f --show "$1.disk") && SECTORS=$(blockdev --getsz "$LOOP") || exit 1
+    dm create "$1" --table "0 $SECTORS linear $LOOP 0" || exit 1
+    # shellcheck disable=SC2034 # for the caller
+    DEVICE=/dev/$(dm info -c --noheadings -o blkdevname "$1")
+}
+
+# repair NAME: the device has its sectors again. No cache is emptied: what is there must be right.
+repair() {
+    dm suspend --noflush "$1" && echo "0 $SECTORS linear $LOOP 0" | dm load "$1" && dm resume "$1"
+}
+
 # log_mark; log_since: the kernel's messages that came after the mark.
 log_mark() {
     LOG_MARK="ferofs-tests mark $$ $(date +%s%N)"

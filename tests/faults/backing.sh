@@ -20,31 +20,18 @@ DATA=$(python3 -c 'import tarfile; print(tarfile.open("plain.tar").getmember("./
 BAD=$(((DATA + (3 << 20)) / 4096 * 4096))
 FROM=$((BAD - DATA))
 
-dm() { dmsetup --noudevrules --noudevsync "$@"; }
-
-# disk NAME: makes $DEVICE, which has the sectors of NAME.disk.
-disk() {
-    LOOP=$(losetup -f --show "$1.disk") && SECTORS=$(blockdev --getsz "$LOOP") || exit 1
-    dm create "$1" --table "0 $SECTORS linear $LOOP 0" || exit 1
-    DEVICE=/dev/$(dm info -c --noheadings -o blkdevname "$1")
-}
-
 # table NAME: the lines on standard input become the device's.
 table() {
     dm suspend --noflush "$1" && dm load "$1" && dm resume "$1" && echo 3 >/proc/sys/vm/drop_caches
 }
 
-# spoil NAME SECTOR COUNT; repair NAME. After the repair no cache is emptied: what is there must be right.
+# spoil NAME SECTOR COUNT: so many sectors cannot be read, until `repair`.
 spoil() {
     table "$1" <<END
 0 $2 linear $LOOP 0
 $2 $3 error
 $(($2 + $3)) $((SECTORS - $2 - $3)) linear $LOOP $(($2 + $3))
 END
-}
-
-repair() {
-    dm suspend --noflush "$1" && echo "0 $SECTORS linear $LOOP 0" | dm load "$1" && dm resume "$1"
 }
 
 # sector FILE BYTE: where that byte is on the device, by sectors of 512.

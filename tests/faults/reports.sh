@@ -106,11 +106,8 @@ echo 3 >/proc/sys/vm/drop_caches
 told "a blob was truncated" "117 big" under-test tail -c 10 under-test/big
 umount under-test
 
-dm() { dmsetup --noudevrules --noudevsync "$@"; }
 truncate -s 400M xfs.disk
-LOOP=$(losetup -f --show xfs.disk) && SECTORS=$(blockdev --getsz "$LOOP")
-dm create bad --table "0 $SECTORS linear $LOOP 0"
-DEVICE=/dev/$(dm info -c --noheadings -o blkdevname bad)
+disk xfs
 mkfs.xfs -q "$DEVICE" && mkdir xfs && mount "$DEVICE" xfs && cp plain.tar source/big xfs && sync
 mounted index.erofs under-test --option "device=$WORK/xfs/plain.tar"
 cat >touch.py <<'END'
@@ -153,7 +150,7 @@ done | sort -n >extents
     done <extents
     echo "$next $((SECTORS - next)) linear $LOOP $next"
 } >table
-dm suspend --noflush bad && dm load bad <table && dm resume bad
+dm suspend --noflush xfs && dm load xfs <table && dm resume xfs
 for how in "cat" "python3 touch.py" "python3 direct.py" "python3 splice.py"; do
     echo 3 >/proc/sys/vm/drop_caches
     # shellcheck disable=SC2086 # words
@@ -162,10 +159,10 @@ for how in "cat" "python3 touch.py" "python3 direct.py" "python3 splice.py"; do
     # shellcheck disable=SC2086 # words
     told "bad sectors: so does this for $how" "5 big" under-test $how under-test/big
 done
-dm suspend --noflush bad && echo "0 $SECTORS linear $LOOP 0" | dm load bad && dm resume bad
+repair xfs
 # What is wrong with the caller says nothing of the file.
 told "bad memory is not reported" "" under-test python3 fault.py under-test/big
 told "all is well again" "" under-test cat under-test/big
 umount under-test xfs
-dm remove bad && losetup -d "$LOOP"
+dm remove xfs && losetup -d "$LOOP"
 finish
