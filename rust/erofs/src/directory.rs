@@ -348,7 +348,7 @@ impl Inode {
         match self.layout() {
             Layout::Plain { .. } => self.size() & !sb.block_mask(),
             Layout::Inline { .. } => tail_offset(sb, self.size()),
-            Layout::Hole | Layout::Chunks { .. } => 0,
+            Layout::Hole | Layout::Chunks { .. } | Layout::Compressed { .. } => 0,
         }
     }
 
@@ -384,8 +384,9 @@ impl Inode {
             Layout::Inline { start, tail } => Ok(if offset < tail_offset(sb, self.size()) {
                 (Space::Device(0), start.wrapping_add(offset))
             } else {
-                (Space::Image, tail)
+                (self.space(), tail)
             }),
+            Layout::Compressed { .. } => Ok((Space::Inode(self.nid()), offset)),
             Layout::Hole | Layout::Chunks { .. } => self.chunk_of_directory(sb, meta, offset),
         }
     }

@@ -103,6 +103,7 @@ impl fmt::Display for Corrupt {
         match self.space {
             Space::Image | Space::Device(0) => Ok(()),
             Space::Device(id) => write!(f, " of device {id}"),
+            Space::Inode(nid) => write!(f, " of what inode {nid} holds"),
         }
     }
 }

@@ -26,7 +26,16 @@ pub enum Source {
     },
     /// In the image's metadata, behind the inode.
     Metadata {
-        /// Offset in the image, in bytes. The extent is within one block.
+        /// Offset in the space that the inode is in, in bytes. The extent is within one block.
+        pos: u64,
+        /// That space: the image, or the metabox.
+        space: Space,
+    },
+    /// In physical clusters: see [`Inode::clusters`].
+    Clusters {
+        /// The inode whose they are.
+        nid: u64,
+        /// Offset in what they decode to, which is that in the file.
         pos: u64,
     },
 }
@@ -49,7 +58,8 @@ impl Source {
         match *self {
             Self::Hole => None,
             Self::Device { id, pos } => Some((Space::Device(id), pos)),
-            Self::Metadata { pos } => Some((Space::Image, pos)),
+            Self::Metadata { pos, space } => Some((space, pos)),
+            Self::Clusters { nid, pos } => Some((Space::Inode(nid), pos)),
         }
     }
 }
@@ -70,7 +80,12 @@ impl Extent {
                     id,
                     pos: pos.wrapping_add(skip),
                 },
-                Source::Metadata { pos } => Source::Metadata {
+                Source::Metadata { pos, space } => Source::Metadata {
+                    pos: pos.wrapping_add(skip),
+                    space,
+                },
+                Source::Clusters { nid, pos } => Source::Clusters {
+                    nid,
                     pos: pos.wrapping_add(skip),
                 },
             },
@@ -115,6 +130,10 @@ impl Inode {
         };
         match self.layout() {
             Layout::Hole => Ok(whole(Source::Hole)),
+            Layout::Compressed { .. } => Ok(whole(Source::Clusters {
+                nid: self.nid(),
+                pos: 0,
+            })),
             Layout::Plain { start } => Ok(whole(Source::Device { id: 0, pos: start })),
             Layout::Inline { start, tail } => {
                 let tail_offset = tail_offset(sb, size);
@@ -128,7 +147,10 @@ impl Inode {
                     Extent {
                         start: tail_offset,
                         len: size.wrapping_sub(tail_offset),
-                        source: Source::Metadata { pos: tail },
+                        source: Source::Metadata {
+                            pos: tail,
+                            space: self.space(),
+                        },
                     }
                 })
             }
@@ -141,7 +163,7 @@ impl Inode {
                 let chunk = offset.wrapping_shr(u32::from(chunk_bits));
                 // The table is within the image, and the chunk within the table.
                 let at = table.wrapping_add(chunk.wrapping_mul(entry_size(indexes)));
-                let bytes = meta.bytes(Space::Image, at).map_err(Error::Io)?;
+                let bytes = meta.bytes(self.space(), at).map_err(Error::Io)?;
                 let window = TABLE_WINDOW.wrapping_sub(at % TABLE_WINDOW) as usize;
                 let entries = bytes.get(..window).unwrap_or(&bytes);
                 let run = Run {

@@ -5,8 +5,9 @@
 //! All that depends on the inode alone is checked here, so that what uses one later (extents,
 //! directories, attributes) starts from a sound one.
 
-use super::error::{Error, Result};
-use super::metadata::{Cursor, Metadata};
+use super::compressed::MapHeader;
+use super::error::{Corrupt, Error, Result};
+use super::metadata::{Cursor, Metadata, Space};
 use super::ondisk;
 use super::ondisk::{chunk, format, layout, mode};
 use super::superblock::{Superblock, NSEC_PER_SEC, POSITION_MAX};
@@ -79,7 +80,8 @@ impl FileKind {
     }
 }
 
-/// How an inode's data is laid out. Positions are in bytes.
+/// How an inode's data is laid out. Positions are in bytes. Those of what lies behind the inode (`tail`, `table`, `header`) are in
+/// the space that the inode is in, [`Inode::space`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// All of it is a hole; or the inode is of a kind without data.
@@ -107,6 +109,13 @@ pub enum Layout {
         /// Whether addresses in indexes have 48 bits.
         wide: bool,
     },
+    /// Compressed: see [`Inode::clusters`](super::Inode::clusters).
+    Compressed {
+        /// Position of the map header.
+        header: u64,
+        /// Whether there are full indexes or records of extents, not compact indexes.
+        full: bool,
+    },
 }
 
 /// An inode.
@@ -114,14 +123,16 @@ pub enum Layout {
 /// # Invariants
 ///
 /// - Size and positions fit an `i64`.
-/// - The inode, its attribute body, its chunk table and its inline tail lie within the image; so
-///   does a directory's data unless it is in chunks or there are devices. An inline tail lies within one block.
+/// - Unless it is in the metabox, the inode, its attribute body, its chunk table and its inline tail lie within the image; so
+///   does a directory's data unless it is in chunks or compressed or there are devices. An inline tail lies within one block.
 /// - A symbolic link's size is 1 to 4095.
 #[derive(Clone, Copy, Debug)]
 pub struct Inode {
     nid: u64,
+    space: Space,
     pos: u64,
     size: u64,
+    encoded_blocks: u64,
     mtime: i64,
     layout: Layout,
     xattrs: XattrBody,
@@ -168,20 +179,33 @@ impl Superblock {
     /// - [`Error::Unsupported`] for compressed data, and unknown formats and layouts.
     /// - [`Error::Io`] if the metadata cannot be read.
     pub fn inode<M: Metadata>(&self, meta: &M, nid: u64) -> Result<Inode, M::Error> {
-        let pos = nid
+        let (space, end, base) = match self.metabox_nid() {
+            Some(metabox) if nid & ondisk::NID_METABOX != 0 => {
+                // Where the metabox ends is seen when it is read.
+                (Space::Inode(metabox), POSITION_MAX, 0)
+            }
+            _ => (Space::Image, meta.size(), self.meta_pos()),
+        };
+        let number = match space {
+            Space::Inode(_) => nid & !ondisk::NID_METABOX,
+            _ => nid,
+        };
+        let pos = number
             .checked_mul(ondisk::INODE_SLOT_SIZE)
-            .and_then(|offset| self.meta_pos().checked_add(offset))
+            .and_then(|offset| base.checked_add(offset))
             .unwrap_or(u64::MAX);
-        if pos >= meta.size() || pos > POSITION_MAX {
-            return Err(Error::corrupt("inode lies beyond the image", pos));
+        let corrupt_at = |what, at| Err(Corrupt { what, at, space }.into());
+        if pos >= end || pos > POSITION_MAX {
+            return corrupt_at("inode lies beyond the image", pos);
         }
         let mut cursor = Cursor::new(meta);
+        cursor.enter(space);
         let Decoded {
             fields,
             address_mask,
             size: inode_size,
         } = self.read_inode(&mut cursor, pos)?;
-        let corrupt = |what| Err(Error::corrupt(what, pos));
+        let corrupt = |what| corrupt_at(what, pos);
         let unsupported = |name, bits: u16| Err(Error::unsupported(name, bits.into(), pos));
 
         let format = fields.i_format.get();
@@ -204,7 +228,7 @@ impl Superblock {
         let body_pos = pos.wrapping_add(inode_size);
         let xattrs = self.xattr_body(&mut cursor, body_pos, fields.i_xattr_icount.get())?;
         let data_pos = body_pos.wrapping_add(u64::from(xattrs.size));
-        if data_pos > meta.size() {
+        if data_pos > end {
             return corrupt("inode's attributes end beyond the image");
         }
 
@@ -216,7 +240,18 @@ impl Superblock {
             layout::FLAT_INLINE => self.inline_layout(&fields, data_pos)?,
             layout::CHUNK_BASED => self.chunk_layout(&fields, pos, data_pos)?,
             layout @ (layout::COMPRESSED_FULL | layout::COMPRESSED_COMPACT) => {
-                return unsupported("compression", layout);
+                if self.algorithms() == 0 {
+                    return corrupt("inode is compressed, and the image is not");
+                }
+                if kind.has_data() {
+                    Layout::Compressed {
+                        // The inode's end is at a position.
+                        header: data_pos.wrapping_add(7) & !7,
+                        full: layout == layout::COMPRESSED_FULL,
+                    }
+                } else {
+                    Layout::Hole
+                }
             }
             layout => return unsupported("data layout", layout),
         };
@@ -239,6 +274,9 @@ impl Superblock {
                 let table_size = chunk_count(size, chunk_bits).wrapping_mul(entry_size(indexes));
                 (0, table.saturating_add(table_size))
             }
+            Layout::Compressed { header, .. } => {
+                (0, header.saturating_add(size_of::<MapHeader>() as u64))
+            }
         };
         if blocks_end > POSITION_MAX {
             return corrupt("inode's blocks are out of range");
@@ -247,8 +285,9 @@ impl Superblock {
         if kind == FileKind::Directory && blocks_end > meta.size() && self.device_count() == 0 {
             return corrupt("directory's blocks end beyond the image");
         }
-        if metadata_end > meta.size() {
+        if metadata_end > end {
             return corrupt(match layout {
+                Layout::Compressed { .. } => "inode's map header ends beyond the image",
                 Layout::Chunks { .. } => "inode's chunk table ends beyond the image",
                 _ => "inode's inline data ends beyond the image",
             });
@@ -258,8 +297,13 @@ impl Superblock {
         // INVARIANT: what is promised was checked above.
         Ok(Inode {
             nid,
+            space,
             pos,
             size,
+            encoded_blocks: match layout {
+                Layout::Compressed { .. } => start_block(&fields),
+                _ => 0,
+            },
             mtime: fields.i_mtime.get() as i64,
             layout,
             xattrs,
@@ -429,7 +473,12 @@ impl Inode {
         self.nid
     }
 
-    /// Where the inode is in the image, in bytes.
+    /// What the inode lies in: the image, or the metabox.
+    pub fn space(&self) -> Space {
+        self.space
+    }
+
+    /// Where the inode is in [`Self::space`], in bytes.
     pub fn pos(&self) -> u64 {
         self.pos
     }
@@ -449,8 +498,15 @@ impl Inode {
         self.size
     }
 
-    /// Space its data takes, in units of 512 bytes, as in `stat(2)`: whole blocks.
+    /// Space its data takes, in units of 512 bytes, as in `stat(2)`: whole blocks; of compressed data those that
+    /// are encoded.
     pub fn sectors(&self, sb: &Superblock) -> u64 {
+        if let Layout::Compressed { .. } = self.layout {
+            // 48 bits of blocks of at most 2^16 bytes.
+            return self
+                .encoded_blocks
+                .wrapping_shl(u32::from(sb.block_bits()).wrapping_sub(9));
+        }
         // A size fits an i64, so that there is room to round up.
         (self.size.wrapping_add(sb.block_mask()) & !sb.block_mask()) >> 9
     }

@@ -24,7 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Not read, and refused by name: compressed data, fragments, metadata in a metabox.
+//! Compressed data is found ([`Clusters`]) and not decoded: that is for the caller to do.
 
 #![cfg_attr(not(MODULE), no_std)]
 #![cfg_attr(MODULE, allow(dead_code, unused_imports))]
@@ -34,6 +34,9 @@
 extern crate std;
 
 pub mod checksum;
+mod cluster;
+pub mod compressed;
+mod compression;
 mod device;
 mod directory;
 mod error;
@@ -47,6 +50,8 @@ mod symlink;
 mod xattr;
 mod xattr_body;
 
+pub use cluster::{Cluster, Clusters, Content, Encoded, Encoding};
+pub use compression::{Algorithm, Compression};
 pub use device::DeviceSlot;
 pub use directory::{DirEntry, Dirent};
 pub use error::{Corrupt, Error, Feature, Result};

@@ -2,7 +2,7 @@
 
 //! Long prefixes of attribute names: a well-known prefix and an infix, which many attributes share.
 //!
-//! They are stored one behind the other, in the image itself or in its packed inode; there are at
+//! They are stored one behind the other, in the image itself, in its metabox or in its packed inode; there are at
 //! most 128, of different lengths. Attributes refer to them by number.
 
 use super::error::{Error, Result};
@@ -220,7 +220,7 @@ impl Superblock {
     /// Where the long prefixes of this image are.
     #[inline(never)]
     fn long_prefix_home<M: Metadata>(&self, meta: &M) -> Result<Home, M::Error> {
-        Ok(match self.packed_nid() {
+        Ok(match self.metabox_nid().or(self.packed_nid()) {
             Some(nid) if self.compat() & ondisk::compat::PLAIN_XATTR_PFX == 0 => {
                 Home::Packed(self.inode(meta, nid)?)
             }

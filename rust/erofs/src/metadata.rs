@@ -19,6 +19,8 @@ pub enum Space {
     /// where an address may also mean a device that is a file of its own, by
     /// [`DeviceSlot::uniaddr`](super::DeviceSlot::uniaddr); n is slot n - 1 of the device table.
     Device(u16),
+    /// The data of an inode that is compressed, or that others lie in: what it decodes to. The number is its nid.
+    Inode(u64),
 }
 
 /// The bytes of one image, and of its devices as far as names are in them.
@@ -92,6 +94,11 @@ impl<'m, M: Metadata> Cursor<'m, M> {
             self.held = None;
         }
         self
+    }
+
+    /// What positions count from.
+    pub(super) fn space(&self) -> Space {
+        self.space
     }
 
     /// What the bytes come from.

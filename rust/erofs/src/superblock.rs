@@ -3,6 +3,9 @@
 //! The superblock: decoded and checked once at mount, then carried along by every other call.
 
 use super::checksum;
+use super::compressed::algorithm;
+use super::compression;
+use super::compression::Algorithm;
 use super::error::{Error, Result};
 use super::metadata::{Cursor, Metadata, Space};
 use super::ondisk;
@@ -38,6 +41,8 @@ pub struct Superblock {
     xattr_pos: u64,
     xattr_prefix_pos: u64,
     device_table_pos: u64,
+    algorithms: u16,
+    metabox_nid: Option<u64>,
     uuid: [u8; 16],
     volume_name: [u8; 16],
 }
@@ -51,8 +56,8 @@ impl Superblock {
     /// - [`Error::NotErofs`] if the magic is missing.
     /// - [`Error::Corrupt`] if the block size, the checksum, or what the superblock says of itself
     ///   or of the device table is wrong.
-    /// - [`Error::Unsupported`] if blocks are larger than `max_block_bits`, and for compression,
-    ///   a metabox and unknown incompatible features.
+    /// - [`Error::Unsupported`] if blocks are larger than `max_block_bits`, and for unknown algorithms and incompatible
+    ///   features.
     /// - [`Error::Io`] if the metadata cannot be read.
     pub fn read<M: Metadata>(meta: &M, max_block_bits: u8) -> Result<Self, M::Error> {
         let at = ondisk::SUPER_OFFSET;
@@ -91,12 +96,19 @@ impl Superblock {
             verify_checksum(meta, &disk)?;
         }
         refuse_features(&disk)?;
-        Self::decode_checked(&disk, meta.size(), max_block_bits)
+        let extension = if disk.sb_extslots > 0 {
+            let at = at.wrapping_add(size_of::<ondisk::Superblock>() as u64);
+            Some(cursor.read_struct(at, "superblock ends beyond the image")?)
+        } else {
+            None
+        };
+        Self::decode_checked(&disk, extension, meta.size(), max_block_bits)
     }
 
     /// What follows once it is known that these bytes are a superblock, and of which features.
     fn decode_checked<E>(
         disk: &ondisk::Superblock,
+        extension_fields: Option<ondisk::SuperblockExtension>,
         image_size: u64,
         max_block_bits: u8,
     ) -> Result<Self, E> {
@@ -143,6 +155,25 @@ impl Superblock {
             return corrupt("superblock's attribute prefix for sharing does not exist");
         }
 
+        let metabox_nid = match extension_fields {
+            Some(fields) if incompat & incompat::METABOX != 0 => Some(fields.metabox_nid.get()),
+            None if incompat & incompat::METABOX != 0 => {
+                return corrupt("superblock is too short to name the metabox");
+            }
+            _ => None,
+        };
+        if metabox_nid.is_some_and(|nid| nid & ondisk::NID_METABOX != 0) {
+            return corrupt("superblock's metabox lies in itself");
+        }
+        let algorithms = compression::algorithms(disk);
+        if algorithms & !algorithm::ALL != 0 {
+            let bits = u32::from(algorithms & !algorithm::ALL);
+            return Err(Error::unsupported("compression algorithm", bits, at));
+        }
+        if algorithms & Algorithm::Lz4.bit() != 0 && incompat & incompat::LZ4_0PADDING == 0 {
+            return Err(Error::unsupported("LZ4 data without padding", incompat, at));
+        }
+
         // INVARIANT: the block size was checked by the caller, the device table above, the features
         // by the caller.
         Ok(Self {
@@ -167,6 +198,8 @@ impl Superblock {
             xattr_pos: u64::from(disk.xattr_blkaddr.get()).wrapping_mul(block_size),
             xattr_prefix_pos: u64::from(disk.xattr_prefix_start.get()).wrapping_mul(4),
             device_table_pos,
+            algorithms,
+            metabox_nid,
             uuid: disk.uuid,
             volume_name: disk.volume_name,
         })
@@ -246,6 +279,29 @@ impl Superblock {
     /// Size of the superblock with its extension slots, in bytes.
     pub fn size(&self) -> u32 {
         self.size
+    }
+
+    /// Algorithms that data may be compressed with, as bits of [`Algorithm::bit`].
+    pub fn algorithms(&self) -> u16 {
+        self.algorithms
+    }
+
+    /// Whether there may be physical clusters of more than a block.
+    pub(super) fn has_big_pclusters(&self) -> bool {
+        self.incompat & incompat::BIG_PCLUSTER != 0
+    }
+
+    /// nid of the inode that metadata lies in, if there is one. It is not in itself.
+    pub fn metabox_nid(&self) -> Option<u64> {
+        self.metabox_nid
+    }
+
+    /// What shared attributes lie in.
+    pub(super) fn shared_xattr_space(&self) -> Space {
+        match self.metabox_nid {
+            Some(nid) if self.compat & compat::SHARED_EA_IN_METABOX != 0 => Space::Inode(nid),
+            _ => Space::Image,
+        }
     }
 
     /// Where nid 0 is, in bytes.
@@ -367,7 +423,7 @@ fn verify_checksum<M: Metadata>(meta: &M, disk: &ondisk::Superblock) -> Result<(
     Ok(())
 }
 
-/// Refuses images with features this crate does not know, or cannot read any of.
+/// Refuses images with features this crate does not know.
 fn refuse_features<E>(disk: &ondisk::Superblock) -> Result<(), E> {
     let bits = disk.feature_incompat.get();
     let unknown = bits & !incompat::ALL;
@@ -375,22 +431,6 @@ fn refuse_features<E>(disk: &ondisk::Superblock) -> Result<(), E> {
         return Err(Error::unsupported(
             "unknown incompatible feature",
             unknown,
-            ondisk::SUPER_OFFSET,
-        ));
-    }
-    if bits & incompat::METABOX != 0 {
-        return Err(Error::unsupported(
-            "metabox",
-            incompat::METABOX,
-            ondisk::SUPER_OFFSET,
-        ));
-    }
-    // Without algorithms the compression bits may be set, and mean the features that share them.
-    let algorithms = u32::from(disk.available_compr_algs.get());
-    if algorithms != 0 || bits & (incompat::LZ4_0PADDING | incompat::ZTAILPACKING) != 0 {
-        return Err(Error::unsupported(
-            "compression",
-            bits,
             ondisk::SUPER_OFFSET,
         ));
     }

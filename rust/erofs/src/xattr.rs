@@ -9,13 +9,13 @@
 //! all that follows the well-known prefix.
 
 use super::checksum;
-use super::error::{Error, Result};
+use super::error::{Corrupt, Error, Result};
 use super::inode::Inode;
 use super::long_prefix::LongPrefixes;
-use super::metadata::{Cursor, Metadata};
+use super::metadata::{Cursor, Metadata, Space};
 use super::ondisk;
 use super::ondisk::xattr_index;
-use super::superblock::Superblock;
+use super::superblock::{Superblock, POSITION_MAX};
 use super::xattr_body::{align4, XattrBody, BODY_HEADER_SIZE, SHARED_ID_SIZE};
 use zerocopy::byteorder::little_endian::U32;
 
@@ -28,8 +28,10 @@ pub struct Xattr<'a> {
     pub name: &'a [u8],
     /// Size of the value in bytes.
     pub value_size: u16,
-    /// Position of the value in the image, in bytes: all of it lies within the image.
+    /// Position of the value in its space, in bytes. If that is the image all of it lies within.
     pub value_pos: u64,
+    /// The space: the image, or the metabox.
+    pub space: Space,
 }
 
 impl Xattr<'_> {
@@ -45,7 +47,9 @@ impl Xattr<'_> {
         let Some(buf) = buf.get_mut(..usize::from(self.value_size)) else {
             return Ok(false);
         };
-        Cursor::new(meta).read(self.value_pos, buf, VALUE_CUT_OFF)?;
+        Cursor::new(meta)
+            .enter(self.space)
+            .read(self.value_pos, buf, VALUE_CUT_OFF)?;
         Ok(true)
     }
 }
@@ -153,7 +157,8 @@ impl Entries {
             return Ok(Some((entry, true)));
         }
         if self.shared_id < self.shared_end {
-            if sb.compat() & ondisk::compat::SHARED_EA_IN_METABOX != 0 {
+            let in_metabox = sb.compat() & ondisk::compat::SHARED_EA_IN_METABOX != 0;
+            if in_metabox && sb.metabox_nid().is_none() {
                 let what = "shared attribute is in a metabox that does not exist";
                 return Err(Error::corrupt(what, self.shared_id));
             }
@@ -162,7 +167,13 @@ impl Entries {
             // 32-bit numbers of blocks and of words.
             let offset = u64::from(id.get()).wrapping_mul(4);
             let pos = sb.xattr_pos().wrapping_add(offset);
-            return Ok(Some((read_entry(shared, pos, meta.size())?, false)));
+            // Where the metabox ends is seen when it is read.
+            let end = if in_metabox {
+                POSITION_MAX
+            } else {
+                meta.size()
+            };
+            return Ok(Some((read_entry(shared, pos, end)?, false)));
         }
         Ok(None)
     }
@@ -180,7 +191,8 @@ fn read_entry<M: Metadata>(
     let name_pos = pos.wrapping_add(size_of::<ondisk::XattrEntry>() as u64);
     let value_pos = name_pos.wrapping_add(u64::from(entry.e_name_len));
     if value_pos.wrapping_add(u64::from(value_size)) > end {
-        return Err(Error::corrupt(BEYOND, pos));
+        let (what, at, space) = (BEYOND, pos, cursor.space());
+        return Err(Corrupt { what, at, space }.into());
     }
     Ok(Entry {
         index: entry.e_name_index,
@@ -226,8 +238,9 @@ impl Inode {
             return Ok(None);
         }
         let mut entries = self.xattr_entries()?;
-        let mut body = Cursor::new(meta);
+        let mut body = self.body_cursor(meta);
         let mut shared = Cursor::new(meta);
+        shared.enter(sb.shared_xattr_space());
         let mut prefixes = LongPrefixes::new();
         while let Some((entry, inline)) = entries.next(sb, meta, &mut body, &mut shared)? {
             let cursor = if inline { &mut body } else { &mut shared };
@@ -274,8 +287,9 @@ impl Inode {
             return Ok(());
         }
         let mut entries = self.xattr_entries()?;
-        let mut body = Cursor::new(meta);
+        let mut body = self.body_cursor(meta);
         let mut shared = Cursor::new(meta);
+        shared.enter(sb.shared_xattr_space());
         let mut prefixes = LongPrefixes::new();
         let mut name = [0; ondisk::NAME_MAX];
         while let Some((entry, inline)) = entries.next(sb, meta, &mut body, &mut shared)? {
@@ -304,11 +318,19 @@ impl Inode {
                 name,
                 value_size: entry.value_size,
                 value_pos: entry.value_pos,
+                space: cursor.space(),
             }) {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// What reads this inode's body.
+    fn body_cursor<'m, M: Metadata>(&self, meta: &'m M) -> Cursor<'m, M> {
+        let mut cursor = Cursor::new(meta);
+        cursor.enter(self.space());
+        cursor
     }
 
     /// The attributes in this inode's body, which exists.
