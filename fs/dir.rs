@@ -12,6 +12,7 @@ use crate::vfs::node::dir::Emitter;
 use crate::vfs::object::dentry::LookupDentry;
 use crate::vfs::object::dentry::Spliced;
 use crate::vfs::object::inode::Inode;
+use crate::volume::Volume;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 
@@ -34,7 +35,7 @@ pub(crate) fn parent(dir: &Inode<Ferofs>) -> Result<ARef<Inode<Ferofs>>> {
 fn find(dir: &Inode<Ferofs>, name: &[u8]) -> Result<Option<ARef<Inode<Ferofs>>>> {
     let sb = dir.super_block();
     let volume = sb.data();
-    let reader = volume.reader(false);
+    let reader = Volume::reader(dir.super_block(), false);
     let found = dir
         .data()
         .disk()
@@ -60,7 +61,7 @@ impl Directory for Dir {
 
     fn iterate(dir: &Inode<Ferofs>, emitter: &mut Emitter<'_>) -> Result {
         let volume = dir.super_block().data();
-        let reader = volume.reader(false);
+        let reader = Volume::reader(dir.super_block(), false);
         loop {
             let mut left = ENTRIES_BETWEEN_CHECKS;
             let mut full = false;
@@ -74,7 +75,8 @@ impl Directory for Dir {
                     }
                     left = left.wrapping_sub(1);
                     emitter.set_position(entry.pos);
-                    full = !emitter.emit(entry.name, entry.nid, entry.file_type);
+                    let number = inode::number(dir.super_block(), entry.nid);
+                    full = !emitter.emit(entry.name, number, entry.file_type);
                     if !full {
                         // If a bad entry comes next, the listing must not begin here again.
                         emitter.set_position(entry.next);

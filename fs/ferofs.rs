@@ -8,12 +8,15 @@
 //! tests in userspace; the VFS is reached through [`vfs`], where all `unsafe` code is.
 
 // Public items of the crate that cargo builds from it are public to this crate alone.
+#[path = "../rust/decompress/mod.rs"]
+mod decompress;
 #[allow(unreachable_pub)]
 #[path = "../rust/erofs/src/lib.rs"]
 mod erofs;
 #[path = "../rust/vfs/mod.rs"]
 mod vfs;
 
+mod decode;
 mod devices;
 mod dir;
 mod file;
@@ -124,7 +127,7 @@ impl Xattrs for Ferofs {
 
 impl Export for Ferofs {
     fn inode(sb: &SuperBlock<Self>, number: u64) -> Result<ARef<Inode<Self>>> {
-        inode::get(sb, number)
+        inode::get(sb, inode::nid_of(sb, number))
     }
 
     fn parent(dir: &Inode<Self>) -> Result<ARef<Inode<Self>>> {

@@ -5,7 +5,9 @@
 use crate::erofs;
 use crate::filesystem::Ferofs;
 use crate::in_use;
+use crate::metadata;
 use crate::vfs::backing::file::BackingFile;
+use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::errno::EUCLEAN;
 use crate::vfs::node::file::Files;
 use crate::vfs::node::mapped::Mapped;
@@ -15,6 +17,7 @@ use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
 use crate::vfs::pages::folio::FolioBytes;
 use crate::vfs::pages::range::RangeMount;
+use crate::volume::Volume;
 use kernel::prelude::*;
 
 /// The data of an image's regular files.
@@ -26,11 +29,14 @@ impl Extents for Data {
 
     fn extent(inode: &Inode<Ferofs>, pos: u64, nowait: bool) -> Result<Extent<'_, FolioBytes<'_>>> {
         let volume = inode.super_block().data();
-        let metadata = volume.metadata();
         let failed = |error| in_use::report(inode.super_block(), Some(inode), error);
         let found = inode
             .data()
-            .extent(volume.format(), &volume.reader(nowait), pos)
+            .extent(
+                volume.format(),
+                &Volume::reader(inode.super_block(), nowait),
+                pos,
+            )
             .map_err(failed)?;
         let skip = pos.checked_sub(found.start).ok_or(EIO)?;
         let len = found.len.checked_sub(skip).ok_or(EIO)?;
@@ -39,10 +45,11 @@ impl Extents for Data {
                 len,
                 source: Source::Hole,
             }),
-            erofs::Source::Metadata { pos } => {
+            // These are not files whose bytes lie somewhere.
+            erofs::Source::Clusters { .. } => Err(EOPNOTSUPP),
+            erofs::Source::Metadata { pos, space } => {
                 let pos = pos.checked_add(skip).ok_or(EUCLEAN)?;
-                let bytes = metadata
-                    .bytes(pos, nowait)
+                let bytes = metadata::bytes(inode.super_block(), space, pos, nowait)
                     .map_err(|error| failed(erofs::Error::Io(error)))?;
                 Ok(Extent {
                     len: len.min(bytes.len() as u64),

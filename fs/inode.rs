@@ -2,6 +2,7 @@
 
 //! Inodes: from a nid of the image to an inode of the VFS.
 
+use crate::decode::Decoded;
 use crate::dir::Dir;
 use crate::erofs;
 use crate::erofs::ondisk::xattr_index;
@@ -12,6 +13,7 @@ use crate::in_use;
 use crate::metadata::Reader;
 use crate::node::Node;
 use crate::vfs::errno::EUCLEAN;
+use crate::vfs::node::decoded;
 use crate::vfs::node::dir;
 use crate::vfs::node::file;
 use crate::vfs::node::special;
@@ -21,6 +23,7 @@ use crate::vfs::object::new_inode::Attributes;
 use crate::vfs::object::new_inode::Kind;
 use crate::vfs::object::new_inode::Lookup;
 use crate::vfs::object::super_block::SuperBlock;
+use crate::volume::Volume;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 
@@ -33,8 +36,30 @@ const LINK_MAX: usize = 4095;
 ///
 /// `EUCLEAN` and `EOPNOTSUPP` for what the image holds there, `ENOMEM`, and those of reading it.
 pub(crate) fn get(sb: &SuperBlock<Ferofs>, nid: u64) -> Result<ARef<Inode<Ferofs>>> {
-    read(sb, &sb.data().reader(false), nid)
+    read(sb, &Volume::reader(sb, false), nid)
 }
+
+/// The number of an inode, for stat(2) and handles. In an image with a metabox the bit that says so moves from the top to
+/// bit 31, so that numbers stay small; else it is the nid.
+pub(crate) fn number(sb: &SuperBlock<Ferofs>, nid: u64) -> u64 {
+    if sb.data().format().metabox_nid().is_none() {
+        return nid;
+    }
+    let upper = nid.wrapping_shl(1) & !u64::from(u32::MAX);
+    upper | (nid >> 63) << 31 | (nid & LOWER)
+}
+
+/// The nid that has a number.
+pub(crate) fn nid_of(sb: &SuperBlock<Ferofs>, number: u64) -> u64 {
+    if sb.data().format().metabox_nid().is_none() {
+        return number;
+    }
+    let upper = (number >> 1) & !LOWER & !erofs::ondisk::NID_METABOX;
+    upper | (number >> 31 & 1) << 63 | (number & LOWER)
+}
+
+/// The bits of a nid that are the same in its number.
+const LOWER: u64 = (1 << 31) - 1;
 
 /// The same, as part of an operation that reads the image through `reader`.
 pub(crate) fn read(
@@ -42,7 +67,7 @@ pub(crate) fn read(
     reader: &Reader<'_>,
     nid: u64,
 ) -> Result<ARef<Inode<Ferofs>>> {
-    let new = match sb.inode(nid, nid, nid)? {
+    let new = match sb.inode(nid, number(sb, nid), nid)? {
         Lookup::Cached(inode) => return Ok(inode),
         Lookup::New(new) => new,
     };
@@ -51,9 +76,19 @@ pub(crate) fn read(
         .format()
         .inode(reader, nid)
         .map_err(|error| in_use::report(sb, None, error))?;
+    let is_compressed = matches!(inode.layout(), erofs::Layout::Compressed { .. });
     let kind = match inode.kind() {
+        FileKind::Regular if is_compressed => {
+            Kind::Regular(const { decoded::operations::<Decoded>() })
+        }
         FileKind::Regular => Kind::Regular(const { file::operations::<Data>() }),
+        FileKind::Directory if is_compressed => {
+            Kind::Directory(const { decoded::directory::<Decoded>(dir::operations::<Dir>()) })
+        }
         FileKind::Directory => Kind::Directory(const { dir::operations::<Dir>() }),
+        FileKind::Symlink if is_compressed => {
+            Kind::CachedSymlink(const { decoded::symlink::<Decoded>() })
+        }
         FileKind::Symlink => {
             let target = link_target(sb, reader, &inode)?;
             Kind::Symlink(const { special::symlink::<Ferofs>() }, target)

@@ -3,15 +3,18 @@
 //! The bytes of an image as [`erofs`](crate::erofs) reads them: from a page cache that all mounts of
 //! the image share; and those of blobs that names lie in.
 
-use crate::devices::Devices;
 use crate::devices::Names;
 use crate::erofs;
 use crate::erofs::Space;
+use crate::filesystem::Ferofs;
+use crate::inode;
+use crate::vfs::errno::EUCLEAN;
+use crate::vfs::object::super_block::SuperBlock;
+use crate::vfs::pages::folio;
 use crate::vfs::pages::folio::FolioBytes;
 use crate::vfs::pages::folio::ReadFolio;
 use crate::vfs::pages::folio::ReadFolios;
 use crate::vfs::pages::range::RangeCache;
-use crate::vfs::pages::range::RangeMount;
 use kernel::error::Error;
 
 /// An image's bytes.
@@ -28,33 +31,62 @@ impl Metadata {
     #[inline]
     pub(crate) fn reader<'a>(
         &'a self,
-        devices: Option<(&'a Devices, &'a RangeMount)>,
+        mounted: Option<&'a SuperBlock<Ferofs>>,
         nowait: bool,
     ) -> Reader<'a> {
         Reader {
             cache: &self.0,
-            devices,
+            mounted,
             nowait,
             held: ReadFolios::new(),
         }
     }
+}
 
-    /// The bytes from `pos` on, apart from any operation.
-    ///
-    /// # Errors
-    ///
-    /// What reading the image returns, and `EAGAIN` as for [`Self::reader`].
-    pub(crate) fn bytes(&self, pos: u64, nowait: bool) -> Result<FolioBytes<'static>, Error> {
-        Ok(match folio(&self.0, pos, nowait)? {
-            Some(folio) => folio.into_bytes(pos),
-            None => FolioBytes::empty(),
-        })
+/// The bytes that a mounted image's metadata has from `pos` of a space on, apart from any operation: the image, or the data
+/// of an inode.
+///
+/// # Errors
+///
+/// What reading them returns, and `EAGAIN` as for [`Metadata::reader`].
+pub(crate) fn bytes(
+    sb: &SuperBlock<Ferofs>,
+    space: Space,
+    pos: u64,
+    nowait: bool,
+) -> Result<FolioBytes<'static>, Error> {
+    let folio = match space {
+        Space::Inode(nid) => of_inode(sb, nid, pos, nowait)?,
+        Space::Image | Space::Device(_) => of_cache(&sb.data().metadata().0, pos, nowait)?,
+    };
+    Ok(match folio {
+        Some(folio) => folio.into_bytes(pos),
+        None => FolioBytes::empty(),
+    })
+}
+
+/// The folio of an inode's page cache with the byte at `pos`, if that is not behind the end.
+#[cold]
+fn of_inode(
+    sb: &SuperBlock<Ferofs>,
+    nid: u64,
+    pos: u64,
+    nowait: bool,
+) -> Result<Option<ReadFolio>, Error> {
+    let inode = inode::get(sb, nid)?;
+    if !inode.data().disk().kind().has_data() {
+        return Err(EUCLEAN);
+    }
+    if nowait {
+        folio::cached_of_inode(&inode, pos)
+    } else {
+        folio::of_inode(&inode, pos)
     }
 }
 
 /// The folio with the byte at `pos`, if that is not behind the end.
 #[inline]
-fn folio(cache: &RangeCache, pos: u64, nowait: bool) -> Result<Option<ReadFolio>, Error> {
+fn of_cache(cache: &RangeCache, pos: u64, nowait: bool) -> Result<Option<ReadFolio>, Error> {
     if nowait {
         cache.cached_folio(pos)
     } else {
@@ -66,8 +98,8 @@ fn folio(cache: &RangeCache, pos: u64, nowait: bool) -> Result<Option<ReadFolio>
 /// next is likely to be in the last of them.
 pub(crate) struct Reader<'a> {
     cache: &'a RangeCache,
-    /// What else names may be in, and where caches of that live.
-    devices: Option<(&'a Devices, &'a RangeMount)>,
+    /// What else names and inodes may be in.
+    mounted: Option<&'a SuperBlock<Ferofs>>,
     nowait: bool,
     /// Of the image.
     held: ReadFolios,
@@ -76,7 +108,7 @@ pub(crate) struct Reader<'a> {
 impl Reader<'_> {
     #[inline(never)]
     fn find(&self, pos: u64) -> Result<FolioBytes<'_>, Error> {
-        let Some(folio) = folio(self.cache, pos, self.nowait)? else {
+        let Some(folio) = of_cache(self.cache, pos, self.nowait)? else {
             return Ok(FolioBytes::empty());
         };
         Ok(match self.held.keep(folio) {
@@ -96,12 +128,13 @@ impl Reader<'_> {
     /// The bytes of a device that may be elsewhere than in the image: few images have names there.
     #[cold]
     fn device_bytes(&self, id: u16, pos: u64) -> Result<FolioBytes<'_>, Error> {
-        let Some((devices, ranges)) = self.devices else {
+        let Some(volume) = self.mounted.map(SuperBlock::data) else {
             return Ok(FolioBytes::empty());
         };
+        let (devices, ranges) = (volume.devices(), volume.ranges());
         Ok(match devices.locate_names(ranges, id, pos, self.nowait)? {
             Some(Names::Image(pos, len)) => self.image_bytes(pos)?.up_to(len),
-            Some(Names::Blob(cache, pos, len)) => match folio(cache, pos, self.nowait)? {
+            Some(Names::Blob(cache, pos, len)) => match of_cache(cache, pos, self.nowait)? {
                 Some(folio) => folio.into_bytes(pos).up_to(len),
                 None => FolioBytes::empty(),
             },
@@ -119,12 +152,17 @@ impl erofs::Metadata for Reader<'_> {
 
     #[inline]
     fn bytes(&self, space: Space, pos: u64) -> Result<FolioBytes<'_>, Error> {
-        match (space, self.devices) {
-            (Space::Device(id), Some((devices, _))) if devices.is_elsewhere(id) => {
+        match (space, self.mounted) {
+            (Space::Image, _) => self.image_bytes(pos),
+            (Space::Device(id), Some(sb)) if sb.data().devices().is_elsewhere(id) => {
                 self.device_bytes(id, pos)
             }
-            (Space::Image | Space::Device(0), _) => self.image_bytes(pos),
-            (Space::Device(_), _) => Ok(FolioBytes::empty()),
+            (Space::Device(0), _) => self.image_bytes(pos),
+            (Space::Inode(nid), Some(sb)) => Ok(match of_inode(sb, nid, pos, self.nowait)? {
+                Some(folio) => folio.into_bytes(pos),
+                None => FolioBytes::empty(),
+            }),
+            (Space::Device(_) | Space::Inode(_), _) => Ok(FolioBytes::empty()),
         }
     }
 

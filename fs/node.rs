@@ -4,6 +4,7 @@
 
 use crate::erofs;
 use crate::vfs::node::mapped::Mapped;
+use kernel::prelude::*;
 use kernel::sync::SetOnce;
 
 /// What an inode of the VFS keeps of the image's.
@@ -15,6 +16,8 @@ pub(crate) struct Node {
     whole: SetOnce<erofs::Extent>,
     /// Which pages a regular file is mapped from.
     mapped: Mapped,
+    /// Which clusters a compressed file has, once that is known.
+    clusters: SetOnce<KBox<erofs::Clusters>>,
 }
 
 impl Node {
@@ -24,6 +27,7 @@ impl Node {
             disk,
             whole: SetOnce::new(),
             mapped: Mapped::new(),
+            clusters: SetOnce::new(),
         }
     }
 
@@ -41,6 +45,28 @@ impl Node {
     #[inline]
     pub(crate) fn whole(&self) -> Option<&erofs::Extent> {
         self.whole.as_ref()
+    }
+
+    /// Which clusters a compressed file has; none if it is not compressed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`erofs::Inode::clusters`], and `ENOMEM`.
+    pub(crate) fn clusters<M: erofs::Metadata<Error = Error>>(
+        &self,
+        format: &erofs::Superblock,
+        metadata: &M,
+    ) -> Result<Option<&erofs::Clusters>, erofs::Error<Error>> {
+        if self.clusters.as_ref().is_none() {
+            let Some(clusters) = self.disk.clusters(format, metadata)? else {
+                return Ok(None);
+            };
+            let clusters = KBox::new(clusters, GFP_KERNEL);
+            // If another reader was faster, it found the same.
+            self.clusters
+                .populate(clusters.map_err(|_| erofs::Error::Io(ENOMEM))?);
+        }
+        Ok(self.clusters.as_ref().map(|clusters| &**clusters))
     }
 
     /// The extent of the byte at `pos` of a file.

@@ -2,6 +2,8 @@
 
 //! A mounted image: the data of a superblock.
 
+use crate::decode;
+use crate::decompress::Decoders;
 use crate::devices;
 use crate::devices::Base;
 use crate::devices::Devices;
@@ -17,8 +19,10 @@ use crate::vfs::mount::context::Context;
 use crate::vfs::mount::mountable::Statfs;
 use crate::vfs::node::xattr::Namespace;
 use crate::vfs::object::super_block::NewSuperBlock;
+use crate::vfs::object::super_block::SuperBlock;
 use crate::vfs::pages::range::RangeCache;
 use crate::vfs::pages::range::RangeMount;
+use crate::vfs::pages::tails::Tails;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -39,6 +43,8 @@ pub(crate) struct Volume {
     format: erofs::Superblock,
     metadata: Metadata,
     devices: Devices,
+    decoders: Decoders,
+    tails: Pin<KBox<Tails>>,
     /// Where the caches are: that of the metadata, and those that files are mapped through.
     ranges: RangeMount,
     /// Whether attributes of users are shown.
@@ -108,6 +114,12 @@ impl Volume {
             &mut base,
         )?;
 
+        let compression = format
+            .compression(&reader)
+            .map_err(|error| report::at_mount(context, name, &error))?;
+        let decoders = decode::decoders(context, name, &compression)?;
+        let tails = Tails::new(compression.algorithms != 0)?;
+
         sb.set_read_only();
         sb.set_magic(MAGIC);
         sb.set_block_bits(format.block_bits())?;
@@ -122,6 +134,8 @@ impl Volume {
             format,
             metadata,
             devices,
+            decoders,
+            tails,
             ranges,
             user_xattr: Atomic::new(options.user_xattr.unwrap_or(true).into()),
             acl: Atomic::new(acl.into()),
@@ -142,9 +156,18 @@ impl Volume {
 
     /// The bytes that an operation reads names and inodes from; it waits for them unless `nowait` is set.
     #[inline]
-    pub(crate) fn reader(&self, nowait: bool) -> Reader<'_> {
-        let devices = Some((&self.devices, &self.ranges));
-        self.metadata.reader(devices, nowait)
+    pub(crate) fn reader(sb: &SuperBlock<Ferofs>, nowait: bool) -> Reader<'_> {
+        sb.data().metadata.reader(Some(sb), nowait)
+    }
+
+    /// What decodes the image's compressed data.
+    pub(crate) fn decoders(&self) -> &Decoders {
+        &self.decoders
+    }
+
+    /// Where decoded bytes are kept for pages that are not filled yet.
+    pub(crate) fn tails(&self) -> &Tails {
+        &self.tails
     }
 
     /// Where the caches are that files are mapped through.

@@ -9,6 +9,7 @@ use crate::vfs::errno::ENODATA;
 use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::node::xattr::Namespace;
 use crate::vfs::object::inode::Inode;
+use crate::volume::Volume;
 use kernel::prelude::*;
 
 /// The namespaces with the indexes by which the format knows them.
@@ -45,7 +46,13 @@ pub(crate) fn get(
     inode
         .data()
         .disk()
-        .get_xattr(volume.format(), &volume.reader(false), index, name, buffer)
+        .get_xattr(
+            volume.format(),
+            &Volume::reader(inode.super_block(), false),
+            index,
+            name,
+            buffer,
+        )
         .map_err(|error| in_use::report(inode.super_block(), Some(inode), error))?
         .ok_or(ENODATA)
 }
@@ -63,14 +70,18 @@ pub(crate) fn list(
     inode
         .data()
         .disk()
-        .list_xattrs(volume.format(), &volume.reader(false), &mut |xattr| {
-            let space = INDEXES
-                .iter()
-                .find_map(|(space, index)| (*index == xattr.index).then_some(*space));
-            match space {
-                Some(space) if !volume.hides(space) => emit(space, xattr.name),
-                _ => true,
-            }
-        })
+        .list_xattrs(
+            volume.format(),
+            &Volume::reader(inode.super_block(), false),
+            &mut |xattr| {
+                let space = INDEXES
+                    .iter()
+                    .find_map(|(space, index)| (*index == xattr.index).then_some(*space));
+                match space {
+                    Some(space) if !volume.hides(space) => emit(space, xattr.name),
+                    _ => true,
+                }
+            },
+        )
         .map_err(|error| in_use::report(inode.super_block(), Some(inode), error))
 }

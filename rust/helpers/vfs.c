@@ -22,6 +22,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
+#include <linux/vmalloc.h>
 #include "vfs.h"
 
 void vfs_helper_logfc(struct fs_context *fc, char level, const char *message)
@@ -393,6 +394,106 @@ pgoff_t vfs_helper_drop_pages(struct address_space *mapping, pgoff_t first, pgof
 bool vfs_helper_is_watched(const struct file *file)
 {
 	return FMODE_FSNOTIFY_HSM(file->f_mode) || FMODE_FSNOTIFY_ACCESS_PERM(file->f_mode);
+}
+
+loff_t vfs_helper_readahead_pos(const struct readahead_control *rac)
+{
+	return readahead_pos((struct readahead_control *)rac);
+}
+
+size_t vfs_helper_readahead_length(const struct readahead_control *rac)
+{
+	return readahead_length((struct readahead_control *)rac);
+}
+
+struct folio *vfs_helper_add_folio(struct address_space *mapping, pgoff_t index)
+{
+	gfp_t gfp = readahead_gfp_mask(mapping);
+	struct folio *folio = filemap_alloc_folio(gfp, 0, NULL);
+
+	if (!folio)
+		return NULL;
+	if (filemap_add_folio(mapping, folio, index, gfp)) {
+		folio_put(folio);
+		return NULL;
+	}
+	/* The lock keeps it in the mapping, whose reference it has. */
+	folio_put(folio);
+	return folio;
+}
+
+void *vfs_helper_map_segments(const struct bio_vec *segments, unsigned int count, struct page *before,
+			      struct page *behind, unsigned int *pages)
+{
+	struct page *few[34], **all = few;
+	void *address = NULL;
+	unsigned int total = 2, at = 0;
+
+	for (unsigned int i = 0; i < count; i++)
+		total += segments[i].bv_len >> PAGE_SHIFT;
+	if (total > ARRAY_SIZE(few)) {
+		all = kvmalloc_array(total, sizeof(*all), GFP_NOFS);
+		if (!all)
+			return NULL;
+	}
+	all[at++] = before;
+	for (unsigned int i = 0; i < count; i++) {
+		for (unsigned int page = 0; page < segments[i].bv_len >> PAGE_SHIFT; page++)
+			all[at++] = segments[i].bv_page + page;
+	}
+	all[at++] = behind;
+	for (int tries = 0; !address && tries < 2; tries++) {
+		if (tries)
+			vm_unmap_aliases();
+		address = vm_map_ram(all, total, NUMA_NO_NODE);
+	}
+	if (all != few)
+		kvfree(all);
+	*pages = total;
+	return address;
+}
+
+void vfs_helper_unmap(void *address, unsigned int pages)
+{
+	vm_unmap_ram(address, pages);
+}
+
+void *vfs_helper_page_address(struct page *page)
+{
+	return page_address(page);
+}
+
+struct page *vfs_helper_alloc_page(void)
+{
+	return alloc_page(GFP_NOFS);
+}
+
+void vfs_helper_free_page(struct page *page)
+{
+	__free_page(page);
+}
+
+unsigned int vfs_helper_bvec_set_memory(struct bio_vec *bv, unsigned int most, void *memory, size_t len)
+{
+	unsigned int count = 0;
+
+	while (len > 0) {
+		size_t part = len;
+		struct page *page;
+
+		if (is_vmalloc_addr(memory)) {
+			part = min(len, PAGE_SIZE - offset_in_page(memory));
+			page = vmalloc_to_page(memory);
+		} else {
+			page = virt_to_page(memory);
+		}
+		if (count == most || part > U32_MAX)
+			return 0;
+		bvec_set_page(&bv[count++], page, part, offset_in_page(memory));
+		memory += part;
+		len -= part;
+	}
+	return count;
 }
 
 struct inode *vfs_helper_folio_inode(struct folio *folio)

@@ -95,6 +95,24 @@ ssize_t vfs_helper_copy_from_cache(struct address_space *mapping, struct file *f
 pgoff_t vfs_helper_drop_pages(struct address_space *mapping, pgoff_t first, pgoff_t end);
 bool vfs_helper_is_watched(const struct file *file);
 
+loff_t vfs_helper_readahead_pos(const struct readahead_control *rac);
+size_t vfs_helper_readahead_length(const struct readahead_control *rac);
+/* A new folio of one page in a mapping, locked, or null if there is one already or no memory for it. */
+struct folio *vfs_helper_add_folio(struct address_space *mapping, pgoff_t index);
+/*
+ * Maps the pages of segments that are whole folios one behind the other, between one page before and one behind them. Null if
+ * there is no memory for it. The number of pages is that of vfs_helper_unmap().
+ */
+void *vfs_helper_map_segments(const struct bio_vec *segments, unsigned int count, struct page *before,
+			      struct page *behind, unsigned int *pages);
+void vfs_helper_unmap(void *address, unsigned int pages);
+/* The bytes of a folio that has an address. */
+void *vfs_helper_page_address(struct page *page);
+struct page *vfs_helper_alloc_page(void);
+void vfs_helper_free_page(struct page *page);
+/* Has segments stand for memory of kvmalloc(). How many of them there are; 0 if more would be needed. */
+unsigned int vfs_helper_bvec_set_memory(struct bio_vec *bv, unsigned int most, void *memory, size_t len);
+
 struct inode *vfs_helper_folio_inode(struct folio *folio);
 size_t vfs_helper_folio_size(const struct folio *folio);
 loff_t vfs_helper_folio_pos(const struct folio *folio);

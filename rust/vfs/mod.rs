@@ -35,6 +35,8 @@ pub(crate) mod mount {
 
 pub(crate) mod node {
     //! What the VFS asks of files, directories and other inodes, and how it is answered.
+    mod area;
+    pub(crate) mod decoded;
     pub(crate) mod dir;
     pub(crate) mod export;
     pub(crate) mod file;
@@ -50,12 +52,17 @@ pub(crate) mod node {
 
 pub(crate) mod pages {
     //! Page caches of extents and of ranges of backing files, and what fills them.
+    mod buffer;
+    pub(crate) mod cluster;
+    pub(in crate::vfs) mod decode;
     pub(crate) mod extent;
     pub(crate) mod folio;
     mod folio_batch;
     pub(in crate::vfs) mod keeper;
+    mod mapped_batch;
     pub(in crate::vfs) mod page_cache;
     pub(crate) mod range;
+    pub(crate) mod tails;
 }
 
 pub(crate) mod object {

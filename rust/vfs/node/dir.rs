@@ -43,6 +43,7 @@ pub(crate) const fn operations<D: Directory>() -> operations::Directory<D::FileS
     operations::Directory {
         inode: Table::<D>::INODE,
         file: Table::<D>::FILE,
+        mapping: None,
         _p: PhantomData,
     }
 }

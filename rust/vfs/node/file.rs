@@ -6,6 +6,7 @@
 //! ([`crate::vfs::node::mapped`] says which), filled by [`crate::vfs::pages::page_cache`].
 
 use crate::vfs::bindings;
+use crate::vfs::node::area::Area;
 use crate::vfs::node::getattr::getattr;
 use crate::vfs::node::ioctl;
 use crate::vfs::node::ioctl::Label;
@@ -202,52 +203,11 @@ impl<E: Files> Table<E> {
                 set_readahead(file, Self::readahead_pages(inode, file, 1));
                 let error = bindings::generic_file_readonly_mmap(file, area);
                 if error == 0 {
-                    (*area).vm_ops = Self::AREA;
+                    (*area).vm_ops = Area::<E::FileSystem>::TABLE;
                 }
                 error
             })
         })
-    }
-
-    /// The `struct vm_operations_struct` of areas: those of any file in the page cache, but that errors are reported.
-    const AREA: &'static bindings::vm_operations_struct = &bindings::vm_operations_struct {
-        fault: Some(Self::fault),
-        map_pages: Some(bindings::filemap_map_pages),
-        // SAFETY: All members are optional function pointers, for which zero means none.
-        ..unsafe { MaybeUninit::zeroed().assume_init() }
-    };
-
-    /// # Safety
-    ///
-    /// Called by the memory management, for a fault in an area of a file of `E::FileSystem`.
-    unsafe extern "C" fn fault(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: That is what the memory management passes.
-        let result = unsafe { bindings::filemap_fault(fault) };
-        if result & bindings::vm_fault_reason_VM_FAULT_SIGBUS != 0 {
-            // SAFETY: The area stays until the fault is handled, unless it is to be handled again; its file is one of
-            // an inode of `E::FileSystem`, which stays while the file is open.
-            unsafe { Self::report_fault(fault) };
-        }
-        result
-    }
-
-    /// Reports that a page could not be read, unless it lies behind the end of the file.
-    ///
-    /// # Safety
-    ///
-    /// `fault` must be a fault in an area of a file of `E::FileSystem`, and the area be locked.
-    #[cold]
-    unsafe fn report_fault(fault: *mut bindings::vm_fault) {
-        // SAFETY: By the safety requirements.
-        let (inode, page) = unsafe {
-            let place = &(*fault).__bindgen_anon_1;
-            let inode = Inode::<E::FileSystem>::from_raw((*(*place.vma).vm_file).f_inode);
-            (inode, place.pgoff)
-        };
-        let pos = (page as u64) << PAGE_SHIFT;
-        if pos < inode.size() {
-            fserror::read_failed(inode, Access::Cached, pos, PAGE_SIZE as u64, EIO);
-        }
     }
 
     /// How many pages are read ahead for `file`: as was said, or `times` as many as the device's.

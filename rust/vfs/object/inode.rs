@@ -67,6 +67,12 @@ impl<T: FileSystem> Inode<T> {
         unsafe { SuperBlock::from_raw((*self.as_ptr()).i_sb) }
     }
 
+    /// Its number.
+    pub(in crate::vfs) fn number(&self) -> u64 {
+        // SAFETY: The inode is valid, and its number constant.
+        unsafe { (*self.as_ptr()).i_ino as u64 }
+    }
+
     /// The file's size in bytes.
     pub(crate) fn size(&self) -> u64 {
         // SAFETY: The inode is valid. Sizes are set once and never negative.

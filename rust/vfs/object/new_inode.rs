@@ -80,6 +80,8 @@ pub(crate) enum Kind<T: FileSystem> {
     Directory(operations::Directory<T>),
     /// A symbolic link with its target.
     Symlink(operations::Symlink<T>, LinkTarget),
+    /// A symbolic link whose target is in its page cache.
+    CachedSymlink(operations::CachedSymlink<T>),
     /// A device with its number as new_encode_dev() gives it (0 for those without: fifo, socket).
     Special(operations::Special<T>, u32),
 }
@@ -135,6 +137,7 @@ impl<T: FileSystem> NewInode<T> {
                     (*ptr).__bindgen_anon_3.i_fop = ops.file;
                     (*ptr).i_data.a_ops = ops.mapping;
                     bindings::vfs_helper_mapping_set_large_folios(&raw mut (*ptr).i_data);
+                    bindings::vfs_helper_mapping_set_no_highmem(&raw mut (*ptr).i_data);
                 }
             }
             Kind::Directory(ops) => {
@@ -142,6 +145,19 @@ impl<T: FileSystem> NewInode<T> {
                 unsafe {
                     (*ptr).i_op = ops.inode;
                     (*ptr).__bindgen_anon_3.i_fop = ops.file;
+                    if let Some(mapping) = ops.mapping {
+                        (*ptr).i_data.a_ops = mapping;
+                        bindings::vfs_helper_mapping_set_no_highmem(&raw mut (*ptr).i_data);
+                    }
+                }
+            }
+            Kind::CachedSymlink(ops) => {
+                // SAFETY: As above.
+                unsafe {
+                    (*ptr).i_op = ops.inode;
+                    (*ptr).i_data.a_ops = ops.mapping;
+                    // The target is read by its address.
+                    bindings::vfs_helper_mapping_set_no_highmem(&raw mut (*ptr).i_data);
                 }
             }
             Kind::Symlink(ops, target) => {

@@ -18,12 +18,21 @@ pub(crate) struct Regular<T> {
 pub(crate) struct Directory<T> {
     pub(in crate::vfs) inode: &'static bindings::inode_operations,
     pub(in crate::vfs) file: &'static bindings::file_operations,
+    /// Those of the page cache, if the entries are in one.
+    pub(in crate::vfs) mapping: Option<&'static bindings::address_space_operations>,
     pub(in crate::vfs) _p: PhantomData<T>,
 }
 
 /// Those of symbolic links of `T`.
 pub(crate) struct Symlink<T> {
     pub(in crate::vfs) inode: &'static bindings::inode_operations,
+    pub(in crate::vfs) _p: PhantomData<T>,
+}
+
+/// Those of symbolic links of `T` whose targets are in their page cache.
+pub(crate) struct CachedSymlink<T> {
+    pub(in crate::vfs) inode: &'static bindings::inode_operations,
+    pub(in crate::vfs) mapping: &'static bindings::address_space_operations,
     pub(in crate::vfs) _p: PhantomData<T>,
 }
 

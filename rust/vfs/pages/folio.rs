@@ -5,6 +5,8 @@
 
 use crate::vfs::backing::file::BackingFile;
 use crate::vfs::bindings;
+use crate::vfs::object::fs_type::FileSystem;
+use crate::vfs::object::inode::Inode;
 use core::cell::Cell;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -13,7 +15,89 @@ use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use kernel::error::to_result;
+use kernel::page::PAGE_SHIFT;
 use kernel::prelude::*;
+
+/// The folio with the page `index` of a mapping, if it is cached and up to date.
+///
+/// # Safety
+///
+/// The mapping must be valid, of a file of `size` bytes, and as [`ReadFolio::from_raw`] requires.
+#[inline]
+pub(in crate::vfs) unsafe fn find(
+    mapping: *mut bindings::address_space,
+    index: usize,
+    size: u64,
+) -> Option<ReadFolio> {
+    let mut found = bindings::vfs_helper_folio::default();
+    // SAFETY: By the safety requirements.
+    if !unsafe { bindings::vfs_helper_find_folio(mapping, index, &mut found) } {
+        return None;
+    }
+    // SAFETY: It was found, and is up to date; the rest is by the safety requirements.
+    Some(unsafe { ReadFolio::from_raw(&found, size) })
+}
+
+/// The folio with the page `index` of a mapping, read if it is not cached.
+///
+/// # Errors
+///
+/// What reading it returns.
+///
+/// # Safety
+///
+/// As for [`find`].
+pub(in crate::vfs) unsafe fn read(
+    mapping: *mut bindings::address_space,
+    index: usize,
+    size: u64,
+) -> Result<ReadFolio> {
+    let mut found = bindings::vfs_helper_folio::default();
+    // SAFETY: By the safety requirements. The call waits until the folio is up to date or has failed.
+    to_result(unsafe { bindings::vfs_helper_read_folio(mapping, index, &mut found) })?;
+    // SAFETY: As in `find`.
+    Ok(unsafe { ReadFolio::from_raw(&found, size) })
+}
+
+/// The folio with the byte at `pos` of an inode of a filesystem, read if it is not cached; none at or past the end.
+///
+/// # Errors
+///
+/// What reading it returns.
+pub(crate) fn of_inode<T: FileSystem>(inode: &Inode<T>, pos: u64) -> Result<Option<ReadFolio>> {
+    if pos >= inode.size() {
+        return Ok(None);
+    }
+    let index = (pos >> PAGE_SHIFT) as usize;
+    // SAFETY: The mapping is that of an inode in use, and was set to use no high memory. Nothing writes to its pages once
+    // they are read: files of this module's filesystems are open for reading only, and mappings of those are private, or
+    // shared ones that can never become writable.
+    unsafe {
+        match find(inode.mapping(), index, inode.size()) {
+            Some(folio) => Ok(Some(folio)),
+            None => read(inode.mapping(), index, inode.size()).map(Some),
+        }
+    }
+}
+
+/// The same if it is cached.
+///
+/// # Errors
+///
+/// `EAGAIN` if it is not.
+pub(crate) fn cached_of_inode<T: FileSystem>(
+    inode: &Inode<T>,
+    pos: u64,
+) -> Result<Option<ReadFolio>> {
+    if pos >= inode.size() {
+        return Ok(None);
+    }
+    let index = (pos >> PAGE_SHIFT) as usize;
+    // SAFETY: As above.
+    unsafe { find(inode.mapping(), index, inode.size()) }
+        .map(Some)
+        .ok_or(EAGAIN)
+}
 
 /// A reference to a folio.
 ///

@@ -121,7 +121,7 @@ const FEW: usize = 8;
 pub(in crate::vfs) struct FolioBatch {
     few: [bindings::bio_vec; FEW],
     /// Used in place of `few` unless it is empty.
-    many: KVec<bindings::bio_vec>,
+    many: KVVec<bindings::bio_vec>,
     count: usize,
     pos: u64,
     end: u64,
@@ -130,9 +130,14 @@ pub(in crate::vfs) struct FolioBatch {
 impl FolioBatch {
     /// An empty batch for as many folios, or for as many as there is memory for.
     pub(in crate::vfs) fn new(wanted: usize) -> Self {
-        let many = match wanted.min(MANY) {
-            0..=FEW => KVec::new(),
-            wanted => KVec::from_elem(bindings::bio_vec::default(), wanted, GFP_KERNEL)
+        Self::with_room(wanted.min(MANY))
+    }
+
+    /// The same without a limit: for what is not read with one request anyway.
+    pub(in crate::vfs) fn with_room(wanted: usize) -> Self {
+        let many = match wanted {
+            0..=FEW => KVVec::new(),
+            wanted => KVVec::from_elem(bindings::bio_vec::default(), wanted, GFP_KERNEL)
                 .unwrap_or_default(),
         };
         // INVARIANT: It is empty.
@@ -153,7 +158,8 @@ impl FolioBatch {
         }
     }
 
-    fn segments(&self) -> &[bindings::bio_vec] {
+    /// The folios, each as a whole.
+    pub(in crate::vfs) fn segments(&self) -> &[bindings::bio_vec] {
         let slots: &[_] = if self.many.is_empty() {
             &self.few
         } else {
@@ -223,6 +229,26 @@ impl FolioBatch {
             start = behind;
         }
         Ok(())
+    }
+
+    /// The `len` bytes at `pos`, if they lie in one folio.
+    pub(in crate::vfs) fn bytes_mut(&mut self, pos: u64, len: u64) -> Option<&mut [u8]> {
+        let end = pos.checked_add(len)?;
+        let mut start = self.pos;
+        for segment in self.segments() {
+            let behind = start.saturating_add(segment.bv_len.into());
+            if start <= pos && end <= behind {
+                // SAFETY: By the type invariants the folio is locked and not up to date, so that this thread alone
+                // writes to it, and the bytes lie in it. Mappings that batches are for use no high memory.
+                return Some(unsafe {
+                    let address = bindings::vfs_helper_page_address(segment.bv_page).cast::<u8>();
+                    let address = NonNull::new(address)?.add(pos.wrapping_sub(start) as usize);
+                    core::slice::from_raw_parts_mut(address.as_ptr(), len as usize)
+                });
+            }
+            start = behind;
+        }
+        None
     }
 
     /// Sets the `len` bytes at `pos` to zero.

@@ -21,12 +21,12 @@ use crate::vfs::object::new_inode::Lookup;
 use crate::vfs::pages::extent::Extent;
 use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
+use crate::vfs::pages::folio;
 use crate::vfs::pages::folio::NewFolio;
 use crate::vfs::pages::folio::ReadFolio;
 use crate::vfs::pages::keeper::Keeper;
 use crate::vfs::pages::keeper::Place;
 use crate::vfs::pages::page_cache;
-use kernel::error::to_result;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -271,15 +271,10 @@ impl RangeCache {
     /// The folio with the page `index`, if it is cached and up to date.
     #[inline]
     fn find_folio(&self, index: usize) -> Option<ReadFolio> {
-        let mut found = bindings::vfs_helper_folio::default();
-        // SAFETY: The mapping is that of a referenced inode.
-        if !unsafe { bindings::vfs_helper_find_folio(self.mapping(), index, &mut found) } {
-            return None;
-        }
-        // SAFETY: It was found, and is up to date. The mapping was set to use no high memory. Nothing writes to
+        // SAFETY: The mapping is that of a referenced inode, and was set to use no high memory. Nothing writes to
         // its pages once they are read: its inode is never opened, the files whose `f_mapping` it is are open for
         // reading only, and mappings of those are private, or shared ones that can never become writable.
-        Some(unsafe { ReadFolio::from_raw(&found, self.len()) })
+        unsafe { folio::find(self.mapping(), index, self.len()) }
     }
 
     /// Reads the folio with the page `index`: a large one if more was missed before, for then what is
@@ -289,12 +284,8 @@ impl RangeCache {
         if let Some(folio) = self.read_large(index) {
             return Ok(folio);
         }
-        let mut found = bindings::vfs_helper_folio::default();
-        // SAFETY: The mapping is that of a referenced inode. The call waits until the folio is up to
-        // date or has failed.
-        to_result(unsafe { bindings::vfs_helper_read_folio(self.mapping(), index, &mut found) })?;
         // SAFETY: As in `find_folio`.
-        Ok(unsafe { ReadFolio::from_raw(&found, self.len()) })
+        unsafe { folio::read(self.mapping(), index, self.len()) }
     }
 
     /// Reads the largest folio with the page `index` that is to be read now and that nothing is in the

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `struct file_operations` of regular files whose bytes are decoded, and the page caches of directories and symbolic links
+//! that are. All reads go through the page cache of the inode, which [`crate::vfs::pages::decode`] fills; for files whose
+//! bytes lie somewhere as they are see [`crate::vfs::node::file`].
+
+use crate::vfs::bindings;
+use crate::vfs::node::area::Area;
+use crate::vfs::node::getattr::getattr;
+use crate::vfs::node::ioctl;
+use crate::vfs::node::ioctl::Label;
+use crate::vfs::node::mapped::Mapped;
+use crate::vfs::node::opener::Opener;
+use crate::vfs::node::read;
+use crate::vfs::node::xattr;
+use crate::vfs::node::xattr::Xattrs;
+use crate::vfs::object::fserror;
+use crate::vfs::object::fserror::Access;
+use crate::vfs::object::inode::Inode;
+use crate::vfs::object::operations;
+use crate::vfs::pages::cluster::Cluster;
+use crate::vfs::pages::cluster::Clusters;
+use crate::vfs::pages::cluster::Content;
+use crate::vfs::pages::cluster::Place;
+use crate::vfs::pages::decode;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use kernel::error::from_result;
+use kernel::error::to_result;
+use kernel::prelude::*;
+
+/// How many clusters are looked at between looks at whether the task is being killed.
+const CLUSTERS_BETWEEN_CHECKS: u32 = 256;
+
+/// Clusters of files that users open.
+pub(crate) trait DecodedFiles: Clusters<FileSystem: Xattrs + Label> {
+    /// Which version of the backing files the file's pages are from.
+    fn mapped(inode: &Inode<Self::FileSystem>) -> &Mapped;
+
+    /// Whether listeners of fanotify may have to allow reads of any of the files' backing files.
+    fn is_watched(inode: &Inode<Self::FileSystem>) -> bool;
+
+    /// A number that changes when any of the files' backing files does. Not zero.
+    fn version(inode: &Inode<Self::FileSystem>) -> u64;
+}
+
+/// The operations of regular files whose clusters `C` knows.
+pub(crate) const fn operations<C: DecodedFiles>() -> operations::Regular<C::FileSystem> {
+    operations::Regular {
+        inode: Table::<C>::INODE,
+        file: Table::<C>::FILE,
+        mapping: decode::Operations::<C>::TABLE,
+        _p: PhantomData,
+    }
+}
+
+/// The operations of directories, whose entries are decoded as `C` knows: those that any directory has, and these.
+pub(crate) const fn directory<C: Clusters>(
+    others: operations::Directory<C::FileSystem>,
+) -> operations::Directory<C::FileSystem> {
+    operations::Directory {
+        mapping: Some(decode::Operations::<C>::TABLE),
+        ..others
+    }
+}
+
+/// The operations of symbolic links, whose targets are decoded as `C` knows.
+pub(crate) const fn symlink<C: Clusters<FileSystem: Xattrs>>(
+) -> operations::CachedSymlink<C::FileSystem> {
+    operations::CachedSymlink {
+        inode: Symlink::<C>::TABLE,
+        mapping: decode::Operations::<C>::TABLE,
+        _p: PhantomData,
+    }
+}
+
+struct Symlink<C: Clusters>(PhantomData<C>);
+
+impl<C: Clusters<FileSystem: Xattrs>> Symlink<C> {
+    const TABLE: &'static bindings::inode_operations = &bindings::inode_operations {
+        get_link: Some(bindings::page_get_link),
+        getattr: Some(compressed_getattr),
+        listxattr: Some(xattr::Table::<C::FileSystem>::listxattr),
+        // SAFETY: All members are optional function pointers, for which zero means none.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    };
+}
+
+/// What stat(2) tells of compressed data.
+///
+/// # Safety
+///
+/// Called by the VFS, with what it passes to `getattr`.
+unsafe extern "C" fn compressed_getattr(
+    idmap: *mut bindings::mnt_idmap,
+    path: *const bindings::path,
+    stat: *mut bindings::kstat,
+    request_mask: u32,
+    query_flags: u32,
+) -> core::ffi::c_int {
+    // SAFETY: By the safety requirements.
+    unsafe {
+        (*stat).attributes |= u64::from(bindings::STATX_ATTR_COMPRESSED);
+        getattr(idmap, path, stat, request_mask, query_flags)
+    }
+}
+
+struct Table<C: DecodedFiles>(PhantomData<C>);
+
+impl<C: DecodedFiles> Table<C> {
+    const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
+        getattr: Some(Self::getattr),
+        fiemap: Some(Self::fiemap),
+        listxattr: Some(xattr::Table::<C::FileSystem>::listxattr),
+        get_inode_acl: Some(xattr::Table::<C::FileSystem>::get_inode_acl),
+        // SAFETY: All members are optional function pointers, for which zero means none.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    };
+
+    const FILE: &'static bindings::file_operations = &bindings::file_operations {
+        open: Some(Self::open),
+        llseek: Some(Self::llseek),
+        read_iter: Some(Self::read_iter),
+        splice_read: Some(Self::splice_read),
+        mmap: Some(Self::mmap),
+        get_unmapped_area: Some(bindings::thp_get_unmapped_area),
+        unlocked_ioctl: Some(ioctl::ioctl::<C::FileSystem>),
+        compat_ioctl: bindings::compat_ptr_ioctl,
+        setlease: Some(bindings::generic_setlease),
+        // SAFETY: The other members may be zero: no owner, no flags, no functions.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    };
+
+    /// Sets the inode's `i_version` by which the integrity modules and NFS's server see that a file changed, and drops the
+    /// pages that are from before a backing file was changed. What cannot be dropped is being read, and as new as can be.
+    fn refresh(inode: &Inode<C::FileSystem>) {
+        let version = C::version(inode);
+        // SAFETY: The inode is in use, and the mapping its own.
+        unsafe {
+            bindings::vfs_helper_inode_set_iversion(inode.as_ptr(), version);
+            if C::mapped(inode).set_version(version) {
+                bindings::invalidate_inode_pages2(inode.mapping());
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for a regular file of `C::FileSystem` that is being opened.
+    unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> i32 {
+        // SAFETY: The VFS passes a file that no one else uses yet, and its inode.
+        let (opened, inode, silent) = unsafe {
+            (*file).f_mode |= bindings::VFS_CONST_FMODE_NOWAIT;
+            (
+                bindings::generic_file_open(inode, file),
+                Inode::<C::FileSystem>::from_raw(inode),
+                Opener::from_raw(file).is_silent(),
+            )
+        };
+        from_result(|| {
+            to_result(opened)?;
+            Self::refresh(inode);
+            if C::is_watched(inode) && !silent {
+                // Pages are filled without asking: so now, for all of the file.
+                for_each::<C>(inode, 0, u64::MAX, |cluster| {
+                    match cluster.content {
+                        Content::Encoded(Place::File(file, from), len, _) => {
+                            file.ask(from, len as u64)?;
+                        }
+                        Content::Plain(Place::File(file, from)) => file.ask(from, cluster.len)?,
+                        _ => {}
+                    }
+                    Ok(true)
+                })?;
+            }
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for an open file of `C::FileSystem`.
+    unsafe extern "C" fn read_iter(
+        iocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: The file is open, and its inode stays while it is.
+        let inode = unsafe { Inode::<C::FileSystem>::from_raw((*(*iocb).ki_filp).f_inode) };
+        // SAFETY: The VFS passes a valid control block and iterator, of which it is not defined what a read that fails
+        // leaves. There are no direct reads: no file was opened for them.
+        let (len, pos, read) = unsafe {
+            let (len, pos) = (read::left(iter), (*iocb).ki_pos.unsigned_abs());
+            (len, pos, bindings::generic_file_read_iter(iocb, iter))
+        };
+        failed(inode, pos, len, read)
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for an open file of `C::FileSystem`.
+    unsafe extern "C" fn splice_read(
+        file: *mut bindings::file,
+        pos: *mut bindings::loff_t,
+        pipe: *mut bindings::pipe_inode_info,
+        len: usize,
+        flags: u32,
+    ) -> isize {
+        // SAFETY: The file is open, and its inode stays while it is.
+        let inode = unsafe { Inode::<C::FileSystem>::from_raw((*file).f_inode) };
+        // SAFETY: All is as the VFS passed it.
+        let (start, read) = unsafe {
+            let start = (*pos).unsigned_abs();
+            (
+                start,
+                bindings::filemap_splice_read(file, pos, pipe, len, flags),
+            )
+        };
+        failed(inode, start, len as u64, read)
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for an open file of `C::FileSystem` and an area to map it to.
+    unsafe extern "C" fn mmap(
+        file: *mut bindings::file,
+        area: *mut bindings::vm_area_struct,
+    ) -> i32 {
+        // SAFETY: The file is open, and its inode stays while it is.
+        let inode = unsafe { Inode::<C::FileSystem>::from_raw((*file).f_inode) };
+        Self::refresh(inode);
+        // SAFETY: The file is open; the area is being set up.
+        unsafe {
+            let error = bindings::generic_file_readonly_mmap(file, area);
+            if error == 0 {
+                (*area).vm_ops = Area::<C::FileSystem>::TABLE;
+            }
+            error
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, with what it passes to `getattr` for a file of `C::FileSystem`.
+    unsafe extern "C" fn getattr(
+        idmap: *mut bindings::mnt_idmap,
+        path: *const bindings::path,
+        stat: *mut bindings::kstat,
+        request_mask: u32,
+        query_flags: u32,
+    ) -> i32 {
+        // SAFETY: The path is valid, and its inode stays for the length of the call.
+        let inode = unsafe { Inode::<C::FileSystem>::from_raw((*(*path).dentry).d_inode) };
+        if request_mask & bindings::VFS_CONST_STATX_CHANGE_COOKIE != 0 {
+            Self::refresh(inode);
+        }
+        // SAFETY: All is as the VFS passed it. That there is an answer about direct reads, and none are possible, is what
+        // zeros say.
+        unsafe {
+            (*stat).result_mask |= request_mask & bindings::STATX_DIOALIGN;
+            compressed_getattr(idmap, path, stat, request_mask, query_flags)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for an open file of `C::FileSystem`.
+    unsafe extern "C" fn llseek(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        whence: i32,
+    ) -> bindings::loff_t {
+        let hole = whence == bindings::SEEK_HOLE as i32;
+        if !hole && whence != bindings::SEEK_DATA as i32 {
+            // SAFETY: That is what the VFS passes.
+            return unsafe { bindings::generic_file_llseek(file, offset, whence) };
+        }
+        // SAFETY: The file is open, and its inode stays while it is.
+        let inode = unsafe { Inode::<C::FileSystem>::from_raw((*file).f_inode) };
+        from_result(|| {
+            let offset = u64::try_from(offset).map_err(|_| ENXIO)?;
+            let size = inode.size();
+            if offset >= size {
+                return Err(ENXIO);
+            }
+            let mut found = hole.then_some(size);
+            for_each::<C>(inode, offset, size, |cluster| {
+                if matches!(cluster.content, Content::Hole) == hole {
+                    found = Some(cluster.start.max(offset));
+                    return Ok(false);
+                }
+                Ok(true)
+            })?;
+            let found = i64::try_from(found.ok_or(ENXIO)?).map_err(|_| EOVERFLOW)?;
+            // SAFETY: The file is open; its superblock is valid.
+            Ok(unsafe { bindings::vfs_setpos(file, found, (*(*inode.as_ptr()).i_sb).s_maxbytes) })
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the VFS, for an inode of `C::FileSystem`.
+    unsafe extern "C" fn fiemap(
+        inode: *mut bindings::inode,
+        info: *mut bindings::fiemap_extent_info,
+        start: u64,
+        len: u64,
+    ) -> i32 {
+        // SAFETY: The VFS passes an inode that stays for the length of the call.
+        let inode = unsafe { Inode::<C::FileSystem>::from_raw(inode) };
+        from_result(|| {
+            let mut len = len;
+            // SAFETY: That is what the VFS passes.
+            to_result(unsafe { bindings::fiemap_prep(inode.as_ptr(), info, start, &mut len, 0) })?;
+            let size = inode.size();
+            let fill = |(pos, from, len): (u64, u64, u64), flags: u32| {
+                // SAFETY: That is what the VFS passed.
+                let full =
+                    unsafe { bindings::fiemap_fill_next_extent(info, pos, from, len, flags) };
+                if full < 0 {
+                    return Err(Error::from_errno(full));
+                }
+                Ok(full == 0)
+            };
+            let mut previous: Option<(u64, u64, u64)> = None;
+            for_each::<C>(inode, start, start.saturating_add(len), |cluster| {
+                let from = match cluster.content {
+                    Content::Hole => return Ok(true),
+                    // Which have no place on disk of their own.
+                    Content::Inode(..) => 0,
+                    Content::Plain(Place::File(_, from) | Place::Memory(_, from))
+                    | Content::Encoded(Place::File(_, from) | Place::Memory(_, from), ..) => from,
+                };
+                let len = cluster.end().min(size).saturating_sub(cluster.start);
+                match previous.replace((cluster.start, from, len)) {
+                    Some(previous) => fill(previous, 0),
+                    None => Ok(true),
+                }
+            })?;
+            if let Some(previous) = previous {
+                let is_last = previous.0.saturating_add(previous.2) >= size;
+                fill(
+                    previous,
+                    if is_last {
+                        bindings::FIEMAP_EXTENT_LAST
+                    } else {
+                        0
+                    },
+                )?;
+            }
+            Ok(0)
+        })
+    }
+}
+
+/// Reports a read that failed, and passes its result on.
+fn failed<T: crate::vfs::object::fs_type::FileSystem>(
+    inode: &Inode<T>,
+    pos: u64,
+    len: u64,
+    read: isize,
+) -> isize {
+    if read < 0 {
+        fserror::read_failed(
+            inode,
+            Access::Cached,
+            pos,
+            len,
+            Error::from_errno(read as i32),
+        );
+    }
+    read
+}
+
+/// Calls `f` with the clusters of `inode` from the one at `start` on that begin before `end`, until it returns false.
+fn for_each<C: Clusters>(
+    inode: &Inode<C::FileSystem>,
+    start: u64,
+    end: u64,
+    mut f: impl FnMut(Cluster<'_, C::FileSystem, C::Decoder>) -> Result<bool>,
+) -> Result {
+    let end = end.min(inode.size());
+    let mut pos = start;
+    let mut left = CLUSTERS_BETWEEN_CHECKS;
+    while pos < end {
+        let cluster = C::cluster(inode, pos)?;
+        let next = cluster.end();
+        if next <= pos {
+            return Err(EIO);
+        }
+        if !f(cluster)? {
+            return Ok(());
+        }
+        pos = next;
+        left = left.saturating_sub(1);
+        if left == 0 {
+            left = CLUSTERS_BETWEEN_CHECKS;
+            // SAFETY: Both look at the current task only; this may sleep.
+            unsafe {
+                bindings::vfs_helper_cond_resched();
+                if bindings::vfs_helper_fatal_signal_pending() {
+                    return Err(EINTR);
+                }
+            }
+        }
+    }
+    Ok(())
+}

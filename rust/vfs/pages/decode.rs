@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `struct address_space_operations` of files whose bytes are decoded: fills the page cache of an inode from its clusters.
+//!
+//! What is asked for is made longer, to whole clusters: what was decoded once is cached, and not decoded again for the next
+//! page. Encoded bytes that lie one behind the other are read at once, and past their file's cache, for they are not wanted
+//! again. Each cluster is decoded straight into the pages. Those that it fills in part belong to its neighbour, too: what it
+//! has of the page behind is kept ([`crate::vfs::pages::tails`]) for when that is read.
+
+use crate::vfs::backing::file::BackingFile;
+use crate::vfs::bindings;
+use crate::vfs::object::inode::Inode;
+use crate::vfs::pages::buffer::Buffer;
+use crate::vfs::pages::cluster::Cluster;
+use crate::vfs::pages::cluster::Clusters;
+use crate::vfs::pages::cluster::Content;
+use crate::vfs::pages::cluster::Place;
+use crate::vfs::pages::folio;
+use crate::vfs::pages::folio_batch::FolioBatch;
+use crate::vfs::pages::folio_batch::LockedFolio;
+use crate::vfs::pages::mapped_batch::MappedBatch;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ops::Range;
+use core::ptr;
+use core::ptr::NonNull;
+use kernel::error::from_result;
+use kernel::page::PAGE_SHIFT;
+use kernel::page::PAGE_SIZE;
+use kernel::prelude::*;
+
+/// How many encoded bytes are read at once at the most, unless one cluster has more.
+const RUN_MAX: usize = 1 << 20;
+
+/// How many clusters are read at once at the most.
+const CLUSTERS_MAX: usize = 128;
+
+/// A page in bytes.
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// A cluster whose encoded bytes were read with those of others.
+struct Job<D> {
+    start: u64,
+    end: u64,
+    decoder: D,
+    /// Which of the bytes.
+    encoded: Range<usize>,
+}
+
+/// Fills a batch of an inode's folios.
+struct Filler<'a, C: Clusters> {
+    inode: &'a Inode<C::FileSystem>,
+    // In front of the batch, whose folios it maps.
+    mapped: Option<MappedBatch>,
+    batch: &'a mut FolioBatch,
+}
+
+/// What [`Filler::cluster`] is about.
+type ClusterOf<'a, C> = Cluster<'a, <C as Clusters>::FileSystem, <C as Clusters>::Decoder>;
+
+impl<'a, C: Clusters> Filler<'a, C> {
+    fn new(inode: &'a Inode<C::FileSystem>, batch: &'a mut FolioBatch) -> Self {
+        Self {
+            inode,
+            mapped: None,
+            batch,
+        }
+    }
+
+    fn cluster(&self, pos: u64) -> Result<ClusterOf<'a, C>> {
+        cluster::<C>(self.inode, pos)
+    }
+
+    /// Fills all folios, from the front, for reading one cluster may leave anything behind it. What lies past the end of
+    /// the file is zero.
+    fn fill(&mut self) -> Result {
+        let start = self.batch.pos();
+        let end = self.batch.end();
+        let size = self.inode.size().min(end);
+        let tails = C::tails(self.inode);
+        let kept = tails.take(self.inode.number(), start, |bytes| {
+            self.batch.copy_from(start, bytes)
+        })?;
+        let mut pos = start.saturating_add(kept as u64);
+        let mut jobs = KVec::new();
+        let mut ahead = None;
+        while pos < size {
+            let cluster = match ahead.take() {
+                Some(cluster) => cluster,
+                None => self.cluster(pos)?,
+            };
+            let upto = cluster.end().min(size);
+            let skip = pos.saturating_sub(cluster.start);
+            let len = upto.saturating_sub(pos);
+            match cluster.content {
+                Content::Hole => self.batch.zero(pos, len)?,
+                Content::Inode(inode, from) => {
+                    self.copy_from(pos, len, &inode, from.saturating_add(skip))?;
+                }
+                Content::Plain(Place::File(file, from)) => {
+                    let from = from.saturating_add(skip);
+                    self.batch.read_from(pos, len, file, from, false)?;
+                }
+                Content::Plain(Place::Memory(bytes, _)) => {
+                    let bytes = bytes
+                        .get(skip as usize..)
+                        .and_then(|bytes| bytes.get(..len as usize));
+                    self.batch.copy_from(pos, bytes.ok_or(EIO)?)?;
+                }
+                Content::Encoded(Place::Memory(ref bytes, _), len, decoder) => {
+                    let encoded = bytes.get(..len).ok_or(EIO)?;
+                    self.decode(cluster.start..cluster.end(), decoder, encoded)?;
+                }
+                Content::Encoded(Place::File(file, from), len, decoder) => {
+                    let (start, end) = (cluster.start, cluster.end());
+                    jobs.clear();
+                    jobs.push(
+                        Job {
+                            start,
+                            end,
+                            decoder,
+                            encoded: 0..len,
+                        },
+                        GFP_KERNEL,
+                    )?;
+                    ahead = self.gather(&mut jobs, file, from, size)?;
+                    self.decode_all(&jobs, file, from)?;
+                    pos = jobs.last().map_or(end, |job| job.end);
+                    continue;
+                }
+            }
+            pos = upto;
+        }
+        let zeros = pos.max(self.inode.size());
+        if zeros < end {
+            self.batch.zero(zeros, end.saturating_sub(zeros))?;
+        }
+        Ok(())
+    }
+
+    /// Adds the clusters behind those of `jobs` as long as their encoded bytes lie one behind the other in `file`, where
+    /// they begin at `from`. The first cluster that does not belong to them, if there is one before `end`.
+    fn gather(
+        &self,
+        jobs: &mut KVec<Job<C::Decoder>>,
+        file: &BackingFile,
+        from: u64,
+        end: u64,
+    ) -> Result<Option<ClusterOf<'a, C>>> {
+        while let Some(last) = jobs.last() {
+            let next = last.end;
+            let total = last.encoded.end;
+            if next >= end || jobs.len() >= CLUSTERS_MAX {
+                break;
+            }
+            let cluster = self.cluster(next)?;
+            match cluster.content {
+                Content::Encoded(Place::File(of, at), len, decoder)
+                    if ptr::eq(of, file)
+                        && at == from.saturating_add(total as u64)
+                        && total.saturating_add(len) <= RUN_MAX =>
+                {
+                    let encoded = total..total.saturating_add(len);
+                    let (start, end) = (cluster.start, cluster.end());
+                    jobs.push(
+                        Job {
+                            start,
+                            end,
+                            decoder,
+                            encoded,
+                        },
+                        GFP_KERNEL,
+                    )?;
+                }
+                _ => return Ok(Some(cluster)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads and decodes clusters whose encoded bytes lie one behind the other, from `from` on.
+    fn decode_all(&mut self, jobs: &[Job<C::Decoder>], file: &BackingFile, from: u64) -> Result {
+        let total = jobs.last().map_or(0, |job| job.encoded.end);
+        let buffer = Buffer::read(file, from, total)?;
+        for job in jobs {
+            let encoded = buffer.bytes().get(job.encoded.clone()).ok_or(EIO)?;
+            self.decode(job.start..job.end, job.decoder, encoded)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes a cluster to where it lies in the batch.
+    fn decode(&mut self, range: Range<u64>, decoder: C::Decoder, encoded: &[u8]) -> Result {
+        let inode = self.inode;
+        let Range { start, end } = range;
+        let len = end.checked_sub(start).ok_or(EIO)?;
+        if let Some(decoded) = self.batch.bytes_mut(start, len) {
+            return C::decode(inode, start, decoder, encoded, decoded, true);
+        }
+        let (first, behind) = (self.batch.pos(), self.batch.end());
+        let is_near = start.saturating_add(PAGE) >= first && end <= behind.saturating_add(PAGE);
+        if is_near && self.map().is_some() {
+            let mapped = self.mapped.as_mut().ok_or(ENOMEM)?;
+            let decoded = mapped.bytes_mut(start, len).ok_or(EIO)?;
+            C::decode(inode, start, decoder, encoded, decoded, true)?;
+            keep::<C>(inode, start, behind, decoded);
+            return Ok(());
+        }
+        // What is before the batch has to be decoded, and nothing that is behind.
+        let is_all = end <= behind.saturating_add(PAGE);
+        let wanted = if is_all { end } else { behind };
+        let mut buffer = Buffer::new(wanted.saturating_sub(start) as usize)?;
+        C::decode(inode, start, decoder, encoded, buffer.bytes_mut(), is_all)?;
+        let (from, to) = (start.max(first), end.min(behind));
+        let decoded = buffer.bytes();
+        let skip = from.saturating_sub(start) as usize;
+        let part = decoded
+            .get(skip..)
+            .and_then(|part| part.get(..to.saturating_sub(from) as usize));
+        self.batch.copy_from(from, part.ok_or(EIO)?)?;
+        if is_all {
+            keep::<C>(inode, start, behind, decoded);
+        }
+        Ok(())
+    }
+
+    /// The batch's pages in a row, mapped if they are not yet.
+    fn map(&mut self) -> Option<&mut MappedBatch> {
+        if self.mapped.is_none() {
+            // SAFETY: The mapping is gone before the batch's folios are given back, and neither is used while bytes of
+            // the other are: see `decode`.
+            self.mapped = unsafe { MappedBatch::new(self.batch) }.ok();
+        }
+        self.mapped.as_mut()
+    }
+
+    /// Copies `len` bytes to `pos` that another inode has at `from`.
+    fn copy_from(&mut self, pos: u64, len: u64, inode: &Inode<C::FileSystem>, from: u64) -> Result {
+        let mut done = 0;
+        while done < len {
+            let folio = folio::of_inode(inode, from.checked_add(done).ok_or(EIO)?)?.ok_or(EIO)?;
+            let bytes = folio
+                .bytes(from.saturating_add(done))
+                .up_to(len.saturating_sub(done));
+            if bytes.is_empty() {
+                return Err(EIO);
+            }
+            self.batch.copy_from(pos.saturating_add(done), &bytes)?;
+            done = done.saturating_add(bytes.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+/// Keeps what was decoded, from `start` of the file on, of the page at `behind`.
+fn keep<C: Clusters>(inode: &Inode<C::FileSystem>, start: u64, behind: u64, decoded: &[u8]) {
+    let skip = usize::try_from(behind.saturating_sub(start)).unwrap_or(usize::MAX);
+    let bytes = decoded.get(skip..).unwrap_or_default();
+    if start < behind && !bytes.is_empty() && bytes.len() < PAGE_SIZE {
+        C::tails(inode).keep(inode.number(), behind, bytes);
+    }
+}
+
+/// The cluster of the byte at `pos`, which it has.
+fn cluster<C: Clusters>(inode: &Inode<C::FileSystem>, pos: u64) -> Result<ClusterOf<'_, C>> {
+    let cluster = C::cluster(inode, pos)?;
+    if cluster.start > pos || cluster.end() <= pos {
+        return Err(EIO);
+    }
+    Ok(cluster)
+}
+
+/// The pages that are to be read when those between two positions are wanted: all that the first and last cluster fill. What
+/// is wrong is found when they are read.
+fn widened<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: Range<u64>) -> Range<u64> {
+    let Range { mut start, mut end } = wanted;
+    let size = inode.size();
+    if start >= size {
+        return start..end;
+    }
+    if !C::tails(inode).has(inode.number(), start) {
+        if let Ok(first) = cluster::<C>(inode, start) {
+            if first.is_encoded() {
+                start = start.min(first.start.next_multiple_of(PAGE));
+            }
+            // Most often it is the last one, too.
+            if first.end() >= end.min(size) {
+                return start..end.max(behind(&first, size));
+            }
+        }
+    }
+    if let Ok(last) = cluster::<C>(inode, end.min(size).saturating_sub(1)) {
+        end = end.max(behind(&last, size));
+    }
+    start..end
+}
+
+/// Where the pages end that a cluster fills, in a file of a size.
+fn behind<T: crate::vfs::object::fs_type::FileSystem, D>(
+    cluster: &Cluster<'_, T, D>,
+    size: u64,
+) -> u64 {
+    if !cluster.is_encoded() {
+        0
+    } else if cluster.end() >= size {
+        size.next_multiple_of(PAGE)
+    } else {
+        cluster.end() & !PAGE.wrapping_sub(1)
+    }
+}
+
+/// The table for inodes whose clusters `C` knows.
+pub(in crate::vfs) struct Operations<C: Clusters>(PhantomData<C>);
+
+impl<C: Clusters> Operations<C> {
+    /// The table itself.
+    pub(in crate::vfs) const TABLE: &'static bindings::address_space_operations =
+        &bindings::address_space_operations {
+            read_folio: Some(Self::read_folio),
+            readahead: Some(Self::readahead),
+            // SAFETY: All members are optional function pointers, for which zero means none.
+            ..unsafe { MaybeUninit::zeroed().assume_init() }
+        };
+
+    /// # Safety
+    ///
+    /// Called by the page cache, for a mapping of an inode of `C::FileSystem`.
+    unsafe extern "C" fn read_folio(
+        _file: *mut bindings::file,
+        folio: *mut bindings::folio,
+    ) -> core::ffi::c_int {
+        // SAFETY: The page cache passes a folio that is locked, not up to date, and in a mapping,
+        // whose host is an inode that stays while the folio is locked.
+        let (inode, folio) = unsafe {
+            (
+                Inode::<C::FileSystem>::from_raw(bindings::vfs_helper_folio_inode(folio)),
+                LockedFolio::from_raw(NonNull::new_unchecked(folio)),
+            )
+        };
+        from_result(|| {
+            let start = folio.pos();
+            let end = start.saturating_add(folio.size() as u64);
+            let wanted = widened::<C>(inode, start..end);
+            let mut before = KVec::new();
+            let mut pos = start;
+            while pos > wanted.start {
+                pos = pos.saturating_sub(PAGE);
+                let Some(folio) = add(inode, pos) else { break };
+                // If there is no room the folio counts as failed, and is read when it is wanted.
+                if before.push(folio, GFP_KERNEL).is_err() {
+                    break;
+                }
+            }
+            let pages = wanted.end.saturating_sub(wanted.start) >> PAGE_SHIFT;
+            let mut batch = FolioBatch::with_room(pages as usize);
+            let mut folio = Some(folio);
+            let mut next = end;
+            batch.take(|| {
+                before.pop().or_else(|| folio.take()).or_else(|| {
+                    if next >= wanted.end {
+                        return None;
+                    }
+                    let folio = add(inode, next);
+                    next = next.saturating_add(PAGE);
+                    folio
+                })
+            });
+            drop(before);
+            let filled = match folio {
+                // There was no room for it.
+                Some(_) => Err(ENOMEM),
+                None => Filler::<C>::new(inode, &mut batch).fill(),
+            };
+            batch.end_read(filled.is_ok());
+            filled?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the page cache, for a mapping of an inode of `C::FileSystem`.
+    unsafe extern "C" fn readahead(control: *mut bindings::readahead_control) {
+        // SAFETY: The page cache passes a mapping whose host stays for the length of the call.
+        let inode = unsafe { Inode::<C::FileSystem>::from_raw((*(*control).mapping).host) };
+        // SAFETY: As above.
+        let (start, len) = unsafe {
+            (
+                bindings::vfs_helper_readahead_pos(control).unsigned_abs(),
+                bindings::vfs_helper_readahead_length(control) as u64,
+            )
+        };
+        let end = start.saturating_add(len);
+        let wanted = widened::<C>(inode, start..end);
+        if wanted != (start..end) {
+            let len = wanted.end.saturating_sub(wanted.start);
+            // SAFETY: As above. Positions are in a file.
+            unsafe { bindings::readahead_expand(control, wanted.start as i64, len as usize) };
+        }
+        let next = || {
+            // SAFETY: The control is valid for the length of the call.
+            let folio = NonNull::new(unsafe { bindings::vfs_helper_readahead_folio(control) })?;
+            // SAFETY: Folios come locked and not up to date; being locked keeps them in the cache.
+            Some(unsafe { LockedFolio::from_raw(folio) })
+        };
+        // SAFETY: As above.
+        let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
+        let mut batch = FolioBatch::with_room(pages as usize);
+        while batch.take(next) {
+            let filled = Filler::<C>::new(inode, &mut batch).fill();
+            batch.end_read(filled.is_ok());
+            if filled.is_err() {
+                // What is left is read when it is wanted, and its error reported then.
+                return;
+            }
+        }
+    }
+}
+
+/// A new folio of an inode's page cache at `pos`, if there is none and there is memory for it.
+fn add<T: crate::vfs::object::fs_type::FileSystem>(
+    inode: &Inode<T>,
+    pos: u64,
+) -> Option<LockedFolio> {
+    // SAFETY: The mapping is that of an inode in use.
+    let folio =
+        unsafe { bindings::vfs_helper_add_folio(inode.mapping(), (pos >> PAGE_SHIFT) as usize) };
+    // SAFETY: It is new, and so locked and not up to date; being locked keeps it in the cache.
+    NonNull::new(folio).map(|folio| unsafe { LockedFolio::from_raw(folio) })
+}
