@@ -26,6 +26,11 @@ impl Metadata {
         Self(cache)
     }
 
+    /// Says that the image has data between its metadata.
+    pub(crate) fn set_mixed(&self) {
+        self.0.set_mixed();
+    }
+
     /// The bytes for one operation, which waits for them unless `nowait` is set: then those that are
     /// not cached are `EAGAIN`. Before the image's devices are known it has none.
     #[inline]

@@ -114,6 +114,9 @@ impl Volume {
             &mut base,
         )?;
 
+        if format.device_count() == 0 {
+            metadata.set_mixed();
+        }
         let compression = format
             .compression(&reader)
             .map_err(|error| report::at_mount(context, name, &error))?;

@@ -36,12 +36,17 @@ impl Buffer {
         })
     }
 
-    /// `len` bytes of `file` from `from` on.
+    /// `len` bytes of `file` from `from` on, which may be what a small file begins with.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, and those of [`BackingFile::read_exact`].
-    pub(in crate::vfs) fn read(file: &BackingFile, from: u64, len: usize) -> Result<Self> {
+    pub(in crate::vfs) fn read(
+        file: &BackingFile,
+        from: u64,
+        len: usize,
+        is_small: bool,
+    ) -> Result<Self> {
         let mut this = Self::new(len)?;
         let room = this.memory.capacity();
         let address = this.memory.as_mut_ptr();
@@ -71,7 +76,7 @@ impl Buffer {
         }
         let segments = segments.get(..count).ok_or(ENOMEM)?;
         // SAFETY: The segments are memory that this alone has, with room for as many bytes.
-        unsafe { file.read_exact(segments, 0, len, room, from, false) }?;
+        unsafe { file.read_exact(segments, 0, len, room, from, is_small) }?;
         drop(many);
         Ok(this)
     }

@@ -35,6 +35,9 @@ const RUN_MAX: usize = 1 << 20;
 /// How many clusters are read at once at the most.
 const CLUSTERS_MAX: usize = 128;
 
+/// How large a file is at the most, in bytes, that is read ahead with those that follow it.
+const SMALL: u64 = 64 << 10;
+
 /// A page in bytes.
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -181,7 +184,9 @@ impl<'a, C: Clusters> Filler<'a, C> {
     /// Reads and decodes clusters whose encoded bytes lie one behind the other, from `from` on.
     fn decode_all(&mut self, jobs: &[Job<C::Decoder>], file: &BackingFile, from: u64) -> Result {
         let total = jobs.last().map_or(0, |job| job.encoded.end);
-        let buffer = Buffer::read(file, from, total)?;
+        let starts = jobs.first().is_some_and(|job| job.start == 0);
+        let is_small = starts && self.inode.size() <= SMALL;
+        let buffer = Buffer::read(file, from, total, is_small)?;
         for job in jobs {
             let encoded = buffer.bytes().get(job.encoded.clone()).ok_or(EIO)?;
             self.decode(job.start..job.end, job.decoder, encoded)?;

@@ -41,6 +41,11 @@ use kernel::sync::Arc;
 /// first has one, for a mount often needs no more, and each that follows four times as many.
 const ORDER_MAX: i32 = 8;
 
+/// The same where there is other data between what is read, and how many pages of that there may be at the most for a miss to
+/// follow the last one.
+const MIXED_ORDER_MAX: i32 = 4;
+const MIXED_GAP: usize = 4;
+
 /// By how much that power grows with each miss.
 const ORDER_STEP: i32 = 2;
 
@@ -67,6 +72,10 @@ pub(crate) struct RangeData {
     version: Atomic<u64>,
     /// How many pages the next miss of [`RangeCache::folio`] reads, as a power of two.
     order: Atomic<i32>,
+    /// Whether there is other data between what is read with [`RangeCache::folio`].
+    is_mixed: Atomic<i32>,
+    /// The page behind the last that such a miss has read.
+    next: Atomic<usize>,
     /// Where the cache is kept while nobody uses it.
     place: Arc<Place>,
 }
@@ -200,6 +209,8 @@ impl RangeCache {
                     len,
                     version: Atomic::new(now.version()),
                     order: Atomic::new(0),
+                    is_mixed: Atomic::new(0),
+                    next: Atomic::new(0),
                     place,
                 };
                 new.init_cache(&const { page_cache::operations::<RangeFs>() }, len, data)?
@@ -293,7 +304,17 @@ impl RangeCache {
     fn read_large(&self, index: usize) -> Option<ReadFolio> {
         let data = self.0.data();
         let mapping = self.mapping();
-        let largest = data.order.load(Relaxed).clamp(0, ORDER_MAX);
+        let mut largest = data.order.load(Relaxed).clamp(0, ORDER_MAX);
+        if data.is_mixed.load(Relaxed) != 0 {
+            // What is around is wanted only if what was read last is followed.
+            let gap = index.wrapping_sub(data.next.load(Relaxed));
+            largest = if gap > MIXED_GAP {
+                0
+            } else {
+                largest.min(MIXED_ORDER_MAX)
+            };
+            data.next.store(index.saturating_add(1), Relaxed);
+        }
         // If two miss at once it grows once, which is as good.
         data.order
             .store(largest.saturating_add(ORDER_STEP).min(ORDER_MAX), Relaxed);
@@ -320,11 +341,18 @@ impl RangeCache {
             let from = data.start.checked_add(start)?;
             // Of so much one copy is enough: single pages are what the next mount wants first.
             folio.fill(len as usize, &data.file.passed(), from).ok()?;
+            data.next.store(first.saturating_add(pages), Relaxed);
             // SAFETY: As in `find_folio`; the index is a multiple of the number of pages. If another reader was
             // faster, there is a folio now.
             return unsafe { folio.insert(mapping, first, self.len()) }.ok();
         }
         None
+    }
+
+    /// Says that there is other data between what is read with [`Self::folio`], so that a miss alone does not mean that what is
+    /// around it will be wanted.
+    pub(crate) fn set_mixed(&self) {
+        self.0.data().is_mixed.store(1, Relaxed);
     }
 
     /// Drops the pages that lie whole between two positions, as far as they are not in use.
