@@ -103,6 +103,10 @@ impl Clusters for Decoded {
             let (at, space) = (decoder.pos, decoder.space);
             in_use::report(sb, Some(inode), Corrupt { what, at, space }.into())
         };
+        let undecodable = |failure| match failure {
+            Failure::Corrupt(what) => failed(what),
+            Failure::Errno(error) => error,
+        };
         let algorithm = match decoder.encoding {
             Encoding::Plain | Encoding::Interlaced => {
                 return unlace(pos, block, encoded, decoded)
@@ -110,6 +114,12 @@ impl Clusters for Decoded {
             }
             Encoding::Compressed(algorithm) => algorithm_of(algorithm),
         };
+        if algorithm == decompress::Algorithm::Lz4 && !volume.format().lz4_is_padded() {
+            return volume
+                .decoders()
+                .decode(algorithm, encoded, decoded, decompress::Extent::Start)
+                .map_err(undecodable);
+        }
         let before = (decoder.pos & (block as u64).wrapping_sub(1)) as usize;
         let most = block.saturating_sub(before);
         let zeros = encoded
@@ -131,10 +141,7 @@ impl Clusters for Decoded {
         volume
             .decoders()
             .decode(algorithm, encoded, decoded, extent)
-            .map_err(|failure| match failure {
-                Failure::Corrupt(what) => failed(what),
-                Failure::Errno(error) => error,
-            })
+            .map_err(undecodable)
     }
 
     fn tails(inode: &Inode<Ferofs>) -> &Tails {

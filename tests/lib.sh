@@ -243,3 +243,69 @@ like_ext4() {
         esac
     done
 }
+
+# compressed_source: makes source/, files whose compressed forms are of every kind.
+compressed_source() {
+    mkdir -p source/texts source/directory && cp "$(command -v cat)" "$(command -v bash)" source/ || exit 1
+    python3 - <<'PYTHON'
+import random
+
+random.seed(1)
+words = [bytes(random.choice(b"abcdefghij") for _ in range(random.randint(2, 9))) for _ in range(500)]
+
+
+def text(size):
+    return b" ".join(random.choice(words) for _ in range(size // 3 + 1))[:size]
+
+
+def put(name, data):
+    with open("source/" + name, "wb") as file:
+        file.write(data)
+
+
+for size in (1, 100, 511, 512, 513, 4095, 4096, 4097, 5000, 20000, 65535, 65536, 65537, 70000, 300000):
+    put(f"texts/{size}", text(size))
+    put(f"texts/{size}.copy", text(size // 2) + text(size - size // 2))
+common = text(50000)
+for index in range(6):
+    put(f"texts/common-{index}", text(index * 777) + common + text(index * 3333))
+put("zeros", bytes(3 << 20))
+put("random", random.randbytes(300001))
+put("mixed", b"".join(b"x" * 50000 + random.randbytes(30000) for _ in range(10)))
+put("holes", bytes(1 << 20) + text(70001) + bytes(1 << 20))
+put("empty", b"")
+for index in range(300):
+    put(f"directory/{index:04}-{'n' * (index % 50)}", b"")
+PYTHON
+    ln -s ../texts/4097 source/directory/link
+    ln source/mixed source/texts/linked
+    setfattr -n user.name -v value source/mixed
+}
+
+# compare_compressed "OPTIONS" OPERATIONS: an image that mkfs.erofs makes of source/ with these options is what the C driver
+# shows, and reads of all kinds find what is in source/.
+compare_compressed() {
+    if ! mkfs.erofs --quiet $1 image.erofs source >output 2>&1; then
+        fail "$1: the image" output
+        return
+    fi
+    truncate -s %4096 image.erofs
+    if ! mounted image.erofs under-test >output 2>&1; then
+        fail "$1: mounts" output
+        return
+    fi
+    check "$1: the C driver mounts it" mounted -t erofs image.erofs reference
+    drop
+    ferofs-testkit manifest --exact under-test >f.exact
+    ferofs-testkit manifest --exact reference >c.exact
+    same "$1: as the C driver" c.exact f.exact
+    check "$1: the same files as the source" diff -r --no-dereference source under-test
+    ferofs-testkit extents reference >c.extents
+    ferofs-testkit extents under-test >f.extents
+    check "$1: extents as with the C driver" diff c.extents f.extents
+    drop
+    check "$1: random reads, cold" ferofs-testkit readcheck under-test source --ops "$2" --seed 5
+    check "$1: random reads, pages taken away" \
+        ferofs-testkit readcheck under-test source --ops "$2" --threads 3 --seed 6 --pressure
+    umount under-test reference
+}

@@ -5,7 +5,6 @@
 use super::checksum;
 use super::compressed::algorithm;
 use super::compression;
-use super::compression::Algorithm;
 use super::error::{Error, Result};
 use super::metadata::{Cursor, Metadata, Space};
 use super::ondisk;
@@ -170,9 +169,6 @@ impl Superblock {
             let bits = u32::from(algorithms & !algorithm::ALL);
             return Err(Error::unsupported("compression algorithm", bits, at));
         }
-        if algorithms & Algorithm::Lz4.bit() != 0 && incompat & incompat::LZ4_0PADDING == 0 {
-            return Err(Error::unsupported("LZ4 data without padding", incompat, at));
-        }
 
         // INVARIANT: the block size was checked by the caller, the device table above, the features
         // by the caller.
@@ -284,6 +280,12 @@ impl Superblock {
     /// Algorithms that data may be compressed with, as bits of [`Algorithm::bit`].
     pub fn algorithms(&self) -> u16 {
         self.algorithms
+    }
+
+    /// Whether LZ4 data has zeros in front, and ends where its physical cluster does. If not, which only images older than
+    /// Linux 5.3 are, it starts where the cluster does, and what is behind its end means nothing.
+    pub fn lz4_is_padded(&self) -> bool {
+        self.incompat & incompat::LZ4_0PADDING != 0
     }
 
     /// Whether there may be physical clusters of more than a block.

@@ -337,15 +337,7 @@ impl<C: DecodedFiles> Table<C> {
                 }
             })?;
             if let Some(previous) = previous {
-                let is_last = previous.0.saturating_add(previous.2) >= size;
-                fill(
-                    previous,
-                    if is_last {
-                        bindings::FIEMAP_EXTENT_LAST
-                    } else {
-                        0
-                    },
-                )?;
+                fill(previous, bindings::FIEMAP_EXTENT_LAST)?;
             }
             Ok(0)
         })
