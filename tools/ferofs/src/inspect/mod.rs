@@ -8,7 +8,9 @@
 
 pub mod check;
 pub mod contents;
+mod decode;
 pub mod diff;
+mod encoded;
 pub mod extract;
 mod file;
 pub mod statistics;
@@ -46,6 +48,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+pub use encoded::Unreadable;
 pub use file::ImageFile;
 pub use file::NotGiven;
 pub use unchanged::is_unchanged;
@@ -171,6 +174,7 @@ impl Image {
             superblock,
             last_xattrs: Mutex::default(),
         };
+        image.file.set_superblock(&image.superblock);
         // If one of them is wrong that is said when they are asked for.
         if let Ok(slots) = image.devices() {
             let block = u64::from(image.superblock.block_size());
@@ -391,7 +395,8 @@ impl Image {
             return Ok(Arc::default());
         }
         let failed = |error| self.error()(ReadError::Io(error));
-        let body = self.read(inode.pos().saturating_add(inode_size(inode)), size);
+        let body = inode.pos().saturating_add(inode_size(inode));
+        let body = self.read_in(inode.space(), body, size);
         let body = body.map_err(failed)?;
         let last = || {
             self.last_xattrs

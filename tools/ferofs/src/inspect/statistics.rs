@@ -111,6 +111,8 @@ pub fn layout_name(layout: Layout) -> &'static str {
         Layout::Inline { .. } => "inline",
         Layout::Chunks { indexes: true, .. } => "chunk_indexes",
         Layout::Chunks { indexes: false, .. } => "chunk_addresses",
+        Layout::Compressed { full: true, .. } => "compressed_full",
+        Layout::Compressed { full: false, .. } => "compressed_compact",
     }
 }
 
@@ -196,6 +198,7 @@ impl Statistics {
                     0
                 }
                 Source::Device { id, .. } => usize::from(id),
+                Source::Clusters { .. } => continue,
             };
             if let Some(bytes) = self.devices.get_mut(device) {
                 *bytes = bytes.saturating_add(extent.len);

@@ -234,6 +234,10 @@ pub fn file(
             let size = 1_u128 << chunk_bits;
             writeln!(out, "layout: chunks of {size} bytes, {entries} at {table}")?;
         }
+        Layout::Compressed { header, full } => {
+            let form = if full { "full" } else { "compact" };
+            writeln!(out, "layout: compressed, {form} indexes at {header}")?;
+        }
     }
     for (name, value) in image.xattrs(inode)?.iter() {
         writeln!(out, "xattr {}: {}", Escaped(name), Quoted(value))?;

@@ -19,7 +19,7 @@ impl Checker<'_> {
     pub(super) fn inode(&mut self, inode: &Inode) -> io::Result<bool> {
         let image = self.image;
         let size = inode_size(inode);
-        let bytes = image.read(inode.pos(), size as usize)?;
+        let bytes = image.read_in(inode.space(), inode.pos(), size as usize)?;
         let reserved = match inode.is_extended() {
             true => 48..64,
             false => 28..32,
@@ -35,7 +35,7 @@ impl Checker<'_> {
         let head = size.saturating_add(u64::from(inode.xattr_size()));
         let start = inode.pos();
         let end = start.saturating_add(head);
-        self.region(start, end, Use::Inode, inode.nid());
+        self.region_in(inode.space(), start, end, Use::Inode, inode.nid());
         let walkable = self.data(inode)?;
         self.xattrs(inode)?;
         Ok(walkable)
@@ -79,7 +79,7 @@ impl Checker<'_> {
             // The table lies within the image.
             let size = u64::try_from(chunks * entry).unwrap_or(u64::MAX);
             let end = table.saturating_add(size);
-            self.region(table, end, Use::Inode, nid);
+            self.region_in(inode.space(), table, end, Use::Inode, nid);
             if !self.spend(size, inode, "chunks")? {
                 return Ok(false);
             }
@@ -113,11 +113,11 @@ impl Checker<'_> {
                         self.region(pos, end, usage, nid);
                     }
                 }
-                Source::Metadata { pos } => {
+                Source::Metadata { pos, space } => {
                     let end = pos.saturating_add(extent.len);
-                    self.region(pos, end, Use::Inode, nid);
+                    self.region_in(space, pos, end, Use::Inode, nid);
                 }
-                Source::Hole => {}
+                Source::Clusters { .. } | Source::Hole => {}
             }
             offset = extent.start.saturating_add(extent.len);
         }

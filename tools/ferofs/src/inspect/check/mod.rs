@@ -143,6 +143,8 @@ struct Checker<'a> {
     waiting: Vec<u64>,
     /// What is where in the image.
     regions: Regions,
+    /// What is where in the metabox.
+    metabox: Regions,
     /// Whether something lies on top of something else.
     overlaps: bool,
     /// Where the shared attributes are that were seen.
@@ -166,6 +168,7 @@ impl<'a> Checker<'a> {
             known: Inodes::default(),
             waiting: Vec::new(),
             regions: Regions::default(),
+            metabox: Regions::default(),
             overlaps: false,
             shared: HashSet::new(),
             used: BTreeSet::new(),
@@ -231,6 +234,20 @@ impl<'a> Checker<'a> {
         });
     }
 
+    /// The same in the image or in the metabox.
+    fn region_in(&mut self, space: Space, start: u64, end: u64, usage: Use, nid: u64) {
+        let region = Region {
+            start,
+            end,
+            usage,
+            nid,
+        };
+        match space {
+            Space::Inode(_) => self.metabox.push(region),
+            Space::Image | Space::Device(_) => self.regions.push(region),
+        }
+    }
+
     fn problem(&mut self, path: Option<Vec<u8>>, at: u64, what: impl Into<String>) {
         if !self.is_kept() {
             self.report.more_problems += 1;
@@ -262,8 +279,8 @@ impl<'a> Checker<'a> {
     /// Where in the image data is, if it is there.
     fn image_position(&self, source: &Source) -> Option<u64> {
         match *source {
-            Source::Hole => None,
-            Source::Metadata { pos } => Some(pos),
+            Source::Hole | Source::Clusters { .. } => None,
+            Source::Metadata { pos, space } => (space == Space::Image).then_some(pos),
             Source::Device { id, pos } => {
                 let located = self.image.file().locate(id, pos)?;
                 (located.file == 0).then_some(located.pos)
