@@ -478,7 +478,7 @@ fn unsupported() {
         let inode = compact(mode::REGULAR, layout);
         assert_unsupported(read(&inode), "data layout", layout.into());
     }
-    inode = compact(mode::FIFO, 7);
+    let mut inode = compact(mode::FIFO, 7);
     assert_unsupported(read(&inode), "data layout", 7);
     for bit in [0x20, 0x8000] {
         inode = compact(mode::REGULAR, layout::FLAT_PLAIN);

@@ -186,8 +186,7 @@ fn unsupported() {
     assert_unsupported(read(&image, 12), "LZ4 data without padding", chunked);
     for (bits, unknown) in [(0x10, 0x10), (0xffff, 0xfff0), (0x8001, 0x8000)] {
         let mut image = Image::new(12);
-        image.superblock.feature_incompat =
-            (incompat::COMPR_CFGS | incompat::LZ4_0PADDING).into();
+        image.superblock.feature_incompat = (incompat::COMPR_CFGS | incompat::LZ4_0PADDING).into();
         image.superblock.available_compr_algs = bits.into();
         assert_unsupported(read(&image, 12), "compression algorithm", unknown);
     }
