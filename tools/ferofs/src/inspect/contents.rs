@@ -378,7 +378,8 @@ impl<'a> Contents<'a> {
                 let read = self.image.file().read_exact_in(piece, *nid, *pos);
                 return read.map_err(|source| match source.kind() {
                     ErrorKind::UnexpectedEof => {
-                        let what = format!("its data is in what inode {nid} holds, which is shorter");
+                        let what =
+                            format!("its data is in what inode {nid} holds, which is shorter");
                         self.wrong(Kind::Damaged, &path(), &what)
                     }
                     _ => match Unreadable::of(&source) {

@@ -108,12 +108,7 @@ fn lz4(encoded: &[u8], decoded: &mut [u8], partial: bool) -> Result<(), Problem>
 }
 
 #[cfg(feature = "xz")]
-fn lzma(
-    encoded: &[u8],
-    decoded: &mut [u8],
-    partial: bool,
-    dictionary: u32,
-) -> Result<(), Problem> {
+fn lzma(encoded: &[u8], decoded: &mut [u8], partial: bool, dictionary: u32) -> Result<(), Problem> {
     let result = match partial {
         true => erofs_microlzma::decode_start(encoded, decoded, dictionary),
         false => erofs_microlzma::decode(encoded, decoded, dictionary),

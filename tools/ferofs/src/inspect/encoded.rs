@@ -73,7 +73,11 @@ impl fmt::Display for Unreadable {
                         Encoding::Compressed(algorithm) => algorithm.name(),
                         Encoding::Plain | Encoding::Interlaced => "plain",
                     };
-                    write!(f, "cannot be had from the {} bytes of {name} at {}", encoded.len, encoded.pos)?;
+                    write!(
+                        f,
+                        "cannot be had from the {} bytes of {name} at {}",
+                        encoded.len, encoded.pos
+                    )?;
                     match encoded.space {
                         Space::Image | Space::Device(0) => {}
                         Space::Device(id) => write!(f, " of device {id}")?,
@@ -340,7 +344,10 @@ impl ImageFile {
                 let at = start.saturating_add(within);
                 let bytes = self.bytes(Space::Inode(packed), at)?.first(left);
                 if bytes.is_empty() {
-                    return Err(corrupt("inode's fragment ends beyond the packed inode", inode));
+                    return Err(corrupt(
+                        "inode's fragment ends beyond the packed inode",
+                        inode,
+                    ));
                 }
                 Ok(bytes)
             }
@@ -360,7 +367,10 @@ impl ImageFile {
     pub(super) fn fragments_of(&self, inode: &Inode) -> io::Result<u64> {
         let superblock = self.superblock()?;
         let Some(packed) = superblock.packed_nid() else {
-            return Err(corrupt("inode has a fragment, and the image no packed inode", inode));
+            return Err(corrupt(
+                "inode has a fragment, and the image no packed inode",
+                inode,
+            ));
         };
         if inode.nid() == packed {
             return Err(corrupt("packed inode has a fragment", inode));
@@ -416,8 +426,7 @@ impl ImageFile {
                 let first = usize::try_from(first).unwrap_or(usize::MAX);
                 let end = bytes.len().saturating_sub(first);
                 let (front, rest) = decoded.split_at_mut(first.min(decoded.len()));
-                copy(front, bytes.get(end..).unwrap_or_default())
-                    .and_then(|()| copy(rest, &bytes))
+                copy(front, bytes.get(end..).unwrap_or_default()).and_then(|()| copy(rest, &bytes))
             }
         };
         done.map_err(|problem| {

@@ -130,6 +130,15 @@ impl ImageFile {
         self.spaces.forget();
     }
 
+    /// Whether bytes were given for the device with a number, which is not 0.
+    pub(super) fn is_given(&self, id: u16) -> bool {
+        let index = usize::from(id).checked_sub(1);
+        let devices = self.devices();
+        index
+            .and_then(|index| devices.get(index))
+            .is_some_and(|device| device.bytes.is_some())
+    }
+
     /// Where byte `pos` of device `id` is. None if that was not given.
     pub fn locate(&self, id: u16, pos: u64) -> Option<Located> {
         let devices = self.devices();
