@@ -78,36 +78,20 @@ fn expect(found: usize, expected: usize) -> Result<(), Problem> {
 
 #[cfg(feature = "lz4")]
 fn lz4(encoded: &[u8], decoded: &mut [u8], partial: bool) -> Result<(), Problem> {
-    use erofs_format::compressed::PCLUSTER_MAX_DECODED_SIZE;
-    use lz4_flex::block::DecompressError;
-    use lz4_flex::block::decompress_into;
-    let corrupt = |error: DecompressError| Problem::Corrupt(error.to_string());
-    match decompress_into(encoded, decoded) {
-        Ok(found) => return expect(found, decoded.len()),
-        Err(DecompressError::OutputTooSmall { .. }) if partial => {}
-        Err(DecompressError::OutputTooSmall { .. }) => return Err(Problem::Long),
-        Err(error) => return Err(corrupt(error)),
-    }
-    // The decoder wants room for all of it.
-    let mut room = decoded.len().max(4096);
-    loop {
-        room = room.saturating_mul(2);
-        let mut all = vec![0; room];
-        match decompress_into(encoded, &mut all) {
-            Ok(found) => {
-                let start = all.get(..found.min(decoded.len())).unwrap_or_default();
-                expect(start.len(), decoded.len())?;
-                decoded.copy_from_slice(start);
-                return Ok(());
-            }
-            Err(DecompressError::OutputTooSmall { .. })
-                if room < PCLUSTER_MAX_DECODED_SIZE as usize => {}
-            Err(error) => return Err(corrupt(error)),
-        }
+    use lzzzz::lz4;
+    let expected = decoded.len();
+    let found = match partial {
+        true => lz4::decompress_partial(encoded, decoded, expected),
+        false => lz4::decompress(encoded, decoded),
+    };
+    match found {
+        Ok(found) => expect(found, expected),
+        // It says no more, also of what comes to more.
+        Err(_) => Err(Problem::Corrupt("they are no LZ4, or come to more".to_string())),
     }
 }
 
-#[cfg(feature = "xz")]
+#[cfg(feature = "lzma")]
 fn lzma(encoded: &[u8], decoded: &mut [u8], partial: bool, dictionary: u32) -> Result<(), Problem> {
     let result = match partial {
         true => erofs_microlzma::decode_start(encoded, decoded, dictionary),
@@ -116,7 +100,7 @@ fn lzma(encoded: &[u8], decoded: &mut [u8], partial: bool, dictionary: u32) -> R
     result.map_err(|error| Problem::Corrupt(error.to_string()))
 }
 
-#[cfg(feature = "gzip")]
+#[cfg(feature = "deflate")]
 fn deflate(encoded: &[u8], decoded: &mut [u8], partial: bool) -> Result<(), Problem> {
     use flate2::Decompress;
     use flate2::FlushDecompress;
@@ -173,12 +157,12 @@ fn lz4(_: &[u8], _: &mut [u8], _: bool) -> Result<(), Problem> {
     Err(Problem::NotBuiltIn)
 }
 
-#[cfg(not(feature = "xz"))]
+#[cfg(not(feature = "lzma"))]
 fn lzma(_: &[u8], _: &mut [u8], _: bool, _: u32) -> Result<(), Problem> {
     Err(Problem::NotBuiltIn)
 }
 
-#[cfg(not(feature = "gzip"))]
+#[cfg(not(feature = "deflate"))]
 fn deflate(_: &[u8], _: &mut [u8], _: bool) -> Result<(), Problem> {
     Err(Problem::NotBuiltIn)
 }

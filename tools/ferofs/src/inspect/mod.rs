@@ -30,6 +30,8 @@ use crate::tar::HeaderDigest;
 use crate::tar::NamedValue;
 use crate::tar::SharedXattrs;
 use crate::tar::is_header;
+use erofs_format::Cluster;
+use erofs_format::Compression;
 use erofs_format::DirEntry;
 use erofs_format::Extent;
 use erofs_format::FileKind;
@@ -253,6 +255,15 @@ impl Image {
         Error::format(&self.path)
     }
 
+    /// What the superblock says of the algorithms that data is compressed with.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is wrong.
+    pub fn compression(&self) -> Result<Compression> {
+        self.superblock.compression(&self.file).map_err(self.error())
+    }
+
     /// The slots of its device table.
     ///
     /// # Errors
@@ -459,6 +470,29 @@ impl Image {
             };
             Some(extent.map_err(self.error()))
         })
+    }
+
+    /// The extents of a compressed file, from its start to its end, by their physical clusters; of any other file there are none.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read, or are wrong.
+    pub fn clusters<'a>(
+        &'a self,
+        inode: &'a Inode,
+    ) -> Result<impl Iterator<Item = Result<Cluster>> + 'a> {
+        let clusters = inode.clusters(&self.superblock, &self.file);
+        let clusters = clusters.map_err(self.error())?;
+        let mut offset = 0;
+        Ok(std::iter::from_fn(move || {
+            let clusters = clusters.as_ref().filter(|_| offset < inode.size())?;
+            let cluster = clusters.at(&self.superblock, &self.file, offset);
+            offset = match &cluster {
+                Ok(cluster) => cluster.start.saturating_add(cluster.len),
+                Err(_) => u64::MAX,
+            };
+            Some(cluster.map_err(self.error()))
+        }))
     }
 
     /// What has a path in the image. Symbolic links are not followed; `..` works as it is stored.
