@@ -11,7 +11,7 @@ use core::ops::Deref;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// What a position counts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Space {
     /// The image itself, where superblock, inodes, attributes and tables are.
     Image,

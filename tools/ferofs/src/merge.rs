@@ -91,6 +91,7 @@ use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Metadata;
 use erofs_format::Source;
+use erofs_format::Space;
 use erofs_format::ondisk;
 use erofs_format::split_xattr_name;
 use std::collections::BTreeSet;
@@ -479,15 +480,24 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// An error about something in the image.
+    /// An error about something that is wrong in the image.
     fn error(&self, directory: NameId, name: &[u8], problem: &str) -> Error {
+        self.error_of(Kind::Damaged, directory, name, problem)
+    }
+
+    /// An error about something in the image that is sound, and yet cannot be merged.
+    fn refuse(&self, directory: NameId, name: &[u8], problem: &str) -> Error {
+        self.error_of(Kind::Unsupported, directory, name, problem)
+    }
+
+    fn error_of(&self, kind: Kind, directory: NameId, name: &[u8], problem: &str) -> Error {
         let mut path = self.tree.path(directory);
         if !path.ends_with(b"/") {
             path.push(b'/');
         }
         path.extend_from_slice(name);
         let (image, path) = (Shown(self.image.path()), Quoted(&path));
-        Error::of(Kind::Damaged, format!("{image}: {path}: {problem}"))
+        Error::of(kind, format!("{image}: {path}: {problem}"))
     }
 
     /// What is left of `budget`, of which `used` is used.
@@ -912,7 +922,14 @@ impl Layer<'_> {
                 Source::Hole => continue,
                 // Whoever has the devices of an index need not have the index itself.
                 Source::Device { id, pos } => (id, pos, id != 0 || self.blobs.is_empty()),
-                Source::Metadata { pos } => (0, pos, false),
+                Source::Metadata {
+                    pos,
+                    space: Space::Image,
+                } => (0, pos, false),
+                Source::Metadata { .. } | Source::Clusters { .. } => {
+                    let problem = "its data is compressed, which cannot be referred to where it is";
+                    return Err(self.refuse(directory, &name.name, problem));
+                }
             };
             let segment = Segment { start, len, pos };
             let parts = match stays {

@@ -4,7 +4,7 @@
 
 use crate::image::*;
 use erofs_format::ondisk::*;
-use erofs_format::{Extent, Source};
+use erofs_format::{Extent, Source, Space};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
@@ -13,6 +13,13 @@ const TABLE: u64 = FREE * 32 + 32;
 
 fn device(id: u16, pos: u64) -> Source {
     Source::Device { id, pos }
+}
+
+fn behind(pos: u64) -> Source {
+    Source::Metadata {
+        pos,
+        space: Space::Image,
+    }
 }
 
 /// All extents of the file at [`FREE`], in order; checks that each offset finds its own.
@@ -74,12 +81,12 @@ fn plain() {
 fn inline() {
     for (size, expected) in [
         (0, vec![]),
-        (1, vec![extent(0, 1, Source::Metadata { pos: TABLE })]),
+        (1, vec![extent(0, 1, behind(TABLE))]),
         (
             1500,
             vec![
                 extent(0, 1024, device(0, 3 << 9)),
-                extent(1024, 476, Source::Metadata { pos: TABLE }),
+                extent(1024, 476, behind(TABLE)),
             ],
         ),
     ] {
@@ -275,8 +282,8 @@ fn skip_to() {
     assert_eq!(whole.skip_to(99), whole);
     assert_eq!(whole.skip_to(120), extent(120, 30, device(1, 1020)));
     assert_eq!(whole.skip_to(200), extent(150, 0, device(1, 1050)));
-    let tail = extent(0, 9, Source::Metadata { pos: 50 });
-    assert_eq!(tail.skip_to(4), extent(4, 5, Source::Metadata { pos: 54 }));
+    let tail = extent(0, 9, behind(50));
+    assert_eq!(tail.skip_to(4), extent(4, 5, behind(54)));
 }
 
 /// Chunks that often follow each other, and often do not.

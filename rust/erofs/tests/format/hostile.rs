@@ -4,6 +4,7 @@
 
 use crate::image::*;
 use crate::walk::walk;
+use erofs_format::compressed::*;
 use erofs_format::ondisk::*;
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
@@ -13,11 +14,14 @@ use zerocopy::IntoBytes;
 pub fn small_image(block_bits: u8) -> Image {
     let mut image = Image::new(block_bits);
     image.superblock.feature_compat = (compat::SB_CHKSUM | compat::XATTR_FILTER).into();
-    image.superblock.feature_incompat = (incompat::CHUNKED_FILE
+    image.superblock.feature_incompat = (incompat::LZ4_0PADDING
+        | incompat::CHUNKED_FILE
         | incompat::DEVICE_TABLE
         | incompat::XATTR_PREFIXES
         | incompat::FRAGMENTS)
         .into();
+    // Of LZ4, as it is without configurations.
+    image.superblock.available_compr_algs = 65535.into();
     image.superblock.extra_devices = 1.into();
     image.superblock.devt_slotoff = 9.into();
     image.superblock.xattr_prefix_count = 1;
@@ -26,12 +30,15 @@ pub fn small_image(block_bits: u8) -> Image {
     image.superblock.xattr_blkaddr = (2048u32 >> block_bits).into();
     image.put(2048, b"\x06\x01\x02\0sharedva");
 
-    let entries: [(&[u8], u64, u8); 8] = [
+    let entries: [(&[u8], u64, u8); 11] = [
         (b".", ROOT, 2),
         (b"..", ROOT, 2),
         (b"chunks", 160, 1),
+        (b"compact", 213, 1),
         (b"directory", 176, 2),
+        (b"extents", 216, 1),
         (b"fifo", 192, 5),
+        (b"full", 219, 1),
         (b"inline", 208, 1),
         (b"link", 224, 7),
         (b"plain", 240, 1),
@@ -80,6 +87,7 @@ pub fn small_image(block_bits: u8) -> Image {
     image.put(192 * 32 + 32, &body);
 
     image.inline_file(208, mode::REGULAR | 0o644, b"data");
+    compressed_files(&mut image);
     image.inline_file(224, mode::SYMLINK | 0o777, b"inline");
     let plain = InodeCompact {
         i_size: 5000.into(),
@@ -91,6 +99,68 @@ pub fn small_image(block_bits: u8) -> Image {
     image
 }
 
+/// Compressed files, with compact indexes, with records of extents and with full indexes.
+fn compressed_files(image: &mut Image) {
+    let header = |advise: u16, fragment: u32| MapHeader {
+        h_fragmentoff: fragment.into(),
+        h_advise: advise.into(),
+        h_algorithmtype: 0,
+        h_clusterbits: 0,
+    };
+    let size = 3u32 << image.superblock.blkszbits;
+    let file = |layout| InodeCompact {
+        i_size: size.into(),
+        ..compact(mode::REGULAR | 0o644, layout)
+    };
+    image.put_inode(213, &file(layout::COMPRESSED_COMPACT));
+    let mut map = header(0, 0).as_bytes().to_vec();
+    for (block, [first, second]) in [
+        (7, [(lcluster::HEAD1, 0), (lcluster::NONHEAD, 1)]),
+        (8, [(lcluster::HEAD1, 40), (lcluster::PLAIN, 0)]),
+    ] {
+        let mut pack = CompactPack::new(CompactForm::FourBytes, image.superblock.blkszbits.into());
+        pack.set_block(block);
+        for (number, (kind, value)) in [(0, first), (1, second)] {
+            pack.set_entry(number, CompactEntry { kind, value });
+        }
+        map.extend_from_slice(pack.as_bytes());
+    }
+    image.put(213 * 32 + 32, &map);
+
+    image.put_inode(216, &file(layout::COMPRESSED_FULL));
+    let records = advise::EXTENTS | 2 << advise::EXTENT_RECORD_SHIFT;
+    let mut map = [header(records, 2).as_bytes(), &[0; 8]].concat();
+    for (start, len) in [(0, 500), (600, 0)] {
+        let record = Extent {
+            plen: (len | 1 << extent::FORMAT_SHIFT).into(),
+            pstart_lo: 16384.into(),
+            pstart_hi: 0.into(),
+            lstart_lo: start.into(),
+            lstart_hi: 0.into(),
+            reserved: [0; 12],
+        };
+        map.extend_from_slice(record.as_bytes().split_at(16).0);
+    }
+    image.put(216 * 32 + 32, &map);
+
+    image.put_inode(219, &file(layout::COMPRESSED_FULL));
+    let tail = advise::FRAGMENT_PCLUSTER;
+    let mut map = [header(tail, 4).as_bytes(), &[0; 8]].concat();
+    for (kind, offset, word) in [
+        (lcluster::HEAD1, 0, 16),
+        (lcluster::NONHEAD, 0, 1 | 1 << 16),
+        (lcluster::HEAD1, 100, 0),
+    ] {
+        let index = LclusterIndex {
+            di_advise: u16::from(kind).into(),
+            di_clusterofs: offset.into(),
+            di_u: word.into(),
+        };
+        map.extend_from_slice(index.as_bytes());
+    }
+    image.put(219 * 32 + 32, &map);
+}
+
 #[test]
 fn the_sound_image_is_sound() {
     for block_bits in 9..=12 {
@@ -99,7 +169,7 @@ fn the_sound_image_is_sound() {
         assert_eq!(walked.errors.len(), 3, "{:?}", walked.errors);
         assert_eq!(
             (walked.inodes, walked.entries, walked.xattrs),
-            (7, 13, 3),
+            (10, 16, 3),
             "{walked:?}"
         );
     }

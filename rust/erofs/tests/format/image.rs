@@ -200,6 +200,8 @@ pub struct Blocks {
     grain_bits: u8,
     /// For each device slot, where it begins in the flat addresses (0 if nowhere), and its bytes.
     devices: Vec<(u64, Vec<u8>)>,
+    /// An inode that holds the same bytes as the image.
+    metabox: Option<u64>,
     pub calls: Cell<u32>,
 }
 
@@ -211,6 +213,7 @@ impl Blocks {
             block_bits,
             grain_bits: block_bits,
             devices: Vec::new(),
+            metabox: None,
             calls: Cell::new(0),
         }
     }
@@ -227,10 +230,19 @@ impl Blocks {
         self
     }
 
+    /// The same with an inode that holds what the image does.
+    pub fn with_metabox(mut self, nid: u64) -> Self {
+        self.metabox = Some(nid);
+        self
+    }
+
     /// The bytes that a position is in, and where in them it is.
     fn locate(&self, space: Space, pos: u64) -> (&[u8], u64) {
-        let Space::Device(id) = space else {
-            return (&self.bytes, pos);
+        let id = match space {
+            Space::Image => return (&self.bytes, pos),
+            Space::Inode(nid) if Some(nid) == self.metabox => return (&self.bytes, pos),
+            Space::Inode(_) => return (&[], pos),
+            Space::Device(id) => id,
         };
         if let Some(index) = usize::from(id).checked_sub(1) {
             let device = self.devices.get(index);

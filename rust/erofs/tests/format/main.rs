@@ -5,6 +5,7 @@
 
 #![allow(missing_docs)]
 
+mod cluster;
 mod device;
 mod directory;
 mod extent;

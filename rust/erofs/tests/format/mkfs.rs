@@ -324,9 +324,10 @@ impl Comparison {
                     bytes.resize(bytes.len() + extent.len as usize, 0);
                     continue;
                 }
-                Source::Metadata { pos } | Source::Device { id: 0, pos } => {
+                Source::Metadata { pos, .. } | Source::Device { id: 0, pos } => {
                     (&self.image.bytes, pos as usize)
                 }
+                Source::Clusters { .. } => panic!("compressed data"),
                 Source::Device { id, pos } => {
                     assert_eq!(id, 1);
                     (&self.device, pos as usize)

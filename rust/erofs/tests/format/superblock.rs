@@ -183,11 +183,14 @@ fn unsupported() {
     let mut image = Image::new(12);
     image.superblock.available_compr_algs = 1.into();
     let chunked = incompat::CHUNKED_FILE;
-    assert_unsupported(read(&image, 12), "compression", chunked);
+    assert_unsupported(read(&image, 12), "LZ4 data without padding", chunked);
+    for (bits, unknown) in [(0x10, 0x10), (0xffff, 0xfff0), (0x8001, 0x8000)] {
+        let mut image = Image::new(12);
+        image.superblock.feature_incompat = (incompat::COMPR_CFGS | incompat::LZ4_0PADDING).into();
+        image.superblock.available_compr_algs = bits.into();
+        assert_unsupported(read(&image, 12), "compression algorithm", unknown);
+    }
     for (bit, name, bits) in [
-        (incompat::LZ4_0PADDING, "compression", 0x1),
-        (incompat::ZTAILPACKING, "compression", 0x10),
-        (incompat::METABOX, "metabox", 0x100),
         (0x200, "unknown incompatible feature", 0x200),
         (0x8000_0001, "unknown incompatible feature", 0x8000_0000),
         (u32::MAX, "unknown incompatible feature", !0x1ff),
@@ -228,11 +231,11 @@ fn root_must_be_a_directory() {
 #[test]
 fn messages() {
     let mut image = Image::new(12);
-    image.superblock.feature_incompat = incompat::METABOX.into();
+    image.superblock.feature_incompat = 0x200.into();
     let error = Superblock::read(&image.finish(), 12).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "metabox (0x100) is not supported, at offset 1024"
+        "unknown incompatible feature (0x200) is not supported, at offset 1024"
     );
     image.superblock.fixed_nsec = u32::MAX.into();
     image.superblock.feature_incompat = 0.into();

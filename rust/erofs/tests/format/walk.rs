@@ -42,6 +42,7 @@ where
     }
     let mut nids = vec![sb.root_nid(), sb.root_nid().wrapping_add(1)];
     walked.keep(sb.root(meta));
+    walked.keep(sb.compression(meta));
     let mut seen = std::collections::HashSet::new();
     while let Some(nid) = nids.pop() {
         if walked.inodes == MAX_INODES || !seen.insert(nid) {
@@ -60,6 +61,34 @@ impl Walked {
         result
             .map_err(|error| self.errors.push(error.to_string()))
             .ok()
+    }
+
+    fn clusters<M: Metadata>(&mut self, meta: &M, sb: &Superblock, inode: &Inode)
+    where
+        M::Error: std::fmt::Display,
+    {
+        let Some(Some(clusters)) = self.keep(inode.clusters(sb, meta)) else {
+            return;
+        };
+        let size = inode.size();
+        let mut offset = 0;
+        for _ in 0..MAX_EXTENTS {
+            if offset >= size {
+                break;
+            }
+            let found = self.keep(clusters.at(sb, meta, offset));
+            offset = match found {
+                Some(found) => {
+                    let end = found.start.checked_add(found.len).unwrap();
+                    assert!((found.start..end).contains(&offset) && end <= size);
+                    self.extents += 1;
+                    end
+                }
+                None => offset.saturating_add(700),
+            };
+        }
+        self.keep(clusters.at(sb, meta, size.saturating_sub(1)));
+        self.keep(clusters.at(sb, meta, size / 2));
     }
 
     fn inode<M: Metadata>(&mut self, meta: &M, sb: &Superblock, inode: &Inode, nids: &mut Vec<u64>)
@@ -103,6 +132,8 @@ impl Walked {
         if inode.size() > 0 {
             self.keep(inode.extent(sb, meta, inode.size() - 1));
         }
+
+        self.clusters(meta, sb, inode);
 
         let mut found = Vec::new();
         self.keep(inode.list_xattrs(sb, meta, &mut |xattr| {

@@ -4,9 +4,11 @@
 //! bytes that the compiler knows nothing about. Compiled by `tests/no_panic.rs`, never run.
 
 use super::erofs::{
-    checksum, split_xattr_name, superblock_checksum, superblock_checksum_size, xattr_entry_size,
-    xattr_filter_bit, xattr_prefix, DeviceSlot, DirEntry, Dirent, Error, Extent, FileKind, Inode,
-    Metadata, Space, Superblock, Xattr,
+    checksum,
+    compressed::{CompactEntry, CompactForm, CompactLayout, CompactPack},
+    split_xattr_name, superblock_checksum, superblock_checksum_size, xattr_entry_size,
+    xattr_filter_bit, xattr_prefix, Algorithm, Cluster, Clusters, Compression, DeviceSlot,
+    DirEntry, Dirent, Error, Extent, FileKind, Inode, Metadata, Space, Superblock, Xattr,
 };
 use core::fmt::Write;
 use core::ops::Deref;
@@ -84,6 +86,19 @@ pub fn superblock_values(sb: &Superblock, out: &mut dyn FnMut(u64)) {
     out(sb.ishare_prefix().unwrap_or(0).into());
     out(sb.device_count().into());
     out(sb.device_table_pos());
+    out(sb.algorithms().into());
+    out(sb.metabox_nid().unwrap_or(0));
+}
+
+pub fn compression(sb: &Superblock, image: &Image<'_>) -> Result<Compression, Error<i32>> {
+    sb.compression(image)
+}
+
+pub fn algorithm(number: u8, out: &mut dyn FnMut(u64)) -> Option<&'static str> {
+    let algorithm = Algorithm::from_number(number)?;
+    out(algorithm.number().into());
+    out(algorithm.bit().into());
+    Some(algorithm.name())
 }
 
 pub fn root(sb: &Superblock, image: &Image<'_>) -> Result<Inode, Error<i32>> {
@@ -135,6 +150,44 @@ pub fn extent(
     offset: u64,
 ) -> Result<Extent, Error<i32>> {
     Ok(inode.extent(sb, image, offset)?.skip_to(offset))
+}
+
+pub fn clusters(
+    inode: &Inode,
+    sb: &Superblock,
+    image: &Image<'_>,
+) -> Result<Option<Clusters>, Error<i32>> {
+    inode.clusters(sb, image)
+}
+
+pub fn cluster(
+    clusters: &Clusters,
+    sb: &Superblock,
+    image: &Image<'_>,
+    offset: u64,
+) -> Result<Cluster, Error<i32>> {
+    if clusters.is_fragment() {
+        return clusters.at(sb, image, 0);
+    }
+    clusters.at(sb, image, offset)
+}
+
+pub fn compact_pack(
+    form: CompactForm,
+    bits: u32,
+    bytes: &[u8],
+    number: u32,
+    entry: CompactEntry,
+) -> (u32, Option<CompactEntry>) {
+    let mut pack = CompactPack::from_bytes(form, bits, bytes);
+    let found = pack.entry(number);
+    pack.set_block(pack.block().wrapping_add(pack.as_bytes().len() as u32));
+    pack.set_entry(number, entry);
+    (pack.block(), found)
+}
+
+pub fn compact_layout(position: u64, lclusters: u64, two_bytes: bool) -> u64 {
+    CompactLayout::new(position, lclusters, two_bytes).size()
 }
 
 pub fn lookup(

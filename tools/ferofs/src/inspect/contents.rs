@@ -33,6 +33,7 @@
 //! ```
 
 use super::Image;
+use super::Unreadable;
 use crate::blobs;
 use crate::error::Error;
 use crate::error::Kind;
@@ -45,6 +46,7 @@ use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Source;
+use erofs_format::Space;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -102,6 +104,8 @@ impl Blob {
 enum Place<'a> {
     Nowhere,
     Image(u64),
+    /// In what an inode holds.
+    Inode(u64, u64),
     Behind(u64),
     Blob(&'a Blob, u64),
 }
@@ -244,7 +248,13 @@ impl<'a> Contents<'a> {
     fn place(&self, extent: &Extent) -> Option<(Place<'_>, u64)> {
         match extent.source {
             Source::Hole => Some((Place::Nowhere, u64::MAX)),
-            Source::Metadata { pos } => Some((Place::Image(pos), u64::MAX)),
+            Source::Metadata { .. } | Source::Clusters { .. } => {
+                let place = match extent.source.place()? {
+                    (Space::Inode(nid), pos) => Place::Inode(nid, pos),
+                    (_, pos) => Place::Image(pos),
+                };
+                Some((place, u64::MAX))
+            }
             Source::Device { id, .. } if id > 0 && self.uncertain => None,
             Source::Device { id, pos } => {
                 let located = self.image.file().locate(id, pos)?;
@@ -363,6 +373,22 @@ impl<'a> Contents<'a> {
             Place::Image(pos) => {
                 let read = self.image.file().read_exact_at(piece, *pos);
                 (self.image.path(), *pos, read)
+            }
+            Place::Inode(nid, pos) => {
+                let read = self.image.file().read_exact_in(piece, *nid, *pos);
+                return read.map_err(|source| match source.kind() {
+                    ErrorKind::UnexpectedEof => {
+                        let what =
+                            format!("its data is in what inode {nid} holds, which is shorter");
+                        self.wrong(Kind::Damaged, &path(), &what)
+                    }
+                    _ => match Unreadable::of(&source) {
+                        Some(unreadable) => {
+                            self.wrong(unreadable.kind(), &path(), &unreadable.to_string())
+                        }
+                        None => Error::io("read", self.image.path())(source),
+                    },
+                });
             }
             Place::Behind(pos) => {
                 if self.behind.get().is_none() {

@@ -2,10 +2,12 @@
 
 //! An image's bytes and those of its devices, in pieces that are kept for a while; and which file an address means.
 
+use super::encoded::Spaces;
 use crate::read_at::ReadAt;
 use erofs_format::DeviceSlot;
 use erofs_format::Metadata;
 use erofs_format::Space;
+use erofs_format::Superblock;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -61,6 +63,8 @@ pub struct ImageFile {
     size: u64,
     devices: Mutex<Vec<Device>>,
     pieces: Mutex<Vec<Option<Kept>>>,
+    /// What inodes hold that are read as spaces.
+    pub(super) spaces: Spaces,
 }
 
 impl ImageFile {
@@ -75,6 +79,7 @@ impl ImageFile {
             bytes: bytes.into(),
             devices: Mutex::default(),
             pieces: Mutex::new(vec![None; PLACES]),
+            spaces: Spaces::default(),
         })
     }
 
@@ -100,6 +105,11 @@ impl ImageFile {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says by what superblock the inodes are found that are read as spaces.
+    pub(super) fn set_superblock(&self, superblock: &Superblock) {
+        self.spaces.set_superblock(*superblock);
+    }
+
     /// Says what device slots the image has, in blocks of so many bytes.
     pub(super) fn set_slots(&self, slots: &[DeviceSlot], block: u64) {
         let devices = slots.iter().map(|slot| Device {
@@ -117,6 +127,16 @@ impl ImageFile {
             device.bytes = given.next();
         }
         self.pieces().fill(None);
+        self.spaces.forget();
+    }
+
+    /// Whether bytes were given for the device with a number, which is not 0.
+    pub(super) fn is_given(&self, id: u16) -> bool {
+        let index = usize::from(id).checked_sub(1);
+        let devices = self.devices();
+        index
+            .and_then(|index| devices.get(index))
+            .is_some_and(|device| device.bytes.is_some())
     }
 
     /// Where byte `pos` of device `id` is. None if that was not given.
@@ -207,6 +227,19 @@ pub struct Bytes {
     len: usize,
 }
 
+impl Bytes {
+    /// Those of a piece from `start` on, `len` of them or as many as there are.
+    pub(super) fn new(piece: Arc<[u8]>, start: usize, len: usize) -> Self {
+        Bytes { piece, start, len }
+    }
+
+    /// The first `len` of them, or as many as there are.
+    pub(super) fn first(mut self, len: u64) -> Self {
+        self.len = self.len.min(usize::try_from(len).unwrap_or(usize::MAX));
+        self
+    }
+}
+
 impl Deref for Bytes {
     type Target = [u8];
 
@@ -221,8 +254,10 @@ impl Metadata for ImageFile {
     type Bytes<'a> = Bytes;
 
     fn bytes(&self, space: Space, pos: u64) -> io::Result<Bytes> {
-        let Space::Device(id) = space else {
-            return self.some(0, pos);
+        let id = match space {
+            Space::Image => return self.some(0, pos),
+            Space::Inode(nid) => return self.inode_bytes(nid, pos),
+            Space::Device(id) => id,
         };
         let Some(located) = self.locate(id, pos) else {
             return Err(io::Error::other(NotGiven(id)));

@@ -8,7 +8,9 @@
 
 pub mod check;
 pub mod contents;
+mod decode;
 pub mod diff;
+mod encoded;
 pub mod extract;
 mod file;
 pub mod statistics;
@@ -28,6 +30,8 @@ use crate::tar::HeaderDigest;
 use crate::tar::NamedValue;
 use crate::tar::SharedXattrs;
 use crate::tar::is_header;
+use erofs_format::Cluster;
+use erofs_format::Compression;
 use erofs_format::DirEntry;
 use erofs_format::Extent;
 use erofs_format::FileKind;
@@ -46,6 +50,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+pub use encoded::Unreadable;
 pub use file::ImageFile;
 pub use file::NotGiven;
 pub use unchanged::is_unchanged;
@@ -171,6 +176,7 @@ impl Image {
             superblock,
             last_xattrs: Mutex::default(),
         };
+        image.file.set_superblock(&image.superblock);
         // If one of them is wrong that is said when they are asked for.
         if let Ok(slots) = image.devices() {
             let block = u64::from(image.superblock.block_size());
@@ -247,6 +253,15 @@ impl Image {
     /// Adds to an error which image it is about.
     fn error(&self) -> impl Fn(ReadError) -> Error {
         Error::format(&self.path)
+    }
+
+    /// What the superblock says of the algorithms that data is compressed with.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is wrong.
+    pub fn compression(&self) -> Result<Compression> {
+        self.superblock.compression(&self.file).map_err(self.error())
     }
 
     /// The slots of its device table.
@@ -391,7 +406,8 @@ impl Image {
             return Ok(Arc::default());
         }
         let failed = |error| self.error()(ReadError::Io(error));
-        let body = self.read(inode.pos().saturating_add(inode_size(inode)), size);
+        let body = inode.pos().saturating_add(inode_size(inode));
+        let body = self.read_in(inode.space(), body, size);
         let body = body.map_err(failed)?;
         let last = || {
             self.last_xattrs
@@ -454,6 +470,29 @@ impl Image {
             };
             Some(extent.map_err(self.error()))
         })
+    }
+
+    /// The extents of a compressed file, from its start to its end, by their physical clusters; of any other file there are none.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read, or are wrong.
+    pub fn clusters<'a>(
+        &'a self,
+        inode: &'a Inode,
+    ) -> Result<impl Iterator<Item = Result<Cluster>> + 'a> {
+        let clusters = inode.clusters(&self.superblock, &self.file);
+        let clusters = clusters.map_err(self.error())?;
+        let mut offset = 0;
+        Ok(std::iter::from_fn(move || {
+            let clusters = clusters.as_ref().filter(|_| offset < inode.size())?;
+            let cluster = clusters.at(&self.superblock, &self.file, offset);
+            offset = match &cluster {
+                Ok(cluster) => cluster.start.saturating_add(cluster.len),
+                Err(_) => u64::MAX,
+            };
+            Some(cluster.map_err(self.error()))
+        }))
     }
 
     /// What has a path in the image. Symbolic links are not followed; `..` works as it is stored.

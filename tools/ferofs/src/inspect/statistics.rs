@@ -5,10 +5,13 @@
 use super::Image;
 use super::walk::Walk;
 use crate::error::Result;
+use erofs_format::Content;
+use erofs_format::Encoding;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Layout;
 use erofs_format::Source;
+use erofs_format::Space;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::collections::HashSet;
@@ -36,6 +39,16 @@ pub struct Statistics {
     pub inline: u64,
     /// Extents of regular files, holes included.
     pub extents: u64,
+    /// Bytes of regular files that come from physical clusters.
+    pub clustered: u64,
+    /// Bytes of regular files that are in the packed inode.
+    pub fragments: u64,
+    /// Bytes of physical clusters by their encoding; those that are of several extents count once. With those of directories and
+    /// symbolic links, of the packed inode, and of the metabox.
+    pub encoded: BTreeMap<&'static str, u64>,
+    /// Where those were that count.
+    #[serde(skip)]
+    seen: HashSet<(Space, u64)>,
     /// Bytes that inodes take, with their attributes and chunk tables.
     pub inode_bytes: u64,
     /// Bytes of directories.
@@ -103,6 +116,15 @@ pub fn kind_name(kind: FileKind) -> &'static str {
     }
 }
 
+/// How the bytes of a physical cluster become those of a file, in a word.
+pub fn encoding_name(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Compressed(algorithm) => algorithm.name(),
+        Encoding::Plain => "plain",
+        Encoding::Interlaced => "interlaced",
+    }
+}
+
 /// The layout of a file's data in a word.
 pub fn layout_name(layout: Layout) -> &'static str {
     match layout {
@@ -111,6 +133,8 @@ pub fn layout_name(layout: Layout) -> &'static str {
         Layout::Inline { .. } => "inline",
         Layout::Chunks { indexes: true, .. } => "chunk_indexes",
         Layout::Chunks { indexes: false, .. } => "chunk_addresses",
+        Layout::Compressed { full: true, .. } => "compressed_full",
+        Layout::Compressed { full: false, .. } => "compressed_compact",
     }
 }
 
@@ -125,7 +149,13 @@ impl Statistics {
             devices: vec![0; usize::from(image.superblock().device_count()) + 1],
             ..Statistics::default()
         };
+        let superblock = image.superblock();
         let mut seen = HashSet::new();
+        for nid in superblock.metabox_nid().into_iter().chain(superblock.packed_nid()) {
+            if seen.insert(nid) {
+                statistics.clusters(image, &image.inode(nid)?)?;
+            }
+        }
         for entry in Walk::new(image) {
             let entry = entry?;
             statistics.names += 1;
@@ -165,6 +195,7 @@ impl Statistics {
                 .inode_bytes
                 .saturating_add(u64::try_from(table).unwrap_or(u64::MAX));
         }
+        self.clusters(image, inode)?;
         match inode.kind() {
             FileKind::Directory => {
                 self.directory_bytes = self.directory_bytes.saturating_add(inode.size());
@@ -177,6 +208,37 @@ impl Statistics {
             }
             FileKind::Regular => self.regular(image, inode, path)?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// The physical clusters of an inode, if it has any.
+    fn clusters(&mut self, image: &Image, inode: &Inode) -> Result<()> {
+        let superblock = image.superblock();
+        let nid = Some(inode.nid());
+        // What others lie in is no file.
+        let regular = inode.kind() == FileKind::Regular
+            && nid != superblock.packed_nid()
+            && nid != superblock.metabox_nid();
+        for cluster in image.clusters(inode)? {
+            let cluster = cluster?;
+            let count = |bytes: &mut u64| {
+                if regular {
+                    *bytes = bytes.saturating_add(cluster.len);
+                }
+            };
+            match cluster.content {
+                Content::Hole => count(&mut self.holes),
+                Content::Fragment(_) => count(&mut self.fragments),
+                Content::Encoded(encoded) => {
+                    count(&mut self.clustered);
+                    if self.seen.insert((encoded.space, encoded.pos)) {
+                        let bytes = self.encoded.entry(encoding_name(encoded.encoding));
+                        *bytes.or_default() += u64::from(encoded.len);
+                    }
+                }
+            }
+            self.extents += u64::from(regular);
         }
         Ok(())
     }
@@ -196,6 +258,11 @@ impl Statistics {
                     0
                 }
                 Source::Device { id, .. } => usize::from(id),
+                // By their physical clusters.
+                Source::Clusters { .. } => {
+                    self.extents -= 1;
+                    continue;
+                }
             };
             if let Some(bytes) = self.devices.get_mut(device) {
                 *bytes = bytes.saturating_add(extent.len);

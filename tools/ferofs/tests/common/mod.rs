@@ -266,9 +266,10 @@ pub fn description_over(image: &Image, tars: &[PathBuf]) -> Vec<Described> {
                             };
                             content.extend_from_slice(&device[range]);
                         }
-                        Source::Metadata { pos } => {
-                            let range = pos as usize..(pos + extent.len) as usize;
-                            content.extend_from_slice(&own[range]);
+                        Source::Metadata { .. } | Source::Clusters { .. } => {
+                            let (space, pos) = extent.source.place().unwrap();
+                            let bytes = image.read_in(space, pos, extent.len as usize);
+                            content.extend_from_slice(&bytes.unwrap());
                         }
                     }
                 }

@@ -7,12 +7,17 @@ use super::Wanted;
 use super::place;
 use super::text;
 use crate::commands::json;
+use erofs_format::Algorithm;
+use erofs_format::Cluster;
+use erofs_format::Content;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Layout;
+use erofs_format::Space;
 use ferofs::error::Result;
 use ferofs::inspect::Image;
 use ferofs::inspect::statistics::Statistics;
+use ferofs::inspect::statistics::encoding_name;
 use ferofs::inspect::statistics::kind_name;
 use ferofs::inspect::statistics::layout_name;
 use ferofs::inspect::walk::Walk;
@@ -26,7 +31,7 @@ pub fn write(wanted: &Wanted<'_>, out: &mut dyn Write) -> std::result::Result<()
     let image = wanted.image;
     write!(out, "{{\n\"image\": {}", json!(json::path(image.path())))?;
     if wanted.superblock {
-        member(out, "superblock", &superblock(image))?;
+        member(out, "superblock", &superblock(image)?)?;
         member(out, "devices", &devices(image)?)?;
     }
     if wanted.statistics {
@@ -54,9 +59,22 @@ fn member(out: &mut dyn Write, name: &str, value: &Value) -> std::result::Result
     Ok(())
 }
 
-fn superblock(image: &Image) -> Value {
+/// The algorithms, with what decoders must be ready for.
+fn compression(image: &Image) -> Result<Value> {
+    let compression = image.compression()?;
+    let algorithms = Algorithm::ALL
+        .into_iter()
+        .filter(|algorithm| compression.algorithms & algorithm.bit() != 0)
+        .map(|algorithm| {
+            let (name, bytes) = text::bound(algorithm, &compression);
+            json!({"algorithm": algorithm.name(), (name): bytes})
+        });
+    Ok(algorithms.collect())
+}
+
+fn superblock(image: &Image) -> Result<Value> {
     let superblock = image.superblock();
-    json!({
+    Ok(json!({
         "block_size": superblock.block_size(),
         "blocks": superblock.blocks(),
         "inodes": superblock.inodes(),
@@ -71,7 +89,10 @@ fn superblock(image: &Image) -> Value {
         "incompatible_features": text::features(superblock.incompat(), &text::INCOMPAT),
         "metadata_offset": superblock.meta_pos(),
         "shared_xattrs_offset": superblock.xattr_pos(),
-    })
+        "packed_nid": superblock.packed_nid(),
+        "metabox_nid": superblock.metabox_nid(),
+        "compression": compression(image)?,
+    }))
 }
 
 fn devices(image: &Image) -> Result<Value> {
@@ -114,6 +135,34 @@ fn line(image: &Image, inode: &Inode, path: &[u8]) -> Result<Value> {
     }))
 }
 
+/// An extent of a compressed file.
+fn extent_of(cluster: &Cluster) -> Value {
+    let mut shown = json!({"start": cluster.start, "length": cluster.len});
+    let more = match cluster.content {
+        Content::Hole => json!({"device": null, "offset": null}),
+        Content::Fragment(pos) => json!({"packed_offset": pos}),
+        Content::Encoded(encoded) => {
+            let (device, inode) = match encoded.space {
+                Space::Image => (Some(0), None),
+                Space::Device(id) => (Some(id), None),
+                Space::Inode(nid) => (None, Some(nid)),
+            };
+            json!({
+                "device": device,
+                "inode": inode,
+                "offset": encoded.pos,
+                "encoded_length": encoded.len,
+                "encoding": encoding_name(encoded.encoding),
+                "partial": encoded.partial,
+            })
+        }
+    };
+    if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
+        shown.extend(more);
+    }
+    shown
+}
+
 /// A file with all that is known of it.
 fn file(image: &Image, inode: &Inode, path: &[u8]) -> Result<Value> {
     let mut shown = line(image, inode, path)?;
@@ -126,7 +175,10 @@ fn file(image: &Image, inode: &Inode, path: &[u8]) -> Result<Value> {
         xattrs.insert(json::text(name), json!(json::text(value)));
     }
     let mut extents = Vec::new();
-    if inode.kind().has_data() {
+    for cluster in image.clusters(inode)? {
+        extents.push(extent_of(&cluster?));
+    }
+    if inode.kind().has_data() && !matches!(inode.layout(), Layout::Compressed { .. }) {
         for extent in image.extents(inode) {
             let extent = extent?;
             let (device, offset) = place(&extent).unzip();

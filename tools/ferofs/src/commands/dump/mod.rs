@@ -181,7 +181,8 @@ pub fn show(write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), Failur
 fn place(extent: &Extent) -> Option<(u16, u64)> {
     match extent.source {
         Source::Hole => None,
-        Source::Metadata { pos } => Some((0, pos)),
+        Source::Clusters { .. } => None,
+        Source::Metadata { pos, .. } => Some((0, pos)),
         Source::Device { id, pos } => Some((id, pos)),
     }
 }

@@ -5,13 +5,20 @@
 use super::Failure;
 use super::place;
 use data_encoding::HEXLOWER;
+use erofs_format::Algorithm;
+use erofs_format::Cluster;
+use erofs_format::Compression;
+use erofs_format::Content;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Layout;
+use erofs_format::Space;
+use erofs_format::compressed::config::DEFLATE_WINDOW_BITS_MAX;
 use erofs_format::ondisk::compat;
 use erofs_format::ondisk::incompat;
 use ferofs::inspect::Image;
 use ferofs::inspect::statistics::Statistics;
+use ferofs::inspect::statistics::encoding_name;
 use ferofs::inspect::walk::Walk;
 use ferofs::text::Escaped;
 use ferofs::text::Quoted;
@@ -75,6 +82,16 @@ pub fn uuid(uuid: [u8; 16]) -> String {
     shown
 }
 
+/// What a decoder must be ready for: what that is called, and how many bytes it has.
+pub fn bound(algorithm: Algorithm, compression: &Compression) -> (&'static str, u32) {
+    match algorithm {
+        Algorithm::Lz4 => ("cluster_max", compression.lz4_pcluster_max),
+        Algorithm::Lzma => ("dictionary", compression.lzma_dictionary),
+        Algorithm::Deflate => ("window", 1 << DEFLATE_WINDOW_BITS_MAX),
+        Algorithm::Zstd => ("window", compression.zstd_window),
+    }
+}
+
 /// The superblock and the devices.
 pub fn summary(image: &Image, out: &mut dyn Write) -> std::result::Result<(), Failure> {
     let superblock = image.superblock();
@@ -114,6 +131,22 @@ pub fn summary(image: &Image, out: &mut dyn Write) -> std::result::Result<(), Fa
     )?;
     writeln!(out, "metadata at:        {}", superblock.meta_pos())?;
     writeln!(out, "shared xattrs at:   {}", superblock.xattr_pos())?;
+    for (what, nid) in [
+        ("packed inode:", superblock.packed_nid()),
+        ("metabox:", superblock.metabox_nid()),
+    ] {
+        if let Some(nid) = nid {
+            writeln!(out, "{what:<20}{nid}")?;
+        }
+    }
+    let compression = image.compression()?;
+    for algorithm in Algorithm::ALL {
+        if compression.algorithms & algorithm.bit() != 0 {
+            let (name, bytes) = bound(algorithm, &compression);
+            let (name, shown) = (name.replace('_', " "), algorithm.name());
+            writeln!(out, "{:<20}{shown}, {name} {bytes}", "algorithm:")?;
+        }
+    }
     for (index, slot) in image.devices()?.iter().enumerate() {
         let bytes = slot.blocks.saturating_mul(block.into());
         let tag = match slot.name() {
@@ -234,11 +267,18 @@ pub fn file(
             let size = 1_u128 << chunk_bits;
             writeln!(out, "layout: chunks of {size} bytes, {entries} at {table}")?;
         }
+        Layout::Compressed { header, full } => {
+            let form = if full { "full" } else { "compact" };
+            writeln!(out, "layout: compressed, with {form} indexes, at {header}")?;
+        }
     }
     for (name, value) in image.xattrs(inode)?.iter() {
         writeln!(out, "xattr {}: {}", Escaped(name), Quoted(value))?;
     }
-    if inode.kind().has_data() {
+    for cluster in image.clusters(inode)? {
+        extent(&cluster?, out)?;
+    }
+    if inode.kind().has_data() && !matches!(inode.layout(), Layout::Compressed { .. }) {
         for extent in image.extents(inode) {
             let extent = extent?;
             let end = extent.start.saturating_add(extent.len);
@@ -247,6 +287,28 @@ pub fn file(
                 None => writeln!(out, "hole")?,
                 Some((0, pos)) => writeln!(out, "in the image at {pos}")?,
                 Some((id, pos)) => writeln!(out, "in device {id} at {pos}")?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An extent of a compressed file.
+fn extent(cluster: &Cluster, out: &mut dyn Write) -> std::result::Result<(), Failure> {
+    let end = cluster.start.saturating_add(cluster.len);
+    write!(out, "extent {} to {end}: ", cluster.start)?;
+    match cluster.content {
+        Content::Hole => writeln!(out, "hole")?,
+        Content::Fragment(pos) => writeln!(out, "in the packed inode at {pos}")?,
+        Content::Encoded(encoded) => {
+            let start = if encoded.partial { "the start of " } else { "" };
+            let (len, pos) = (encoded.len, encoded.pos);
+            let name = encoding_name(encoded.encoding);
+            write!(out, "{start}{len} bytes of {name} ")?;
+            match encoded.space {
+                Space::Image | Space::Device(0) => writeln!(out, "in the image at {pos}")?,
+                Space::Device(id) => writeln!(out, "in device {id} at {pos}")?,
+                Space::Inode(nid) => writeln!(out, "in what inode {nid} holds at {pos}")?,
             }
         }
     }
@@ -304,6 +366,21 @@ pub fn statistics(image: &Image, out: &mut dyn Write) -> std::result::Result<(),
             number => (format!("in device {number}:"), String::new()),
         };
         writeln!(out, "  {place:<18}{bytes} bytes{inline}")?;
+    }
+    if !statistics.encoded.is_empty() {
+        let (clustered, fragments) = (statistics.clustered, statistics.fragments);
+        let encoded: u64 = statistics.encoded.values().sum();
+        let all = clustered.saturating_add(fragments);
+        let percent = match all {
+            0 => String::new(),
+            all => format!(", {:.1} % of it", encoded as f64 * 100.0 / all as f64),
+        };
+        writeln!(out, "  in clusters:      {clustered} bytes")?;
+        writeln!(out, "  in fragments:     {fragments} bytes")?;
+        writeln!(out, "clusters take:      {encoded} bytes{percent}")?;
+        for (name, bytes) in &statistics.encoded {
+            writeln!(out, "  {:<18}{bytes} bytes", format!("{name}:"))?;
+        }
     }
     writeln!(out, "largest files:")?;
     for (size, path) in &statistics.largest {

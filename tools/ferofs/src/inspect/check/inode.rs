@@ -10,6 +10,7 @@ use erofs_format::Inode;
 use erofs_format::Layout;
 use erofs_format::Metadata;
 use erofs_format::Source;
+use erofs_format::compressed::MapHeader;
 use erofs_format::ondisk;
 use std::io;
 
@@ -19,7 +20,7 @@ impl Checker<'_> {
     pub(super) fn inode(&mut self, inode: &Inode) -> io::Result<bool> {
         let image = self.image;
         let size = inode_size(inode);
-        let bytes = image.read(inode.pos(), size as usize)?;
+        let bytes = image.read_in(inode.space(), inode.pos(), size as usize)?;
         let reserved = match inode.is_extended() {
             true => 48..64,
             false => 28..32,
@@ -35,7 +36,7 @@ impl Checker<'_> {
         let head = size.saturating_add(u64::from(inode.xattr_size()));
         let start = inode.pos();
         let end = start.saturating_add(head);
-        self.region(start, end, Use::Inode, inode.nid());
+        self.region_in(inode.space(), start, end, Use::Inode, inode.nid());
         let walkable = self.data(inode)?;
         self.xattrs(inode)?;
         Ok(walkable)
@@ -43,7 +44,14 @@ impl Checker<'_> {
 
     fn data(&mut self, inode: &Inode) -> io::Result<bool> {
         let image = self.image;
-        if inode.kind() == FileKind::Symlink {
+        let before = self.findings();
+        if let Layout::Compressed { header, .. } = inode.layout() {
+            let end = header.saturating_add(size_of::<MapHeader>() as u64);
+            self.region_in(inode.space(), header, end, Use::Inode, inode.nid());
+            self.clusters(inode)?;
+        }
+        // What does not decode was said.
+        if inode.kind() == FileKind::Symlink && before == self.findings() {
             let mut target = [0; ondisk::SYMLINK_MAX as usize];
             if let Err(error) = inode.read_link(image.superblock(), image.file(), &mut target) {
                 self.failed_at(inode, error)?;
@@ -79,7 +87,7 @@ impl Checker<'_> {
             // The table lies within the image.
             let size = u64::try_from(chunks * entry).unwrap_or(u64::MAX);
             let end = table.saturating_add(size);
-            self.region(table, end, Use::Inode, nid);
+            self.region_in(inode.space(), table, end, Use::Inode, nid);
             if !self.spend(size, inode, "chunks")? {
                 return Ok(false);
             }
@@ -113,19 +121,44 @@ impl Checker<'_> {
                         self.region(pos, end, usage, nid);
                     }
                 }
-                Source::Metadata { pos } => {
+                Source::Metadata { pos, space } => {
                     let end = pos.saturating_add(extent.len);
-                    self.region(pos, end, Use::Inode, nid);
+                    self.region_in(space, pos, end, Use::Inode, nid);
                 }
-                Source::Hole => {}
+                Source::Clusters { .. } | Source::Hole => {}
             }
             offset = extent.start.saturating_add(extent.len);
         }
         Ok(true)
     }
 
+    /// The device that an address of a physical cluster means, and where it is there: the image itself has number 0, and so
+    /// has what is behind it in the same file. None if that is not given.
+    pub(super) fn device_of(&self, id: u16, pos: u64) -> Option<(u16, u64)> {
+        let found = self.image.file().locate(id, pos)?;
+        if found.file == 0 && found.pos >= self.image.file().size() {
+            // In a device that has its place behind the image, and is not given.
+            let block = u64::from(self.image.superblock().block_size());
+            for (id, slot) in (1..).zip(self.image.devices().unwrap_or_default()) {
+                let start = slot.uniaddr.saturating_mul(block);
+                let offset = pos.checked_sub(start).filter(|_| start > 0);
+                if let Some(offset) = offset.filter(|at| *at < slot.blocks.saturating_mul(block)) {
+                    return Some((id, offset));
+                }
+            }
+        }
+        Some((found.file, found.pos))
+    }
+
     /// Whether data is within its device.
-    fn bounds(&mut self, inode: &Inode, offset: u64, id: u16, pos: u64, len: u64) {
+    pub(super) fn bounds(
+        &mut self,
+        inode: &Inode,
+        offset: u64,
+        id: u16,
+        pos: u64,
+        len: u64,
+    ) -> bool {
         let end = pos.saturating_add(len);
         let (device, size) = match id.checked_sub(1) {
             None => ("the image".to_string(), Some(self.image.file().size())),
@@ -141,5 +174,6 @@ impl Checker<'_> {
             );
             self.problem_of(inode, what);
         }
+        end <= size
     }
 }

@@ -38,6 +38,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod clusters;
 mod devices;
 mod directory;
 mod inode;
@@ -49,7 +50,9 @@ mod xattrs;
 use super::Image;
 use super::NotGiven;
 use super::ReadError;
+use super::Unreadable;
 use crate::text::Quoted;
+use erofs_format::Compression;
 use erofs_format::Corrupt;
 use erofs_format::FileKind;
 use erofs_format::Inode;
@@ -103,6 +106,8 @@ pub struct Report {
     pub files: u64,
     /// Bytes of data in regular files, holes included.
     pub data: u64,
+    /// Bytes of physical clusters that were decoded.
+    pub encoded: u64,
 }
 
 /// Checks an image. `sizes` are the sizes of its devices in bytes, as far as they are known.
@@ -117,6 +122,7 @@ pub fn check(image: &Image, sizes: &[u64], progress: &mut dyn FnMut(u64)) -> io:
         // To say what lies where each part has to be kept by itself, of which there may be many.
         checker = Checker::new(image, sizes);
         checker.regions.keep_apart();
+        checker.metabox.keep_apart();
         checker.run(&mut |_| {})?;
     }
     Ok(checker.report)
@@ -143,6 +149,18 @@ struct Checker<'a> {
     waiting: Vec<u64>,
     /// What is where in the image.
     regions: Regions,
+    /// What is where in the metabox.
+    metabox: Regions,
+    /// What compressed data is where.
+    clusters: clusters::Clusters,
+    /// What decoders must be ready for, if that can be read.
+    compression: Option<Compression>,
+    /// How many bytes the packed inode has, if it can be read.
+    packed_size: Option<u64>,
+    /// Bytes that physical clusters decode to, each counted once.
+    decoded: u64,
+    /// Devices that compressed data is in, and that are not given.
+    not_given: BTreeSet<u16>,
     /// Whether something lies on top of something else.
     overlaps: bool,
     /// Where the shared attributes are that were seen.
@@ -166,6 +184,12 @@ impl<'a> Checker<'a> {
             known: Inodes::default(),
             waiting: Vec::new(),
             regions: Regions::default(),
+            metabox: Regions::default(),
+            clusters: clusters::Clusters::default(),
+            compression: None,
+            packed_size: None,
+            decoded: 0,
+            not_given: BTreeSet::new(),
             overlaps: false,
             shared: HashSet::new(),
             used: BTreeSet::new(),
@@ -174,11 +198,11 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Takes from what may be looked at: every byte of the image once. Only structures on top of each
-    /// other need more, and would take for ever. False if there is not as much left.
+    /// Takes from what may be looked at: every byte of the image once, and of what is compressed in it. Only structures on top
+    /// of each other need more, and would take for ever. False if there is not as much left.
     fn spend(&mut self, bytes: u64, inode: &Inode, what: &str) -> io::Result<bool> {
         let spent = self.spent.saturating_add(bytes);
-        if spent > self.image.file().size() {
+        if spent > self.image.file().size().saturating_add(self.decoded) {
             let what = format!("its {what} are not looked at, as others lie in the same place");
             self.problem_of(inode, what);
             return Ok(false);
@@ -199,6 +223,16 @@ impl<'a> Checker<'a> {
 
     /// The path of an inode that is known.
     fn path(&self, nid: u64) -> Vec<u8> {
+        let superblock = self.image.superblock();
+        if self.known.get(nid).is_none() {
+            // These have no names.
+            if superblock.metabox_nid() == Some(nid) {
+                return b"(metabox)".to_vec();
+            }
+            if superblock.packed_nid() == Some(nid) {
+                return b"(packed inode)".to_vec();
+            }
+        }
         self.known.path(nid)
     }
 
@@ -229,6 +263,20 @@ impl<'a> Checker<'a> {
             usage,
             nid,
         });
+    }
+
+    /// The same in the image or in the metabox.
+    fn region_in(&mut self, space: Space, start: u64, end: u64, usage: Use, nid: u64) {
+        let region = Region {
+            start,
+            end,
+            usage,
+            nid,
+        };
+        match space {
+            Space::Inode(_) => self.metabox.push(region),
+            Space::Image | Space::Device(_) => self.regions.push(region),
+        }
     }
 
     fn problem(&mut self, path: Option<Vec<u8>>, at: u64, what: impl Into<String>) {
@@ -262,8 +310,8 @@ impl<'a> Checker<'a> {
     /// Where in the image data is, if it is there.
     fn image_position(&self, source: &Source) -> Option<u64> {
         match *source {
-            Source::Hole => None,
-            Source::Metadata { pos } => Some(pos),
+            Source::Hole | Source::Clusters { .. } => None,
+            Source::Metadata { pos, space } => (space == Space::Image).then_some(pos),
             Source::Device { id, pos } => {
                 let located = self.image.file().locate(id, pos)?;
                 (located.file == 0).then_some(located.pos)
@@ -285,13 +333,16 @@ impl<'a> Checker<'a> {
             return Ok(());
         }
         match error {
-            ReadError::Io(error) => return Err(error),
+            ReadError::Io(error) => match Unreadable::of(&error) {
+                Some(unreadable) => self.problem(path, at, unreadable.to_string()),
+                None => return Err(error),
+            },
             ReadError::Corrupt(Corrupt {
-                space: Space::Device(1..),
+                space: Space::Device(1..) | Space::Inode(_),
                 ..
             }) => self.problem(path, at, error.to_string()),
             ReadError::Corrupt(corrupt) => self.problem(path, corrupt.at, corrupt.what),
-            // An image with compressed data says so in its superblock, and is not checked at all.
+            // What the superblock asks for and nobody can do ends the check at once.
             ReadError::Unsupported(feature) => {
                 let what = format!("{} ({:#x}) makes no sense here", feature.name, feature.bits);
                 self.problem(path, feature.at, what);
@@ -306,6 +357,8 @@ impl<'a> Checker<'a> {
         let superblock = image.superblock();
         self.image_size();
         self.device_table()?;
+        self.compression()?;
+        self.without_names()?;
         self.prefixes()?;
         match superblock.root(image.file()) {
             Ok(root) => {
@@ -336,6 +389,12 @@ impl<'a> Checker<'a> {
         self.links();
         self.totals();
         self.overlaps();
+        self.cluster_overlaps();
+        for device in std::mem::take(&mut self.not_given) {
+            let what =
+                format!("compressed data in device {device} is not checked, for it is not given");
+            self.warning(None, ondisk::SUPER_OFFSET, what);
+        }
         let devices = 1..=self.image.superblock().device_count();
         self.report.unused_devices = devices.filter(|id| !self.used.contains(id)).collect();
         self.report.problems.sort_by_key(|problem| problem.at);
@@ -343,10 +402,59 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Finds what lies on top of something else.
+    /// What the superblock says of algorithms.
+    fn compression(&mut self) -> io::Result<()> {
+        let image = self.image;
+        match image.superblock().compression(image.file()) {
+            Ok(compression) => {
+                self.compression = Some(compression);
+                Ok(())
+            }
+            Err(error) => self.failed(None, ondisk::SUPER_OFFSET, error),
+        }
+    }
+
+    /// The metabox, in which others lie, and the packed inode, both of which the superblock names and nothing else.
+    fn without_names(&mut self) -> io::Result<()> {
+        let image = self.image;
+        let superblock = image.superblock();
+        let (metabox, packed) = (superblock.metabox_nid(), superblock.packed_nid());
+        for nid in metabox
+            .into_iter()
+            .chain(packed.filter(|_| metabox != packed))
+        {
+            match superblock.inode(image.file(), nid) {
+                Ok(inode) => {
+                    if packed == Some(nid) {
+                        self.packed_size = Some(inode.size());
+                    }
+                    // What is in it counts where a file has it.
+                    let data = self.report.data;
+                    self.inode(&inode)?;
+                    self.report.data = data;
+                }
+                Err(error) => {
+                    let path = self.path(nid);
+                    self.failed(Some(path), ondisk::SUPER_OFFSET, error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds what lies on top of something else, in the image and in the metabox.
     fn overlaps(&mut self) {
+        let parts = [
+            std::mem::take(&mut self.regions),
+            std::mem::take(&mut self.metabox),
+        ];
+        for regions in parts {
+            self.overlaps_in(regions);
+        }
+    }
+
+    fn overlaps_in(&mut self, regions: Regions) {
         let mut found = Vec::new();
-        let regions = std::mem::take(&mut self.regions);
         let (all, joined) = regions.take();
         regions::overlaps(all, &mut |region, other| {
             // The parts of an inode that lie one behind the other are one.
@@ -359,7 +467,7 @@ impl<'a> Checker<'a> {
                 found.push((*region, *other));
             }
         });
-        self.overlaps = joined && !found.is_empty();
+        self.overlaps |= joined && !found.is_empty();
         for (region, other) in found.iter().take(KEPT) {
             let path = (region.nid != 0).then(|| self.path(region.nid));
             let what = match region.usage {
@@ -423,7 +531,8 @@ impl<'a> Checker<'a> {
             let what = format!("the superblock counts {stated} bytes, but {used} are used");
             self.problem(None, ondisk::SUPER_OFFSET, what);
         }
-        let found = self.report.directories + self.report.files;
+        let metabox = u64::from(superblock.metabox_nid().is_some());
+        let found = self.report.directories + self.report.files + metabox;
         let inodes = superblock.inodes();
         let readable = self.report.problems.is_empty();
         if !readable || superblock.packed_nid().is_some() || inodes == found {

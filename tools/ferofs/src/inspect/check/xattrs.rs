@@ -33,7 +33,11 @@ impl Checker<'_> {
             return Ok(());
         }
         let image = self.image;
-        let body = image.read(inode.pos() + inode_size(inode), size as usize)?;
+        let body = image.read_in(
+            inode.space(),
+            inode.pos() + inode_size(inode),
+            size as usize,
+        )?;
         // Those of many files are the same, and were looked at.
         if self.sound_xattrs == body {
             return Ok(());

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! From the bytes of a physical cluster to those of its extent: the decoders, which are other people's crates, and what the
+//! format wants of them. Called for every cluster that is read, and by the check for every one that there is.
+//!
+//! The module in the kernel decodes by the same rules: see [`decode`].
+
+use erofs_format::Algorithm;
+use erofs_format::Compression;
+use std::fmt;
+
+/// Why bytes do not decode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// There is nothing but zeros where they begin.
+    Zeros,
+    /// They decode to less than the extent has.
+    Short,
+    /// They decode to more than the extent has, or end before their last byte.
+    Long,
+    /// They are not what the algorithm makes.
+    Corrupt(String),
+    /// This program was built without the algorithm.
+    #[allow(dead_code)]
+    NotBuiltIn,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Zeros => f.write_str("the first block is nothing but zeros"),
+            Problem::Short => f.write_str("they come to less"),
+            Problem::Long => f.write_str("they come to more, or end early"),
+            Problem::Corrupt(problem) => f.write_str(problem),
+            Problem::NotBuiltIn => f.write_str("this program was built without it"),
+        }
+    }
+}
+
+/// Decodes `encoded`, which begins at a position that is so many bytes before the end of a block, into all of `decoded`.
+///
+/// - Zeros in front of it, within its first block, do not count; there must be something else in that block.
+/// - If it is `partial` it may come to more, and what is behind the last byte that is needed is not looked at, as far as the
+///   decoder allows. Else it must come to exactly as much, and end with its last byte.
+///
+/// # Errors
+///
+/// When it does not.
+pub fn decode(
+    algorithm: Algorithm,
+    encoded: &[u8],
+    block_left: u64,
+    decoded: &mut [u8],
+    partial: bool,
+    compression: &Compression,
+) -> Result<(), Problem> {
+    let first = usize::try_from(block_left).unwrap_or(usize::MAX);
+    let first = encoded.get(..first).unwrap_or(encoded);
+    let start = first.iter().position(|byte| *byte != 0);
+    let start = start.ok_or(Problem::Zeros)?;
+    let encoded = encoded.get(start..).unwrap_or_default();
+    match algorithm {
+        Algorithm::Lz4 => lz4(encoded, decoded, partial),
+        Algorithm::Lzma => lzma(encoded, decoded, partial, compression.lzma_dictionary),
+        Algorithm::Deflate => deflate(encoded, decoded, partial),
+        Algorithm::Zstd => zstd(encoded, decoded, partial),
+    }
+}
+
+/// That something came to as many bytes as were expected, or to others.
+fn expect(found: usize, expected: usize) -> Result<(), Problem> {
+    match found {
+        found if found < expected => Err(Problem::Short),
+        found if found > expected => Err(Problem::Long),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(feature = "lz4")]
+fn lz4(encoded: &[u8], decoded: &mut [u8], partial: bool) -> Result<(), Problem> {
+    use lzzzz::lz4;
+    let expected = decoded.len();
+    let found = match partial {
+        true => lz4::decompress_partial(encoded, decoded, expected),
+        false => lz4::decompress(encoded, decoded),
+    };
+    match found {
+        Ok(found) => expect(found, expected),
+        // It says no more, also of what comes to more.
+        Err(_) => Err(Problem::Corrupt("they are no LZ4, or come to more".to_string())),
+    }
+}
+
+#[cfg(feature = "lzma")]
+fn lzma(encoded: &[u8], decoded: &mut [u8], partial: bool, dictionary: u32) -> Result<(), Problem> {
+    let result = match partial {
+        true => erofs_microlzma::decode_start(encoded, decoded, dictionary),
+        false => erofs_microlzma::decode(encoded, decoded, dictionary),
+    };
+    result.map_err(|error| Problem::Corrupt(error.to_string()))
+}
+
+#[cfg(feature = "deflate")]
+fn deflate(encoded: &[u8], decoded: &mut [u8], partial: bool) -> Result<(), Problem> {
+    use flate2::Decompress;
+    use flate2::FlushDecompress;
+    use flate2::Status;
+    let mut inflate = Decompress::new(false);
+    let status = inflate.decompress(encoded, decoded, FlushDecompress::Finish);
+    let status = status.map_err(|error| Problem::Corrupt(error.to_string()))?;
+    let (read, written) = (inflate.total_in(), inflate.total_out());
+    if written < decoded.len() as u64 {
+        return Err(Problem::Short);
+    }
+    match status {
+        _ if partial => Ok(()),
+        Status::StreamEnd if read == encoded.len() as u64 => Ok(()),
+        _ => Err(Problem::Long),
+    }
+}
+
+#[cfg(feature = "zstd")]
+fn zstd(encoded: &[u8], decoded: &mut [u8], partial: bool) -> Result<(), Problem> {
+    use zstd::stream::raw::Decoder;
+    use zstd::stream::raw::InBuffer;
+    use zstd::stream::raw::Operation;
+    use zstd::stream::raw::OutBuffer;
+    let corrupt = |error: std::io::Error| Problem::Corrupt(error.to_string());
+    let expected = decoded.len();
+    let mut decoder = Decoder::new().map_err(corrupt)?;
+    let mut input = InBuffer::around(encoded);
+    let mut output = OutBuffer::around(decoded);
+    loop {
+        let before = (input.pos(), output.pos());
+        let left = decoder.run(&mut input, &mut output).map_err(corrupt)?;
+        let (read, written) = (input.pos(), output.pos());
+        if written == expected && (partial || left == 0) {
+            return match partial || read == encoded.len() {
+                true => Ok(()),
+                false => Err(Problem::Long),
+            };
+        }
+        if left == 0 {
+            return Err(Problem::Short);
+        }
+        if before == (read, written) {
+            return Err(match written == expected {
+                true => Problem::Long,
+                false => Problem::Short,
+            });
+        }
+    }
+}
+
+#[cfg(not(feature = "lz4"))]
+fn lz4(_: &[u8], _: &mut [u8], _: bool) -> Result<(), Problem> {
+    Err(Problem::NotBuiltIn)
+}
+
+#[cfg(not(feature = "lzma"))]
+fn lzma(_: &[u8], _: &mut [u8], _: bool, _: u32) -> Result<(), Problem> {
+    Err(Problem::NotBuiltIn)
+}
+
+#[cfg(not(feature = "deflate"))]
+fn deflate(_: &[u8], _: &mut [u8], _: bool) -> Result<(), Problem> {
+    Err(Problem::NotBuiltIn)
+}
+
+#[cfg(not(feature = "zstd"))]
+fn zstd(_: &[u8], _: &mut [u8], _: bool) -> Result<(), Problem> {
+    Err(Problem::NotBuiltIn)
+}
