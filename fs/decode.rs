@@ -26,6 +26,7 @@ use crate::vfs::pages::cluster::Clusters;
 use crate::vfs::pages::cluster::Content;
 use crate::vfs::pages::cluster::Place;
 use crate::vfs::pages::tails::Tails;
+use crate::vfs::pages::workers::Workers;
 use crate::volume::Volume;
 use kernel::prelude::*;
 use kernel::str::CStr;
@@ -142,6 +143,13 @@ impl Clusters for Decoded {
             .decoders()
             .decode(algorithm, encoded, decoded, extent)
             .map_err(undecodable)
+    }
+
+    fn workers(inode: &Inode<Ferofs>) -> Option<&Workers> {
+        let volume = inode.super_block().data();
+        let (format, nid) = (volume.format(), inode.data().disk().nid());
+        let is_of_others = format.packed_nid() == Some(nid) || format.metabox_nid() == Some(nid);
+        (!is_of_others).then(|| volume.workers())
     }
 
     fn tails(inode: &Inode<Ferofs>) -> &Tails {

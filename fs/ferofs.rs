@@ -33,6 +33,7 @@ mod volume;
 mod xattr;
 
 use crate::filesystem::Ferofs;
+use crate::filesystem::Shared;
 use crate::options::Options;
 use crate::vfs::mount::context::Context;
 use crate::vfs::mount::mountable::Mountable;
@@ -49,6 +50,7 @@ use crate::vfs::object::inode::Inode;
 use crate::vfs::object::super_block::NewSuperBlock;
 use crate::vfs::object::super_block::SuperBlock;
 use crate::vfs::pages::range::RangeHome;
+use crate::vfs::pages::workers::Workers;
 use crate::volume::Volume;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
@@ -73,11 +75,14 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        let ranges = RangeHome::new(module, ())?;
+        let shared = Shared {
+            ranges: RangeHome::new(module, ())?,
+            workers: Arc::new(Workers::new()?, GFP_KERNEL)?,
+        };
         Ok(Self {
-            _registration: Registration::new(module, Ferofs::NAME, ranges.clone())?,
+            _registration: Registration::new(module, Ferofs::NAME, shared.clone())?,
             _erofs: if vfs::parameters::erofs() {
-                be_erofs(module, ranges)?
+                be_erofs(module, shared)?
             } else {
                 None
             },
@@ -87,11 +92,8 @@ impl kernel::Module for Module {
 
 /// Registers the filesystem as `erofs`. If that is another driver's name, it remains the other's, for its mounts may be
 /// in use.
-fn be_erofs(
-    module: &'static ThisModule,
-    ranges: Arc<RangeHome>,
-) -> Result<Option<Registration<Ferofs>>> {
-    match Registration::new(module, c"erofs", ranges) {
+fn be_erofs(module: &'static ThisModule, shared: Shared) -> Result<Option<Registration<Ferofs>>> {
+    match Registration::new(module, c"erofs", shared) {
         Ok(registration) => Ok(Some(registration)),
         Err(error) if error == EBUSY => {
             pr_warn!(

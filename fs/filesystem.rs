@@ -5,17 +5,26 @@
 use crate::node::Node;
 use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::pages::range::RangeHome;
+use crate::vfs::pages::workers::Workers;
 use crate::volume::Volume;
 use kernel::str::CStr;
 use kernel::sync::Arc;
+
+/// What all mounts share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// Where the caches live that mounts of one image, and files of one blob, share.
+    pub(crate) ranges: Arc<RangeHome>,
+    /// Who fills pages that nobody waits for yet.
+    pub(crate) workers: Arc<Workers>,
+}
 
 /// The filesystem type.
 pub(crate) struct Ferofs;
 
 impl FileSystem for Ferofs {
     const NAME: &'static CStr = c"ferofs";
-    /// Where the caches live that mounts of one image, and files of one blob, share.
-    type Shared = Arc<RangeHome>;
+    type Shared = Shared;
     type Super = Volume;
     /// The nid.
     type Key = u64;

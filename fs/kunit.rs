@@ -465,7 +465,7 @@ mod page_cache {
     #[test]
     fn ends_where_the_range_does() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &RangeMount::new(ferofs.shared())?;
+        let mount = &RangeMount::new(&ferofs.shared().ranges)?;
         // Within a page, at its end, behind it, and over many; from aligned and other starts.
         for len in [1, 511, 4095, 4096, 4097, 8192, 300_000] {
             for start in [0, 512, 4096, 777] {
@@ -478,7 +478,7 @@ mod page_cache {
     #[test]
     fn reaches_the_end_of_the_file() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &RangeMount::new(ferofs.shared())?;
+        let mount = &RangeMount::new(&ferofs.shared().ranges)?;
         for len in [1, 512, 2048, 4096, 5000, 70_001, 1_500_001] {
             check(mount, len, 0, len)?;
         }
@@ -488,7 +488,7 @@ mod page_cache {
     #[test]
     fn fails_behind_the_end_of_the_file_and_only_there() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &RangeMount::new(ferofs.shared())?;
+        let mount = &RangeMount::new(&ferofs.shared().ranges)?;
         let backing = BackingFile::from_file(file(3 * 4096)?)?;
         let cache = RangeCache::get(mount, &backing, 0, 10 * 4096)?;
         assert_eq!(cache.folio(9 * 4096).err(), Some(EIO));
@@ -504,7 +504,7 @@ mod page_cache {
     #[test]
     fn is_right_after_the_file_was_repaired() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &RangeMount::new(ferofs.shared())?;
+        let mount = &RangeMount::new(&ferofs.shared().ranges)?;
         let file = file(4096)?;
         let backing = BackingFile::from_file(file.clone())?;
         let cache = RangeCache::get(mount, &backing, 0, 8192)?;
@@ -517,7 +517,7 @@ mod page_cache {
     #[test]
     fn is_shared_by_those_who_want_the_same() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &RangeMount::new(ferofs.shared())?;
+        let mount = &RangeMount::new(&ferofs.shared().ranges)?;
         let backing = BackingFile::from_file(file(20_000)?)?;
         let first = RangeCache::get(mount, &backing, 512, 10_000)?;
         let same = RangeCache::get(mount, &backing, 512, 10_000)?;
@@ -533,13 +533,13 @@ mod page_cache {
     #[test]
     fn is_kept_by_a_mount_while_it_has_pages() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let other = &RangeMount::new(ferofs.shared())?;
+        let other = &RangeMount::new(&ferofs.shared().ranges)?;
         let backing = BackingFile::from_file(file(20_000)?)?;
         let get = || RangeCache::get(other, &backing, 512, 10_000);
         let is_cached = || Ok::<_, Error>(get()?.cached_folio(0).is_ok());
         get()?.folio(0)?;
         assert!(!is_cached()?);
-        let mount = RangeMount::new(ferofs.shared())?;
+        let mount = RangeMount::new(&ferofs.shared().ranges)?;
         // Without pages there is nothing to keep.
         keep(&mount, get()?);
         let cache = get()?;
@@ -547,7 +547,7 @@ mod page_cache {
         keep(&mount, cache);
         assert!(is_cached()?);
         // By the one mount or the other, but not by both.
-        let second = RangeMount::new(ferofs.shared())?;
+        let second = RangeMount::new(&ferofs.shared().ranges)?;
         keep(&second, get()?);
         drop(second);
         assert!(is_cached()?);
@@ -563,7 +563,7 @@ mod page_cache {
     #[test]
     fn is_not_shared_with_what_the_file_was() -> Result {
         let ferofs = Registered::<Ferofs>::get()?;
-        let mount = &RangeMount::new(ferofs.shared())?;
+        let mount = &RangeMount::new(&ferofs.shared().ranges)?;
         let file = file(4096)?;
         let backing = BackingFile::from_file(file.clone())?;
         let before = RangeCache::get(mount, &backing, 0, 4096)?;

@@ -23,6 +23,7 @@ use crate::vfs::object::super_block::SuperBlock;
 use crate::vfs::pages::range::RangeCache;
 use crate::vfs::pages::range::RangeMount;
 use crate::vfs::pages::tails::Tails;
+use crate::vfs::pages::workers::Workers;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -32,6 +33,7 @@ use kernel::str::CStr;
 use kernel::str::CString;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
+use kernel::sync::Arc;
 
 /// The number that statfs gives as the type, that of every EROFS.
 const MAGIC: u32 = erofs::ondisk::SUPER_MAGIC;
@@ -45,6 +47,7 @@ pub(crate) struct Volume {
     devices: Devices,
     decoders: Decoders,
     tails: Pin<KBox<Tails>>,
+    workers: Arc<Workers>,
     /// Where the caches are: that of the metadata, and those that files are mapped through.
     ranges: RangeMount,
     /// Whether attributes of users are shown.
@@ -85,7 +88,7 @@ impl Volume {
         let size = image.size().saturating_sub(start);
         image.ask(start, size.min(PAGE_SIZE as u64))?;
 
-        let ranges = RangeMount::new(sb.shared())?;
+        let ranges = RangeMount::new(&sb.shared().ranges)?;
         // What a mount itself reads is little, and read again by the next one.
         let cache = RangeCache::get(&ranges, &image.kept(), start, size)?;
         let metadata = Metadata::new(cache);
@@ -139,6 +142,7 @@ impl Volume {
             devices,
             decoders,
             tails,
+            workers: sb.shared().workers.clone(),
             ranges,
             user_xattr: Atomic::new(options.user_xattr.unwrap_or(true).into()),
             acl: Atomic::new(acl.into()),
@@ -166,6 +170,11 @@ impl Volume {
     /// What decodes the image's compressed data.
     pub(crate) fn decoders(&self) -> &Decoders {
         &self.decoders
+    }
+
+    /// Who fills pages that nobody waits for yet.
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     /// Where decoded bytes are kept for pages that are not filled yet.

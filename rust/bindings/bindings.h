@@ -21,6 +21,7 @@
 #include <linux/posix_acl_xattr.h>
 #include <linux/splice.h>
 #include <linux/statfs.h>
+#include <linux/workqueue.h>
 #include <linux/xattr.h>
 #include "../helpers/parameters.h"
 #include "../helpers/vfs.h"

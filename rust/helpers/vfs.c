@@ -23,6 +23,7 @@
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 #include "vfs.h"
 
 void vfs_helper_logfc(struct fs_context *fc, char level, const char *message)
@@ -404,6 +405,16 @@ loff_t vfs_helper_readahead_pos(const struct readahead_control *rac)
 size_t vfs_helper_readahead_length(const struct readahead_control *rac)
 {
 	return readahead_length((struct readahead_control *)rac);
+}
+
+bool vfs_helper_readahead_can_wait(const struct readahead_control *rac)
+{
+	return rac->ra && rac->ra->size && rac->ra->async_size >= rac->ra->size && num_online_cpus() > 1;
+}
+
+struct workqueue_struct *vfs_helper_alloc_workqueue(void)
+{
+	return alloc_workqueue("ferofs", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 }
 
 struct folio *vfs_helper_add_folio(struct address_space *mapping, pgoff_t index)

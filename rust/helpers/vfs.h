@@ -97,6 +97,9 @@ bool vfs_helper_is_watched(const struct file *file);
 
 loff_t vfs_helper_readahead_pos(const struct readahead_control *rac);
 size_t vfs_helper_readahead_length(const struct readahead_control *rac);
+/* Whether nobody waits for the pages yet, and there is another processor to fill them. */
+bool vfs_helper_readahead_can_wait(const struct readahead_control *rac);
+struct workqueue_struct *vfs_helper_alloc_workqueue(void);
 /* A new folio of one page in a mapping, locked, or null if there is one already or no memory for it. */
 struct folio *vfs_helper_add_folio(struct address_space *mapping, pgoff_t index);
 /*

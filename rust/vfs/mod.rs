@@ -63,6 +63,7 @@ pub(crate) mod pages {
     pub(in crate::vfs) mod page_cache;
     pub(crate) mod range;
     pub(crate) mod tails;
+    pub(crate) mod workers;
 }
 
 pub(crate) mod object {

@@ -8,6 +8,7 @@ use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::folio::FolioBytes;
 use crate::vfs::pages::tails::Tails;
+use crate::vfs::pages::workers::Workers;
 use kernel::error::Result;
 use kernel::sync::aref::ARef;
 
@@ -54,7 +55,7 @@ pub(crate) enum Place<'a> {
 }
 
 /// What maps a file's bytes to what they are decoded from, and decodes that.
-pub(crate) trait Clusters {
+pub(crate) trait Clusters: 'static {
     /// The filesystem whose files these are.
     type FileSystem: FileSystem;
 
@@ -84,6 +85,10 @@ pub(crate) trait Clusters {
         decoded: &mut [u8],
         is_all: bool,
     ) -> Result;
+
+    /// Who fills pages that nobody waits for yet. None if that must not wait for other work: others wait for these pages
+    /// while they fill their own.
+    fn workers(inode: &Inode<Self::FileSystem>) -> Option<&Workers>;
 
     /// Where decoded bytes are kept that belong to a page which is not filled yet.
     fn tails(inode: &Inode<Self::FileSystem>) -> &Tails;

@@ -410,8 +410,23 @@ impl<C: Clusters> Operations<C> {
         };
         // SAFETY: As above.
         let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
-        let mut batch = FolioBatch::with_room(pages as usize);
-        while batch.take(next) {
+        // SAFETY: As above.
+        let can_wait = unsafe { bindings::vfs_helper_readahead_can_wait(control) };
+        let workers = C::workers(inode).filter(|_| can_wait);
+        loop {
+            let mut batch = FolioBatch::with_room(pages as usize);
+            if !batch.take(next) {
+                return;
+            }
+            if let Some(workers) = workers {
+                let work = Later::<C> {
+                    inode: NonNull::from(inode),
+                    batch,
+                };
+                // If it is forgotten the folios count as failed, and are read when they are wanted.
+                workers.later(move || work.fill());
+                continue;
+            }
             let filled = Filler::<C>::new(inode, &mut batch).fill();
             batch.end_read(filled.is_ok());
             if filled.is_err() {
@@ -419,6 +434,28 @@ impl<C: Clusters> Operations<C> {
                 return;
             }
         }
+    }
+}
+
+/// Folios that are filled later.
+///
+/// # Invariants
+///
+/// The batch is not empty, and has folios of the inode's own mapping.
+struct Later<C: Clusters> {
+    inode: NonNull<Inode<C::FileSystem>>,
+    batch: FolioBatch,
+}
+
+// SAFETY: Folios may be unlocked by another task than the one that locked them.
+unsafe impl<C: Clusters> Send for Later<C> {}
+
+impl<C: Clusters> Later<C> {
+    fn fill(mut self) {
+        // SAFETY: By the type invariants there is a locked folio. Evicting an inode waits for its folios' locks, and until
+        // then its data and superblock stay. They are not used after the folios are unlocked.
+        let filled = unsafe { Filler::<C>::new(self.inode.as_ref(), &mut self.batch).fill() };
+        self.batch.end_read(filled.is_ok());
     }
 }
 

@@ -69,7 +69,10 @@ impl Base {
             0..10 => self.superblock_field(image, random),
             10..35 => self.inode_field(image, random),
             35..60 => self.dirent(image, random),
+            60..75 if self.nodes.iter().any(is_compressed) => self.clusters(image, random),
             60..75 => self.chunk(image, random),
+            // What is decoded must be wrong now and then.
+            75..79 if self.nodes.iter().any(is_compressed) => flip(image, random),
             75..79 => self.device_slot(image, random),
             79..88 => flip(image, random),
             88..93 => self.behind_inode(image, random),
@@ -150,6 +153,30 @@ impl Base {
         }
     }
 
+    /// The map header of a compressed inode, or one of the indexes behind it.
+    fn clusters(&self, image: &mut Image, random: &mut Random) {
+        let nodes: Vec<&Node> = self.nodes.iter().filter(|node| is_compressed(node)).collect();
+        let node = *random.pick(&nodes);
+        let header = self.image.behind(node).next_multiple_of(8);
+        // The most there can be are indexes of 8 bytes, one for each block.
+        let blocks = (node.size as usize).div_ceil(self.image.block_size()).max(1);
+        match random.below(8) {
+            // Where a fragment is, the size of what is inline, the number of records.
+            0 => extreme(image, random, header, 4),
+            1 => extreme(image, random, header + 2, 2),
+            2 => extreme(image, random, header + 4, 2),
+            3 => image.put(header + 4, 2, random.below(64)),
+            4 => extreme(image, random, header + 6, 1),
+            5 => image.put(header + 7, 1, random.below(256)),
+            6 => extreme(image, random, header + 8 + random.index(blocks * 2), 1),
+            _ => {
+                let size = *random.pick(&[2, 4]);
+                let place = header + 8 + random.index(8 + blocks * 8) / size * size;
+                extreme(image, random, place, size);
+            }
+        }
+    }
+
     fn device_slot(&self, image: &mut Image, random: &mut Random) {
         let slots = self.image.device_slots();
         if slots.is_empty() {
@@ -168,6 +195,11 @@ impl Base {
         let pos = start + random.index(48);
         extreme(image, random, pos, size);
     }
+}
+
+/// Whether the data of an inode is compressed.
+fn is_compressed(node: &Node) -> bool {
+    node.layout == 1 || node.layout == 3
 }
 
 /// Sets a field to a value at which careless arithmetic breaks.
