@@ -285,7 +285,9 @@ PYTHON
 # compare_compressed "OPTIONS" OPERATIONS: an image that mkfs.erofs makes of source/ with these options is what the C driver
 # shows, and reads of all kinds find what is in source/.
 compare_compressed() {
-    if ! mkfs.erofs --quiet $1 image.erofs source >output 2>&1; then
+    # shellcheck disable=SC2086 # options are words.
+    if ! timeout 300 mkfs.erofs --quiet $1 image.erofs source >output 2>&1; then
+        echo "status $? of mkfs.erofs" >>output
         fail "$1: the image" output
         return
     fi

@@ -11,7 +11,7 @@ compressed_source
 OPS=200
 mkfs.erofs --version | head -n 1 | sed 's/^/# /'
 
-for options in "-zlz4hc -C65536" "-zlz4 -E48bit" "-zzstd -C65536 -E48bit,ztailpacking" "-zlz4 -C16384 -E48bit,fragments,dedupe" \
+for options in "-zlz4hc -C65536" "-zlz4 -E48bit" "-zzstd -C65536 -E48bit,ztailpacking" "-zlz4 -C16384 -E48bit,fragments" \
     "-zlzma -C262144 -E48bit,all-fragments" "-zlz4 -m4096" "-zzstd -C65536 -m16384" \
     "-zlz4hc -C32768 -m32768 -Efragments,ztailpacking,dedupe" "-zdeflate -b1024 -C8192 -m4096" "-zlz4 -m4096 -E48bit"; do
     compare_compressed "$options" "$OPS"
