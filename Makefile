@@ -122,7 +122,7 @@ test-kunit: ## Run the module's KUnit suites in the debug kernel
 test-vm: ## Run the test scripts in virtual machines (TESTS=tests/DIR/NAME.sh... for some)
 	@tests/run vm $(TESTS)
 
-test-packages: ## Install the Debian packages in a fresh Debian, build, boot, upgrade, remove (half an hour; not in test)
+test-packages: ## Install the Debian packages in a fresh Debian, build, boot, upgrade, remove (40 minutes; not in test)
 	@tests/packages/run
 
 fuzz: ## Fuzz archives, images and containers with cargo-fuzz (SECONDS=600 each)
