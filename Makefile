@@ -35,7 +35,7 @@ else
   built := build/$(KERNEL)
 endif
 
-.PHONY: all help module tools modules_install install uninstall dist dkms_install deb clean clean-cache distclean root kernel-debug \
+.PHONY: all help module tools modules_install install uninstall dist dkms_install deb deb-source clean clean-cache distclean root kernel-debug \
 	fmt clippy test test-host test-kunit test-vm test-packages fuzz bench run shell
 
 all: module tools ## Build the module and the tools (the default)
@@ -101,6 +101,9 @@ dkms_install: ## Install the module's sources for dkms (DESTDIR=; then: dkms ins
 deb: ## Build the Debian packages, into build/deb
 	@tools/packaging/make-deb $(filter debian-%,$(KERNELS))
 
+deb-source: ## Build a Debian source package of what is committed, with its crates, into build/deb-source
+	@tools/packaging/make-deb-source
+
 fmt: ## Format all Rust code
 	@tests/lint --fix rustfmt
 
@@ -119,7 +122,7 @@ test-kunit: ## Run the module's KUnit suites in the debug kernel
 test-vm: ## Run the test scripts in virtual machines (TESTS=tests/DIR/NAME.sh... for some)
 	@tests/run vm $(TESTS)
 
-test-packages: ## Install the Debian packages in a fresh Debian, build, boot, upgrade, remove (half an hour; not in test)
+test-packages: ## Install the Debian packages in a fresh Debian, build, boot, upgrade, remove (40 minutes; not in test)
 	@tests/packages/run
 
 fuzz: ## Fuzz archives, images and containers with cargo-fuzz (SECONDS=600 each)

@@ -10,6 +10,7 @@ new=$(basename "$(dirname "$(echo /lib/modules/7.3.*+deb13-amd64/build)")")
 
 # ferofs as erofs.
 apt install erofs-utils
+files >/var/tmp/before-as-erofs
 sum=$(sha256sum </usr/bin/mkfs.erofs)
 check "before, erofs is the kernel's driver" bash -c "modprobe -S $new --show-depends fs-erofs | grep -q /erofs.ko"
 check "ferofs-as-erofs installs" apt install "$packages"/ferofs-as-erofs_*.deb
@@ -21,5 +22,9 @@ check "that of erofs-utils is beside it" bash -c "test \"\$(sha256sum </usr/bin/
 check "ferofs-as-erofs can be removed" apt remove ferofs-as-erofs
 check "then erofs is the kernel's driver" bash -c "modprobe -S $new --show-depends fs-erofs | grep -q /erofs.ko"
 check "and mkfs.erofs that of erofs-utils" bash -c "test \"\$(sha256sum </usr/bin/mkfs.erofs)\" = '$sum'"
-check "nothing of it is left" bash -c "! dpkg-divert --list | grep -q erofs && test ! -e /usr/lib/modprobe.d/ferofs-as-erofs.conf"
+check "its diversion and its file for modprobe are gone" \
+    bash -c "! dpkg-divert --list | grep -q erofs && test ! -e /usr/lib/modprobe.d/ferofs-as-erofs.conf"
+check "it can be purged" apt purge ferofs-as-erofs
+files >/var/tmp/after-as-erofs
+check "and nothing of it is left" bash -c "! comm -13 /var/tmp/before-as-erofs /var/tmp/after-as-erofs | grep -i ferofs"
 apt purge erofs-utils

@@ -29,6 +29,8 @@ import tempfile
 import threading
 import time
 
+import qemu
+
 # A line that begins a report of a bug in the kernel, after the time stamp. Text that ferofs logs about
 # damaged images begins with its own name and so never looks like one.
 REPORT = re.compile(
@@ -150,43 +152,26 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def qemu(options, work, report_fd, word):
-    disks = [(options.image, "root", True), (os.path.join(options.boot, "modules.img"), "modules", True),
-             (os.path.join(work, "data.img"), "data", False)]
+def command_line(options, work, report_fd):
+    disks = [(options.image, "root", "ro"), (os.path.join(options.boot, "modules.img"), "modules", "ro"),
+             (os.path.join(work, "data.img"), "data", "rw")]
     if options.out:
-        disks.append((os.path.join(work, "out.img"), "out", False))
+        disks.append((os.path.join(work, "out.img"), "out", "rw"))
     for number, disk in enumerate(options.disk):
         image, _, mode = disk.partition(",")
-        disks.append((image, f"disk{number}", mode != "rw"))
-
-    command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-               "-machine", "q35,vmport=off", "-m", options.mem]
-    if options.kvm:
-        command += ["-accel", "kvm", "-cpu", "host", "-smp", options.cpus]
-    elif options.icount:
-        command += ["-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", "1", "-icount", "shift=0,sleep=off"]
-    else:
-        command += ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", options.cpus]
-    arguments = ["console=ttyS0", "loglevel=5", "printk.devkmsg=on", "panic=-1", "mitigations=off", "random.trust_cpu=on",
-                 "tsc=reliable" if not options.kvm else "", "no_timer_check", "rdinit=/init", "net.ifnames=0",
-                 # Without red zones the allocator keeps stale pointers in per-CPU arrays, where kmemleak finds them and
-                 # takes what leaked for referenced.
-                 "slab_debug=Z" if options.kernel == "debug" else "",
-                 *options.append]
-    command += ["-kernel", os.path.join(options.boot, "vmlinuz"), "-initrd", os.path.join(work, "initramfs"),
-                "-append", " ".join(argument for argument in arguments if argument)]
-    command += ["-chardev", f"file,id=log,path={work}/log", "-serial", "chardev:log",
-                "-device", "virtio-serial-pci", "-chardev", f"socket,id=report,fd={report_fd}",
-                "-device", "virtserialport,chardev=report,name=report", "-device", "virtio-rng-pci"]
+        disks.append((image, f"disk{number}", mode or "ro"))
+    words = ["loglevel=5", "printk.devkmsg=on", "rdinit=/init", "net.ifnames=0"]
+    if options.kernel == "debug":
+        # Without red zones the allocator keeps stale pointers in per-CPU arrays, where kmemleak finds them and
+        # takes what leaked for referenced.
+        words.append("slab_debug=Z")
+    command = qemu.command(
+        os.path.join(options.boot, "vmlinuz"), os.path.join(work, "initramfs"), os.path.join(work, "log"),
+        words + options.append, disks, mem=options.mem, cpus=options.cpus, kvm=options.kvm, icount=options.icount)
+    command += ["-device", "virtio-serial-pci", "-chardev", f"socket,id=report,fd={report_fd}",
+                "-device", "virtserialport,chardev=report,name=report"]
     if options.shell:
         command += ["-chardev", "stdio,id=terminal,signal=off", "-device", "virtconsole,chardev=terminal"]
-    for image, serial, readonly in disks:
-        # Disks that are only read may be in use by several VMs; the others are thrown away or not, but
-        # never have to survive a crash of this machine.
-        locking = "off" if readonly else "auto"
-        command += ["-drive", f"file.driver=file,file.filename={image},file.locking={locking},format=raw,if=none,"
-                              f"id={serial},cache=unsafe,readonly={'on' if readonly else 'off'},discard=unmap",
-                    "-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
     return command
 
 
@@ -287,7 +272,7 @@ def run(options, work):
     deadline = time.monotonic() + options.timeout
     with open(os.path.join(work, "qemu"), "wb") as errors:
         machine = subprocess.Popen(
-            qemu(options, work, theirs.fileno(), word), pass_fds=[theirs.fileno()],
+            command_line(options, work, theirs.fileno()), pass_fds=[theirs.fileno()],
             stdin=(terminal or None) if options.shell else subprocess.DEVNULL, stdout=None if options.shell else errors,
             stderr=errors, preexec_fn=die_with_parent)
     theirs.close()
