@@ -9,6 +9,7 @@
 use crate::erofs;
 use crate::erofs::ondisk;
 use crate::erofs::Source;
+use crate::erofs::Space;
 use crate::erofs::Superblock;
 use kernel::prelude::*;
 use zerocopy::IntoBytes;
@@ -325,7 +326,14 @@ mod mapping {
                         pos: 20 * 512,
                     },
                 ),
-                (1024, 276, Source::Metadata { pos: 64 * 32 + 64 }),
+                (
+                    1024,
+                    276,
+                    Source::Metadata {
+                        pos: 64 * 32 + 64,
+                        space: Space::Image,
+                    },
+                ),
             ],
         )
     }

@@ -7,6 +7,8 @@
 
 mod bindings;
 mod deflate;
+#[cfg(CONFIG_KUNIT = "y")]
+mod kunit;
 mod lz4;
 mod lzma;
 mod pool;

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use anyhow::Result;
 
+use crate::image::inode;
+use crate::image::superblock;
 use crate::image::Image;
 use crate::image::Node;
 use crate::image::SUPERBLOCK;
-use crate::image::inode;
-use crate::image::superblock;
 use crate::random::Random;
 
 /// Writes a spoiled copy of an image.
@@ -155,11 +155,17 @@ impl Base {
 
     /// The map header of a compressed inode, or one of the indexes behind it.
     fn clusters(&self, image: &mut Image, random: &mut Random) {
-        let nodes: Vec<&Node> = self.nodes.iter().filter(|node| is_compressed(node)).collect();
+        let nodes: Vec<&Node> = self
+            .nodes
+            .iter()
+            .filter(|node| is_compressed(node))
+            .collect();
         let node = *random.pick(&nodes);
         let header = self.image.behind(node).next_multiple_of(8);
         // The most there can be are indexes of 8 bytes, one for each block.
-        let blocks = (node.size as usize).div_ceil(self.image.block_size()).max(1);
+        let blocks = (node.size as usize)
+            .div_ceil(self.image.block_size())
+            .max(1);
         match random.below(8) {
             // Where a fragment is, the size of what is inline, the number of records.
             0 => extreme(image, random, header, 4),
@@ -168,7 +174,10 @@ impl Base {
             3 => image.put(header + 4, 2, random.below(64)),
             4 => extreme(image, random, header + 6, 1),
             5 => image.put(header + 7, 1, random.below(256)),
-            6 => extreme(image, random, header + 8 + random.index(blocks * 2), 1),
+            6 => {
+                let place = header + 8 + random.index(blocks * 2);
+                extreme(image, random, place, 1);
+            }
             _ => {
                 let size = *random.pick(&[2, 4]);
                 let place = header + 8 + random.index(8 + blocks * 8) / size * size;
