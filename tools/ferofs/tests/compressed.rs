@@ -197,7 +197,7 @@ fn damage_is_found_or_harmless() {
         }
         let sound = fs::read(scratch.join("image")).unwrap();
         let mut found = 0;
-        for (round, at) in noise(3, 8 * 120).chunks_exact(8).enumerate() {
+        for (round, at) in noise(3, 8 * 60).chunks_exact(8).enumerate() {
             let at = u64::from_le_bytes(at.try_into().unwrap());
             let mut bytes = sound.clone();
             // Behind the superblock's block.
@@ -205,17 +205,19 @@ fn damage_is_found_or_harmless() {
             bytes[place] ^= 1 << (round % 8);
             let image = Image::new(Path::new("damaged"), Box::new(bytes)).unwrap();
             let report = check(&image, &[], &mut |_| {}).unwrap();
-            found += usize::from(!report.problems.is_empty());
+            let is_sound = report.problems.is_empty();
+            found += usize::from(!is_sound);
+            if !is_sound && round % 8 != 0 {
+                continue;
+            }
             let contents = Contents::new(&image, &[], &[]).unwrap();
             for name in files().keys() {
                 let read = read(&contents, name);
-                assert!(
-                    read.is_ok() || !report.problems.is_empty(),
-                    "{options:?}: {place}: {read:?}"
-                );
+                assert!(read.is_ok() || !is_sound, "{options:?}: {place}: {read:?}");
             }
         }
-        assert!(found > 20, "{options:?}: {found}");
+        // A bit of a literal is as good as the other one.
+        assert!(found > 5, "{options:?}: {found}");
     }
 }
 
