@@ -2,13 +2,19 @@
 
 //! Compressed images by mkfs.erofs, in the combinations that it has: the program reads what went in, and finds what is
 //! damaged. Without mkfs.erofs these tests say so and do nothing; an old one lacks some options, and those cases are left
-//! out.
+//! out. And images put together by hand, sound and wrong ones.
 
 #![allow(missing_docs)]
 
 mod common;
 
+#[path = "common/compressed_image.rs"]
+mod compressed_image;
+
 use common::Scratch;
+use compressed_image::BLOCK;
+use compressed_image::NIDS;
+use ferofs::format::Algorithm;
 use ferofs::inspect::Image;
 use ferofs::inspect::check::check;
 use ferofs::inspect::contents::Contents;
@@ -218,6 +224,138 @@ fn damage_is_found_or_harmless() {
         }
         // A bit of a literal is as good as the other one.
         assert!(found > 5, "{options:?}: {found}");
+    }
+}
+
+#[test]
+fn every_way_to_find_a_cluster() {
+    for algorithm in Algorithm::ALL {
+        let bytes = compressed_image::make(algorithm).unwrap();
+        let image = Image::new(Path::new("made"), Box::new(bytes)).unwrap();
+        let report = check(&image, &[], &mut |_| {}).unwrap();
+        assert_eq!(report.problems, [], "{algorithm:?}");
+        let contents = Contents::new(&image, &[], &[]).unwrap();
+        let text = "the same words again, and ".repeat(40);
+        for name in ["compact", "extents", "fragment", "full", "tail"] {
+            let found = read(&contents, name).unwrap();
+            assert!(found == text.as_bytes()[..1000], "{algorithm:?}: {name}");
+        }
+    }
+}
+
+/// Wrong bytes, where they are, and what the check says of them.
+type Damage<'a> = (&'a str, Vec<(u64, Vec<u8>)>);
+
+#[test]
+fn what_is_wrong_is_said() {
+    let [_, extents, fragment, full, _, packed] = NIDS.map(|nid| nid * 32);
+    let number = |at: u64, value: u64, size: usize| (at, value.to_le_bytes()[..size].to_vec());
+    let header = 32;
+    // The header, which is padded, and a record.
+    let record = extents + header + 16;
+    let plen = 4 << 28;
+    let pos = u64::from(BLOCK) * 512;
+    let fragments = |at: u64, pos: u64| number(at + header, 1 << 63 | pos, 8);
+    let size = |at: u64, size: u64| number(at + 8, size, 4);
+    let cases: [Damage<'_>; 12] = [
+        ("packed inode has a fragment", vec![fragments(packed, 0)]),
+        (
+            "its fragment is at 500 to 1500 of the packed inode 112, which has 1000 bytes",
+            vec![fragments(fragment, 500)],
+        ),
+        ("the image no packed inode", vec![number(1024 + 96, 0, 8)]),
+        (
+            "its physical cluster begins within one of \"(packed inode)\", which is at 7168 to 7680",
+            vec![
+                number(record, plen | 511, 4),
+                number(record + 4, pos + 1, 4),
+            ],
+        ),
+        (
+            "has 511 bytes of zstd, and for \"(packed inode)\" it has 512 bytes of zstd",
+            vec![number(record, plen | 511, 4)],
+        ),
+        ("they come to more", vec![size(full, 999)]),
+        ("they come to less", vec![size(full, 1001)]),
+        (
+            "is at 50688 to 51200 of the image, which has 8192 bytes",
+            vec![number(full + header + 16 + 4, 99, 4)],
+        ),
+        (
+            "the first block is nothing but zeros",
+            vec![(pos, vec![0; 512])],
+        ),
+        (
+            "an algorithm that the image does not announce",
+            vec![(full + header + 6, vec![2])],
+        ),
+        (
+            "its data begins within the inode of \"/\"",
+            vec![number(full + header + 16 + 4, 4, 4)],
+        ),
+        (
+            "metabox has a fragment in the packed inode, which lies in the metabox",
+            vec![
+                (1024 + 13, vec![1]),
+                (1024 + 80 + 1, vec![1]),
+                number(1024 + 96, 1 << 63 | 112, 8),
+                number(1024 + 128, fragment / 32, 8),
+                (1024 + 144, vec![6, 0, 0, 1]),
+            ],
+        ),
+    ];
+    let sound = compressed_image::make(Algorithm::Zstd).unwrap();
+    for (what, damage) in cases {
+        let mut bytes = sound.clone();
+        for (at, new) in damage {
+            let at = at as usize;
+            bytes[at..at + new.len()].copy_from_slice(&new);
+        }
+        let image = Image::new(Path::new("made"), Box::new(bytes)).unwrap();
+        let report = check(&image, &[], &mut |_| {}).unwrap();
+        let said: Vec<_> = report
+            .problems
+            .iter()
+            .map(|problem| &problem.what)
+            .collect();
+        assert!(
+            said.iter().any(|said| said.contains(what)),
+            "{what}: {said:?}"
+        );
+        // Reading ends, too.
+        let contents = Contents::new(&image, &[], &[]).unwrap();
+        for name in ["compact", "extents", "fragment", "full", "tail"] {
+            drop(read(&contents, name));
+        }
+    }
+}
+
+/// Extents of one cluster may have any part of its start; the ends that they ask for need no more than some decoding.
+#[test]
+fn parts_of_a_cluster_in_any_order() {
+    let sound = compressed_image::make(Algorithm::Lz4).unwrap();
+    let at = |nid: u64| nid as usize * 32;
+    let [_, extents, ..] = NIDS;
+    // The record says that there is more, of which this file has a part.
+    for (size, partial, good) in [
+        (999, true, true),
+        (1, true, true),
+        (1001, true, false),
+        (999, false, false),
+    ] {
+        let mut bytes = sound.clone();
+        bytes[at(extents) + 8..at(extents) + 10].copy_from_slice(&u16::to_le_bytes(size));
+        let plen = 512 | 1 << 28 | if partial { 1_u32 << 27 } else { 0 };
+        bytes[at(extents) + 48..at(extents) + 52].copy_from_slice(&plen.to_le_bytes());
+        let image = Image::new(Path::new("made"), Box::new(bytes)).unwrap();
+        let report = check(&image, &[], &mut |_| {}).unwrap();
+        assert_eq!(
+            report.problems.is_empty(),
+            good,
+            "{size} {partial}: {report:?}"
+        );
+        let contents = Contents::new(&image, &[], &[]).unwrap();
+        assert_eq!(read(&contents, "extents").is_ok(), good, "{size} {partial}");
     }
 }
 
