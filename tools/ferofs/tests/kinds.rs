@@ -97,12 +97,15 @@ fn errors_are_of_kinds() {
         (Kind::NotAnImage, open("text")),
         (Kind::NotAnImage, open("layer.tar")),
         (Kind::NotAnImage, open("layer.tar.gz")),
-        // The root's number, and the first bit of the features that change everything.
+        // The root's number, and a bit of the features that change everything that nobody knows.
         (
             Kind::Damaged,
             changed(&scratch, 1024 + 14, 0xff).and_then(|image| image.root().map(drop)),
         ),
-        (Kind::Unsupported, changed(&scratch, 1024 + 80, 1).map(drop)),
+        (
+            Kind::Unsupported,
+            changed(&scratch, 1024 + 81, 0x80).map(drop),
+        ),
         (Kind::Archive, read(&scratch.join("cut.tar"))),
         (Kind::Archive, read(&scratch.join("text"))),
         (Kind::Unsupported, read(&scratch.join("layer.tar.gz"))),

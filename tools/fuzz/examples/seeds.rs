@@ -7,6 +7,9 @@
 #[path = "../../ferofs/tests/common/archive.rs"]
 mod archive;
 
+#[path = "../../ferofs/tests/common/compressed_image.rs"]
+mod compressed_image;
+
 use archive::Archive;
 use archive::GNU;
 use archive::Header;
@@ -14,14 +17,16 @@ use archive::V7;
 use archive::base256;
 use archive::octal;
 use archive::seal;
+use erofs_format::Algorithm;
 use ferofs::digest::Digest;
+use ferofs::inspect::check::check;
 use ferofs_fuzz::END;
 use ferofs_fuzz::index;
+use ferofs_fuzz::open;
 use std::error::Error;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-
 /// Archives with something of everything, each of them small.
 fn archives() -> Vec<Vec<u8>> {
     let mut sparse = Header::new("gnu", b'S').magic(GNU).size(516).block();
@@ -193,11 +198,21 @@ fn main() -> Result<(), Box<dyn Error>> {
             pairs.push([at.as_slice(), lower, upper].concat());
         }
     }
+    let mut readable = images.clone();
+    for algorithm in Algorithm::ALL {
+        let image = compressed_image::make(algorithm)?;
+        let opened = open(image.clone()).ok_or("an image that cannot be opened")?;
+        let report = check(&opened, &[], &mut |_| {})?;
+        if report.encoded == 0 || !report.problems.is_empty() {
+            return Err(format!("a wrong image: {report:?}").into());
+        }
+        readable.push(image);
+    }
     write(directory, "archive", &archives)?;
-    write(directory, "image", &images)?;
+    write(directory, "image", &readable)?;
     write(directory, "stream", &streams(&archives)?)?;
     write(directory, "layout", &layouts(&archives)?)?;
-    write(directory, "extract", &images)?;
+    write(directory, "extract", &readable)?;
     write(directory, "diff", &pairs)?;
     write(directory, "merge", &pairs)
 }

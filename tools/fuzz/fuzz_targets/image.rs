@@ -5,11 +5,15 @@
 
 #![no_main]
 
+use erofs_format::Layout;
 use ferofs::inspect::Image;
 use ferofs::inspect::check::check;
 use ferofs_fuzz::open;
 use ferofs_fuzz::walk::walk;
 use libfuzzer_sys::fuzz_target;
+
+/// Compressed files that claim to be larger are not read.
+const LARGEST: u64 = 16 << 20;
 
 /// Reads all that has a path, up to a number of files.
 fn read_all(image: &Image) -> ferofs::error::Result<()> {
@@ -23,6 +27,21 @@ fn read_all(image: &Image) -> ferofs::error::Result<()> {
         image.xattrs(&inode)?;
         for extent in image.extents(&inode).take(500) {
             extent?;
+        }
+        for cluster in image.clusters(&inode)?.take(500) {
+            cluster?;
+        }
+        // As far as a hole or a few clusters go.
+        let clustered = matches!(inode.layout(), Layout::Compressed { .. });
+        if clustered && inode.size() <= LARGEST {
+            let mut pos = 0;
+            while pos < inode.size() {
+                let space = erofs_format::Space::Inode(inode.nid());
+                let piece = image.read_in(space, pos, 1 << 16);
+                let piece = piece.map_err(ferofs::error::Error::io("read", image.path()))?;
+                assert!(!piece.is_empty(), "there is more of it");
+                pos += piece.len() as u64;
+            }
         }
         match inode.kind() {
             erofs_format::FileKind::Symlink => {

@@ -213,7 +213,7 @@ impl Map {
             h_clusterbits: 0,
         };
         let mut bytes = header.as_bytes().to_vec();
-        while !(HEADER + bytes.len() as u64).is_multiple_of(size) {
+        while (HEADER + bytes.len() as u64) % size != 0 {
             bytes.push(0xee);
         }
         let mut start = 0;

@@ -52,7 +52,7 @@ pub const USAGE: u8 = 16;
 ///
 /// Says everything that is wrong, not just the first thing. The exit code is that of fsck(8): 0 if
 /// nothing is wrong, 4 if something is, 8 if the check failed (also for what is no EROFS image at all,
-/// or has features that are not supported, such as compression), 16 for wrong arguments.
+/// or has features that are not supported), 16 for wrong arguments.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs check layer.erofs
@@ -588,6 +588,7 @@ fn document(arguments: &Arguments, found: &Found) -> serde_json::Value {
         "directories": report.directories,
         "files": report.files,
         "data": report.data,
+        "encoded": report.encoded,
         "errors": problems(&report.problems),
         "more_errors": report.more_problems,
         "warnings": problems(&report.warnings),

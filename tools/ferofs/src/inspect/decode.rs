@@ -87,7 +87,9 @@ fn lz4(encoded: &[u8], decoded: &mut [u8], partial: bool) -> Result<(), Problem>
     match found {
         Ok(found) => expect(found, expected),
         // It says no more, also of what comes to more.
-        Err(_) => Err(Problem::Corrupt("they are no LZ4, or come to more".to_string())),
+        Err(_) => Err(Problem::Corrupt(
+            "they are no LZ4, or come to more".to_string(),
+        )),
     }
 }
 
@@ -170,4 +172,134 @@ fn deflate(_: &[u8], _: &mut [u8], _: bool) -> Result<(), Problem> {
 #[cfg(not(feature = "zstd"))]
 fn zstd(_: &[u8], _: &mut [u8], _: bool) -> Result<(), Problem> {
     Err(Problem::NotBuiltIn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    const COMPRESSION: Compression = Compression {
+        algorithms: 0xf,
+        lz4_pcluster_max: 1 << 20,
+        lzma_dictionary: 1 << 16,
+        zstd_window: 1 << 17,
+    };
+
+    /// Words in an order that repeats late.
+    fn text(len: usize) -> Vec<u8> {
+        let mut state = 7_u32;
+        let mut text = Vec::new();
+        while text.len() < len {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            text.extend(format!("{} ", (state >> 25) * 7919).into_bytes());
+        }
+        text.truncate(len);
+        text
+    }
+
+    /// What encoders that are not ours make of it.
+    fn encode(algorithm: Algorithm, text: &[u8]) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        match algorithm {
+            Algorithm::Lz4 => {
+                let level = lzzzz::lz4::ACC_LEVEL_DEFAULT;
+                lzzzz::lz4::compress_to_vec(text, &mut encoded, level).unwrap();
+            }
+            Algorithm::Lzma => {
+                encoded.resize(text.len() + 1024, 0);
+                let mut encoder = erofs_microlzma::Encoder::new(6, 1 << 16).unwrap();
+                let (taken, filled) = encoder.fill(text, &mut encoded).unwrap();
+                assert_eq!(taken, text.len());
+                encoded.truncate(filled);
+            }
+            Algorithm::Deflate => {
+                let level = flate2::Compression::default();
+                let mut encoder = flate2::write::DeflateEncoder::new(encoded, level);
+                encoder.write_all(text).unwrap();
+                encoded = encoder.finish().unwrap();
+            }
+            Algorithm::Zstd => encoded = zstd::encode_all(text, 3).unwrap(),
+        }
+        encoded
+    }
+
+    fn decoded(
+        algorithm: Algorithm,
+        encoded: &[u8],
+        block_left: u64,
+        len: usize,
+        partial: bool,
+    ) -> Result<Vec<u8>, Problem> {
+        let mut found = vec![0; len];
+        decode(
+            algorithm,
+            encoded,
+            block_left,
+            &mut found,
+            partial,
+            &COMPRESSION,
+        )?;
+        Ok(found)
+    }
+
+    #[test]
+    fn every_algorithm_by_the_same_rules() {
+        for algorithm in Algorithm::ALL {
+            for len in [1, 20, 4096, 100_000] {
+                let text = text(len);
+                let name = format!("{} of {len}", algorithm.name());
+                let encoded = encode(algorithm, &text);
+                let decode =
+                    |encoded: &[u8], len, partial| decoded(algorithm, encoded, 4096, len, partial);
+                assert_eq!(decode(&encoded, len, false), Ok(text.clone()), "{name}");
+                assert_eq!(decode(&encoded, len, true), Ok(text.clone()), "{name}");
+                // Zeros are in front of it, but no more than a block.
+                let padded = [vec![0; 100], encoded.clone()].concat();
+                assert_eq!(decode(&padded, len, false), Ok(text.clone()), "{name}");
+                let padded = [vec![0; 4096], encoded.clone()].concat();
+                assert_eq!(decode(&padded, len, false), Err(Problem::Zeros), "{name}");
+                assert_eq!(
+                    decoded(algorithm, &[&[0; 8], &*encoded].concat(), 8, len, false),
+                    Err(Problem::Zeros)
+                );
+                // Another number of bytes.
+                assert!(decode(&encoded, len + 1, false).is_err(), "{name}");
+                assert!(decode(&encoded, len + 1, true).is_err(), "{name}");
+                if len > 1 {
+                    assert!(decode(&encoded, len - 1, false).is_err(), "{name}");
+                    for part in [1, len / 2, len - 1] {
+                        let start = decode(&encoded, part, true);
+                        assert_eq!(start, Ok(text[..part].to_vec()), "{name} to {part}");
+                    }
+                }
+                // Something behind it, or too little.
+                let longer = [&*encoded, b"xyz"].concat();
+                assert!(decode(&longer, len, false).is_err(), "{name}");
+                assert!(
+                    decode(&encoded[..encoded.len() - 1], len, false).is_err(),
+                    "{name}"
+                );
+            }
+            assert_eq!(decoded(algorithm, &[], 4096, 1, false), Err(Problem::Zeros));
+        }
+    }
+
+    /// Wrong bytes give an error or other bytes, and nothing else.
+    #[test]
+    fn damage_is_survived() {
+        let text = text(9000);
+        for algorithm in Algorithm::ALL {
+            let encoded = encode(algorithm, &text);
+            for at in (0..encoded.len()).step_by(7) {
+                for value in [0, 0x7f, 0xff] {
+                    let mut wrong = encoded.clone();
+                    wrong[at] = value;
+                    for partial in [false, true] {
+                        drop(decoded(algorithm, &wrong, 4096, text.len(), partial));
+                    }
+                }
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@
 use super::decode;
 use super::file::Bytes;
 use super::file::ImageFile;
+use super::file::NotGiven;
 use crate::error::Kind;
 use erofs_format::Cluster;
 use erofs_format::Clusters;
@@ -392,6 +393,13 @@ impl ImageFile {
             let bytes = self.bytes(encoded.space, at)?;
             let bytes = bytes.get(..len - all.len()).unwrap_or(&bytes);
             if bytes.is_empty() {
+                let elsewhere = match encoded.space {
+                    Space::Device(0) => self.flat_elsewhere(at),
+                    _ => None,
+                };
+                if let Some((id, _)) = elsewhere {
+                    return Err(io::Error::other(NotGiven(id)));
+                }
                 return Err(failed(Error::Corrupt(Corrupt {
                     what: "physical cluster ends beyond its device",
                     at: encoded.pos,

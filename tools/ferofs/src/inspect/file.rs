@@ -130,6 +130,18 @@ impl ImageFile {
         self.spaces.forget();
     }
 
+    /// The device that has its place behind the image where an address of device 0 is, if it is neither given nor in the same
+    /// file: its number, and the position in it.
+    pub(super) fn flat_elsewhere(&self, pos: u64) -> Option<(u16, u64)> {
+        let devices = self.devices();
+        let mut found = (1..).zip(devices.iter()).filter_map(|(id, device)| {
+            let offset = pos.checked_sub(device.flat_start)?;
+            let missing = device.bytes.is_none() && device.flat_start > 0;
+            (missing && offset < device.len).then_some((id, offset))
+        });
+        found.next().filter(|_| pos >= self.size)
+    }
+
     /// Whether bytes were given for the device with a number, which is not 0.
     pub(super) fn is_given(&self, id: u16) -> bool {
         let index = usize::from(id).checked_sub(1);
@@ -307,6 +319,18 @@ mod tests {
         assert_eq!(locate(&image, 3, 700), Some((0, 8 * 512 + 700, u64::MAX)));
         assert_eq!(locate(&image, 4, 0), None);
         assert!(image.bytes(Space::Device(1), 0).is_err());
+    }
+
+    #[test]
+    fn a_device_that_is_not_given_is_known_by_its_place() {
+        let image = image();
+        // In the image there is something, whatever it is.
+        assert_eq!(image.flat_elsewhere(9 * 512), None);
+        assert_eq!(image.flat_elsewhere(20 * 512 - 1), None);
+        assert_eq!(image.flat_elsewhere(20 * 512 + 7), Some((1, 7)));
+        assert_eq!(image.flat_elsewhere(24 * 512), None);
+        image.give([Arc::new(vec![0u8; 512]) as Arc<dyn ReadAt>]);
+        assert_eq!(image.flat_elsewhere(20 * 512 + 7), None);
     }
 
     #[test]

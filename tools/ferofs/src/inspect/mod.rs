@@ -261,7 +261,9 @@ impl Image {
     ///
     /// When it cannot be read, or is wrong.
     pub fn compression(&self) -> Result<Compression> {
-        self.superblock.compression(&self.file).map_err(self.error())
+        self.superblock
+            .compression(&self.file)
+            .map_err(self.error())
     }
 
     /// The slots of its device table.

@@ -151,7 +151,11 @@ impl Statistics {
         };
         let superblock = image.superblock();
         let mut seen = HashSet::new();
-        for nid in superblock.metabox_nid().into_iter().chain(superblock.packed_nid()) {
+        for nid in superblock
+            .metabox_nid()
+            .into_iter()
+            .chain(superblock.packed_nid())
+        {
             if seen.insert(nid) {
                 statistics.clusters(image, &image.inode(nid)?)?;
             }

@@ -136,18 +136,11 @@ impl Checker<'_> {
     /// has what is behind it in the same file. None if that is not given.
     pub(super) fn device_of(&self, id: u16, pos: u64) -> Option<(u16, u64)> {
         let found = self.image.file().locate(id, pos)?;
-        if found.file == 0 && found.pos >= self.image.file().size() {
-            // In a device that has its place behind the image, and is not given.
-            let block = u64::from(self.image.superblock().block_size());
-            for (id, slot) in (1..).zip(self.image.devices().unwrap_or_default()) {
-                let start = slot.uniaddr.saturating_mul(block);
-                let offset = pos.checked_sub(start).filter(|_| start > 0);
-                if let Some(offset) = offset.filter(|at| *at < slot.blocks.saturating_mul(block)) {
-                    return Some((id, offset));
-                }
-            }
-        }
-        Some((found.file, found.pos))
+        let elsewhere = match found.file {
+            0 => self.image.file().flat_elsewhere(found.pos),
+            _ => None,
+        };
+        Some(elsewhere.unwrap_or((found.file, found.pos)))
     }
 
     /// Whether data is within its device.
