@@ -2,23 +2,21 @@
 
 //! Compressed data: what a file's bytes are decoded from, and with what.
 
+use crate::decoders;
 use crate::decompress;
-use crate::decompress::Decoders;
 use crate::decompress::Failure;
 use crate::erofs;
-use crate::erofs::Compression;
 use crate::erofs::Corrupt;
 use crate::erofs::Encoded;
 use crate::erofs::Encoding;
 use crate::erofs::Space;
 use crate::filesystem::Ferofs;
 use crate::in_use;
-use crate::inode;
 use crate::metadata;
-use crate::vfs::errno::EOPNOTSUPP;
+use crate::number;
 use crate::vfs::errno::EUCLEAN;
-use crate::vfs::mount::context::Context;
 use crate::vfs::node::decoded::DecodedFiles;
+use crate::vfs::node::export::Export;
 use crate::vfs::node::mapped::Mapped;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::cluster::Cluster;
@@ -29,7 +27,6 @@ use crate::vfs::pages::tails::Tails;
 use crate::vfs::pages::workers::Workers;
 use crate::volume::Volume;
 use kernel::prelude::*;
-use kernel::str::CStr;
 
 /// The data of an image's compressed inodes.
 pub(crate) struct Decoded;
@@ -113,7 +110,7 @@ impl Clusters for Decoded {
                 return unlace(pos, block, encoded, decoded)
                     .ok_or_else(|| failed("inode's physical cluster is too small"));
             }
-            Encoding::Compressed(algorithm) => algorithm_of(algorithm),
+            Encoding::Compressed(algorithm) => decoders::algorithm(algorithm),
         };
         if algorithm == decompress::Algorithm::Lz4 && !volume.format().lz4_is_padded() {
             return volume
@@ -205,7 +202,7 @@ fn packed(
     if disk.nid() == nid || format.metabox_nid() == Some(disk.nid()) {
         return Err(corrupt("inode that others lie in is itself a fragment"));
     }
-    let packed = inode::get(sb, nid)?;
+    let packed = <Ferofs as Export>::inode(sb, number::of(sb.data().format(), nid))?;
     let end = pos.checked_add(len);
     if end.is_none_or(|end| end > packed.size())
         || packed.data().disk().kind() != erofs::FileKind::Regular
@@ -244,43 +241,4 @@ fn place<'a>(inode: &'a Inode<Ferofs>, encoded: &Encoded) -> Result<Place<'a>> {
             "inode's physical cluster is on no device, or on two",
         )),
     }
-}
-
-/// The decoders' name for an algorithm.
-fn algorithm_of(algorithm: erofs::Algorithm) -> decompress::Algorithm {
-    match algorithm {
-        erofs::Algorithm::Lz4 => decompress::Algorithm::Lz4,
-        erofs::Algorithm::Lzma => decompress::Algorithm::Lzma,
-        erofs::Algorithm::Deflate => decompress::Algorithm::Deflate,
-        erofs::Algorithm::Zstd => decompress::Algorithm::Zstd,
-    }
-}
-
-/// The decoders that an image needs.
-///
-/// # Errors
-///
-/// `EOPNOTSUPP` if the kernel has not all of them, which is told through `context`, and `ENOMEM`.
-pub(crate) fn decoders(
-    context: &Context<'_>,
-    name: &CStr,
-    compression: &Compression,
-) -> Result<Decoders> {
-    let is_needed = |algorithm: &erofs::Algorithm| compression.algorithms & algorithm.bit() != 0;
-    for algorithm in erofs::Algorithm::ALL.iter().filter(|one| is_needed(one)) {
-        if !algorithm_of(*algorithm).is_there() {
-            context.error(fmt!(
-                "{}: the image needs {}, which this kernel was built without",
-                name,
-                algorithm.name(),
-            ));
-            return Err(EOPNOTSUPP);
-        }
-    }
-    let needs = |wanted| {
-        erofs::Algorithm::ALL
-            .iter()
-            .any(|algorithm| is_needed(algorithm) && algorithm_of(*algorithm) == wanted)
-    };
-    Decoders::new(needs, compression.zstd_window as usize)
 }

@@ -6,6 +6,7 @@ use crate::file::Data;
 use crate::filesystem::Ferofs;
 use crate::in_use;
 use crate::inode;
+use crate::number;
 use crate::vfs::errno::ENAMETOOLONG;
 use crate::vfs::node::dir::Directory;
 use crate::vfs::node::dir::Emitter;
@@ -75,7 +76,7 @@ impl Directory for Dir {
                     }
                     left = left.wrapping_sub(1);
                     emitter.set_position(entry.pos);
-                    let number = inode::number(dir.super_block(), entry.nid);
+                    let number = number::of(volume.format(), entry.nid);
                     full = !emitter.emit(entry.name, number, entry.file_type);
                     if !full {
                         // If a bad entry comes next, the listing must not begin here again.

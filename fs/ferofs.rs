@@ -17,6 +17,7 @@ mod erofs;
 mod vfs;
 
 mod decode;
+mod decoders;
 mod devices;
 mod dir;
 mod file;
@@ -27,6 +28,7 @@ mod inode;
 mod kunit;
 mod metadata;
 mod node;
+mod number;
 mod options;
 mod report;
 mod volume;
@@ -129,7 +131,7 @@ impl Xattrs for Ferofs {
 
 impl Export for Ferofs {
     fn inode(sb: &SuperBlock<Self>, number: u64) -> Result<ARef<Inode<Self>>> {
-        inode::get(sb, inode::nid_of(sb, number))
+        inode::get(sb, number::nid_of(sb.data().format(), number))
     }
 
     fn parent(dir: &Inode<Self>) -> Result<ARef<Inode<Self>>> {

@@ -12,6 +12,7 @@ use crate::filesystem::Ferofs;
 use crate::in_use;
 use crate::metadata::Reader;
 use crate::node::Node;
+use crate::number;
 use crate::vfs::errno::EUCLEAN;
 use crate::vfs::node::decoded;
 use crate::vfs::node::dir;
@@ -39,35 +40,13 @@ pub(crate) fn get(sb: &SuperBlock<Ferofs>, nid: u64) -> Result<ARef<Inode<Ferofs
     read(sb, &Volume::reader(sb, false), nid)
 }
 
-/// The number of an inode, for stat(2) and handles. In an image with a metabox the bit that says so moves from the top to
-/// bit 31, so that numbers stay small; else it is the nid.
-pub(crate) fn number(sb: &SuperBlock<Ferofs>, nid: u64) -> u64 {
-    if sb.data().format().metabox_nid().is_none() {
-        return nid;
-    }
-    let upper = nid.wrapping_shl(1) & !u64::from(u32::MAX);
-    upper | (nid >> 63) << 31 | (nid & LOWER)
-}
-
-/// The nid that has a number.
-pub(crate) fn nid_of(sb: &SuperBlock<Ferofs>, number: u64) -> u64 {
-    if sb.data().format().metabox_nid().is_none() {
-        return number;
-    }
-    let upper = (number >> 1) & !LOWER & !erofs::ondisk::NID_METABOX;
-    upper | (number >> 31 & 1) << 63 | (number & LOWER)
-}
-
-/// The bits of a nid that are the same in its number.
-const LOWER: u64 = (1 << 31) - 1;
-
 /// The same, as part of an operation that reads the image through `reader`.
 pub(crate) fn read(
     sb: &SuperBlock<Ferofs>,
     reader: &Reader<'_>,
     nid: u64,
 ) -> Result<ARef<Inode<Ferofs>>> {
-    let new = match sb.inode(nid, number(sb, nid), nid)? {
+    let new = match sb.inode(nid, number::of(sb.data().format(), nid), nid)? {
         Lookup::Cached(inode) => return Ok(inode),
         Lookup::New(new) => new,
     };

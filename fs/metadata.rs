@@ -7,8 +7,9 @@ use crate::devices::Names;
 use crate::erofs;
 use crate::erofs::Space;
 use crate::filesystem::Ferofs;
-use crate::inode;
+use crate::number;
 use crate::vfs::errno::EUCLEAN;
+use crate::vfs::node::export::Export;
 use crate::vfs::object::super_block::SuperBlock;
 use crate::vfs::pages::folio;
 use crate::vfs::pages::folio::FolioBytes;
@@ -78,7 +79,7 @@ fn of_inode(
     pos: u64,
     nowait: bool,
 ) -> Result<Option<ReadFolio>, Error> {
-    let inode = inode::get(sb, nid)?;
+    let inode = <Ferofs as Export>::inode(sb, number::of(sb.data().format(), nid))?;
     if !inode.data().disk().kind().has_data() {
         return Err(EUCLEAN);
     }

@@ -2,7 +2,7 @@
 
 //! A mounted image: the data of a superblock.
 
-use crate::decode;
+use crate::decoders;
 use crate::decompress::Decoders;
 use crate::devices;
 use crate::devices::Base;
@@ -123,7 +123,7 @@ impl Volume {
         let compression = format
             .compression(&reader)
             .map_err(|error| report::at_mount(context, name, &error))?;
-        let decoders = decode::decoders(context, name, &compression)?;
+        let decoders = decoders::new(context, name, &compression)?;
         let tails = Tails::new(compression.algorithms != 0)?;
 
         sb.set_read_only();

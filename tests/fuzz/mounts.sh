@@ -77,6 +77,7 @@ compressed two -zlz4:zstd -C8192
 mkdir -p work
 if [ "$FS" = ferofs ]; then mount -t tmpfs tmpfs work; fi
 {
+    # shellcheck disable=SC2086 # BASES is a pattern.
     ferofs-testkit fuzz-mounts --type "$FS" --work "$WORK/work" --first "$FIRST" --count "$IMAGES" \
         --limit "${LIMIT:-60}" bases/${BASES:-*}.erofs 2>&1
     echo $? >status

@@ -70,7 +70,7 @@ impl<T: FileSystem> Inode<T> {
     /// Its number.
     pub(in crate::vfs) fn number(&self) -> u64 {
         // SAFETY: The inode is valid, and its number constant.
-        unsafe { (*self.as_ptr()).i_ino as u64 }
+        unsafe { (*self.as_ptr()).i_ino }
     }
 
     /// The file's size in bytes.

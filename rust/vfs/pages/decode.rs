@@ -19,6 +19,7 @@ use crate::vfs::pages::folio;
 use crate::vfs::pages::folio_batch::FolioBatch;
 use crate::vfs::pages::folio_batch::LockedFolio;
 use crate::vfs::pages::mapped_batch::MappedBatch;
+use crate::vfs::vec;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -117,14 +118,14 @@ impl<'a, C: Clusters> Filler<'a, C> {
                 Content::Encoded(Place::File(file, from), len, decoder) => {
                     let (start, end) = (cluster.start, cluster.end());
                     jobs.clear();
-                    jobs.push(
+                    vec::push(
+                        &mut jobs,
                         Job {
                             start,
                             end,
                             decoder,
                             encoded: 0..len,
                         },
-                        GFP_KERNEL,
                     )?;
                     ahead = self.gather(&mut jobs, file, from, size)?;
                     self.decode_all(&jobs, file, from)?;
@@ -165,14 +166,14 @@ impl<'a, C: Clusters> Filler<'a, C> {
                 {
                     let encoded = total..total.saturating_add(len);
                     let (start, end) = (cluster.start, cluster.end());
-                    jobs.push(
+                    vec::push(
+                        jobs,
                         Job {
                             start,
                             end,
                             decoder,
                             encoded,
                         },
-                        GFP_KERNEL,
                     )?;
                 }
                 _ => return Ok(Some(cluster)),
@@ -286,7 +287,7 @@ fn widened<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: Range<u64>) -> Ran
     if !C::tails(inode).has(inode.number(), start) {
         if let Ok(first) = cluster::<C>(inode, start) {
             if first.is_encoded() {
-                start = start.min(first.start.next_multiple_of(PAGE));
+                start = start.min(page_behind(first.start));
             }
             // Most often it is the last one, too.
             if first.end() >= end.min(size) {
@@ -300,6 +301,11 @@ fn widened<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: Range<u64>) -> Ran
     start..end
 }
 
+/// The beginning of the first page at a position or behind it.
+fn page_behind(pos: u64) -> u64 {
+    pos.checked_next_multiple_of(PAGE).unwrap_or(pos)
+}
+
 /// Where the pages end that a cluster fills, in a file of a size.
 fn behind<T: crate::vfs::object::fs_type::FileSystem, D>(
     cluster: &Cluster<'_, T, D>,
@@ -308,7 +314,7 @@ fn behind<T: crate::vfs::object::fs_type::FileSystem, D>(
     if !cluster.is_encoded() {
         0
     } else if cluster.end() >= size {
-        size.next_multiple_of(PAGE)
+        page_behind(size)
     } else {
         cluster.end() & !PAGE.wrapping_sub(1)
     }
@@ -352,7 +358,7 @@ impl<C: Clusters> Operations<C> {
                 pos = pos.saturating_sub(PAGE);
                 let Some(folio) = add(inode, pos) else { break };
                 // If there is no room the folio counts as failed, and is read when it is wanted.
-                if before.push(folio, GFP_KERNEL).is_err() {
+                if vec::push(&mut before, folio).is_err() {
                     break;
                 }
             }

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use anyhow::Result;
 
-use crate::image::inode;
-use crate::image::superblock;
 use crate::image::Image;
 use crate::image::Node;
 use crate::image::SUPERBLOCK;
+use crate::image::inode;
+use crate::image::superblock;
 use crate::random::Random;
 
 /// Writes a spoiled copy of an image.
