@@ -90,6 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     suite.reading(&files)?;
     suite.large_file(&files)?;
+    suite.compressed(&files)?;
     suite.names(&paths)?;
     suite.wide()?;
     suite.programs()?;
@@ -344,6 +345,101 @@ impl Suite {
             },
             |_, tree| work::touch(&tree.path().join(&file), None),
         )
+    }
+
+    /// Compressed images by mkfs.erofs.
+    fn compressed(&mut self, files: &[PathBuf]) -> Result<()> {
+        self.case(
+            "LZ4: cold read of all files, in the tree's order",
+            System::INDEXES,
+            &[(Erofs, 0.85)],
+            |suite, system, _| suite.cold(system, "lz4"),
+            |_, tree| work::read_files(tree.path(), files),
+        )?;
+        self.case(
+            "LZ4: cold read of all files, random order",
+            System::INDEXES,
+            &[],
+            |suite, system, time| {
+                let mut files = files.to_vec();
+                Random::new(time as u64).shuffle(&mut files);
+                Ok((suite.cold(system, "lz4")?, files))
+            },
+            |_, (tree, files)| work::read_files(tree.path(), files),
+        )?;
+        let mut large: Vec<(u64, PathBuf)> = files
+            .iter()
+            .map(|file| {
+                let size = fs::metadata(self.disk.join("tree").join(file))?.len();
+                Ok((size, file.clone()))
+            })
+            .collect::<Result<_>>()?;
+        large.sort_unstable();
+        large.drain(..large.len().saturating_sub(8));
+        let mut random = Random::new(5);
+        let places: Vec<(PathBuf, Vec<u64>)> = large
+            .into_iter()
+            .map(|(size, file)| {
+                let offsets = (0..100).map(|_| random.below(size - work::PAGE as u64) & !4095);
+                (file, offsets.collect())
+            })
+            .collect();
+        for (name, image, aim) in [
+            (
+                "LZ4: cold random pread of 4 KiB, 100 times in each of 8 files",
+                "lz4",
+                0.85,
+            ),
+            ("ZSTD: the same", "zstd", 0.95),
+        ] {
+            let aims: Aims = if aim < 0.9 {
+                &[(Erofs, 0.85)]
+            } else {
+                &[(Erofs, 0.95)]
+            };
+            self.case(
+                name,
+                System::INDEXES,
+                aims,
+                |suite, system, _| suite.cold(system, image),
+                |_, tree| {
+                    places.iter().try_for_each(|(file, offsets)| {
+                        work::read_pages(&tree.path().join(file), offsets)
+                    })
+                },
+            )?;
+        }
+        self.case(
+            "LZ4: cold start of `python3 -c pass`",
+            System::INDEXES,
+            &[(Erofs, 0.8)],
+            |suite, system, _| suite.cold(system, "lz4"),
+            |_, tree| work::run_inside(tree.path(), &["/usr/bin/python3", "-c", "pass"]),
+        )?;
+        self.case(
+            "ZSTD: cold read of all files, in the tree's order",
+            System::INDEXES,
+            &[(Erofs, 1.0)],
+            |suite, system, _| suite.cold(system, "zstd"),
+            |_, tree| work::read_files(tree.path(), files),
+        )?;
+        let python: Vec<&Path> = files
+            .iter()
+            .filter_map(|file| file.strip_prefix("usr/lib/python3.13").ok())
+            .collect();
+        for (name, image) in [
+            ("DEFLATE: cold read of all files of Python", "deflate"),
+            ("LZMA: cold read of all files of Python", "lzma"),
+        ] {
+            self.case(
+                name,
+                System::INDEXES,
+                &[(Erofs, 1.0)],
+                |suite, system, _| suite.cold(system, image),
+                |_, tree| work::read_files(tree.path(), &python),
+            )?;
+        }
+        Ok(())
     }
 
     fn names(&mut self, paths: &[PathBuf]) -> Result<()> {

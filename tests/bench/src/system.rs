@@ -44,7 +44,7 @@ impl System {
         System::Squashfs,
     ];
 
-    /// Those that mount an index.
+    /// Those that mount an image.
     pub const INDEXES: &[System] = &[System::Ferofs, System::Erofs, System::ErofsDirect];
 
     /// The name in results.
@@ -79,11 +79,11 @@ impl System {
                     mounted: true,
                 })
             }
-            _ => self.index(
-                0,
-                &disk.join(name).with_extension("erofs"),
-                &[disk.join(name).with_extension("tar")],
-            ),
+            _ => {
+                let tar = disk.join(name).with_extension("tar");
+                let blobs = if tar.exists() { vec![tar] } else { vec![] };
+                self.index(0, &disk.join(name).with_extension("erofs"), &blobs)
+            }
         }
     }
 
