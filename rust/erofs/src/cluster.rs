@@ -839,7 +839,7 @@ impl Clusters {
                 low = middle.wrapping_add(1);
                 found.start = start;
                 found.plen = plen.get();
-                found.pos = u64::from(pos_lo.get()) | u64::from(pos_hi.get()) << 32;
+                found.pos = u64::from(pos_lo.get()) | (u64::from(pos_hi.get()) << 32);
             }
         }
         found.is_last = low >= count;

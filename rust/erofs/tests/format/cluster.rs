@@ -135,7 +135,7 @@ impl Map {
                             low = u32::from(lcluster::CBLKCNT) | piece.blocks;
                         }
                     }
-                    found.di_u = (low | ahead << 16).into();
+                    found.di_u = (low | (ahead << 16)).into();
                 }
             }
             bytes.extend_from_slice(found.as_bytes());
@@ -208,7 +208,8 @@ impl Map {
         let shift = (size / 4).trailing_zeros() as u16;
         let header = MapHeader {
             h_fragmentoff: (pieces.len() as u32).into(),
-            h_advise: (self.advise | advise::EXTENTS | shift << advise::EXTENT_RECORD_SHIFT).into(),
+            h_advise: (self.advise | advise::EXTENTS | (shift << advise::EXTENT_RECORD_SHIFT))
+                .into(),
             h_algorithmtype: 0,
             h_clusterbits: 0,
         };
@@ -236,7 +237,8 @@ impl Map {
     fn short_records(&self, pieces: &[Piece], size: u64) -> Vec<u8> {
         let shift = (size / 4).trailing_zeros() as u16;
         let header = MapHeader {
-            h_advise: (self.advise | advise::EXTENTS | shift << advise::EXTENT_RECORD_SHIFT).into(),
+            h_advise: (self.advise | advise::EXTENTS | (shift << advise::EXTENT_RECORD_SHIFT))
+                .into(),
             ..self.header()
         };
         let mut bytes = header.as_bytes().to_vec();
@@ -262,7 +264,7 @@ fn plen(piece: &Piece) -> u32 {
     let partial = if piece.partial { extent::PARTIAL } else { 0 };
     match piece.blocks {
         0 => 0,
-        blocks => blocks * BLOCK | partial | format << extent::FORMAT_SHIFT,
+        blocks => (blocks * BLOCK) | partial | (format << extent::FORMAT_SHIFT),
     }
 }
 

@@ -128,11 +128,11 @@ fn compressed_files(image: &mut Image) {
     image.put(213 * 32 + 32, &map);
 
     image.put_inode(216, &file(layout::COMPRESSED_FULL));
-    let records = advise::EXTENTS | 2 << advise::EXTENT_RECORD_SHIFT;
+    let records = advise::EXTENTS | (2 << advise::EXTENT_RECORD_SHIFT);
     let mut map = [header(records, 2).as_bytes(), &[0; 8]].concat();
     for (start, len) in [(0, 500), (600, 0)] {
         let record = Extent {
-            plen: (len | 1 << extent::FORMAT_SHIFT).into(),
+            plen: (len | (1 << extent::FORMAT_SHIFT)).into(),
             pstart_lo: 16384.into(),
             pstart_hi: 0.into(),
             lstart_lo: start.into(),
@@ -148,7 +148,7 @@ fn compressed_files(image: &mut Image) {
     let mut map = [header(tail, 4).as_bytes(), &[0; 8]].concat();
     for (kind, offset, word) in [
         (lcluster::HEAD1, 0, 16),
-        (lcluster::NONHEAD, 0, 1 | 1 << 16),
+        (lcluster::NONHEAD, 0, 1 | (1 << 16)),
         (lcluster::HEAD1, 100, 0),
     ] {
         let index = LclusterIndex {

@@ -21,7 +21,6 @@ pub enum Problem {
     /// They are not what the algorithm makes.
     Corrupt(String),
     /// This program was built without the algorithm.
-    #[allow(dead_code)]
     NotBuiltIn,
 }
 
@@ -68,6 +67,7 @@ pub fn decode(
 }
 
 /// That something came to as many bytes as were expected, or to others.
+#[cfg(feature = "lz4")]
 fn expect(found: usize, expected: usize) -> Result<(), Problem> {
     match found {
         found if found < expected => Err(Problem::Short),

@@ -50,6 +50,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+pub use decode::Problem as DecodeProblem;
 pub use encoded::Unreadable;
 pub use file::ImageFile;
 pub use file::NotGiven;

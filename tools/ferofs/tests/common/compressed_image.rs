@@ -145,7 +145,7 @@ pub fn make(algorithm: Algorithm) -> Result<Vec<u8>, Box<dyn Error>> {
     };
     let (head, nonhead) = (u16::from(lcluster::HEAD1), u16::from(lcluster::NONHEAD));
     let indexes = |header: MapHeader| {
-        let (first, second) = (full(head, BLOCK), full(nonhead, 1 | 1 << 16));
+        let (first, second) = (full(head, BLOCK), full(nonhead, 1 | (1 << 16)));
         [
             header.as_bytes(),
             &[0; 8],
@@ -163,7 +163,7 @@ pub fn make(algorithm: Algorithm) -> Result<Vec<u8>, Box<dyn Error>> {
         pack.set_entry(number as u32, CompactEntry { kind, value });
     }
     let record = Extent {
-        plen: (512 | (u32::from(algorithm.number()) + 1) << extent::FORMAT_SHIFT).into(),
+        plen: (512 | ((u32::from(algorithm.number()) + 1) << extent::FORMAT_SHIFT)).into(),
         pstart_lo: (BLOCK * 512).into(),
         pstart_hi: 0.into(),
         lstart_lo: 0.into(),
@@ -172,7 +172,7 @@ pub fn make(algorithm: Algorithm) -> Result<Vec<u8>, Box<dyn Error>> {
     };
     let records = MapHeader {
         h_algorithmtype: 0,
-        ..header(advise::EXTENTS | 2 << advise::EXTENT_RECORD_SHIFT, 1)
+        ..header(advise::EXTENTS | (2 << advise::EXTENT_RECORD_SHIFT), 1)
     };
     let mut tail = indexes(header(
         advise::INLINE_PCLUSTER,
