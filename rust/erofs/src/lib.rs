@@ -34,6 +34,7 @@
 extern crate std;
 
 pub mod checksum;
+pub mod compressed;
 mod device;
 mod directory;
 mod error;
