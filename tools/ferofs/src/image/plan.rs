@@ -18,7 +18,11 @@ use super::pieces::copied;
 use super::pieces::is_in_pieces;
 use super::pieces::pieces;
 use super::problem_of;
+use super::store::Packed;
 use super::xattrs;
+use crate::clusters::Compressed;
+use crate::clusters::End;
+use crate::clusters::indexes::Common;
 use crate::tar::Segment;
 use crate::tar::Time;
 use crate::tree;
@@ -94,6 +98,12 @@ pub struct Plan {
     pub end: u64,
     /// What tables of files with holes may still take.
     left_for_tables: u64,
+    /// What all indexes of compressed files have in common.
+    pub indexes: Option<Common>,
+    /// The file of fragments, and its position.
+    pub packed: Option<(Packed, u64)>,
+    /// What algorithms need to be known for reading.
+    pub configurations: Vec<u8>,
 }
 
 /// How an inode is stored.
@@ -128,6 +138,13 @@ pub enum Body {
     },
     /// So many bytes in blocks elsewhere, the last one padded.
     Blocks(u64),
+    /// Indexes that lead to compressed data.
+    Compressed {
+        /// Bytes of the indexes.
+        indexes: u64,
+        /// Bytes behind them.
+        tail: u64,
+    },
 }
 
 impl Shape {
@@ -140,7 +157,7 @@ impl Shape {
     pub fn body_offset(self) -> u64 {
         let behind = self.inode_size() + self.xattrs;
         match self.body {
-            Body::Chunks { .. } => behind.next_multiple_of(8),
+            Body::Chunks { .. } | Body::Compressed { .. } => behind.next_multiple_of(8),
             _ => behind,
         }
     }
@@ -150,6 +167,7 @@ impl Shape {
         let body = match self.body {
             Body::Chunks { count, .. } => count * 8,
             Body::Inline { tail, .. } => tail,
+            Body::Compressed { indexes, tail } => indexes + tail,
             Body::Empty | Body::Blocks(_) => 0,
         };
         self.body_offset() + body
@@ -167,13 +185,14 @@ pub fn encode_device(major: u32, minor: u32) -> u32 {
 )]
 impl Plan {
     /// Plans an image of `tree`, of which the first `base` bytes are there, whole pages, with data of
-    /// files in all but the first one.
+    /// files in all but the first one, fragments of files in `packed`.
     pub fn new(
         tree: &Tree,
         children: &Children,
         options: &Options,
         epoch: Time,
         base: u64,
+        packed: Option<Packed>,
     ) -> Result<Self, Error> {
         options.check()?;
         if options.devices.len() >= usize::from(u16::MAX) {
@@ -209,20 +228,33 @@ impl Plan {
                 base => base + ondisk::INODE_SLOT_SIZE,
             },
             left_for_tables: MAX_OF_HOLES,
+            indexes: options
+                .compression
+                .as_ref()
+                .map(|compression| compression.common(options.block_bits)),
+            packed: None,
+            configurations: match &options.compression {
+                Some(compression) => compression.configurations(1 << options.block_bits),
+                None => Vec::new(),
+            },
         };
         let uses = plan.count(tree, children);
         plan.xattrs = xattrs::Layout::new(tree.xattrs(), &uses, &options.xattrs, plan.block)
             .map_err(Error::Image)?;
         plan.place(tree, children)?;
+        if let Some(packed) = packed {
+            plan.place_packed(packed);
+        }
         if plan.xattrs.area > 0 {
             plan.xattr_area = plan.end.next_multiple_of(plan.block);
             plan.end = plan.xattr_area + plan.xattrs.area;
         }
         if plan.xattrs.prefix_count() > 0 {
             let size = plan.xattrs.prefixes().len() as u64;
-            if base > 0 && TABLE + size <= PAGE {
+            let start = (TABLE + plan.configurations.len() as u64).next_multiple_of(4);
+            if base > 0 && start + size <= PAGE {
                 // There is room in the first page, and how far behind they can be is limited.
-                plan.xattr_prefixes = TABLE;
+                plan.xattr_prefixes = start;
             } else {
                 plan.xattr_prefixes = plan.end.next_multiple_of(4);
                 plan.end = plan.xattr_prefixes + size;
@@ -302,6 +334,10 @@ impl Plan {
             let len = match self.shape(tree, children, name)?.body {
                 Body::Blocks(len) => len.next_multiple_of(self.block),
                 Body::Inline { blocks, .. } => blocks,
+                Body::Compressed { .. } => match data {
+                    Data::Compressed(compressed) => compressed.blocks * self.block,
+                    _ => 0,
+                },
                 Body::Chunks { .. } if matches!(data, Data::Stored(_)) => {
                     size.next_multiple_of(self.block)
                 }
@@ -321,11 +357,14 @@ impl Plan {
                 };
                 *left = spend(*left, len.saturating_sub(allowed), tree, name)?;
             }
-            if let (1.., Data::Stored(start) | Data::StoredWithTail { blocks: start, .. }) =
-                (len, data)
-            {
-                self.blocks.insert(inode.index() as u32, *start);
-                self.stored.push((*start, len));
+            let there = match data {
+                Data::Stored(start) | Data::StoredWithTail { blocks: start, .. } => Some(*start),
+                Data::Compressed(compressed) => Some(compressed.start),
+                _ => None,
+            };
+            if let (1.., Some(start)) = (len, there) {
+                self.blocks.insert(inode.index() as u32, start);
+                self.stored.push((start, len));
             } else if len > 0 {
                 // Whole pages of nothing but data can be written past the page cache.
                 let align = match self.data.is_empty() {
@@ -342,12 +381,12 @@ impl Plan {
     }
 
     /// The chunks of a file in the image that are not holes: offset and length of each.
-    pub fn stored_chunks<'a>(
+    pub fn stored_chunks<'d>(
         &self,
-        data: &'a Data,
+        data: &'d Data,
         size: u64,
         bits: u32,
-    ) -> impl Iterator<Item = (u64, u64)> + 'a {
+    ) -> impl Iterator<Item = (u64, u64)> + 'd {
         let chunk = self.block << bits;
         let (segments, whole): (&[Segment], _) = match data {
             Data::Sparse(segments) | Data::SparseOriginal(segments) => (segments, 0),
@@ -455,6 +494,14 @@ impl Plan {
             }
         }
         let mut position = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
+        if let Body::Compressed { indexes, tail } = shape.body {
+            // As above, but it is only the tail.
+            let start = (position + shape.body_offset() + indexes) % self.block;
+            if start + tail > self.block {
+                let missing = self.block - start;
+                position += missing.next_multiple_of(ondisk::INODE_SLOT_SIZE);
+            }
+        }
         if matches!(shape.body, Body::Inline { .. }) {
             // The tail must not cross into another block, so nothing does.
             let used = position % self.block;
@@ -478,7 +525,7 @@ impl Plan {
         let len = match self.shape(tree, children, name)?.body {
             Body::Blocks(len) => len.next_multiple_of(self.block),
             Body::Inline { blocks, .. } => blocks,
-            Body::Empty | Body::Chunks { .. } => 0,
+            Body::Empty | Body::Chunks { .. } | Body::Compressed { .. } => 0,
         };
         if len > 0 {
             let start = self.end.next_multiple_of(self.block);
@@ -489,6 +536,47 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Gives the file of fragments its position. It has no name.
+    fn place_packed(&mut self, packed: Packed) {
+        let mut shape = Shape {
+            extended: true,
+            xattrs: 0,
+            body: Body::Blocks(packed.size),
+        };
+        match &packed.data {
+            Data::Stored(start) => self.stored.push((*start, packed.size)),
+            Data::Compressed(compressed) => {
+                let blocks = compressed.blocks * self.block;
+                self.stored.push((compressed.start, blocks));
+                shape.body = self.compressed(shape, packed.size, compressed);
+            }
+            _ => {}
+        }
+        let position = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
+        self.end = position + shape.size();
+        self.inodes += 1;
+        self.packed = Some((packed, position));
+    }
+
+    /// The indexes of a compressed file.
+    fn compressed(&self, shape: Shape, size: u64, compressed: &Compressed) -> Body {
+        let start = (shape.inode_size() + shape.xattrs).next_multiple_of(8);
+        let indexes = self.indexes.map(|common| common.size(compressed, size, start));
+        Body::Compressed {
+            indexes: indexes.unwrap_or_default(),
+            tail: match compressed.end {
+                Some(End::Inline { len, .. }) => len.into(),
+                _ => 0,
+            },
+        }
+    }
+
+    /// The number of the inode of the file of fragments.
+    pub fn packed_nid(&self) -> Option<u64> {
+        let (_, position) = self.packed.as_ref()?;
+        Some((position - self.base) / ondisk::INODE_SLOT_SIZE)
     }
 
     /// Position of an inode in bytes.
@@ -569,7 +657,11 @@ impl Plan {
             Content::File { data, .. } => match (self.mode, data) {
                 (
                     Mode::Index | Mode::Meta,
-                    Data::Stored(_) | Data::StoredChunks(_) | Data::StoredWithTail { .. },
+                    Data::Stored(_)
+                    | Data::StoredChunks(_)
+                    | Data::StoredWithTail { .. }
+                    | Data::Compressed(_)
+                    | Data::Encoding(_),
                 ) => {
                     let problem = "its data is in an image, which does not have it in this mode";
                     return Err(problem_of(tree, name, problem));
@@ -592,6 +684,9 @@ impl Plan {
                         return Err(problem_of(tree, name, problem));
                     }
                     body
+                }
+                (Mode::Full, Data::Compressed(compressed)) => {
+                    self.compressed(shape, size, compressed)
                 }
                 (Mode::Full, _) if self.chunk_bits.is_some() => {
                     self.chunks(tree, name, size, data)?
@@ -709,10 +804,11 @@ fn place_in_source(content: &Content) -> (u16, u64) {
                 (*blob, first.map_or(0, |segment| segment.pos))
             }
             Data::Stored(pos) | Data::StoredWithTail { blocks: pos, .. } => (*blob, *pos),
+            Data::Compressed(compressed) => (*blob, compressed.start),
             Data::StoredChunks(positions) => {
                 (*blob, positions.first().copied().unwrap_or_default())
             }
-            Data::Original | Data::SparseOriginal(_) => (*blob, 0),
+            Data::Original | Data::SparseOriginal(_) | Data::Encoding(_) => (*blob, 0),
         },
         _ => (0, 0),
     }
