@@ -189,11 +189,12 @@ impl Algorithm {
         let _ = cluster;
         match self.codec {
             #[cfg(feature = "lz4")]
-            Codec::Lz4 => Ok(Box::new(lz4::Fast)),
+            Codec::Lz4 => Ok(Box::new(lz4::Fast::new())),
             #[cfg(feature = "lz4")]
-            Codec::Lz4Hc => Ok(Box::new(lz4::Thorough {
-                level: self.level.unwrap_or(lz4::DEFAULT_LEVEL) as i32,
-            })),
+            Codec::Lz4Hc => {
+                let level = self.level.unwrap_or(lz4::DEFAULT_LEVEL) as i32;
+                Ok(Box::new(lz4::Thorough::new(level)?))
+            }
             #[cfg(feature = "zstd")]
             Codec::Zstd => {
                 let level = self.level.unwrap_or(3) as i32;
@@ -364,35 +365,92 @@ mod lz4 {
 
     /// The level of lz4hc if none is given.
     pub const DEFAULT_LEVEL: u32 = 9;
-    /// For inputs up to this size the encoder has the better table.
-    const SMALL: usize = 0xffff;
 
-    fn filled(result: lzzzz::Result<(usize, usize)>) -> io::Result<Filled> {
-        let (input, output) = result.map_err(io::Error::other)?;
-        Ok(Filled { input, output })
+    /// How much of the input the encoder is shown. It goes on through data that cannot be compressed until
+    /// something repeats, however little there is room for; and has a better table for small inputs.
+    struct Window(Option<usize>);
+
+    impl Window {
+        fn fill(
+            &mut self,
+            input: &[u8],
+            output: &mut [u8],
+            mut encode: impl FnMut(&[u8], &mut [u8]) -> lzzzz::Result<(usize, usize)>,
+        ) -> io::Result<Option<Filled>> {
+            let room = output.len();
+            let least = room + room / 4;
+            let mut window = self.0.unwrap_or(4 * room).max(least);
+            loop {
+                let bytes = input.get(..window).unwrap_or(input);
+                let (taken, size) = encode(bytes, output).map_err(io::Error::other)?;
+                if taken == bytes.len() && taken < input.len() {
+                    window = window.saturating_mul(4);
+                    continue;
+                }
+                self.0 = Some(2 * taken);
+                return Ok((taken > room || taken == input.len()).then_some(Filled {
+                    input: taken,
+                    output: size,
+                }));
+            }
+        }
     }
 
-    pub struct Fast;
+    pub struct Fast {
+        window: Window,
+    }
+
+    impl Fast {
+        pub fn new() -> Self {
+            Fast {
+                window: Window(None),
+            }
+        }
+    }
 
     impl Encoder for Fast {
+        fn start(&mut self) {
+            self.window = Window(None);
+        }
+
         fn fill(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<Option<Filled>> {
-            if let Some(small) = input.get(..SMALL) {
-                let found = filled(lzzzz::lz4::compress_fill(small, output))?;
-                if found.input < small.len() {
-                    return Ok(Some(found));
-                }
-            }
-            filled(lzzzz::lz4::compress_fill(input, output)).map(Some)
+            self.window.fill(input, output, lzzzz::lz4::compress_fill)
         }
     }
 
     pub struct Thorough {
-        pub level: i32,
+        window: Window,
+        level: i32,
+        stream: lzzzz::lz4_hc::Compressor<'static>,
+    }
+
+    impl Thorough {
+        pub fn new(level: i32) -> Result<Self, String> {
+            let stream = lzzzz::lz4_hc::Compressor::new();
+            Ok(Thorough {
+                window: Window(None),
+                level,
+                stream: stream.map_err(|error| format!("lz4hc: {error}"))?,
+            })
+        }
     }
 
     impl Encoder for Thorough {
+        fn start(&mut self) {
+            self.window = Window(None);
+        }
+
         fn fill(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<Option<Filled>> {
-            filled(lzzzz::lz4_hc::compress_fill(input, output, self.level)).map(Some)
+            let Thorough {
+                window,
+                level,
+                stream,
+            } = self;
+            window.fill(input, output, |input, output| {
+                // The stream forgets what was before, without clearing its tables, which takes longer than many a cluster.
+                stream.attach_dict(None, *level);
+                stream.next_fill(input, output)
+            })
         }
     }
 }

@@ -158,7 +158,7 @@ impl Common {
             h_clusterbits: 0,
         };
         let mut out = header.as_bytes().to_vec();
-        let indexes = self.indexes(compressed);
+        let indexes = self.indexes(compressed, form);
         match form {
             Form::None => {}
             Form::Full => {
@@ -187,15 +187,15 @@ impl Common {
     }
 
     /// One index for each logical cluster.
-    fn indexes(&self, compressed: &Compressed) -> Vec<Index> {
+    fn indexes(&self, compressed: &Compressed, form: Form) -> Vec<Index> {
         let cluster = 1_u64 << self.bits;
         let mut indexes = Vec::new();
         let mut offset = 0;
         let mut next = 0;
         for extent in &compressed.extents {
             let block = match compressed.end {
-                // With full indexes, the upper half of where the fragment is.
-                Some(End::Fragment(pos)) if extent.blocks == 0 && pos >> 32 != 0 => pos >> 32,
+                // The upper half of where the fragment is.
+                Some(End::Fragment(pos)) if extent.blocks == 0 && form == Form::Full => pos >> 32,
                 _ => extent.block,
             };
             next = extent.block + u64::from(extent.blocks);

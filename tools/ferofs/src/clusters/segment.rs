@@ -5,6 +5,7 @@
 use super::codec::Encoder;
 use super::codec::Filled;
 use erofs_format::compressed::PCLUSTER_MAX_DECODED_SIZE;
+use erofs_format::ondisk::INODE_SLOT_SIZE;
 use std::io;
 
 /// How segments of a file are encoded.
@@ -74,6 +75,8 @@ pub fn encode(
 ) -> io::Result<Segment> {
     encoder.start();
     let block = shape.block;
+    // Inodes start at multiples of their slots' size, and what lies behind one must fit a block for some of these.
+    let inline = block - INODE_SLOT_SIZE as usize;
     let may_end = match last {
         true => shape.end,
         false => MayEnd::Blocks,
@@ -101,7 +104,7 @@ pub fn encode(
                 break;
             }
             (MayEnd::Inline, Some(filled))
-                if filled.output < block && filled.output < filled.input =>
+                if filled.output <= inline && filled.output < filled.input =>
             {
                 let bytes = buffer.get(..filled.output).unwrap_or_default();
                 segment.rest = Rest::Inline {
@@ -111,7 +114,7 @@ pub fn encode(
                 };
                 break;
             }
-            (MayEnd::Inline, None) | (MayEnd::Inline, Some(_)) if rest.len() < block => {
+            (MayEnd::Inline, _) if rest.len() <= inline => {
                 segment.rest = Rest::Inline {
                     length: rest.len() as u32,
                     bytes: rest.to_vec(),

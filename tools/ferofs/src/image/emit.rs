@@ -22,10 +22,10 @@ use super::plan::Listed;
 use super::plan::PAGE;
 use super::plan::Plan;
 use super::plan::Shape;
+use super::plan::Step;
 use super::plan::TABLE;
 use super::plan::build_time as build_time_of;
 use super::plan::encode_device;
-use super::plan::is_long_link;
 use super::plan::listed;
 use super::problem_of;
 use super::uuid::DataFingerprint;
@@ -316,25 +316,13 @@ impl<W: Write + Seek> Emitter<'_, W> {
         Ok(())
     }
 
-    /// All inodes and directories, in the steps that `plan` took.
+    /// All inodes and directories, where `plan` put them.
     fn everything(&mut self) -> Result<(), Error> {
-        self.inode(NameId::ROOT)?;
         let plan = self.plan;
-        for directory in &plan.walk {
-            self.blocks(*directory)?;
-            let mut long_links = Vec::new();
-            for name in self.children.of(*directory).iter().copied() {
-                // What lies behind is written already: another link to it came first.
-                if plan.position(self.tree.inode_of(name)) < self.out.pos {
-                    continue;
-                }
-                let shape = self.inode(name)?;
-                if is_long_link(self.tree, name, shape) {
-                    long_links.push(name);
-                }
-            }
-            for name in long_links {
-                self.blocks(name)?;
+        for step in &plan.steps {
+            match step {
+                Step::Inode(name) => self.inode(*name)?,
+                Step::Blocks(name) => self.blocks(*name)?,
             }
         }
         Ok(())
@@ -440,7 +428,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
     }
 
     /// An inode with what lies directly behind it.
-    fn inode(&mut self, name: NameId) -> Result<Shape, Error> {
+    fn inode(&mut self, name: NameId) -> Result<(), Error> {
         let id = self.tree.inode_of(name);
         let shape = self.plan.shape(self.tree, self.children, name)?;
         self.out.zeros_to(self.plan.position(id))?;
@@ -489,7 +477,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
             }
             _ => {}
         }
-        Ok(shape)
+        Ok(())
     }
 
     /// The indexes of compressed data, which start at this position.

@@ -36,6 +36,7 @@ use crate::tree::Tree;
 use erofs_format::ondisk;
 use erofs_format::ondisk::ChunkIndex;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Data starts on a page of this size.
 pub const PAGE: u64 = 4096;
@@ -53,6 +54,9 @@ const MAX_OF_HOLES: u64 = 128 << 20;
 const MAX_PADDING: u64 = 16;
 /// The same for the chunks of such files in the image itself, which come with zeros around the data.
 const MAX_PADDED: u64 = 512 << 20;
+
+/// So many gaps at the ends of blocks are remembered.
+const MAX_GAPS: usize = 64;
 
 /// Sparse files in the image itself are cut into so many chunks at most, as a power of two; if they have much
 /// data, into more, whose table takes a quarter as much as the data.
@@ -81,7 +85,11 @@ pub struct Plan {
     /// Position of the blocks of inodes that have some.
     blocks: HashMap<u32, u64>,
     /// All directories in the order of the walk.
-    pub walk: Vec<NameId>,
+    walk: Vec<NameId>,
+    /// Everything of the metadata in the order of its positions.
+    pub steps: Vec<Step>,
+    /// Where room was left at the ends of blocks, if it is used for what comes later.
+    gaps: Option<Vec<Range<u64>>>,
     /// Inodes with a name.
     pub inodes: u64,
     /// Where extended attributes are.
@@ -104,6 +112,15 @@ pub struct Plan {
     pub packed: Option<(Packed, u64)>,
     /// What algorithms need to be known for reading.
     pub configurations: Vec<u8>,
+}
+
+/// A part of the metadata.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// An inode with what lies directly behind it.
+    Inode(NameId),
+    /// The blocks of a directory or of a long symbolic link.
+    Blocks(NameId),
 }
 
 /// How an inode is stored.
@@ -216,6 +233,8 @@ impl Plan {
             links: vec![0; tree.inode_count()],
             blocks: HashMap::new(),
             walk: Vec::new(),
+            steps: Vec::new(),
+            gaps: options.compression.as_ref().map(|_| Vec::new()),
             inodes: 0,
             xattrs: xattrs::Layout::default(),
             xattr_area: 0,
@@ -473,7 +492,49 @@ impl Plan {
             }
         }
         self.walk = walk;
+        if self.gaps.is_some() {
+            let position = |step: &Step| match step {
+                Step::Inode(name) => self.positions[tree.inode_of(*name).index()],
+                Step::Blocks(name) => {
+                    let blocks = self.blocks.get(&(tree.inode_of(*name).index() as u32));
+                    blocks.copied().unwrap_or_default()
+                }
+            };
+            let mut steps = std::mem::take(&mut self.steps);
+            steps.sort_unstable_by_key(position);
+            self.steps = steps;
+        }
         Ok(())
+    }
+
+    /// Gives an inode the room in a gap that it fits best, if there is one.
+    fn place_in_gap(&mut self, size: u64) -> Option<u64> {
+        let gaps = self.gaps.as_mut()?;
+        let fitting = gaps.iter().enumerate().filter(|(_, gap)| gap.end - gap.start >= size);
+        let (number, _) = fitting.min_by_key(|(_, gap)| gap.end - gap.start)?;
+        let gap = &mut gaps[number];
+        let position = gap.start;
+        gap.start = (position + size).next_multiple_of(ondisk::INODE_SLOT_SIZE);
+        if gap.start >= gap.end {
+            gaps.remove(number);
+        }
+        Some(position)
+    }
+
+    /// Remembers room that is left between the last inode and this position.
+    fn leave_gap(&mut self, position: u64) {
+        let start = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
+        let Some(gaps) = self.gaps.as_mut().filter(|_| start < position) else {
+            return;
+        };
+        // What lies far from the rest of its directory takes longer to read.
+        if gaps.len() == MAX_GAPS {
+            let smallest = gaps.iter().enumerate().min_by_key(|(_, gap)| gap.end - gap.start);
+            if let Some((number, _)) = smallest {
+                gaps.remove(number);
+            }
+        }
+        gaps.push(start..position);
     }
 
     fn place_inode(
@@ -493,6 +554,12 @@ impl Plan {
                 self.left_for_tables = spend(self.left_for_tables, needed, tree, name)?;
             }
         }
+        self.inodes += 1;
+        self.steps.push(Step::Inode(name));
+        if let Some(position) = self.place_in_gap(shape.size()) {
+            self.positions[inode.index()] = position;
+            return Ok(shape);
+        }
         let mut position = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
         if let Body::Compressed { indexes, tail } = shape.body {
             // As above, but it is only the tail.
@@ -509,9 +576,9 @@ impl Plan {
                 position += self.block - used;
             }
         }
+        self.leave_gap(position);
         self.positions[inode.index()] = position;
         self.end = position + shape.size();
-        self.inodes += 1;
         Ok(shape)
     }
 
@@ -529,6 +596,8 @@ impl Plan {
         };
         if len > 0 {
             let start = self.end.next_multiple_of(self.block);
+            self.steps.push(Step::Blocks(name));
+            self.leave_gap(start);
             self.blocks.insert(inode.index() as u32, start);
             self.end = start + len;
             if self.end / self.block > u64::from(u32::MAX) {
