@@ -521,20 +521,25 @@ impl Plan {
         Some(position)
     }
 
-    /// Remembers room that is left between the last inode and this position.
+    /// Remembers room that is left between the last inode and this position, block by block.
     fn leave_gap(&mut self, position: u64) {
-        let start = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
-        let Some(gaps) = self.gaps.as_mut().filter(|_| start < position) else {
+        let block = self.block;
+        let Some(gaps) = &mut self.gaps else {
             return;
         };
-        // What lies far from the rest of its directory takes longer to read.
-        if gaps.len() == MAX_GAPS {
-            let smallest = gaps.iter().enumerate().min_by_key(|(_, gap)| gap.end - gap.start);
-            if let Some((number, _)) = smallest {
-                gaps.remove(number);
+        let mut start = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
+        while start < position {
+            let end = position.min((start / block + 1) * block);
+            // What lies far from the rest of its directory takes longer to read.
+            if gaps.len() == MAX_GAPS {
+                let smallest = gaps.iter().enumerate().min_by_key(|(_, gap)| gap.end - gap.start);
+                if let Some((number, _)) = smallest {
+                    gaps.remove(number);
+                }
             }
+            gaps.push(start..end);
+            start = end;
         }
-        gaps.push(start..position);
     }
 
     fn place_inode(
