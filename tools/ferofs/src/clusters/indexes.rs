@@ -318,3 +318,220 @@ impl Packer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BITS: u8 = 12;
+    const BLOCK: u32 = 1 << BITS;
+
+    /// Extents of all kinds of lengths, one behind the other in blocks.
+    fn extents(seed: u32, big: bool) -> Vec<Extent> {
+        let mut state = seed;
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        };
+        let mut block = u64::from(random(1 << 30));
+        let count = 1 + random(40);
+        let extent = |number| {
+            let encoded = random(4) > 0;
+            let blocks = match encoded && big {
+                true => 1 + random(16),
+                false => 1,
+            };
+            let least = BLOCK * blocks + 1;
+            let length = match (encoded, number + 1 == count) {
+                (false, false) => BLOCK,
+                (false, true) => 1 + random(BLOCK),
+                (true, _) if random(8) == 0 => least + random(9_000_000),
+                (true, false) => least + random(4 * BLOCK),
+                (true, true) => least + random(100),
+            };
+            let extent = Extent {
+                length,
+                block,
+                blocks: blocks as u16,
+                encoded,
+                partial: false,
+            };
+            block += u64::from(blocks);
+            extent
+        };
+        (0..count).map(extent).collect()
+    }
+
+    /// What a reader finds in one index: that of a head, or of another.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Found {
+        Head(u8, u16, u32),
+        NonHead(u16),
+    }
+
+    /// The indexes in packs, read as the format's documentation says: an entry at a time, from its pack alone.
+    fn unpack(bytes: &[u8], position: u64, count: u64, big: bool) -> Vec<Found> {
+        let layout = CompactLayout::new(position, count, true);
+        let parts = [
+            (layout.first, CompactForm::FourBytes),
+            (layout.two_bytes, CompactForm::TwoBytes),
+            (layout.last, CompactForm::FourBytes),
+        ];
+        let mut rest = bytes;
+        let mut found = Vec::new();
+        for (mut left, form) in parts {
+            while left > 0 {
+                let (now, behind) = rest.split_at(form.size() as usize);
+                rest = behind;
+                let pack = CompactPack::from_bytes(form, BITS.into(), now);
+                let entries = (0..form.count()).map(|number| pack.entry(number).unwrap());
+                let entries: Vec<_> = entries.take(left as usize).collect();
+                left = left.saturating_sub(form.count().into());
+                let mut block = pack.block().wrapping_add(if big { 0 } else { 1 });
+                for (number, entry) in entries.iter().enumerate() {
+                    if entry.kind == lcluster::NONHEAD {
+                        if entry.value & lcluster::CBLKCNT != 0 {
+                            block += u32::from(entry.value & !lcluster::CBLKCNT);
+                        }
+                        found.push(Found::NonHead(entry.value));
+                        continue;
+                    }
+                    found.push(Found::Head(entry.kind, entry.value, block));
+                    let next = entries.get(number + 1);
+                    let sized = |next: &CompactEntry| {
+                        next.kind == lcluster::NONHEAD && next.value & lcluster::CBLKCNT != 0
+                    };
+                    // The size of one at the end of its pack is in the next one.
+                    if !big || !next.is_some_and(sized) {
+                        block += 1;
+                    }
+                }
+            }
+        }
+        assert!(rest.is_empty());
+        found
+    }
+
+    #[test]
+    fn compact_and_full_indexes_say_what_the_extents_are() {
+        for seed in 0..600 {
+            let big = seed % 2 == 0;
+            let extents = extents(seed, big);
+            let size: u64 = extents.iter().map(|extent| u64::from(extent.length)).sum();
+            let common = Common {
+                bits: BITS,
+                big,
+                interlaced: false,
+                full: false,
+            };
+            let compressed = Compressed {
+                start: 0,
+                blocks: 0,
+                extents: extents.clone().into(),
+                end: None,
+                algorithm: 0,
+            };
+            let full = Common {
+                full: true,
+                ..common
+            };
+            let count = size.div_ceil(BLOCK.into());
+            let bytes = full.bytes(&compressed, 64);
+            assert_eq!(bytes.len() as u64, full.size(&compressed, size, 64));
+            let indexes: Vec<_> = bytes[16..].chunks(8).collect();
+            assert_eq!(indexes.len() as u64, count);
+            // Where extents start, and how far from its head an index is.
+            let number = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+            let mut starts = Vec::new();
+            for (at, index) in indexes.iter().enumerate() {
+                let block = u32::from_le_bytes([index[4], index[5], index[6], index[7]]);
+                match number(index) as u8 {
+                    lcluster::NONHEAD => {
+                        let ahead = usize::from(number(&index[6..]));
+                        let next = indexes.get(at + ahead).map(|index| number(index) as u8);
+                        let far = ahead == usize::from(lcluster::CBLKCNT) - 1;
+                        assert!(far || next != Some(lcluster::NONHEAD), "{seed}: {at}");
+                    }
+                    kind => {
+                        let start = at as u64 * u64::from(BLOCK) + u64::from(number(&index[2..]));
+                        starts.push((start, kind, block));
+                    }
+                }
+            }
+            // The last one may be where the file ends.
+            starts.retain(|(start, ..)| *start < size);
+            let mut start = 0;
+            let expected: Vec<_> = extents
+                .iter()
+                .map(|extent| {
+                    let this = (start, u8::from(extent.encoded), extent.block as u32);
+                    start += u64::from(extent.length);
+                    this
+                })
+                .collect();
+            assert_eq!(starts, expected, "{seed}");
+            for position in [0, 64, 72, 80, 88] {
+                let bytes = common.bytes(&compressed, position);
+                assert_eq!(bytes.len() as u64, common.size(&compressed, size, position));
+                let found = unpack(&bytes[8..], position + 8, count, big);
+                for (at, (found, index)) in found.iter().zip(&indexes).enumerate() {
+                    let (offset, block) = (number(&index[2..]), &index[4..]);
+                    let kind = number(index) as u8;
+                    match found {
+                        Found::NonHead(_) => assert_eq!(kind, lcluster::NONHEAD, "{seed}: {at}"),
+                        // That of what is no extent is of no meaning.
+                        Found::Head(..) if at as u64 * 4096 + u64::from(offset) >= size => {}
+                        Found::Head(found, start, number) => {
+                            let block =
+                                u32::from_le_bytes([block[0], block[1], block[2], block[3]]);
+                            assert_eq!((*found, *start, *number), (kind, offset, block), "{seed}: {at}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_a_fragment_has_a_header_only() {
+        let common = Common {
+            bits: 12,
+            big: true,
+            interlaced: true,
+            full: false,
+        };
+        let compressed = |blocks, pos| Compressed {
+            extents: [Extent {
+                length: 5000,
+                block: 7,
+                blocks,
+                encoded: true,
+                partial: false,
+            }]
+            .into(),
+            end: Some(End::Fragment(pos)),
+            algorithm: 3,
+            start: 0,
+            blocks: 0,
+        };
+        let whole = compressed(0, 0x1_2345_6789);
+        assert_eq!(common.layout(&whole), layout::COMPRESSED_FULL);
+        assert_eq!(common.bytes(&whole, 64), [0x89, 0x67, 0x45, 0x23, 1, 0, 0, 0x80]);
+        // A position of more than 32 bits is in full indexes only.
+        for (pos, expected) in [
+            (0xffff_ffff, layout::COMPRESSED_COMPACT),
+            (0x1_0000_0000, layout::COMPRESSED_FULL),
+        ] {
+            let mut part = compressed(1, pos);
+            let last = Extent {
+                length: 100,
+                block: 8,
+                blocks: 0,
+                encoded: true,
+                partial: false,
+            };
+            part.extents = part.extents.iter().copied().chain([last]).collect();
+            assert_eq!(common.layout(&part), expected);
+        }
+    }
+}

@@ -203,3 +203,142 @@ impl Segment {
         length
     }
 }
+
+#[cfg(all(
+    test,
+    feature = "lz4",
+    feature = "zstd",
+    feature = "deflate",
+    feature = "lzma"
+))]
+mod tests {
+    use super::super::codec::Algorithm;
+    use super::*;
+    use erofs_format::compressed::algorithm;
+
+    /// Data of all kinds, one behind the other: what repeats near and far, what does not, and one byte only.
+    fn data(len: usize) -> Vec<u8> {
+        let mut state = 7_u32;
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let kind = state >> 28;
+            for at in 0..1000 + (state >> 18) {
+                match kind {
+                    0..6 => bytes.extend(format!("{} ", (at ^ state) % 977).into_bytes()),
+                    6..10 => {
+                        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        bytes.extend((state >> 16).to_le_bytes());
+                    }
+                    10..13 => bytes.push((at % 251) as u8),
+                    _ => bytes.extend([0; 16]),
+                }
+            }
+        }
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// Decodes what was encoded, with the libraries' own decoders.
+    fn decode(number: u8, encoded: &[u8], length: usize) -> Vec<u8> {
+        let zeros = encoded.iter().take_while(|byte| **byte == 0).count();
+        assert!(zeros < 4096);
+        let encoded = &encoded[zeros..];
+        let mut decoded = vec![0; length];
+        match number {
+            algorithm::LZ4 => {
+                let size = lzzzz::lz4::decompress(encoded, &mut decoded).unwrap();
+                assert_eq!(size, length);
+            }
+            algorithm::ZSTD => {
+                let size = zstd::bulk::decompress_to_buffer(encoded, &mut decoded).unwrap();
+                assert_eq!(size, length);
+            }
+            algorithm::DEFLATE => {
+                let mut decompressor = libdeflater::Decompressor::new();
+                let size = decompressor.deflate_decompress(encoded, &mut decoded);
+                assert_eq!(size.unwrap(), length);
+            }
+            _ => erofs_microlzma::decode(encoded, &mut decoded, 8 << 20).unwrap(),
+        }
+        decoded
+    }
+
+    #[test]
+    fn a_segment_is_decoded_to_what_it_was() {
+        let input = data(300_000);
+        for name in ["lz4", "lz4hc", "zstd", "deflate", "lzma,0"] {
+            let with = Algorithm::parse(name).unwrap();
+            for (block, cluster) in [(4096, 4096), (4096, 65536), (512, 4096), (1024, 1024)] {
+                let mut encoder = with.encoder(cluster as u32).unwrap();
+                for (end, interlaced) in [
+                    (MayEnd::Blocks, false),
+                    (MayEnd::Blocks, true),
+                    (MayEnd::Inline, false),
+                    (MayEnd::Fragment, true),
+                ] {
+                    let shape = Shape {
+                        block,
+                        cluster,
+                        end,
+                        interlaced,
+                    };
+                    for size in [1, 100, block - 1, block, block + 1, 70_000, 300_000] {
+                        let input = &input[input.len() - size..];
+                        let segment = encode(encoder.as_mut(), &shape, input, true).unwrap();
+                        let context = format!("{name} {shape:?} {size}");
+                        let again = encode(encoder.as_mut(), &shape, input, true).unwrap();
+                        assert!(again == segment, "{context}");
+                        check(&segment, &shape, with.number(), input, &context);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(segment: &Segment, shape: &Shape, number: u8, input: &[u8], context: &str) {
+        let mut bytes = &segment.bytes[..];
+        let mut pos = 0;
+        for piece in &segment.pieces {
+            let (now, rest) = bytes.split_at(usize::from(piece.blocks) * shape.block);
+            bytes = rest;
+            let length = piece.length as usize;
+            let expected = &input[pos..pos + length];
+            assert!(now.len() <= shape.cluster, "{context}");
+            if piece.encoded {
+                assert!(length > now.len(), "{context}");
+                assert!(decode(number, now, length) == expected, "{context}");
+            } else {
+                let skip = if shape.interlaced { pos % shape.block } else { 0 };
+                let plain = now.iter().cycle().skip(skip).take(length);
+                assert!(plain.eq(expected), "{context}");
+            }
+            pos += length;
+            // There is one index for each logical cluster, so it can have only one start.
+            assert!(length >= shape.block || pos == input.len() || pos % shape.block == 0, "{context}");
+        }
+        assert!(bytes.is_empty(), "{context}");
+        match &segment.rest {
+            Rest::None => {}
+            Rest::Inline {
+                length,
+                bytes,
+                encoded,
+            } => {
+                assert_eq!(shape.end, MayEnd::Inline, "{context}");
+                assert!(bytes.len() <= shape.block - 32, "{context}");
+                let decoded = match encoded {
+                    true => decode(number, bytes, *length as usize),
+                    false => bytes.clone(),
+                };
+                assert!(decoded == input[pos..], "{context}");
+                pos += *length as usize;
+            }
+            Rest::Fragment(length) => {
+                assert_eq!(shape.end, MayEnd::Fragment, "{context}");
+                pos += *length as usize;
+            }
+        }
+        assert_eq!(pos, input.len(), "{context}");
+    }
+}
