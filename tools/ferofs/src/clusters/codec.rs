@@ -98,12 +98,12 @@ impl Algorithm {
             return Ok(());
         };
         let (least, most) = match self.codec {
-            Codec::Zstd => (
-                1 << config::ZSTD_WINDOW_LOG_MIN,
-                config::ZSTD_MAX_DICT_SIZE,
-            ),
+            Codec::Zstd => (1 << config::ZSTD_WINDOW_LOG_MIN, config::ZSTD_MAX_DICT_SIZE),
             Codec::Lzma => (config::LZMA_MIN_DICT_SIZE, config::LZMA_MAX_DICT_SIZE),
-            Codec::Deflate => (1 << config::DEFLATE_WINDOW_BITS_MAX, 1 << config::DEFLATE_WINDOW_BITS_MAX),
+            Codec::Deflate => (
+                1 << config::DEFLATE_WINDOW_BITS_MAX,
+                1 << config::DEFLATE_WINDOW_BITS_MAX,
+            ),
             Codec::Lz4 | Codec::Lz4Hc => return Err(format!("{name} has no dictsize")),
         };
         let power = self.codec == Codec::Lzma || size.is_power_of_two();
@@ -209,7 +209,10 @@ impl Algorithm {
                 let encoder = encoder.map_err(|error| format!("{self}: {error}"))?;
                 Ok(Box::new(lzma::Lzma(encoder)))
             }
-            #[allow(unreachable_patterns, reason = "which ones there are is up to the features")]
+            #[allow(
+                unreachable_patterns,
+                reason = "which ones there are is up to the features"
+            )]
             _ => Err(format!("{self} is not in this program")),
         }
     }

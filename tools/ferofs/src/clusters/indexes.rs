@@ -283,12 +283,18 @@ impl Packer<'_> {
             });
             let first = match (group.first(), head) {
                 // The size in the first entry is that of the head in front.
-                (Some(Index::NonHead { back, .. }), _) if back & lcluster::CBLKCNT != 0 => self.head,
+                (Some(Index::NonHead { back, .. }), _) if back & lcluster::CBLKCNT != 0 => {
+                    self.head
+                }
                 (_, Some(head)) => head,
                 (_, None) => self.head,
             };
             // Without big clusters, readers count from the block in front.
-            let base = if self.big { first } else { first.wrapping_sub(1) };
+            let base = if self.big {
+                first
+            } else {
+                first.wrapping_sub(1)
+            };
             pack.set_block(base as u32);
             for (number, index) in (0..).zip(group) {
                 let entry = match *index {
@@ -484,7 +490,11 @@ mod tests {
                         Found::Head(found, start, number) => {
                             let block =
                                 u32::from_le_bytes([block[0], block[1], block[2], block[3]]);
-                            assert_eq!((*found, *start, *number), (kind, offset, block), "{seed}: {at}");
+                            assert_eq!(
+                                (*found, *start, *number),
+                                (kind, offset, block),
+                                "{seed}: {at}"
+                            );
                         }
                     }
                 }
@@ -516,7 +526,10 @@ mod tests {
         };
         let whole = compressed(0, 0x1_2345_6789);
         assert_eq!(common.layout(&whole), layout::COMPRESSED_FULL);
-        assert_eq!(common.bytes(&whole, 64), [0x89, 0x67, 0x45, 0x23, 1, 0, 0, 0x80]);
+        assert_eq!(
+            common.bytes(&whole, 64),
+            [0x89, 0x67, 0x45, 0x23, 1, 0, 0, 0x80]
+        );
         // A position of more than 32 bits is in full indexes only.
         for (pos, expected) in [
             (0xffff_ffff, layout::COMPRESSED_COMPACT),

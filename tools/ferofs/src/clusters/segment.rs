@@ -309,13 +309,20 @@ mod tests {
                 assert!(length > now.len(), "{context}");
                 assert!(decode(number, now, length) == expected, "{context}");
             } else {
-                let skip = if shape.interlaced { pos % shape.block } else { 0 };
+                let skip = if shape.interlaced {
+                    pos % shape.block
+                } else {
+                    0
+                };
                 let plain = now.iter().cycle().skip(skip).take(length);
                 assert!(plain.eq(expected), "{context}");
             }
             pos += length;
             // There is one index for each logical cluster, so it can have only one start.
-            assert!(length >= shape.block || pos == input.len() || pos % shape.block == 0, "{context}");
+            assert!(
+                length >= shape.block || pos == input.len() || pos % shape.block == 0,
+                "{context}"
+            );
         }
         assert!(bytes.is_empty(), "{context}");
         match &segment.rest {

@@ -151,10 +151,7 @@ impl<T> Drop for Workers<T> {
 
 fn work(queue: &Mutex<mpsc::Receiver<Job>>, encoders: &mut [Box<dyn Encoder>]) {
     loop {
-        let job = queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .recv();
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { work, bytes, done }) = job else {
             return;
         };

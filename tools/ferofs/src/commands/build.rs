@@ -267,8 +267,7 @@ fn write(
     source: &dyn Source,
     output: &Output,
 ) -> Result<()> {
-    if options.mode == Mode::Full
-        && (options.chunk_bits.is_some() || options.compression.is_some())
+    if options.mode == Mode::Full && (options.chunk_bits.is_some() || options.compression.is_some())
     {
         let failed = || Error::image(&arguments.output);
         let aside = Output::create_unnamed(&arguments.output)?;

@@ -510,7 +510,10 @@ impl Plan {
     /// Gives an inode the room in a gap that it fits best, if there is one.
     fn place_in_gap(&mut self, size: u64) -> Option<u64> {
         let gaps = self.gaps.as_mut()?;
-        let fitting = gaps.iter().enumerate().filter(|(_, gap)| gap.end - gap.start >= size);
+        let fitting = gaps
+            .iter()
+            .enumerate()
+            .filter(|(_, gap)| gap.end - gap.start >= size);
         let (number, _) = fitting.min_by_key(|(_, gap)| gap.end - gap.start)?;
         let gap = &mut gaps[number];
         let position = gap.start;
@@ -532,7 +535,10 @@ impl Plan {
             let end = position.min((start / block + 1) * block);
             // What lies far from the rest of its directory takes longer to read.
             if gaps.len() == MAX_GAPS {
-                let smallest = gaps.iter().enumerate().min_by_key(|(_, gap)| gap.end - gap.start);
+                let smallest = gaps
+                    .iter()
+                    .enumerate()
+                    .min_by_key(|(_, gap)| gap.end - gap.start);
                 if let Some((number, _)) = smallest {
                     gaps.remove(number);
                 }
@@ -637,7 +643,9 @@ impl Plan {
     /// The indexes of a compressed file.
     fn compressed(&self, shape: Shape, size: u64, compressed: &Compressed) -> Body {
         let start = (shape.inode_size() + shape.xattrs).next_multiple_of(8);
-        let indexes = self.indexes.map(|common| common.size(compressed, size, start));
+        let indexes = self
+            .indexes
+            .map(|common| common.size(compressed, size, start));
         Body::Compressed {
             indexes: indexes.unwrap_or_default(),
             tail: match compressed.end {

@@ -293,10 +293,12 @@ impl Tree {
 
     /// Where the data of all files is, to be changed; inodes without a name are among them.
     pub(crate) fn data_mut(&mut self) -> impl Iterator<Item = &mut Data> {
-        self.inodes.iter_mut().filter_map(|inode| match &mut inode.content {
-            Content::File { data, .. } => Some(data),
-            _ => None,
-        })
+        self.inodes
+            .iter_mut()
+            .filter_map(|inode| match &mut inode.content {
+                Content::File { data, .. } => Some(data),
+                _ => None,
+            })
     }
 
     /// The inode a name refers to.

@@ -504,10 +504,7 @@ impl Encoding {
     fn new_blocks(&self, done: &Done) -> u64 {
         let pieces = done.segment.pieces.iter().enumerate();
         let new = pieces.filter(|(number, piece)| {
-            let digest = done
-                .digests
-                .get(*number)
-                .filter(|_| self.options.dedupe);
+            let digest = done.digests.get(*number).filter(|_| self.options.dedupe);
             let key = digest.map(|digest| (*digest, piece.length, piece.encoded));
             !key.is_some_and(|key| self.clusters.contains_key(&key))
         });
@@ -582,4 +579,3 @@ fn fill<'s, E>(
     bytes.resize((to - from) as usize, 0);
     Ok(left)
 }
-
