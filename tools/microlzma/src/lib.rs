@@ -85,7 +85,7 @@ impl Stream {
         stream.avail_out = 0;
         match code {
             sys::LZMA_STREAM_END => Ok((read, written)),
-            code => Err(Error(code as u32)),
+            code => Err(Error(code)),
         }
     }
 }
@@ -122,7 +122,7 @@ impl Encoder {
         let mut options = unsafe { MaybeUninit::<sys::lzma_options_lzma>::zeroed().assume_init() };
         // SAFETY: It writes the structure that the pointer is to, and nothing else.
         if unsafe { sys::lzma_lzma_preset(&mut options, preset) } != 0 {
-            return Err(Error(sys::LZMA_OPTIONS_ERROR as u32));
+            return Err(Error(sys::LZMA_OPTIONS_ERROR));
         }
         options.dict_size = dictionary;
         let mut encoder = Encoder {
@@ -140,7 +140,7 @@ impl Encoder {
         let code = unsafe { sys::lzma_microlzma_encoder(&mut self.stream.0, &self.options) };
         match code {
             sys::LZMA_OK => Ok(()),
-            code => Err(Error(code as u32)),
+            code => Err(Error(code)),
         }
     }
 
@@ -182,13 +182,13 @@ fn decode_with(input: &[u8], output: &mut [u8], dictionary: u32, exact: bool) ->
         sys::lzma_microlzma_decoder(&mut stream.0, size, whole, exact.into(), dictionary)
     };
     if code != sys::LZMA_OK {
-        return Err(Error(code as u32));
+        return Err(Error(code));
     }
     let room = output.len();
     // SAFETY: It was initialised right now.
     match unsafe { stream.run(input, output) }? {
         (_, written) if written == room => Ok(()),
-        _ => Err(Error(sys::LZMA_DATA_ERROR as u32)),
+        _ => Err(Error(sys::LZMA_DATA_ERROR)),
     }
 }
 
