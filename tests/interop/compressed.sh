@@ -15,7 +15,7 @@ mkdir tree
 cp -a "$SHARED/sample" tree/sample
 cp -aL /usr/share/perl/5.*/unicore tree/text 2>/dev/null || cp -a /usr/share/doc tree/text
 cp /usr/bin/bash /usr/bin/perl tree 2>/dev/null
-head -c 1500000 /dev/urandom >tree/random
+head -c 1000000 /dev/urandom >tree/random
 head -c 17000000 /dev/zero >tree/zeros
 cat tree/bash tree/random tree/bash >tree/mixed
 cp tree/mixed tree/again

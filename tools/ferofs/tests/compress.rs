@@ -190,6 +190,25 @@ fn sizes_are_what_options_promise() {
     );
 }
 
+/// The file of fragments is then equal to the one file there is.
+#[test]
+fn a_fragment_may_be_alone() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.join("tree")).unwrap();
+    fs::write(scratch.join("tree/one"), text(3000, 1)).unwrap();
+    fs::write(scratch.join("tree/two"), text(3000, 1)).unwrap();
+    for options in [
+        "-Efragments",
+        "-Efragments,dedupe",
+        "-Eall-fragments,dedupe",
+    ] {
+        let words = ["build", "--quiet", "-zzstd", options, "-o", "image", "tree"];
+        let (code, _, errors) = ferofs(&scratch, &words);
+        assert_eq!((code, errors.as_str()), (0, ""), "{options}");
+        extract(&scratch, options);
+    }
+}
+
 /// A device or a full disk: nothing is left behind, and what is wrong is said.
 #[test]
 fn what_cannot_be_written_is_said() {

@@ -46,6 +46,8 @@ pub struct Done {
     pub segment: Segment,
     /// If they are wanted, the digests of all pieces, and that of a fragment.
     pub digests: Vec<Digest>,
+    /// If they are wanted, that of all of it.
+    pub whole: Option<Digest>,
 }
 
 /// The threads, and what is on its way through them. `T` goes along.
@@ -164,6 +166,7 @@ fn work(queue: &Mutex<mpsc::Receiver<Job>>, encoders: &mut [Box<dyn Encoder>]) {
                 true => digests(&segment, &bytes, work.shape.block),
                 false => Vec::new(),
             },
+            whole: work.digests.then(|| Digest::of(&bytes)),
             bytes,
             segment,
         });

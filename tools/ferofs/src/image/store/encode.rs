@@ -92,6 +92,8 @@ pub(super) struct Encoding {
     assembly: Assembly,
     /// Which clusters there are: what each is encoded as, how long it is decoded, and whether it is encoded; and their block.
     clusters: HashMap<(Digest, u32, bool), u64>,
+    /// Files of one segment, and where their data is.
+    wholes: HashMap<Digest, Data>,
     /// Which fragments there are, and where.
     fragments: HashMap<Digest, u64>,
     /// Where parts of the file of fragments are aside.
@@ -143,6 +145,7 @@ impl Encoding {
             files: Vec::new(),
             assembly: Assembly::new(),
             clusters: HashMap::new(),
+            wholes: HashMap::new(),
             fragments: HashMap::new(),
             packed: Vec::new(),
             packed_size: 0,
@@ -252,6 +255,13 @@ impl Store<'_> {
             return Err(io::Error::other("a segment of no file"));
         };
         let (size, inode) = (*size, *inode);
+        let whole = done.whole.filter(|_| done.bytes.len() as u64 == size);
+        if let Some(data) = whole.and_then(|whole| encoding.wholes.get(&whole)).cloned() {
+            if let Some(file) = encoding.files.get_mut(along.file) {
+                file.data = Some(data);
+            }
+            return Ok(());
+        }
         let mut assembly = std::mem::replace(&mut encoding.assembly, Assembly::new());
         assembly.seen += done.bytes.len() as u64;
         assembly.blocks += encoding.new_blocks(&done);
@@ -293,7 +303,7 @@ impl Store<'_> {
                 .push((assembly.start, assembly.fingerprint.value()));
             self.count += 1;
         }
-        let whole = self.whole_blocks(size, inode);
+        let blocks = self.whole_blocks(size, inode);
         let data = match assembly.fate {
             Fate::Compressed | Fate::Unknown => Data::Compressed(Box::new(Compressed {
                 extents: assembly.extents.into(),
@@ -302,13 +312,17 @@ impl Store<'_> {
                 start: assembly.start,
                 blocks: assembly.stored / self.block,
             })),
-            Fate::Plain if whole == size => Data::Stored(assembly.start),
+            Fate::Plain if blocks == size => Data::Stored(assembly.start),
             Fate::Plain => Data::StoredWithTail {
                 blocks: assembly.start,
                 end: self.aside_pos,
             },
         };
         self.zeros_to(self.block)?;
+        // Whether an end fits behind an inode depends on the inode.
+        if let (Some(whole), Data::Compressed(_) | Data::Stored(_)) = (whole, &data) {
+            encoding.wholes.insert(whole, data.clone());
+        }
         if let Some(file) = encoding.files.get_mut(along.file) {
             file.data = Some(data);
         }
@@ -446,10 +460,10 @@ impl Store<'_> {
                 .and_then(|file| file.data.clone())
                 .ok_or_else(|| io::Error::other("a file was not compressed"))?;
         }
+        self.shared = !encoding.wholes.is_empty() || encoding.options.dedupe;
+        // The file of fragments may be equal to one that is a fragment, and must not be that one.
+        encoding.wholes.clear();
         let packed = self.finish_packed(&mut encoding)?;
-        if encoding.options.dedupe {
-            self.shared = true;
-        }
         Ok(packed)
     }
 
