@@ -29,6 +29,7 @@
 mod acl;
 pub mod blobs;
 pub mod build;
+pub mod clusters;
 pub mod compression;
 pub mod digest;
 mod direct;

@@ -712,7 +712,7 @@ fn mkfs_takes_the_command_lines_of_containerd() {
             .all(|line| line.contains(" 0:0 ") && line.contains("1970-01-01 00:00:05"))
     );
     for bad in [
-        "-zlz4 out .",
+        "-zlz5 out .",
         "-Eno_such out .",
         "out",
         "out layer.tar",

@@ -747,8 +747,36 @@ fn what_container_runtimes_run() {
     let help = session.run("mkfs.erofs --help", None);
     assert!(String::from_utf8(help.stdout).unwrap().contains("--tar="));
     for (arguments, message) in [
-        ("-zlz4 out layer.tar", "-z is not supported"),
-        ("-C 65536 out layer.tar", "-C is not supported"),
+        (
+            "-zlz4 --tar=i out layer.tar",
+            "-z is for images with their data in them",
+        ),
+        ("-zlz4 out base.erofs", "-z: what is merged stays as it is"),
+        ("-zlz5 --tar=f out layer.tar", "\"lz5\" is no algorithm"),
+        ("-zlz4,9 --tar=f out layer.tar", "lz4 has no levels"),
+        (
+            "-zlz4hc,13 --tar=f out layer.tar",
+            "level 13 of lz4hc, expected 0 to 12",
+        ),
+        ("-zzstd,level=x --tar=f out layer.tar", "\"level=x\""),
+        (
+            "-zzstd,dictsize=5000 --tar=f out layer.tar",
+            "dictsize 5000 of zstd",
+        ),
+        ("-C 65536 --tar=f out layer.tar", "--compress"),
+        (
+            "-zlz4 -C 5000 --tar=f out layer.tar",
+            "physical cluster of 5000 bytes, expected a multiple",
+        ),
+        ("-zlz4 -C 2097152 --tar=f out layer.tar", "up to 1048576"),
+        (
+            "-zlz4 --chunksize=4096 --tar=f out layer.tar",
+            "--chunksize and -z",
+        ),
+        (
+            "--compress-hints=x --tar=f out layer.tar",
+            "--compress-hints is not supported",
+        ),
         ("--clean=rvsp out layer.tar", "--clean is not supported"),
         (
             "--incremental=rvsp out layer.tar",
@@ -756,7 +784,7 @@ fn what_container_runtimes_run() {
         ),
         (
             "--tar=f -Ededupe out layer.tar",
-            "-E dedupe is about compressed data",
+            "-E dedupe is about compressed data: it needs -z",
         ),
         (
             "--tar=f -Elegacy-compress out layer.tar",

@@ -209,6 +209,7 @@ fn refuse_without_effect(arguments: &Arguments, mode: Mode) -> Result<()> {
         (arguments.settings.sort.is_some(), "--sort"),
         (arguments.align.is_some(), "--align"),
         (arguments.no_inline_data, "--no-inline-data"),
+        (arguments.settings.compress.is_some(), "-z"),
     ];
     match about_data.into_iter().find(|(given, _)| *given) {
         Some((_, option)) => Err(Error::Request(format!(
@@ -266,7 +267,8 @@ fn write(
     source: &dyn Source,
     output: &Output,
 ) -> Result<()> {
-    if options.mode == Mode::Full && options.chunk_bits.is_some() {
+    if options.mode == Mode::Full && (options.chunk_bits.is_some() || options.compression.is_some())
+    {
         let failed = || Error::image(&arguments.output);
         let aside = Output::create_unnamed(&arguments.output)?;
         let mut store = Store::new(output.file(), aside.file(), None, options)
@@ -433,7 +435,7 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
     if mode == Mode::Index {
         options.devices = vec![archive.totals.into()];
     }
-    match store.map(|store| store.finish(&tree, &options)) {
+    match store.map(|store| store.finish(&mut tree, &options)) {
         Some(finished) => {
             finished.map_err(Error::image(&arguments.output))?;
         }

@@ -86,6 +86,10 @@ fn digests(paths: &[PathBuf], quiet: bool) -> Result<Vec<Digest>> {
 pub fn run(arguments: &Arguments) -> Result<()> {
     build::remove_unfinished_on_signals()?;
     let settings = &arguments.settings;
+    if settings.compress.is_some() {
+        let problem = "-z: what is merged stays as it is, in the images and tars it is in";
+        return Err(Error::Request(problem.to_string()));
+    }
     let whiteouts = match arguments.ovlfs_strip.as_deref() {
         Some("0") => Whiteouts::Overlay,
         _ => arguments.whiteouts,

@@ -38,7 +38,10 @@ use std::path::PathBuf;
   mkfs.ferofs root.erofs /srv/root
       Copy a directory into an image.
 
-Options that these examples do without are those of `ferofs build`. Compression is not supported.
+  mkfs.ferofs -zlz4hc -C65536 root.erofs /srv/root
+      The same, compressed.
+
+Options that these examples do without are those of `ferofs build`.
 SOURCE_DATE_EPOCH in the environment is the time of the image and of all files that are younger, unless
 there is -T."
 )]
@@ -72,9 +75,6 @@ pub struct Arguments {
     /// The tar is compressed with xz; write the plain one to FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     unxz: Option<Option<PathBuf>>,
-    /// Number of threads; ignored
-    #[arg(long, value_name = "COUNT", value_parser = parse_number::<u32>)]
-    workers: Option<u32>,
     #[command(flatten)]
     refused: Refused,
     /// Where to write the image
@@ -89,10 +89,6 @@ pub struct Arguments {
 /// taken in so that the message can say so.
 #[derive(clap::Args)]
 struct Refused {
-    #[arg(short = 'z', hide = true, value_name = "X")]
-    compression: Option<String>,
-    #[arg(short = 'C', hide = true, value_name = "X")]
-    cluster: Option<String>,
     #[arg(long, hide = true, value_name = "X")]
     max_extent_bytes: Option<String>,
     #[arg(long, hide = true, value_name = "X")]
@@ -118,12 +114,10 @@ struct Refused {
 
 impl Refused {
     fn check(&self) -> Result<()> {
-        let compression = "ferofs does not compress";
+        let compression = "ferofs compresses all files in one way";
         let update = "ferofs writes whole images only";
         let labels = "ferofs takes labels from the source";
         let refused = [
-            (self.compression.is_some(), "-z", compression),
-            (self.cluster.is_some(), "-C", compression),
             (
                 self.max_extent_bytes.is_some(),
                 "--max-extent-bytes",

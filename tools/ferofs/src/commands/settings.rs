@@ -5,6 +5,9 @@
 use super::Parsed;
 use super::parse_number;
 use clap::builder::PossibleValue;
+use ferofs::clusters::Compression;
+use ferofs::clusters::Ends;
+use ferofs::clusters::codec::Algorithm;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::image::Checksum;
@@ -104,12 +107,28 @@ pub struct Settings {
     /// Cut all files into chunks of so many bytes, a power of two
     #[arg(long, visible_alias = "chunk-size", value_name = "BYTES", value_parser = parse_chunk)]
     pub chunksize: Option<u8>,
+    /// Compress files: lz4, lz4hc, zstd, deflate or lzma, perhaps with a level (0 to 12, 22, 12 and 9) and the size
+    /// of its window (dictsize=BYTES), with commas between; further algorithms behind colons may be used by the
+    /// image's readers, but no file has them
+    #[arg(short = 'z', long = "compress", value_name = "ALGORITHM[,LEVEL][:...]", value_parser = parse_algorithms)]
+    pub compress: Option<Algorithms>,
+    /// With -z: largest size of a physical cluster, a multiple of the block size up to 1 MiB
+    /// [default: the block size]
+    #[arg(short = 'C', long = "cluster-size", value_name = "BYTES", value_parser = parse_number::<u32>, requires = "compress")]
+    pub cluster: Option<u32>,
+    /// With -z: number of threads that compress [default: one for each processor]; it makes no
+    /// difference to the image
+    #[arg(long, value_name = "COUNT", value_parser = parse_number::<u32>)]
+    pub workers: Option<u32>,
     /// Order of files' data in the image [default: none for a tar, path for a directory]
     #[arg(long, value_name = "ORDER", value_parser = orders())]
     pub sort: Option<String>,
     /// Extended options: noinline_data, inline_data, force-inode-extended, force-inode-compact,
     /// force-chunk-indexes (always so), xattr-name-filter (the default; with ^ in front not), nosbcrc or
-    /// sbcrc (no checksum of the superblock, or one also in blocks of less than 2048 bytes), 48bit
+    /// sbcrc (no checksum of the superblock, or one also in blocks of less than 2048 bytes), 48bit; with -z also
+    /// ztailpacking (small ends of files are behind their inodes), fragments or all-fragments (small ends, or all
+    /// files, are compressed as one; with =BYTES in physical clusters of this size), dedupe (equal clusters
+    /// are stored once), legacy-compress (full indexes)
     #[arg(short = 'E', value_name = "OPTION,...", value_delimiter = ',')]
     pub extended: Vec<String>,
     /// Say nothing but errors
@@ -118,6 +137,15 @@ pub struct Settings {
     /// The time of the image, and of files that are younger.
     #[arg(skip)]
     pub latest: Option<i64>,
+}
+
+/// What to compress with.
+#[derive(Clone, Debug)]
+pub struct Algorithms(pub Vec<Algorithm>);
+
+fn parse_algorithms(text: &str) -> Parsed<Algorithms> {
+    let algorithms = text.split(':').map(Algorithm::parse);
+    algorithms.collect::<Parsed<_>>().map(Algorithms)
 }
 
 /// A label, padded.
@@ -255,6 +283,20 @@ impl Settings {
         if self.sort.as_deref() == Some("none") {
             options.order = Order::Source;
         }
+        if let Some(Algorithms(algorithms)) = &self.compress {
+            let [first, ..] = algorithms.as_slice() else {
+                return Ok(());
+            };
+            if self.chunksize.is_some() {
+                let problem = "--chunksize and -z: chunks are not compressed";
+                return Err(Error::Request(problem.to_string()));
+            }
+            let mut compression = Compression::new(*first)
+                .with_cluster(self.cluster)
+                .with_workers(self.workers.map(|count| count as usize));
+            compression.algorithms.clone_from(algorithms);
+            options.compression = Some(compression);
+        }
         options.xattrs.share_from = u64::try_from(self.xattr_tolerance)
             .unwrap_or_default()
             .saturating_add(1);
@@ -272,14 +314,58 @@ impl Settings {
                 "nosbcrc" | "^sbcrc" => options.checksum = Checksum::None,
                 "sbcrc" | "^nosbcrc" => options.checksum = Checksum::Always,
                 "48bit" => options.wide = true,
-                "legacy-compress" | "ztailpacking" | "fragments" | "all-fragments"
-                | "fragdedupe" | "dedupe" => {
-                    return Err(Error::Request(format!(
-                        "-E {option} is about compressed data, which ferofs does not write"
-                    )));
-                }
-                other => return Err(Error::Request(format!("-E {other} is not supported"))),
+                other => self.apply_to_compression(other, options)?,
             }
+        }
+        Ok(())
+    }
+
+    /// An extended option about compressed data, or none.
+    fn apply_to_compression(&self, option: &str, options: &mut Options) -> Result<()> {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        let known = [
+            "legacy-compress",
+            "ztailpacking",
+            "fragments",
+            "all-fragments",
+            "fragdedupe",
+            "^fragdedupe",
+            "dedupe",
+        ];
+        if !known.contains(&name) {
+            return Err(Error::Request(format!("-E {option} is not supported")));
+        }
+        let Some(compression) = &mut options.compression else {
+            return Err(Error::Request(format!(
+                "-E {option} is about compressed data: it needs -z"
+            )));
+        };
+        match (name, value) {
+            ("legacy-compress", None) => compression.full_indexes = true,
+            // Fragments take the ends of files, whatever the order of the options.
+            ("ztailpacking", None) if compression.ends == Ends::Blocks => {
+                compression.ends = Ends::Inline;
+            }
+            ("ztailpacking", None) => {}
+            ("fragments" | "all-fragments", size) => {
+                if let Some(size) = size {
+                    let size = parse_number(size)
+                        .map_err(|problem| Error::Request(format!("-E {option}: {problem}")))?;
+                    compression.packed_cluster = Some(size);
+                }
+                if name == "all-fragments" {
+                    compression.ends = Ends::AllFragments;
+                } else if compression.ends != Ends::AllFragments {
+                    compression.ends = Ends::Fragments;
+                }
+            }
+            ("dedupe", None) => compression.dedupe = true,
+            // Fragments that are equal are there once, and no parts of them.
+            ("fragdedupe", None | Some("inode")) => {}
+            _ => return Err(Error::Request(format!("-E {option} is not supported"))),
         }
         Ok(())
     }
@@ -304,6 +390,7 @@ impl Settings {
             (!self.xattr_prefix.is_empty(), "--xattr-prefix"),
             (self.chunksize.is_some(), "--chunksize"),
             (self.sort.is_some(), "--sort"),
+            (self.compress.is_some(), "-z"),
             (!self.extended.is_empty(), "-E"),
         ];
         let (_, option) = given.into_iter().find(|(given, _)| *given)?;

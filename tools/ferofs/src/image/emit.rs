@@ -22,10 +22,10 @@ use super::plan::Listed;
 use super::plan::PAGE;
 use super::plan::Plan;
 use super::plan::Shape;
+use super::plan::Step;
 use super::plan::TABLE;
 use super::plan::build_time as build_time_of;
 use super::plan::encode_device;
-use super::plan::is_long_link;
 use super::plan::listed;
 use super::problem_of;
 use super::uuid::DataFingerprint;
@@ -100,6 +100,7 @@ pub fn emit<W: Write + Seek>(
     emitter.out.zeros_to(TABLE)?;
     emitter.device_table(options)?;
     emitter.everything()?;
+    emitter.packed()?;
     if plan.xattrs.area > 0 {
         emitter.out.zeros_to(plan.xattr_area)?;
         emitter.out.put(&plan.xattrs.area(tree.xattrs()))?;
@@ -130,6 +131,10 @@ pub fn emit<W: Write + Seek>(
     } = emitter.out;
     if let Some(data) = data_fingerprint {
         fingerprint.update(&data.value());
+    }
+    let configurations = TABLE as usize..TABLE as usize + plan.configurations.len();
+    if let Some(place) = head.get_mut(configurations) {
+        place.copy_from_slice(&plan.configurations);
     }
     if prefixes_in_front {
         let prefixes = plan.xattrs.prefixes();
@@ -311,25 +316,13 @@ impl<W: Write + Seek> Emitter<'_, W> {
         Ok(())
     }
 
-    /// All inodes and directories, in the steps that `plan` took.
+    /// All inodes and directories, where `plan` put them.
     fn everything(&mut self) -> Result<(), Error> {
-        self.inode(NameId::ROOT)?;
         let plan = self.plan;
-        for directory in &plan.walk {
-            self.blocks(*directory)?;
-            let mut long_links = Vec::new();
-            for name in self.children.of(*directory).iter().copied() {
-                // What lies behind is written already: another link to it came first.
-                if plan.position(self.tree.inode_of(name)) < self.out.pos {
-                    continue;
-                }
-                let shape = self.inode(name)?;
-                if is_long_link(self.tree, name, shape) {
-                    long_links.push(name);
-                }
-            }
-            for name in long_links {
-                self.blocks(name)?;
+        for step in &plan.steps {
+            match step {
+                Step::Inode(name) => self.inode(*name)?,
+                Step::Blocks(name) => self.blocks(*name)?,
             }
         }
         Ok(())
@@ -364,7 +357,8 @@ impl<W: Write + Seek> Emitter<'_, W> {
                         self.copy(*name, offset, len)?;
                     }
                 }
-                Body::Empty => {}
+                // It is there already.
+                Body::Empty | Body::Compressed { .. } => {}
             }
         }
         Ok(())
@@ -419,7 +413,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
         let len = match self.plan.shape(self.tree, self.children, name)?.body {
             Body::Blocks(len) => len,
             Body::Inline { blocks, .. } => blocks,
-            Body::Empty | Body::Chunks { .. } => 0,
+            Body::Empty | Body::Chunks { .. } | Body::Compressed { .. } => 0,
         };
         if len > 0 {
             self.out
@@ -434,7 +428,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
     }
 
     /// An inode with what lies directly behind it.
-    fn inode(&mut self, name: NameId) -> Result<Shape, Error> {
+    fn inode(&mut self, name: NameId) -> Result<(), Error> {
         let id = self.tree.inode_of(name);
         let shape = self.plan.shape(self.tree, self.children, name)?;
         self.out.zeros_to(self.plan.position(id))?;
@@ -462,6 +456,17 @@ impl<W: Write + Seek> Emitter<'_, W> {
                     .map_err(no_data(self.tree, name))?;
                 self.out.put(&buffer)?;
             }
+            (Body::Compressed { tail, .. }, Content::File { data, size, .. }) => {
+                self.data = self.data.saturating_add(*size);
+                self.indexes(data, self.plan.position(id) + shape.body_offset())?;
+                let mut buffer = vec![0; tail as usize];
+                if tail > 0 {
+                    self.source
+                        .read(self.tree, name, 0, &mut buffer)
+                        .map_err(no_data(self.tree, name))?;
+                }
+                self.out.put(&buffer)?;
+            }
             (Body::Blocks(_), Content::File { size, .. }) => {
                 self.data = self.data.saturating_add(*size);
             }
@@ -472,7 +477,46 @@ impl<W: Write + Seek> Emitter<'_, W> {
             }
             _ => {}
         }
-        Ok(shape)
+        Ok(())
+    }
+
+    /// The indexes of compressed data, which start at this position.
+    fn indexes(&mut self, data: &Data, position: u64) -> io::Result<()> {
+        match (self.plan.indexes, data) {
+            (Some(common), Data::Compressed(compressed)) => {
+                self.out.put(&common.bytes(compressed, position))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The inode of the file of fragments, which has no name.
+    fn packed(&mut self) -> Result<(), Error> {
+        let Some((packed, position)) = &self.plan.packed else {
+            return Ok(());
+        };
+        self.out.zeros_to(*position)?;
+        let (layout, value) = match (&packed.data, self.plan.indexes) {
+            (Data::Compressed(compressed), Some(common)) => {
+                (common.layout(compressed), compressed.blocks)
+            }
+            (Data::Stored(start), _) => (ondisk::layout::FLAT_PLAIN, start / self.plan.block),
+            _ => (ondisk::layout::FLAT_PLAIN, 0),
+        };
+        self.inode_number = self.inode_number.saturating_add(1);
+        let mut on_disk = InodeExtended::new_zeroed();
+        let format = layout << ondisk::format::LAYOUT_SHIFT | ondisk::format::EXTENDED;
+        on_disk.i_format = format.into();
+        on_disk.i_mode = ondisk::mode::REGULAR.into();
+        on_disk.i_size = packed.size.into();
+        on_disk.i_u = low(value).into();
+        on_disk.i_ino = self.inode_number.into();
+        on_disk.i_mtime = (self.plan.epoch.sec as u64).into();
+        on_disk.i_mtime_nsec = self.plan.epoch.nsec.into();
+        on_disk.i_nlink = 1.into();
+        self.out.put(on_disk.as_bytes())?;
+        let behind = *position + size_of::<InodeExtended>() as u64;
+        Ok(self.indexes(&packed.data, behind)?)
     }
 
     fn inode_header(&mut self, name: NameId, id: InodeId, shape: Shape) -> Result<(), Error> {
@@ -481,6 +525,16 @@ impl<W: Write + Seek> Emitter<'_, W> {
         let layout = match shape.body {
             Body::Chunks { .. } => ondisk::layout::CHUNK_BASED,
             Body::Inline { .. } => ondisk::layout::FLAT_INLINE,
+            Body::Compressed { .. } => match (self.plan.indexes, &inode.content) {
+                (
+                    Some(common),
+                    Content::File {
+                        data: Data::Compressed(compressed),
+                        ..
+                    },
+                ) => common.layout(compressed),
+                _ => ondisk::layout::COMPRESSED_FULL,
+            },
             Body::Empty | Body::Blocks(_) => ondisk::layout::FLAT_PLAIN,
         };
         let format = layout << ondisk::format::LAYOUT_SHIFT;
@@ -496,6 +550,13 @@ impl<W: Write + Seek> Emitter<'_, W> {
             (_, Content::CharDevice(major, minor) | Content::BlockDevice(major, minor)) => {
                 encode_device(*major, *minor)
             }
+            (
+                _,
+                Content::File {
+                    data: Data::Compressed(compressed),
+                    ..
+                },
+            ) => low(compressed.blocks),
             _ => low(self.plan.first_block(id)),
         };
         let mode = kind(&inode.content).0 | attributes.mode;
@@ -680,6 +741,12 @@ fn superblock(
         incompat |= ondisk::incompat::DEVICE_TABLE;
     }
     let mut superblock = Superblock::new_zeroed();
+    if let Some(compression) = &options.compression {
+        let block = 1 << options.block_bits;
+        incompat |= compression.features(block);
+        superblock.available_compr_algs = compression.in_superblock(block).into();
+        superblock.packed_nid = plan.packed_nid().unwrap_or_default().into();
+    }
     superblock.magic = ondisk::SUPER_MAGIC.into();
     let mut compat = ondisk::compat::MTIME;
     if options.checksum.is_in(options.block_bits) {

@@ -18,6 +18,7 @@ pub mod store;
 mod uuid;
 mod xattrs;
 
+use crate::clusters::Compression;
 use crate::digest::Digest;
 use crate::direct;
 use crate::setters::setters;
@@ -230,6 +231,8 @@ pub struct Options {
     pub checksum: Checksum,
     /// Whether block addresses have 48 bits even if 32 are enough.
     pub wide: bool,
+    /// How files are compressed, if they are. The data goes through a [`Store`] then.
+    pub compression: Option<Compression>,
     /// The blobs, in the order of their numbers.
     pub devices: Vec<Device>,
     /// UUID; derived from the image's content if there is none.
@@ -253,6 +256,7 @@ impl Default for Options {
             one_time: false,
             checksum: Checksum::default(),
             wide: false,
+            compression: None,
             devices: Vec::new(),
             uuid: None,
             label: [0; 16],
@@ -286,6 +290,8 @@ impl Options {
         with_checksum sets checksum: Checksum,
         /// Says whether block addresses have 48 bits even if 32 are enough.
         with_wide sets wide: bool,
+        /// Says how files are compressed, if they are.
+        with_compression sets compression: Option<Compression>,
         /// Sets the blobs.
         with_devices sets devices: Vec<Device>,
         /// Sets the UUID.
@@ -306,6 +312,14 @@ impl Options {
         }
         if !self.align.is_power_of_two() || self.align > 1 << 30 {
             return wrong("align", self.align, "a power of two up to 1 GiB");
+        }
+        if let Some(compression) = &self.compression {
+            if self.mode != Mode::Full || self.chunk_bits.is_some() {
+                let problem = "only data that is in the image is compressed, and not in chunks";
+                return Err(Error::Image(problem.to_string()));
+            }
+            let checked = compression.check(1 << self.block_bits);
+            checked.map_err(Error::Image)?;
         }
         match self.chunk_bits {
             Some(bits) if bits > 63 => wrong("chunk_bits", bits.into(), "at most 63"),
@@ -355,7 +369,11 @@ pub fn write<W: Write + Seek>(
     out: W,
 ) -> Result<Summary, Error> {
     let children = tree.children();
-    let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0)?;
+    if options.compression.is_some() {
+        let problem = "compressed data goes through a store";
+        return Err(Error::Image(problem.to_string()));
+    }
+    let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0, None)?;
     emit::emit(
         tree,
         &children,
@@ -380,7 +398,11 @@ pub fn write_file(
     file: &File,
 ) -> Result<Summary, Error> {
     let children = tree.children();
-    let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0)?;
+    if options.compression.is_some() {
+        let problem = "compressed data goes through a store";
+        return Err(Error::Image(problem.to_string()));
+    }
+    let plan = plan::Plan::new(tree, &children, options, epoch(tree, options), 0, None)?;
     // Nothing but metadata is hashed, and that is better off in the cache.
     let direct = options.mode == Mode::Full && direct::is_worth(plan.end);
     let data = match direct {

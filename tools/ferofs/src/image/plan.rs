@@ -18,7 +18,11 @@ use super::pieces::copied;
 use super::pieces::is_in_pieces;
 use super::pieces::pieces;
 use super::problem_of;
+use super::store::Packed;
 use super::xattrs;
+use crate::clusters::Compressed;
+use crate::clusters::End;
+use crate::clusters::indexes::Common;
 use crate::tar::Segment;
 use crate::tar::Time;
 use crate::tree;
@@ -32,6 +36,7 @@ use crate::tree::Tree;
 use erofs_format::ondisk;
 use erofs_format::ondisk::ChunkIndex;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Data starts on a page of this size.
 pub const PAGE: u64 = 4096;
@@ -49,6 +54,9 @@ const MAX_OF_HOLES: u64 = 128 << 20;
 const MAX_PADDING: u64 = 16;
 /// The same for the chunks of such files in the image itself, which come with zeros around the data.
 const MAX_PADDED: u64 = 512 << 20;
+
+/// So many gaps at the ends of blocks are remembered.
+const MAX_GAPS: usize = 64;
 
 /// Sparse files in the image itself are cut into so many chunks at most, as a power of two; if they have much
 /// data, into more, whose table takes a quarter as much as the data.
@@ -77,7 +85,11 @@ pub struct Plan {
     /// Position of the blocks of inodes that have some.
     blocks: HashMap<u32, u64>,
     /// All directories in the order of the walk.
-    pub walk: Vec<NameId>,
+    walk: Vec<NameId>,
+    /// Everything of the metadata in the order of its positions.
+    pub steps: Vec<Step>,
+    /// Where room was left at the ends of blocks, if it is used for what comes later.
+    gaps: Option<Vec<Range<u64>>>,
     /// Inodes with a name.
     pub inodes: u64,
     /// Where extended attributes are.
@@ -94,6 +106,21 @@ pub struct Plan {
     pub end: u64,
     /// What tables of files with holes may still take.
     left_for_tables: u64,
+    /// What all indexes of compressed files have in common.
+    pub indexes: Option<Common>,
+    /// The file of fragments, and its position.
+    pub packed: Option<(Packed, u64)>,
+    /// What algorithms need to be known for reading.
+    pub configurations: Vec<u8>,
+}
+
+/// A part of the metadata.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// An inode with what lies directly behind it.
+    Inode(NameId),
+    /// The blocks of a directory or of a long symbolic link.
+    Blocks(NameId),
 }
 
 /// How an inode is stored.
@@ -128,6 +155,13 @@ pub enum Body {
     },
     /// So many bytes in blocks elsewhere, the last one padded.
     Blocks(u64),
+    /// Indexes that lead to compressed data.
+    Compressed {
+        /// Bytes of the indexes.
+        indexes: u64,
+        /// Bytes behind them.
+        tail: u64,
+    },
 }
 
 impl Shape {
@@ -140,7 +174,7 @@ impl Shape {
     pub fn body_offset(self) -> u64 {
         let behind = self.inode_size() + self.xattrs;
         match self.body {
-            Body::Chunks { .. } => behind.next_multiple_of(8),
+            Body::Chunks { .. } | Body::Compressed { .. } => behind.next_multiple_of(8),
             _ => behind,
         }
     }
@@ -150,6 +184,7 @@ impl Shape {
         let body = match self.body {
             Body::Chunks { count, .. } => count * 8,
             Body::Inline { tail, .. } => tail,
+            Body::Compressed { indexes, tail } => indexes + tail,
             Body::Empty | Body::Blocks(_) => 0,
         };
         self.body_offset() + body
@@ -167,13 +202,14 @@ pub fn encode_device(major: u32, minor: u32) -> u32 {
 )]
 impl Plan {
     /// Plans an image of `tree`, of which the first `base` bytes are there, whole pages, with data of
-    /// files in all but the first one.
+    /// files in all but the first one, fragments of files in `packed`.
     pub fn new(
         tree: &Tree,
         children: &Children,
         options: &Options,
         epoch: Time,
         base: u64,
+        packed: Option<Packed>,
     ) -> Result<Self, Error> {
         options.check()?;
         if options.devices.len() >= usize::from(u16::MAX) {
@@ -197,6 +233,8 @@ impl Plan {
             links: vec![0; tree.inode_count()],
             blocks: HashMap::new(),
             walk: Vec::new(),
+            steps: Vec::new(),
+            gaps: options.compression.as_ref().map(|_| Vec::new()),
             inodes: 0,
             xattrs: xattrs::Layout::default(),
             xattr_area: 0,
@@ -209,20 +247,33 @@ impl Plan {
                 base => base + ondisk::INODE_SLOT_SIZE,
             },
             left_for_tables: MAX_OF_HOLES,
+            indexes: options
+                .compression
+                .as_ref()
+                .map(|compression| compression.common(options.block_bits)),
+            packed: None,
+            configurations: match &options.compression {
+                Some(compression) => compression.configurations(1 << options.block_bits),
+                None => Vec::new(),
+            },
         };
         let uses = plan.count(tree, children);
         plan.xattrs = xattrs::Layout::new(tree.xattrs(), &uses, &options.xattrs, plan.block)
             .map_err(Error::Image)?;
         plan.place(tree, children)?;
+        if let Some(packed) = packed {
+            plan.place_packed(packed);
+        }
         if plan.xattrs.area > 0 {
             plan.xattr_area = plan.end.next_multiple_of(plan.block);
             plan.end = plan.xattr_area + plan.xattrs.area;
         }
         if plan.xattrs.prefix_count() > 0 {
             let size = plan.xattrs.prefixes().len() as u64;
-            if base > 0 && TABLE + size <= PAGE {
+            let start = (TABLE + plan.configurations.len() as u64).next_multiple_of(4);
+            if base > 0 && start + size <= PAGE {
                 // There is room in the first page, and how far behind they can be is limited.
-                plan.xattr_prefixes = TABLE;
+                plan.xattr_prefixes = start;
             } else {
                 plan.xattr_prefixes = plan.end.next_multiple_of(4);
                 plan.end = plan.xattr_prefixes + size;
@@ -302,6 +353,10 @@ impl Plan {
             let len = match self.shape(tree, children, name)?.body {
                 Body::Blocks(len) => len.next_multiple_of(self.block),
                 Body::Inline { blocks, .. } => blocks,
+                Body::Compressed { .. } => match data {
+                    Data::Compressed(compressed) => compressed.blocks * self.block,
+                    _ => 0,
+                },
                 Body::Chunks { .. } if matches!(data, Data::Stored(_)) => {
                     size.next_multiple_of(self.block)
                 }
@@ -321,11 +376,14 @@ impl Plan {
                 };
                 *left = spend(*left, len.saturating_sub(allowed), tree, name)?;
             }
-            if let (1.., Data::Stored(start) | Data::StoredWithTail { blocks: start, .. }) =
-                (len, data)
-            {
-                self.blocks.insert(inode.index() as u32, *start);
-                self.stored.push((*start, len));
+            let there = match data {
+                Data::Stored(start) | Data::StoredWithTail { blocks: start, .. } => Some(*start),
+                Data::Compressed(compressed) => Some(compressed.start),
+                _ => None,
+            };
+            if let (1.., Some(start)) = (len, there) {
+                self.blocks.insert(inode.index() as u32, start);
+                self.stored.push((start, len));
             } else if len > 0 {
                 // Whole pages of nothing but data can be written past the page cache.
                 let align = match self.data.is_empty() {
@@ -342,12 +400,12 @@ impl Plan {
     }
 
     /// The chunks of a file in the image that are not holes: offset and length of each.
-    pub fn stored_chunks<'a>(
+    pub fn stored_chunks<'d>(
         &self,
-        data: &'a Data,
+        data: &'d Data,
         size: u64,
         bits: u32,
-    ) -> impl Iterator<Item = (u64, u64)> + 'a {
+    ) -> impl Iterator<Item = (u64, u64)> + 'd {
         let chunk = self.block << bits;
         let (segments, whole): (&[Segment], _) = match data {
             Data::Sparse(segments) | Data::SparseOriginal(segments) => (segments, 0),
@@ -434,7 +492,60 @@ impl Plan {
             }
         }
         self.walk = walk;
+        if self.gaps.is_some() {
+            let position = |step: &Step| match step {
+                Step::Inode(name) => self.positions[tree.inode_of(*name).index()],
+                Step::Blocks(name) => {
+                    let blocks = self.blocks.get(&(tree.inode_of(*name).index() as u32));
+                    blocks.copied().unwrap_or_default()
+                }
+            };
+            let mut steps = std::mem::take(&mut self.steps);
+            steps.sort_unstable_by_key(position);
+            self.steps = steps;
+        }
         Ok(())
+    }
+
+    /// Gives an inode the room in a gap that it fits best, if there is one.
+    fn place_in_gap(&mut self, size: u64) -> Option<u64> {
+        let gaps = self.gaps.as_mut()?;
+        let fitting = gaps
+            .iter()
+            .enumerate()
+            .filter(|(_, gap)| gap.end - gap.start >= size);
+        let (number, _) = fitting.min_by_key(|(_, gap)| gap.end - gap.start)?;
+        let gap = &mut gaps[number];
+        let position = gap.start;
+        gap.start = (position + size).next_multiple_of(ondisk::INODE_SLOT_SIZE);
+        if gap.start >= gap.end {
+            gaps.remove(number);
+        }
+        Some(position)
+    }
+
+    /// Remembers room that is left between the last inode and this position, block by block.
+    fn leave_gap(&mut self, position: u64) {
+        let block = self.block;
+        let Some(gaps) = &mut self.gaps else {
+            return;
+        };
+        let mut start = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
+        while start < position {
+            let end = position.min((start / block + 1) * block);
+            // What lies far from the rest of its directory takes longer to read.
+            if gaps.len() == MAX_GAPS {
+                let smallest = gaps
+                    .iter()
+                    .enumerate()
+                    .min_by_key(|(_, gap)| gap.end - gap.start);
+                if let Some((number, _)) = smallest {
+                    gaps.remove(number);
+                }
+            }
+            gaps.push(start..end);
+            start = end;
+        }
     }
 
     fn place_inode(
@@ -454,7 +565,21 @@ impl Plan {
                 self.left_for_tables = spend(self.left_for_tables, needed, tree, name)?;
             }
         }
+        self.inodes += 1;
+        self.steps.push(Step::Inode(name));
+        if let Some(position) = self.place_in_gap(shape.size()) {
+            self.positions[inode.index()] = position;
+            return Ok(shape);
+        }
         let mut position = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
+        if let Body::Compressed { indexes, tail } = shape.body {
+            // As above, but it is only the tail.
+            let start = (position + shape.body_offset() + indexes) % self.block;
+            if start + tail > self.block {
+                let missing = self.block - start;
+                position += missing.next_multiple_of(ondisk::INODE_SLOT_SIZE);
+            }
+        }
         if matches!(shape.body, Body::Inline { .. }) {
             // The tail must not cross into another block, so nothing does.
             let used = position % self.block;
@@ -462,9 +587,9 @@ impl Plan {
                 position += self.block - used;
             }
         }
+        self.leave_gap(position);
         self.positions[inode.index()] = position;
         self.end = position + shape.size();
-        self.inodes += 1;
         Ok(shape)
     }
 
@@ -478,10 +603,12 @@ impl Plan {
         let len = match self.shape(tree, children, name)?.body {
             Body::Blocks(len) => len.next_multiple_of(self.block),
             Body::Inline { blocks, .. } => blocks,
-            Body::Empty | Body::Chunks { .. } => 0,
+            Body::Empty | Body::Chunks { .. } | Body::Compressed { .. } => 0,
         };
         if len > 0 {
             let start = self.end.next_multiple_of(self.block);
+            self.steps.push(Step::Blocks(name));
+            self.leave_gap(start);
             self.blocks.insert(inode.index() as u32, start);
             self.end = start + len;
             if self.end / self.block > u64::from(u32::MAX) {
@@ -489,6 +616,49 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Gives the file of fragments its position. It has no name.
+    fn place_packed(&mut self, packed: Packed) {
+        let mut shape = Shape {
+            extended: true,
+            xattrs: 0,
+            body: Body::Blocks(packed.size),
+        };
+        match &packed.data {
+            Data::Stored(start) => self.stored.push((*start, packed.size)),
+            Data::Compressed(compressed) => {
+                let blocks = compressed.blocks * self.block;
+                self.stored.push((compressed.start, blocks));
+                shape.body = self.compressed(shape, packed.size, compressed);
+            }
+            _ => {}
+        }
+        let position = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
+        self.end = position + shape.size();
+        self.inodes += 1;
+        self.packed = Some((packed, position));
+    }
+
+    /// The indexes of a compressed file.
+    fn compressed(&self, shape: Shape, size: u64, compressed: &Compressed) -> Body {
+        let start = (shape.inode_size() + shape.xattrs).next_multiple_of(8);
+        let indexes = self
+            .indexes
+            .map(|common| common.size(compressed, size, start));
+        Body::Compressed {
+            indexes: indexes.unwrap_or_default(),
+            tail: match compressed.end {
+                Some(End::Inline { len, .. }) => len.into(),
+                _ => 0,
+            },
+        }
+    }
+
+    /// The number of the inode of the file of fragments.
+    pub fn packed_nid(&self) -> Option<u64> {
+        let (_, position) = self.packed.as_ref()?;
+        Some((position - self.base) / ondisk::INODE_SLOT_SIZE)
     }
 
     /// Position of an inode in bytes.
@@ -569,7 +739,11 @@ impl Plan {
             Content::File { data, .. } => match (self.mode, data) {
                 (
                     Mode::Index | Mode::Meta,
-                    Data::Stored(_) | Data::StoredChunks(_) | Data::StoredWithTail { .. },
+                    Data::Stored(_)
+                    | Data::StoredChunks(_)
+                    | Data::StoredWithTail { .. }
+                    | Data::Compressed(_)
+                    | Data::Encoding(_),
                 ) => {
                     let problem = "its data is in an image, which does not have it in this mode";
                     return Err(problem_of(tree, name, problem));
@@ -592,6 +766,9 @@ impl Plan {
                         return Err(problem_of(tree, name, problem));
                     }
                     body
+                }
+                (Mode::Full, Data::Compressed(compressed)) => {
+                    self.compressed(shape, size, compressed)
                 }
                 (Mode::Full, _) if self.chunk_bits.is_some() => {
                     self.chunks(tree, name, size, data)?
@@ -709,10 +886,11 @@ fn place_in_source(content: &Content) -> (u16, u64) {
                 (*blob, first.map_or(0, |segment| segment.pos))
             }
             Data::Stored(pos) | Data::StoredWithTail { blocks: pos, .. } => (*blob, *pos),
+            Data::Compressed(compressed) => (*blob, compressed.start),
             Data::StoredChunks(positions) => {
                 (*blob, positions.first().copied().unwrap_or_default())
             }
-            Data::Original | Data::SparseOriginal(_) => (*blob, 0),
+            Data::Original | Data::SparseOriginal(_) | Data::Encoding(_) => (*blob, 0),
         },
         _ => (0, 0),
     }

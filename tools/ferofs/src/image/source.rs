@@ -2,6 +2,7 @@
 
 //! Where the data of files comes from when it is copied into an image.
 
+use crate::clusters::End;
 use crate::directory;
 use crate::directory::Identity;
 use crate::read_at::ReadAt;
@@ -19,7 +20,8 @@ use std::path::PathBuf;
 
 /// The data of a tree's files.
 pub trait Source {
-    /// Fills `buf` with the data of the file called `name` from `offset` on.
+    /// Fills `buf` with the data of the file called `name` from `offset` on; of a compressed one with what is behind its
+    /// inode.
     ///
     /// # Errors
     ///
@@ -57,8 +59,15 @@ impl<R: ReadAt> Source for Blobs<R> {
                 let left = size.saturating_sub(offset);
                 file.read_exact_at(buf, end.saturating_sub(left))
             }
+            Data::Compressed(compressed) => match compressed.end {
+                Some(End::Inline { pos, .. }) => {
+                    file.read_exact_at(buf, pos.saturating_add(offset))
+                }
+                _ => Nothing.read(tree, name, offset, buf),
+            },
             Data::WithTail { .. }
             | Data::WithCopies(_)
+            | Data::Encoding(_)
             | Data::Stored(_)
             | Data::StoredChunks(_)
             | Data::Original

@@ -8,7 +8,9 @@
 //! until then they are in a file aside, as is the data of sparse files.
 //!
 //! Files that are cut into chunks share those that are equal. That takes their data before the rest of
-//! the image is planned, so such images are made here even if there is no hurry.
+//! the image is planned, so such images are made here even if there is no hurry. So does compression.
+
+mod encode;
 
 use super::Error;
 use super::Options;
@@ -32,10 +34,14 @@ use crate::tar::Kind;
 use crate::tar::Reader;
 use crate::tar::Segment;
 use crate::text::Reason;
+use crate::tree;
 use crate::tree::Content;
 use crate::tree::Data;
 use crate::tree::NameId;
 use crate::tree::Tree;
+pub(super) use encode::Packed;
+
+use encode::Encoding;
 use erofs_format::ondisk::InodeExtended;
 use rustix::fs::FallocateFlags;
 use std::collections::HashMap;
@@ -72,6 +78,10 @@ pub struct Store<'a> {
     chunks: HashMap<Digest, u64>,
     /// Each piece of data: where it starts, and what the UUID has of it.
     pieces: Vec<(u64, [u8; 16])>,
+    /// What compresses, if files are compressed.
+    encoding: Option<Box<Encoding>>,
+    /// Whether files may have blocks of other ones.
+    shared: bool,
 }
 
 /// Chunks are in memory while they are compared. Larger ones are not.
@@ -178,6 +188,14 @@ impl<'a> Store<'a> {
                 .map(|bits| 1 << bits.max(options.block_bits).min(63)),
             chunks: HashMap::new(),
             pieces: Vec::new(),
+            encoding: match &options.compression {
+                Some(compression) => {
+                    let encoding = Encoding::new(compression, block as u32, options.block_bits)?;
+                    Some(Box::new(encoding))
+                }
+                None => None,
+            },
+            shared: false,
         })
     }
 
@@ -196,6 +214,9 @@ impl<'a> Store<'a> {
             &mut |piece: Segment, out: &mut dyn Write| copy(reader, piece.pos, piece.len, out);
         let from = match &wanted.data {
             tar::Data::Contiguous(pos) => *pos,
+            tar::Data::Sparse(segments) if self.compresses(size, segments) => {
+                return self.encode(size, wanted.inode, segments, copy);
+            }
             tar::Data::Sparse(segments) => return self.wait(segments, copy),
         };
         let piece = |start: u64, end: u64| Segment {
@@ -203,6 +224,9 @@ impl<'a> Store<'a> {
             len: end - start,
             pos: from + start,
         };
+        if self.encoding.is_some() {
+            return self.encode(size, wanted.inode, &[piece(0, size)], copy);
+        }
         if let Some(chunk) = self.chunk.filter(|chunk| *chunk <= LARGEST_COMPARED) {
             return self.cut(piece(0, size), chunk, copy);
         }
@@ -226,15 +250,16 @@ impl<'a> Store<'a> {
     }
 
     /// Takes in the data of all files of a tree from `source`, in the order in which the tree is
-    /// walked, if files are cut into chunks. Then `source` is not needed any more.
+    /// walked, if files are cut into chunks or compressed. Then `source` is not needed any more.
     ///
     /// # Errors
     ///
     /// When it cannot be read or written.
     pub fn take_all(&mut self, tree: &mut Tree, source: &dyn Source) -> Result<(), Error> {
-        let Some(chunk) = self.chunk else {
+        if self.chunk.is_none() && self.encoding.is_none() {
             return Ok(());
-        };
+        }
+        let chunk = self.chunk.unwrap_or(u64::MAX);
         let children = tree.children();
         let mut seen = vec![false; tree.inode_count()];
         let mut left = vec![NameId::ROOT];
@@ -253,11 +278,21 @@ impl<'a> Store<'a> {
             let copy = &mut |piece: Segment, out: &mut dyn Write| {
                 copy_file(tree, source, name, piece, out)
             };
+            let inode = || {
+                let set = tree.inode(id).attributes.xattrs;
+                size_of::<InodeExtended>() as u64 + xattrs::most_of(&tree.xattrs().list(set))
+            };
             let taken = match data {
                 _ if len == 0 => continue,
+                Data::Sparse(segments) | Data::SparseOriginal(segments)
+                    if self.compresses(len, segments) =>
+                {
+                    self.encode(len, inode(), segments, copy)?
+                }
                 Data::Sparse(segments) | Data::SparseOriginal(segments) => {
                     self.wait(segments, copy)?
                 }
+                _ if self.encoding.is_some() => self.encode(len, inode(), &[all], copy)?,
                 _ if chunk <= LARGEST_COMPARED => self.cut(all, chunk, copy)?,
                 _ => Data::Stored(self.blocks(all, copy)?),
             };
@@ -266,6 +301,11 @@ impl<'a> Store<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a file with these segments is compressed, and its holes with it.
+    fn compresses(&self, size: u64, segments: &[Segment]) -> bool {
+        self.encoding.is_some() && encode::compresses(size, tree::present(segments))
     }
 
     /// Lets the data of a sparse file wait aside.
@@ -346,14 +386,17 @@ impl<'a> Store<'a> {
     /// # Errors
     ///
     /// Those of [`write()`](super::write()).
-    pub fn finish(mut self, tree: &Tree, options: &Options) -> Result<Summary, Error> {
+    pub fn finish(mut self, tree: &mut Tree, options: &Options) -> Result<Summary, Error> {
+        let packed = self.finish_encoding(tree)?;
+        let tree = &*tree;
         self.zeros_to(PAGE)?;
         self.out.finish()?;
         self.aside.flush()?;
         let children = tree.children();
-        let plan = Plan::new(tree, &children, options, epoch(tree, options), self.pos)?;
+        let epoch = epoch(tree, options);
+        let plan = Plan::new(tree, &children, options, epoch, self.pos, packed)?;
         // Of chunks, several files may have one.
-        if plan.stored.len() < self.count || self.chunk.is_some() {
+        if !self.shared && (plan.stored.len() < self.count || self.chunk.is_some()) {
             clear_unused(self.file, self.pos, plan.stored.clone())?;
         }
         let source = Blobs(vec![self.aside_file]);
@@ -361,7 +404,8 @@ impl<'a> Store<'a> {
         out.seek(SeekFrom::Start(0))?;
         let mut stored = DataFingerprint::default();
         let used: HashSet<u64> = plan.stored.iter().map(|(start, _)| *start).collect();
-        for (_, piece) in self.pieces.iter().filter(|(start, _)| used.contains(start)) {
+        let used = |start: &u64| self.shared || used.contains(start);
+        for (_, piece) in self.pieces.iter().filter(|(start, _)| used(start)) {
             stored.update(piece);
         }
         emit::emit(

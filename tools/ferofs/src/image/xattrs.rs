@@ -52,6 +52,15 @@ pub fn most(xattrs: &[NamedValue]) -> u64 {
     HEADER + sizes.sum::<u64>()
 }
 
+/// The same of those that a file in a tree has.
+pub fn most_of(xattrs: &[Xattr]) -> u64 {
+    let sizes = xattrs.iter().map(|xattr| {
+        ((size_of::<XattrEntry>() + xattr.name.len() + xattr.value.len()) as u64)
+            .next_multiple_of(4)
+    });
+    HEADER + sizes.sum::<u64>()
+}
+
 /// Size of a prefix with its padding.
 fn prefix_size(infix: &[u8]) -> u64 {
     ((size_of::<XattrLongPrefix>() + infix.len()) as u64).next_multiple_of(4)

@@ -15,6 +15,7 @@ pub mod scan;
 pub mod whiteouts;
 mod xattrs;
 
+use crate::clusters::Compressed;
 use crate::directory::Identity;
 use crate::tar::Segment;
 use crate::tar::Time;
@@ -111,6 +112,10 @@ pub enum Data {
         /// Where in the blob the rest ends.
         end: u64,
     },
+    /// On its way into that image, compressed: it has this number until it is there.
+    Encoding(u32),
+    /// In that image, compressed.
+    Compressed(Box<Compressed>),
 }
 
 impl Data {
@@ -284,6 +289,16 @@ impl Tree {
     /// The inode with this number, to be changed.
     pub fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
         &mut self.inodes[id.index()]
+    }
+
+    /// Where the data of all files is, to be changed; inodes without a name are among them.
+    pub(crate) fn data_mut(&mut self) -> impl Iterator<Item = &mut Data> {
+        self.inodes
+            .iter_mut()
+            .filter_map(|inode| match &mut inode.content {
+                Content::File { data, .. } => Some(data),
+                _ => None,
+            })
     }
 
     /// The inode a name refers to.

@@ -162,7 +162,7 @@ pub fn stored_image_of(tar: &Path, path: &Path, options: &image::Options) -> Ima
     let input = StreamInput::without_digest(File::open(tar).unwrap());
     let reader = Reader::new(input, Names::of_this_machine());
     store_entries(reader, &mut tree, &mut store, &mut ()).unwrap();
-    store.finish(&tree, options).unwrap();
+    store.finish(&mut tree, options).unwrap();
     let image = Image::open(path).unwrap();
     let report = check(&image, &[], &mut |_| {}).unwrap();
     assert_eq!(report.problems, []);
