@@ -2,7 +2,7 @@
 
 //! The structures and constants of compressed data, byte for byte as they lie on disk.
 //!
-//! As in [`ondisk`](super::ondisk), nothing is checked here; names follow the format's own. The builder
+//! As in [`ondisk`], nothing is checked here; names follow the format's own. The builder
 //! writes with these types what the rest of the crate reads with them. How offsets of a file are mapped
 //! to clusters with them is not in this file.
 //!

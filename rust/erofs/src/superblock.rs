@@ -277,7 +277,7 @@ impl Superblock {
         self.size
     }
 
-    /// Algorithms that data may be compressed with, as bits of [`Algorithm::bit`].
+    /// Algorithms that data may be compressed with, as bits of [`Algorithm::bit`](super::Algorithm::bit).
     pub fn algorithms(&self) -> u16 {
         self.algorithms
     }

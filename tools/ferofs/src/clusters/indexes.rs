@@ -259,7 +259,7 @@ fn full(index: Index) -> LclusterIndex {
         Index::NonHead { back, ahead } => LclusterIndex {
             di_advise: u16::from(lcluster::NONHEAD).into(),
             di_clusterofs: 0.into(),
-            di_u: (u32::from(back) | u32::from(ahead) << 16).into(),
+            di_u: (u32::from(back) | (u32::from(ahead) << 16)).into(),
         },
     }
 }

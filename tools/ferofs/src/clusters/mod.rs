@@ -3,8 +3,8 @@
 //! Compressed data of files, as an EROFS image has it: from bytes to physical clusters and the indexes that lead to
 //! them. [`image`](crate::image) writes both where they belong.
 //!
-//! A file is cut into segments of one size. [`segment`] encodes a segment, whatever the other ones are, so they can
-//! be encoded in any order and by any number of threads, and come to the same ([`workers`]); [`codec`] has the
+//! A file is cut into segments of one size. `segment` encodes a segment, whatever the other ones are, so they can
+//! be encoded in any order and by any number of threads, and come to the same (`workers`); `codec` has the
 //! algorithms, [`indexes`] writes the indexes. Blocks are numbered when all of that is put in order.
 
 pub mod codec;

@@ -505,7 +505,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
         };
         self.inode_number = self.inode_number.saturating_add(1);
         let mut on_disk = InodeExtended::new_zeroed();
-        let format = layout << ondisk::format::LAYOUT_SHIFT | ondisk::format::EXTENDED;
+        let format = (layout << ondisk::format::LAYOUT_SHIFT) | ondisk::format::EXTENDED;
         on_disk.i_format = format.into();
         on_disk.i_mode = ondisk::mode::REGULAR.into();
         on_disk.i_size = packed.size.into();
