@@ -59,7 +59,9 @@ while read -r name options; do
     mkfs.erofs --quiet $options mkfs.erofs tree >output 2>&1 || fail "$name: mkfs.erofs" output
     ours=$(stat -c %s image.erofs)
     theirs=$(stat -c %s mkfs.erofs)
-    check "$name: $ours bytes, with mkfs.erofs $theirs" test $((ours * 100)) -le $((theirs * 103))
+    # Of files that are equal in part mkfs.erofs finds more.
+    case $options in *fragments* | *dedupe*) most=115 ;; *) most=103 ;; esac
+    check "$name: $ours bytes, with mkfs.erofs $theirs" test $((ours * 100)) -le $((theirs * most))
 done <<END
 lz4 -zlz4
 lz4-64k -zlz4 -C65536
