@@ -287,7 +287,6 @@ PYTHON
 compare_compressed() {
     # shellcheck disable=SC2086 # options are words.
     if ! timeout 300 mkfs.erofs --quiet $1 image.erofs source >output 2>&1; then
-        echo "status $? of mkfs.erofs" >>output
         fail "$1: the image" output
         return
     fi
