@@ -63,17 +63,12 @@ while read -r name options; do
     case $options in *fragments* | *dedupe*) most=115 ;; *) most=103 ;; esac
     check "$name: $ours bytes, with mkfs.erofs $theirs" test $((ours * 100)) -le $((theirs * most))
 done <<END
-lz4 -zlz4
-lz4-64k -zlz4 -C65536
 lz4-512 -zlz4 -b512 -C4096
 lz4hc-tails -zlz4hc -C65536 -Eztailpacking
 lz4hc-full -zlz4hc,12 -C16384 -Elegacy-compress
-zstd-fragments -zzstd,12 -C65536 -Efragments
 zstd-all -zzstd -C131072 -Eall-fragments
 deflate-1024 -zdeflate -b1024 -C16384 -Eztailpacking
-lzma -zlzma -C32768
 lzma-fragments -zlzma -C131072 -Efragments
-dedupe -zlz4hc -Ededupe
 dedupe-fragments -zzstd -C16384 -Ededupe,fragments
 END
 
