@@ -3,6 +3,7 @@
 //! Regular files: where their bytes lie.
 
 use crate::erofs;
+use crate::erofs::Space;
 use crate::filesystem::Ferofs;
 use crate::in_use;
 use crate::metadata;
@@ -53,7 +54,8 @@ impl Extents for Data {
                     .map_err(|error| failed(erofs::Error::Io(error)))?;
                 Ok(Extent {
                     len: len.min(bytes.len() as u64),
-                    source: Source::Memory(bytes, pos),
+                    // What lies in the metabox has no place on disk.
+                    source: Source::Memory(bytes, if space == Space::Image { pos } else { 0 }),
                 })
             }
             erofs::Source::Device { id, pos } => {

@@ -62,7 +62,7 @@ pub(crate) fn read(
         }
         FileKind::Regular => Kind::Regular(const { file::operations::<Data>() }),
         FileKind::Directory if is_compressed => {
-            Kind::Directory(const { decoded::directory::<Decoded>(dir::operations::<Dir>()) })
+            Kind::Directory(const { dir::decoded::<Dir, Decoded>() })
         }
         FileKind::Directory => Kind::Directory(const { dir::operations::<Dir>() }),
         FileKind::Symlink if is_compressed => {

@@ -6,7 +6,7 @@
 
 use crate::vfs::bindings;
 use crate::vfs::node::area::Area;
-use crate::vfs::node::getattr::getattr;
+use crate::vfs::node::getattr::compressed_getattr;
 use crate::vfs::node::ioctl;
 use crate::vfs::node::ioctl::Label;
 use crate::vfs::node::mapped::Mapped;
@@ -54,16 +54,6 @@ pub(crate) const fn operations<C: DecodedFiles>() -> operations::Regular<C::File
     }
 }
 
-/// The operations of directories, whose entries are decoded as `C` knows: those that any directory has, and these.
-pub(crate) const fn directory<C: Clusters>(
-    others: operations::Directory<C::FileSystem>,
-) -> operations::Directory<C::FileSystem> {
-    operations::Directory {
-        mapping: Some(decode::Operations::<C>::TABLE),
-        ..others
-    }
-}
-
 /// The operations of symbolic links, whose targets are decoded as `C` knows.
 pub(crate) const fn symlink<C: Clusters<FileSystem: Xattrs>>(
 ) -> operations::CachedSymlink<C::FileSystem> {
@@ -86,31 +76,12 @@ impl<C: Clusters<FileSystem: Xattrs>> Symlink<C> {
     };
 }
 
-/// What stat(2) tells of compressed data.
-///
-/// # Safety
-///
-/// Called by the VFS, with what it passes to `getattr`.
-unsafe extern "C" fn compressed_getattr(
-    idmap: *mut bindings::mnt_idmap,
-    path: *const bindings::path,
-    stat: *mut bindings::kstat,
-    request_mask: u32,
-    query_flags: u32,
-) -> core::ffi::c_int {
-    // SAFETY: By the safety requirements.
-    unsafe {
-        (*stat).attributes |= u64::from(bindings::STATX_ATTR_COMPRESSED);
-        getattr(idmap, path, stat, request_mask, query_flags)
-    }
-}
-
 struct Table<C: DecodedFiles>(PhantomData<C>);
 
 impl<C: DecodedFiles> Table<C> {
     const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
         getattr: Some(Self::getattr),
-        fiemap: Some(Self::fiemap),
+        fiemap: Some(fiemap::<C>),
         listxattr: Some(xattr::Table::<C::FileSystem>::listxattr),
         get_inode_acl: Some(xattr::Table::<C::FileSystem>::get_inode_acl),
         // SAFETY: All members are optional function pointers, for which zero means none.
@@ -295,53 +266,6 @@ impl<C: DecodedFiles> Table<C> {
             Ok(unsafe { bindings::vfs_setpos(file, found, (*(*inode.as_ptr()).i_sb).s_maxbytes) })
         })
     }
-
-    /// # Safety
-    ///
-    /// Called by the VFS, for an inode of `C::FileSystem`.
-    unsafe extern "C" fn fiemap(
-        inode: *mut bindings::inode,
-        info: *mut bindings::fiemap_extent_info,
-        start: u64,
-        len: u64,
-    ) -> i32 {
-        // SAFETY: The VFS passes an inode that stays for the length of the call.
-        let inode = unsafe { Inode::<C::FileSystem>::from_raw(inode) };
-        from_result(|| {
-            let mut len = len;
-            // SAFETY: That is what the VFS passes.
-            to_result(unsafe { bindings::fiemap_prep(inode.as_ptr(), info, start, &mut len, 0) })?;
-            let size = inode.size();
-            let fill = |(pos, from, len): (u64, u64, u64), flags: u32| {
-                // SAFETY: That is what the VFS passed.
-                let full =
-                    unsafe { bindings::fiemap_fill_next_extent(info, pos, from, len, flags) };
-                if full < 0 {
-                    return Err(Error::from_errno(full));
-                }
-                Ok(full == 0)
-            };
-            let mut previous: Option<(u64, u64, u64)> = None;
-            for_each::<C>(inode, start, start.saturating_add(len), |cluster| {
-                let from = match cluster.content {
-                    Content::Hole => return Ok(true),
-                    // Which have no place on disk of their own.
-                    Content::Inode(..) => 0,
-                    Content::Plain(Place::File(_, from) | Place::Memory(_, from))
-                    | Content::Encoded(Place::File(_, from) | Place::Memory(_, from), ..) => from,
-                };
-                let len = cluster.end().min(size).saturating_sub(cluster.start);
-                match previous.replace((cluster.start, from, len)) {
-                    Some(previous) => fill(previous, 0),
-                    None => Ok(true),
-                }
-            })?;
-            if let Some(previous) = previous {
-                fill(previous, bindings::FIEMAP_EXTENT_LAST)?;
-            }
-            Ok(0)
-        })
-    }
 }
 
 /// Reports a read that failed, and passes its result on.
@@ -361,6 +285,54 @@ fn failed<T: crate::vfs::object::fs_type::FileSystem>(
         );
     }
     read
+}
+
+/// The inode operation that reports the clusters of a file or a directory.
+///
+/// # Safety
+///
+/// Called by the VFS, for an inode of `C::FileSystem`.
+pub(in crate::vfs) unsafe extern "C" fn fiemap<C: Clusters>(
+    inode: *mut bindings::inode,
+    info: *mut bindings::fiemap_extent_info,
+    start: u64,
+    len: u64,
+) -> i32 {
+    // SAFETY: The VFS passes an inode that stays for the length of the call.
+    let inode = unsafe { Inode::<C::FileSystem>::from_raw(inode) };
+    from_result(|| {
+        let mut len = len;
+        // SAFETY: That is what the VFS passes.
+        to_result(unsafe { bindings::fiemap_prep(inode.as_ptr(), info, start, &mut len, 0) })?;
+        let size = inode.size();
+        let fill = |(pos, from, len): (u64, u64, u64), flags: u32| {
+            // SAFETY: That is what the VFS passed.
+            let full = unsafe { bindings::fiemap_fill_next_extent(info, pos, from, len, flags) };
+            if full < 0 {
+                return Err(Error::from_errno(full));
+            }
+            Ok(full == 0)
+        };
+        let mut previous: Option<(u64, u64, u64)> = None;
+        for_each::<C>(inode, start, start.saturating_add(len), |cluster| {
+            let from = match cluster.content {
+                Content::Hole => return Ok(true),
+                // Which have no place on disk of their own.
+                Content::Inode(..) => 0,
+                Content::Plain(Place::File(_, from) | Place::Memory(_, from))
+                | Content::Encoded(Place::File(_, from) | Place::Memory(_, from), ..) => from,
+            };
+            let len = cluster.end().min(size).saturating_sub(cluster.start);
+            match previous.replace((cluster.start, from, len)) {
+                Some(previous) => fill(previous, 0),
+                None => Ok(true),
+            }
+        })?;
+        if let Some(previous) = previous {
+            fill(previous, bindings::FIEMAP_EXTENT_LAST)?;
+        }
+        Ok(0)
+    })
 }
 
 /// Calls `f` with the clusters of `inode` from the one at `start` on that begin before `end`, until it returns false.

@@ -3,6 +3,8 @@
 //! Directories: `struct dir_context` and the operations that look names up and list them.
 
 use crate::vfs::bindings;
+use crate::vfs::node::decoded;
+use crate::vfs::node::getattr::compressed_getattr;
 use crate::vfs::node::getattr::getattr;
 use crate::vfs::node::ioctl;
 use crate::vfs::node::ioctl::Label;
@@ -13,6 +15,8 @@ use crate::vfs::object::dentry::LookupDentry;
 use crate::vfs::object::dentry::Spliced;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::object::operations;
+use crate::vfs::pages::cluster::Clusters;
+use crate::vfs::pages::decode;
 use crate::vfs::pages::extent::Extents;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -44,6 +48,17 @@ pub(crate) const fn operations<D: Directory>() -> operations::Directory<D::FileS
         inode: Table::<D>::INODE,
         file: Table::<D>::FILE,
         mapping: None,
+        _p: PhantomData,
+    }
+}
+
+/// The same of directories whose entries are decoded as `C` knows.
+pub(crate) const fn decoded<D: Directory, C: Clusters<FileSystem = D::FileSystem>>(
+) -> operations::Directory<D::FileSystem> {
+    operations::Directory {
+        inode: Decoded::<D, C>::INODE,
+        file: Table::<D>::FILE,
+        mapping: Some(decode::Operations::<C>::TABLE),
         _p: PhantomData,
     }
 }
@@ -96,6 +111,16 @@ impl Emitter<'_> {
             bindings::vfs_helper_fatal_signal_pending()
         }
     }
+}
+
+struct Decoded<D: Directory, C: Clusters>(PhantomData<(D, C)>);
+
+impl<D: Directory, C: Clusters<FileSystem = D::FileSystem>> Decoded<D, C> {
+    const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
+        getattr: Some(compressed_getattr),
+        fiemap: Some(decoded::fiemap::<C>),
+        ..*Table::<D>::INODE
+    };
 }
 
 struct Table<D: Directory>(PhantomData<D>);

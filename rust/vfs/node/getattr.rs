@@ -20,10 +20,29 @@ pub(in crate::vfs) unsafe extern "C" fn getattr(
     unsafe {
         let inode = (*(*path).dentry).d_inode;
         (*stat).attributes |= u64::from(bindings::STATX_ATTR_IMMUTABLE);
-        // No data is compressed, which is known as well.
+        // Whether data is compressed is known of all.
         (*stat).attributes_mask |=
             u64::from(bindings::STATX_ATTR_IMMUTABLE | bindings::STATX_ATTR_COMPRESSED);
         bindings::generic_fillattr(idmap, request_mask, inode, stat);
     }
     0
+}
+
+/// What stat(2) tells of compressed data.
+///
+/// # Safety
+///
+/// Called by the VFS, with what it passes to `getattr`.
+pub(in crate::vfs) unsafe extern "C" fn compressed_getattr(
+    idmap: *mut bindings::mnt_idmap,
+    path: *const bindings::path,
+    stat: *mut bindings::kstat,
+    request_mask: u32,
+    query_flags: u32,
+) -> core::ffi::c_int {
+    // SAFETY: By the safety requirements.
+    unsafe {
+        (*stat).attributes |= u64::from(bindings::STATX_ATTR_COMPRESSED);
+        getattr(idmap, path, stat, request_mask, query_flags)
+    }
 }
