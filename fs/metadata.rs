@@ -27,7 +27,7 @@ impl Metadata {
         Self(cache)
     }
 
-    /// Says that the image has data between its metadata.
+    /// Says that the image has much data between its metadata.
     pub(crate) fn set_mixed(&self) {
         self.0.set_mixed();
     }

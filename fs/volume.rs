@@ -117,12 +117,12 @@ impl Volume {
             &mut base,
         )?;
 
-        if format.device_count() == 0 {
-            metadata.set_mixed();
-        }
         let compression = format
             .compression(&reader)
             .map_err(|error| report::at_mount(context, name, &error))?;
+        if compression.algorithms != 0 {
+            metadata.set_mixed();
+        }
         let decoders = decoders::new(context, name, &compression)?;
         let tails = Tails::new(compression.algorithms != 0)?;
 
