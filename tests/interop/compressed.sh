@@ -17,6 +17,8 @@ esac
 # few OPTIONS: whether it is one of those that are enough for other kernels.
 few() {
     case ${FEROFS_KERNEL:-}:$1 in
+    # The debug kernel has no Zstandard, and its C driver no DEFLATE.
+    debug:*zstd* | debug:*deflate*) return 1 ;;
     debian-7.3:* | *:*-Eall-fragments,dedupe* | *:"-zzstd -b2048"* | *:"-zdeflate -C65536"* | *:"-zlzma -b1024"*) ;;
     *) return 1 ;;
     esac

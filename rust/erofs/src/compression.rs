@@ -86,6 +86,8 @@ pub(super) fn algorithms(disk: &ondisk::Superblock) -> u16 {
 pub struct Compression {
     /// Bits of [`Algorithm::bit`].
     pub algorithms: u16,
+    /// See [`Superblock::lz4_is_padded`].
+    pub lz4_is_padded: bool,
     /// Most bytes of a physical cluster of LZ4.
     pub lz4_pcluster_max: u32,
     /// Bytes of the dictionary of MicroLZMA; 0 without it.
@@ -106,6 +108,7 @@ impl Superblock {
     pub fn compression<M: Metadata>(&self, meta: &M) -> Result<Compression, M::Error> {
         let mut found = Compression {
             algorithms: self.algorithms(),
+            lz4_is_padded: self.lz4_is_padded(),
             lz4_pcluster_max: self.block_size(),
             lzma_dictionary: 0,
             zstd_window: 0,

@@ -96,7 +96,7 @@ fn what_is_extracted_is_what_went_in_whatever_the_number_of_threads() {
         "-zlz4 -b512 -C2048 -Eztailpacking",
         "-zlz4hc -Eztailpacking",
         "-zlz4hc -C32768 -Elegacy-compress",
-        "-zlz4hc,12 -b1024 -Efragments",
+        "-zlz4hc,12 -b2048 -Efragments",
         "-zzstd,1",
         "-zzstd -C65536 -Eztailpacking",
         "-zzstd,level=5,dictsize=32768 -C16384 -Efragments,dedupe",

@@ -38,7 +38,8 @@ impl fmt::Display for Problem {
 
 /// Decodes `encoded`, which begins at a position that is so many bytes before the end of a block, into all of `decoded`.
 ///
-/// - Zeros in front of it, within its first block, do not count; there must be something else in that block.
+/// - Zeros in front of it, within its first block, do not count; there must be something else in that block. LZ4 data of images
+///   without padding has none in front, and anything behind it.
 /// - If it is `partial` it may come to more, and what is behind the last byte that is needed is not looked at, as far as the
 ///   decoder allows. Else it must come to exactly as much, and end with its last byte.
 ///
@@ -53,6 +54,9 @@ pub fn decode(
     partial: bool,
     compression: &Compression,
 ) -> Result<(), Problem> {
+    if algorithm == Algorithm::Lz4 && !compression.lz4_is_padded {
+        return lz4(encoded, decoded, true);
+    }
     let first = usize::try_from(block_left).unwrap_or(usize::MAX);
     let first = encoded.get(..first).unwrap_or(encoded);
     let start = first.iter().position(|byte| *byte != 0);
@@ -180,6 +184,7 @@ mod tests {
     use std::io::Write;
 
     const COMPRESSION: Compression = Compression {
+        lz4_is_padded: true,
         algorithms: 0xf,
         lz4_pcluster_max: 1 << 20,
         lzma_dictionary: 1 << 16,
