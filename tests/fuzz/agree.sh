@@ -40,8 +40,8 @@ while read -r options; do
     unsound=0
     wrong=
     seed=$FIRST
-    while [ $seed -lt $((FIRST + IMAGES)) ]; do
-        ferofs-testkit mutate base.erofs image.erofs --seed $seed || break
+    while [ "$seed" -lt $((FIRST + IMAGES)) ]; do
+        ferofs-testkit mutate base.erofs image.erofs --seed "$seed" || break
         agree >output 2>&1 || { wrong="$wrong $seed" && cat output checked; }
         seed=$((seed + 1))
     done >wrong
