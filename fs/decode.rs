@@ -101,10 +101,6 @@ impl Clusters for Decoded {
             let (at, space) = (decoder.pos, decoder.space);
             in_use::report(sb, Some(inode), Corrupt { what, at, space }.into())
         };
-        let undecodable = |failure| match failure {
-            Failure::Corrupt(what) => failed(what),
-            Failure::Errno(error) => error,
-        };
         let algorithm = match decoder.encoding {
             Encoding::Plain | Encoding::Interlaced => {
                 return unlace(pos, block, encoded, decoded)
@@ -112,34 +108,26 @@ impl Clusters for Decoded {
             }
             Encoding::Compressed(algorithm) => decoders::algorithm(algorithm),
         };
-        if algorithm == decompress::Algorithm::Lz4 && !volume.format().lz4_is_padded() {
-            return volume
-                .decoders()
-                .decode(algorithm, encoded, decoded, decompress::Extent::Start)
-                .map_err(undecodable);
-        }
-        let before = (decoder.pos & (block as u64).wrapping_sub(1)) as usize;
-        let most = block.saturating_sub(before);
-        let zeros = encoded
-            .iter()
-            .take(most)
-            .take_while(|byte| **byte == 0)
-            .count();
-        if zeros == most.min(encoded.len()) {
-            return Err(failed(
-                "inode's physical cluster begins with nothing but zeros",
-            ));
-        }
-        let extent = if decoder.partial || !is_all {
+        let is_padded = algorithm != decompress::Algorithm::Lz4 || volume.format().lz4_is_padded();
+        let encoded = if is_padded {
+            let before = (decoder.pos & (block as u64).wrapping_sub(1)) as usize;
+            unpadded(encoded, block.saturating_sub(before))
+                .ok_or_else(|| failed("inode's physical cluster begins with nothing but zeros"))?
+        } else {
+            encoded
+        };
+        let extent = if decoder.partial || !is_all || !is_padded {
             decompress::Extent::Start
         } else {
             decompress::Extent::Whole
         };
-        let encoded = encoded.get(zeros..).unwrap_or_default();
         volume
             .decoders()
             .decode(algorithm, encoded, decoded, extent)
-            .map_err(undecodable)
+            .map_err(|failure| match failure {
+                Failure::Corrupt(what) => failed(what),
+                Failure::Errno(error) => error,
+            })
     }
 
     fn workers(inode: &Inode<Ferofs>) -> Option<&Workers> {
@@ -166,6 +154,12 @@ impl DecodedFiles for Decoded {
     fn version(inode: &Inode<Ferofs>) -> u64 {
         inode.super_block().data().devices().version()
     }
+}
+
+/// Encoded bytes without the zeros in front of them, which are among the first `most`. None if all of those are zeros.
+fn unpadded(encoded: &[u8], most: usize) -> Option<&[u8]> {
+    let start = encoded.iter().take(most).position(|byte| *byte != 0)?;
+    encoded.get(start..)
 }
 
 /// Puts bytes where they belong that are as far into a block as they are in the file, where they begin at `pos`.

@@ -36,7 +36,7 @@ pub(crate) fn parent(dir: &Inode<Ferofs>) -> Result<ARef<Inode<Ferofs>>> {
 fn find(dir: &Inode<Ferofs>, name: &[u8]) -> Result<Option<ARef<Inode<Ferofs>>>> {
     let sb = dir.super_block();
     let volume = sb.data();
-    let reader = Volume::reader(dir.super_block(), false);
+    let reader = Volume::reader(sb, false);
     let found = dir
         .data()
         .disk()

@@ -5,7 +5,8 @@
 //!
 //! This is the root of the module's crate. What a mount is stands in [`options`] and [`volume`],
 //! what is in it in [`inode`], [`dir`] and [`file`]. The format is read by [`erofs`], which cargo
-//! tests in userspace; the VFS is reached through [`vfs`], where all `unsafe` code is.
+//! tests in userspace; the VFS is reached through [`vfs`] and the kernel's decoders
+//! through [`decompress`], where all `unsafe` code is.
 
 // Public items of the crate that cargo builds from it are public to this crate alone.
 #[path = "../rust/decompress/mod.rs"]

@@ -65,10 +65,12 @@ pub(crate) fn bytes(
         Space::Inode(nid) => of_inode(sb, nid, pos, nowait)?,
         Space::Image | Space::Device(_) => of_cache(&sb.data().metadata().0, pos, nowait)?,
     };
-    Ok(match folio {
-        Some(folio) => folio.into_bytes(pos),
-        None => FolioBytes::empty(),
-    })
+    Ok(bytes_of(folio, pos))
+}
+
+/// The bytes of a folio from `pos` on; none if there is no folio.
+fn bytes_of(folio: Option<ReadFolio>, pos: u64) -> FolioBytes<'static> {
+    folio.map_or_else(FolioBytes::empty, |folio| folio.into_bytes(pos))
 }
 
 /// The folio of an inode's page cache with the byte at `pos`, if that is not behind the end.
@@ -140,10 +142,9 @@ impl Reader<'_> {
         let (devices, ranges) = (volume.devices(), volume.ranges());
         Ok(match devices.locate_names(ranges, id, pos, self.nowait)? {
             Some(Names::Image(pos, len)) => self.image_bytes(pos)?.up_to(len),
-            Some(Names::Blob(cache, pos, len)) => match of_cache(cache, pos, self.nowait)? {
-                Some(folio) => folio.into_bytes(pos).up_to(len),
-                None => FolioBytes::empty(),
-            },
+            Some(Names::Blob(cache, pos, len)) => {
+                bytes_of(of_cache(cache, pos, self.nowait)?, pos).up_to(len)
+            }
             None => FolioBytes::empty(),
         })
     }
@@ -164,10 +165,9 @@ impl erofs::Metadata for Reader<'_> {
                 self.device_bytes(id, pos)
             }
             (Space::Device(0), _) => self.image_bytes(pos),
-            (Space::Inode(nid), Some(sb)) => Ok(match of_inode(sb, nid, pos, self.nowait)? {
-                Some(folio) => folio.into_bytes(pos),
-                None => FolioBytes::empty(),
-            }),
+            (Space::Inode(nid), Some(sb)) => {
+                Ok(bytes_of(of_inode(sb, nid, pos, self.nowait)?, pos))
+            }
             (Space::Device(_) | Space::Inode(_), _) => Ok(FolioBytes::empty()),
         }
     }

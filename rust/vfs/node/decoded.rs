@@ -9,6 +9,7 @@ use crate::vfs::node::area::Area;
 use crate::vfs::node::getattr::compressed_getattr;
 use crate::vfs::node::ioctl;
 use crate::vfs::node::ioctl::Label;
+use crate::vfs::node::layout;
 use crate::vfs::node::mapped::Mapped;
 use crate::vfs::node::opener::Opener;
 use crate::vfs::node::read;
@@ -358,13 +359,7 @@ fn for_each<C: Clusters>(
         left = left.saturating_sub(1);
         if left == 0 {
             left = CLUSTERS_BETWEEN_CHECKS;
-            // SAFETY: Both look at the current task only; this may sleep.
-            unsafe {
-                bindings::vfs_helper_cond_resched();
-                if bindings::vfs_helper_fatal_signal_pending() {
-                    return Err(EINTR);
-                }
-            }
+            layout::rest()?;
         }
     }
     Ok(())

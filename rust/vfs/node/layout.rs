@@ -43,13 +43,23 @@ pub(in crate::vfs) fn for_each<E: Extents>(
         left = left.saturating_sub(1);
         if left == 0 {
             left = EXTENTS_BETWEEN_CHECKS;
-            // SAFETY: Both look at the current task only; this may sleep.
-            unsafe {
-                bindings::vfs_helper_cond_resched();
-                if bindings::vfs_helper_fatal_signal_pending() {
-                    return Err(EINTR);
-                }
-            }
+            rest()?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets others run, for something that takes long.
+///
+/// # Errors
+///
+/// `EINTR` if the task is being killed.
+pub(in crate::vfs) fn rest() -> Result {
+    // SAFETY: Both look at the current task only; this may sleep.
+    unsafe {
+        bindings::vfs_helper_cond_resched();
+        if bindings::vfs_helper_fatal_signal_pending() {
+            return Err(EINTR);
         }
     }
     Ok(())

@@ -408,12 +408,8 @@ impl<C: Clusters> Operations<C> {
             // SAFETY: As above. Positions are in a file.
             unsafe { bindings::readahead_expand(control, wanted.start as i64, len as usize) };
         }
-        let next = || {
-            // SAFETY: The control is valid for the length of the call.
-            let folio = NonNull::new(unsafe { bindings::vfs_helper_readahead_folio(control) })?;
-            // SAFETY: Folios come locked and not up to date; being locked keeps them in the cache.
-            Some(unsafe { LockedFolio::from_raw(folio) })
-        };
+        // SAFETY: The control is valid for the length of the call.
+        let next = || unsafe { LockedFolio::read_ahead(control) };
         // SAFETY: As above.
         let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
         // SAFETY: As above.

@@ -23,6 +23,20 @@ impl LockedFolio {
         Self(folio)
     }
 
+    /// The next folio that is to be read ahead.
+    ///
+    /// # Safety
+    ///
+    /// `control` must be what the page cache passes to `readahead`.
+    pub(in crate::vfs) unsafe fn read_ahead(
+        control: *mut bindings::readahead_control,
+    ) -> Option<Self> {
+        // SAFETY: By the safety requirements.
+        let folio = NonNull::new(unsafe { bindings::vfs_helper_readahead_folio(control) })?;
+        // SAFETY: Folios come locked and not up to date; being locked keeps them in the cache.
+        Some(unsafe { Self::from_raw(folio) })
+    }
+
     /// The position of its first byte in the file.
     pub(in crate::vfs) fn pos(&self) -> u64 {
         // SAFETY: By the type invariants. Positions are not negative.

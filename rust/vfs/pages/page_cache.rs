@@ -106,12 +106,8 @@ impl<E: Extents> Operations<E> {
     unsafe extern "C" fn readahead(control: *mut bindings::readahead_control) {
         // SAFETY: The page cache passes a mapping whose host stays for the length of the call.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*(*control).mapping).host) };
-        let next = || {
-            // SAFETY: The control is valid for the length of the call.
-            let folio = NonNull::new(unsafe { bindings::vfs_helper_readahead_folio(control) })?;
-            // SAFETY: Folios come locked and not up to date; being locked keeps them in the cache.
-            Some(unsafe { LockedFolio::from_raw(folio) })
-        };
+        // SAFETY: The control is valid for the length of the call.
+        let next = || unsafe { LockedFolio::read_ahead(control) };
         // SAFETY: As above.
         let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
         let mut batch = FolioBatch::new(pages as usize);
