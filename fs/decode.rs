@@ -15,9 +15,7 @@ use crate::in_use;
 use crate::metadata;
 use crate::number;
 use crate::vfs::errno::EUCLEAN;
-use crate::vfs::node::decoded::DecodedFiles;
 use crate::vfs::node::export::Export;
-use crate::vfs::node::mapped::Mapped;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::cluster::Cluster;
 use crate::vfs::pages::cluster::Clusters;
@@ -139,20 +137,6 @@ impl Clusters for Decoded {
 
     fn tails(inode: &Inode<Ferofs>) -> &Tails {
         inode.super_block().data().tails()
-    }
-}
-
-impl DecodedFiles for Decoded {
-    fn mapped(inode: &Inode<Ferofs>) -> &Mapped {
-        inode.data().mapped()
-    }
-
-    fn is_watched(inode: &Inode<Ferofs>) -> bool {
-        inode.super_block().data().devices().are_watched()
-    }
-
-    fn version(inode: &Inode<Ferofs>) -> u64 {
-        inode.super_block().data().devices().version()
     }
 }
 

@@ -44,8 +44,10 @@ use crate::vfs::mount::mountable::Statfs;
 use crate::vfs::mount::parameter::Parameter;
 use crate::vfs::mount::parameter::Value;
 use crate::vfs::mount::registration::Registration;
+use crate::vfs::node::backed::Backed;
 use crate::vfs::node::export::Export;
 use crate::vfs::node::ioctl::Label;
+use crate::vfs::node::mapped::Mapped;
 use crate::vfs::node::xattr::Namespace;
 use crate::vfs::node::xattr::Xattrs;
 use crate::vfs::object::fs_type::FileSystem;
@@ -53,6 +55,7 @@ use crate::vfs::object::inode::Inode;
 use crate::vfs::object::super_block::NewSuperBlock;
 use crate::vfs::object::super_block::SuperBlock;
 use crate::vfs::pages::range::RangeHome;
+use crate::vfs::pages::range::RangeMount;
 use crate::vfs::pages::workers::Workers;
 use crate::volume::Volume;
 use kernel::prelude::*;
@@ -127,6 +130,24 @@ impl Xattrs for Ferofs {
 
     fn list_xattrs(inode: &Inode<Self>, emit: &mut dyn FnMut(Namespace, &[u8]) -> bool) -> Result {
         xattr::list(inode, emit)
+    }
+}
+
+impl Backed for Ferofs {
+    fn ranges(inode: &Inode<Self>) -> &RangeMount {
+        inode.super_block().data().ranges()
+    }
+
+    fn mapped(inode: &Inode<Self>) -> &Mapped {
+        inode.data().mapped()
+    }
+
+    fn is_watched(inode: &Inode<Self>) -> bool {
+        inode.super_block().data().devices().are_watched()
+    }
+
+    fn version(inode: &Inode<Self>) -> u64 {
+        inode.super_block().data().devices().version()
     }
 }
 

@@ -10,14 +10,11 @@ use crate::metadata;
 use crate::vfs::backing::file::BackingFile;
 use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::errno::EUCLEAN;
-use crate::vfs::node::file::Files;
-use crate::vfs::node::mapped::Mapped;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::extent::Extent;
 use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
 use crate::vfs::pages::folio::FolioBytes;
-use crate::vfs::pages::range::RangeMount;
 use crate::volume::Volume;
 use kernel::prelude::*;
 
@@ -90,23 +87,5 @@ impl Extents for Data {
         let devices = inode.super_block().data().devices();
         let (file, pos, len) = devices.locate(id, pos, extent.len)?;
         (len == extent.len).then_some((file, pos))
-    }
-}
-
-impl Files for Data {
-    fn ranges(inode: &Inode<Ferofs>) -> &RangeMount {
-        inode.super_block().data().ranges()
-    }
-
-    fn mapped(inode: &Inode<Ferofs>) -> &Mapped {
-        inode.data().mapped()
-    }
-
-    fn is_watched(inode: &Inode<Ferofs>) -> bool {
-        inode.super_block().data().devices().are_watched()
-    }
-
-    fn version(inode: &Inode<Ferofs>) -> u64 {
-        inode.super_block().data().devices().version()
     }
 }

@@ -36,6 +36,7 @@ pub(crate) mod mount {
 pub(crate) mod node {
     //! What the VFS asks of files, directories and other inodes, and how it is answered.
     mod area;
+    pub(crate) mod backed;
     pub(crate) mod decoded;
     pub(crate) mod dir;
     pub(crate) mod export;

@@ -6,11 +6,10 @@
 
 use crate::vfs::bindings;
 use crate::vfs::node::area::Area;
+use crate::vfs::node::backed::Backed;
 use crate::vfs::node::getattr::compressed_getattr;
 use crate::vfs::node::ioctl;
-use crate::vfs::node::ioctl::Label;
 use crate::vfs::node::layout;
-use crate::vfs::node::mapped::Mapped;
 use crate::vfs::node::opener::Opener;
 use crate::vfs::node::read;
 use crate::vfs::node::xattr;
@@ -33,20 +32,9 @@ use kernel::prelude::*;
 /// How many clusters are looked at between looks at whether the task is being killed.
 const CLUSTERS_BETWEEN_CHECKS: u32 = 256;
 
-/// Clusters of files that users open.
-pub(crate) trait DecodedFiles: Clusters<FileSystem: Xattrs + Label> {
-    /// Which version of the backing files the file's pages are from.
-    fn mapped(inode: &Inode<Self::FileSystem>) -> &Mapped;
-
-    /// Whether listeners of fanotify may have to allow reads of any of the files' backing files.
-    fn is_watched(inode: &Inode<Self::FileSystem>) -> bool;
-
-    /// A number that changes when any of the files' backing files does. Not zero.
-    fn version(inode: &Inode<Self::FileSystem>) -> u64;
-}
-
 /// The operations of regular files whose clusters `C` knows.
-pub(crate) const fn operations<C: DecodedFiles>() -> operations::Regular<C::FileSystem> {
+pub(crate) const fn operations<C: Clusters<FileSystem: Backed>>(
+) -> operations::Regular<C::FileSystem> {
     operations::Regular {
         inode: Table::<C>::INODE,
         file: Table::<C>::FILE,
@@ -77,9 +65,9 @@ impl<C: Clusters<FileSystem: Xattrs>> Symlink<C> {
     };
 }
 
-struct Table<C: DecodedFiles>(PhantomData<C>);
+struct Table<C: Clusters<FileSystem: Backed>>(PhantomData<C>);
 
-impl<C: DecodedFiles> Table<C> {
+impl<C: Clusters<FileSystem: Backed>> Table<C> {
     const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
         getattr: Some(Self::getattr),
         fiemap: Some(fiemap::<C>),
@@ -106,11 +94,11 @@ impl<C: DecodedFiles> Table<C> {
     /// Sets the inode's `i_version` by which the integrity modules and NFS's server see that a file changed, and drops the
     /// pages that are from before a backing file was changed. What cannot be dropped is being read, and as new as can be.
     fn refresh(inode: &Inode<C::FileSystem>) {
-        let version = C::version(inode);
+        let version = <C::FileSystem>::version(inode);
         // SAFETY: The inode is in use, and the mapping its own.
         unsafe {
             bindings::vfs_helper_inode_set_iversion(inode.as_ptr(), version);
-            if C::mapped(inode).set_version(version) {
+            if <C::FileSystem>::mapped(inode).set_version(version) {
                 bindings::invalidate_inode_pages2(inode.mapping());
             }
         }
@@ -132,7 +120,7 @@ impl<C: DecodedFiles> Table<C> {
         from_result(|| {
             to_result(opened)?;
             Self::refresh(inode);
-            if C::is_watched(inode) && !silent {
+            if <C::FileSystem>::is_watched(inode) && !silent {
                 // Pages are filled without asking: so now, for all of the file.
                 for_each::<C>(inode, 0, u64::MAX, |cluster| {
                     match cluster.content {

@@ -7,16 +7,14 @@
 
 use crate::vfs::bindings;
 use crate::vfs::node::area::Area;
+use crate::vfs::node::backed::Backed;
 use crate::vfs::node::getattr::getattr;
 use crate::vfs::node::ioctl;
-use crate::vfs::node::ioctl::Label;
 use crate::vfs::node::layout;
 use crate::vfs::node::mapped;
-use crate::vfs::node::mapped::Mapped;
 use crate::vfs::node::opener::Opener;
 use crate::vfs::node::read;
 use crate::vfs::node::xattr;
-use crate::vfs::node::xattr::Xattrs;
 use crate::vfs::object::fserror;
 use crate::vfs::object::fserror::Access;
 use crate::vfs::object::inode::Inode;
@@ -26,7 +24,6 @@ use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
 use crate::vfs::pages::page_cache;
 use crate::vfs::pages::range::RangeCache;
-use crate::vfs::pages::range::RangeMount;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use kernel::error::from_result;
@@ -35,23 +32,9 @@ use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
-/// Extents of files that users open.
-pub(crate) trait Files: Extents<FileSystem: Xattrs + Label> {
-    /// Where the caches for ranges of the files' backing files are.
-    fn ranges(inode: &Inode<Self::FileSystem>) -> &RangeMount;
-
-    /// Which pages a file is mapped from.
-    fn mapped(inode: &Inode<Self::FileSystem>) -> &Mapped;
-
-    /// Whether listeners of fanotify may have to allow reads of any of the files' backing files.
-    fn is_watched(inode: &Inode<Self::FileSystem>) -> bool;
-
-    /// A number that changes when any of the files' backing files does. Not zero.
-    fn version(inode: &Inode<Self::FileSystem>) -> u64;
-}
-
 /// The operations of regular files whose extents `E` knows.
-pub(crate) const fn operations<E: Files>() -> operations::Regular<E::FileSystem> {
+pub(crate) const fn operations<E: Extents<FileSystem: Backed>>(
+) -> operations::Regular<E::FileSystem> {
     operations::Regular {
         inode: Table::<E>::INODE,
         file: Table::<E>::FILE,
@@ -60,9 +43,9 @@ pub(crate) const fn operations<E: Files>() -> operations::Regular<E::FileSystem>
     }
 }
 
-struct Table<E: Files>(PhantomData<E>);
+struct Table<E: Extents<FileSystem: Backed>>(PhantomData<E>);
 
-impl<E: Files> Table<E> {
+impl<E: Extents<FileSystem: Backed>> Table<E> {
     const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
         getattr: Some(Self::getattr),
         fiemap: Some(layout::fiemap::<E>),
@@ -182,7 +165,8 @@ impl<E: Files> Table<E> {
         // SAFETY: The file is open, and its inode stays while it is.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*file).f_inode) };
         from_result(|| {
-            let range = E::mapped(inode).choose(E::ranges(inode), || Self::find_range(inode))?;
+            let range = <E::FileSystem>::mapped(inode)
+                .choose(<E::FileSystem>::ranges(inode), || Self::find_range(inode))?;
             match range {
                 Some(range) => {
                     range.refresh();
@@ -190,7 +174,7 @@ impl<E: Files> Table<E> {
                     unsafe { mapped::lead_to(range, inode, file) };
                 }
                 None => {
-                    if E::mapped(inode).set_version(E::version(inode)) {
+                    if <E::FileSystem>::mapped(inode).set_version(<E::FileSystem>::version(inode)) {
                         // The pages are from before a backing file was changed. What cannot be
                         // dropped now is being read, and as new as can be.
                         // SAFETY: The mapping is that of an inode in use.
@@ -241,7 +225,7 @@ impl<E: Files> Table<E> {
         }
         let version = match E::whole(inode) {
             Some((file, _)) => file.identity().version(),
-            None => E::version(inode),
+            None => <E::FileSystem>::version(inode),
         };
         // SAFETY: The inode is in use.
         unsafe { bindings::vfs_helper_inode_set_iversion(inode.as_ptr(), version) };
@@ -250,7 +234,7 @@ impl<E: Files> Table<E> {
     /// Asks whether what lies in backing files may be read, where someone has to be asked: all of it, for
     /// mappings may grow, and pages of them are read in faults.
     fn ask(inode: &Inode<E::FileSystem>, opener: Opener<'_>) -> Result {
-        if !E::is_watched(inode) || opener.is_silent() {
+        if !<E::FileSystem>::is_watched(inode) || opener.is_silent() {
             return Ok(());
         }
         layout::for_each::<E>(inode, 0, inode.size(), |_, len, source| {
@@ -354,7 +338,7 @@ impl<E: Files> Table<E> {
             }
             match advice {
                 bindings::POSIX_FADV_DONTNEED => {
-                    if let Some(range) = E::mapped(inode).range() {
+                    if let Some(range) = <E::FileSystem>::mapped(inode).range() {
                         range.invalidate(start, end);
                     }
                 }
@@ -432,7 +416,7 @@ impl<E: Files> Table<E> {
         };
         match extent.source {
             Source::File(backing, from) if extent.len >= size => {
-                RangeCache::following(E::ranges(inode), backing, from, size).map(Some)
+                RangeCache::following(<E::FileSystem>::ranges(inode), backing, from, size).map(Some)
             }
             _ => Ok(None),
         }
