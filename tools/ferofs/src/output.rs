@@ -274,6 +274,13 @@ impl Output {
         Ok(())
     }
 
+    /// Says only now what it is called: in the directory that it was created in, in the place of whatever is there.
+    pub fn call(&mut self, target: &Path) {
+        let name = target.file_name().unwrap_or_default();
+        self.name = name.as_bytes().to_vec();
+        self.target = target.to_path_buf();
+    }
+
     /// What it replaces, if there is anything.
     pub fn replaces(&self) -> Option<Identity> {
         self.old.as_ref().map(Identity::from)

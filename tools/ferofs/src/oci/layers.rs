@@ -12,6 +12,9 @@
 
 use super::Image;
 use super::Layer;
+use super::ingest::Hashing;
+use super::ingest::Unpack;
+use super::ingest::write_index;
 use super::store::check_digest;
 use crate::blobs;
 use crate::build::Archive;
@@ -20,16 +23,13 @@ use crate::build::Progress;
 use crate::build::Snapshot;
 use crate::build::Through;
 use crate::build::read_through;
-use crate::compression::look;
 use crate::digest::Background;
 use crate::digest::Digest;
-use crate::digest::Hasher;
 use crate::directory::Directory;
 use crate::directory::Identity;
 use crate::error::Error;
 use crate::error::Kind;
 use crate::error::Result;
-use crate::index;
 use crate::inspect;
 use crate::merge::Merge;
 use crate::merge::Merged;
@@ -39,15 +39,12 @@ use crate::output::Inputs;
 use crate::output::NewDirectory;
 use crate::output::Output;
 use crate::setters::setters;
-use crate::tar::Totals;
 use crate::text::Shown;
 use crate::tree::Tree;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fs;
 use std::fs::File;
-use std::io;
-use std::io::Read;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -469,37 +466,16 @@ impl Maker<'_> {
     fn unpack(&self, layer: &Layer) -> Result<Made> {
         let diff_id = layer.diff_id;
         let shown = layer.blob.shown();
-        let failed = || Error::io("read", &shown);
         let output = self.create(diff_id, "tar")?;
-        let mut stored = Hashing {
-            reader: layer.blob.reader()?,
-            hasher: layer.digest.map(|_| Hasher::spawn()),
+        let unpack = Unpack {
+            shown: &shown,
+            digest: layer.digest,
+            size: layer.blob.size(),
+            most: self.places.most,
+            output: Some(&output),
             watch: self.watch,
         };
-        let mut tree = Tree::new();
-        let read = |stored: &mut Hashing<'_, _>, tree| {
-            let (compression, reader) = look(stored).map_err(failed())?;
-            let through = Through {
-                compression,
-                digest: true,
-                least: Some(layer.blob.size()),
-                most: self.places.most,
-                copy: Some(&output),
-                ..Through::default()
-            };
-            read_through(reader, &shown, through, tree, &mut ())
-        };
-        let archive = read(&mut stored, &mut tree);
-        // Decompression ends where the compressed data does.
-        let rest = io::copy(&mut stored, &mut io::sink());
-        if let Some(expected) = layer.digest {
-            rest.map_err(failed())?;
-            let found = stored.hasher.as_mut().and_then(Hasher::finish);
-            let found = found.ok_or_else(|| failed()(io::Error::other("hashing failed")))?;
-            // What is wrong with the content is of no interest if it is not what it should be.
-            check_digest(&shown, expected, found)?;
-        }
-        let archive = archive?;
+        let (archive, tree) = unpack.read(layer.blob.reader()?)?;
         if archive.totals.digest != Some(diff_id) {
             let shown = Shown(&shown);
             let found = match archive.totals.digest {
@@ -535,14 +511,7 @@ impl Maker<'_> {
         plain: &Plain,
     ) -> Result<Made> {
         let index = self.create(diff_id, "erofs")?;
-        let totals = Totals {
-            digest: Some(diff_id),
-            ..archive.totals
-        };
-        let (_, mut more) = index::write_tree(tree, totals, plain, index.file())
-            .map_err(|error| error.about(shown, index.target()))?;
-        let mut notes = archive.notes;
-        notes.append(&mut more);
+        let (_, notes) = write_index(diff_id, archive, tree, plain, shown, &index)?;
         Ok(Made {
             layer: Indexed {
                 diff_id,
@@ -557,26 +526,6 @@ impl Maker<'_> {
             tar: None,
             elsewhere: false,
         })
-    }
-}
-
-/// Hashes what is read, and says how much that is.
-struct Hashing<'a, R> {
-    reader: R,
-    hasher: Option<Hasher>,
-    watch: Watch<'a>,
-}
-
-impl<R: Read> Read for Hashing<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.reader.read(buf)?;
-        if let Some(hasher) = &self.hasher {
-            let mut chunk = hasher.buffer(n);
-            chunk.copy_from_slice(buf.get(..n).unwrap_or_default());
-            hasher.update(&Arc::new(chunk));
-        }
-        (self.watch)(n as u64);
-        Ok(n)
     }
 }
 

@@ -28,6 +28,7 @@
 //! ```
 
 mod document;
+pub mod ingest;
 pub mod layers;
 mod platform;
 mod reference;

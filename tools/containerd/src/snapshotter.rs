@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What containerd asks of a snapshotter, done: snapshots are made, mounted, committed and removed.
+//!
+//! A committed snapshot is a layer on top of others, and what is mounted of it is one filesystem for all of them, see
+//! [`crate::lower`]. What is given to containerd are the kernel's plain mounts, `overlay` and `bind`, which every
+//! release of it and all that is built on it can mount. Called by [`crate::service`], which has requests and answers.
+
+use crate::api::containerd::types::Mount;
+use crate::catalog::Catalog;
+use crate::catalog::Form;
+use crate::catalog::Kind;
+use crate::catalog::Labels;
+use crate::catalog::Layer;
+use crate::catalog::Snapshot;
+use crate::catalog::TARGET;
+use crate::config::Config;
+use crate::locks::Locks;
+use crate::lower::Lowers;
+use crate::metrics::Metrics;
+use crate::places::Places;
+use crate::places::make;
+use crate::problem::Problem;
+use crate::problem::Result;
+use crate::upper;
+use ferofs::digest::Digest;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The label that says which layer is going to be applied.
+const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
+/// The labels that say as whom the users of a container are seen, and the options that mount(8) of containerd takes.
+const MAPPINGS: [(&str, &str); 2] = [
+    ("containerd.io/snapshot/uidmapping", "uidmap"),
+    ("containerd.io/snapshot/gidmapping", "gidmap"),
+];
+
+/// The snapshotter.
+pub struct Snapshotter {
+    /// What is known.
+    pub catalog: Arc<Catalog>,
+    /// Where it is.
+    pub places: Arc<Places>,
+    /// What is below snapshots.
+    pub lowers: Arc<Lowers>,
+    /// How it is to be.
+    pub config: Config,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Layers whose files are being named or removed.
+    pub layers: Locks<Digest>,
+}
+
+impl Snapshotter {
+    /// Makes the directories and opens the database. What was left half done is gone then, see [`crate::sweep`].
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be done.
+    pub fn open(config: Config) -> Result<Self> {
+        let places = Arc::new(Places::create(&config.root)?);
+        let catalog = Arc::new(Catalog::open(&places.database())?);
+        let lowers = Arc::new(Lowers::new(Arc::clone(&catalog), Arc::clone(&places)));
+        Ok(Snapshotter {
+            catalog,
+            places,
+            lowers,
+            config,
+            metrics: Metrics::default(),
+            layers: Locks::default(),
+        })
+    }
+
+    /// Makes a snapshot that can be written to. For a layer that is there already, that is the layer itself.
+    ///
+    /// # Errors
+    ///
+    /// When the name is taken, there is no such parent, or its mounts cannot be made. And, as containerd expects it,
+    /// that it exists, when the layer does.
+    pub fn prepare(&self, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
+        if let Some(target) = labels.get(TARGET) {
+            if self.layer_is_there(target, parent, &labels)? {
+                let problem = format!("target snapshot {target} already exists");
+                return Err(Problem::exists(problem));
+            }
+        }
+        self.create(Kind::Active, key, parent, labels)
+    }
+
+    /// Makes a snapshot that can be looked at.
+    ///
+    /// # Errors
+    ///
+    /// When the name is taken, there is no such parent, or its mounts cannot be made.
+    pub fn view(&self, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
+        self.create(Kind::View, key, parent, labels)
+    }
+
+    /// Whether a layer of an image is committed, perhaps only now: if its tar is there.
+    fn layer_is_there(&self, target: &str, parent: Option<&str>, labels: &Labels) -> Result<bool> {
+        if self.catalog.target(target, parent)?.is_some() {
+            return Ok(true);
+        }
+        let Some(layer) = labels.get(DIFF_ID).and_then(|id| Digest::parse(id)) else {
+            return Ok(false);
+        };
+        let _held = self.layers.hold(layer);
+        if self.catalog.layer(layer)?.is_none() || !self.has_files(layer)? {
+            return Ok(false);
+        }
+        // The name is of nobody else's: the database counts on, and chain IDs are not keys.
+        let name = format!("{target}@{}", parent.unwrap_or(""));
+        let made = self.catalog.create(Kind::Committed, &name, parent, labels.clone(), Some(layer));
+        let snapshot = made?;
+        make(&self.places.snapshot(snapshot.number), 0o711)?;
+        tracing::info!(snapshot = name, layer = %layer, "taken from a layer that is there");
+        self.metrics.reused.inc();
+        Ok(true)
+    }
+
+    /// Whether the files of a layer are where they should be.
+    pub fn has_files(&self, digest: Digest) -> Result<bool> {
+        let Some(layer) = self.catalog.layer(digest)? else {
+            return Ok(false);
+        };
+        let size = |path: &Path| fs::metadata(path).map(|found| found.len()).ok();
+        let image = size(&self.places.image(digest));
+        Ok(match layer.form {
+            Form::Tar => image.is_some() && size(&self.places.tar(digest)) == Some(layer.size),
+            Form::Image => image == Some(layer.size),
+        })
+    }
+
+    fn create(&self, kind: Kind, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
+        let snapshot = self.catalog.create(kind, key, parent, labels, None)?;
+        match self.mounts_of(&snapshot) {
+            Ok(mounts) => Ok(mounts),
+            Err(problem) => {
+                self.catalog.remove(key)?;
+                self.places.throw_away(&self.places.snapshot(snapshot.number))?;
+                Err(problem)
+            }
+        }
+    }
+
+    /// The mounts of a snapshot. What is missing of them, after a reboot for example, is made.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such snapshot, or it is committed, or they cannot be made.
+    pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        let snapshot = self.catalog.get(key)?;
+        if snapshot.kind == Kind::Committed {
+            return Err(Problem::precondition(format!(
+                "snapshot {key} is committed, expected an active one or a view"
+            )));
+        }
+        self.mounts_of(&snapshot)
+    }
+
+    fn mounts_of(&self, snapshot: &Snapshot) -> Result<Vec<Mount>> {
+        let number = snapshot.number;
+        let (upper, work) = (self.places.upper(number), self.places.work(number));
+        let parent = snapshot.parent.as_deref();
+        let parent = parent.map(|parent| self.catalog.get(parent)).transpose()?;
+        let read_only = snapshot.kind == Kind::View;
+        let is_new = !upper.exists();
+        make(&self.places.snapshot(number), 0o711)?;
+        if parent.is_none() || !read_only {
+            make(&upper, 0o755)?;
+        }
+        let Some(parent) = parent else {
+            return Ok(vec![bind(&upper, read_only)]);
+        };
+        let lower = self.places.lower(parent.number);
+        let late = snapshot.is_for_a_layer() && self.config.snapshots.lazy;
+        if !late {
+            self.lowers.mounted(&parent)?;
+        }
+        if read_only {
+            return Ok(vec![bind(&lower, true)]);
+        }
+        make(&work, 0o711)?;
+        if is_new && !late {
+            upper::look_like(&upper, &lower)?;
+        }
+        let mut options = self.config.snapshots.overlay_options.clone();
+        for (label, option) in MAPPINGS {
+            if let Some(mapping) = snapshot.labels.get(label) {
+                options.push(format!("{option}={mapping}"));
+            }
+        }
+        options.push(format!("workdir={}", work.display()));
+        options.push(format!("upperdir={}", upper.display()));
+        options.push(format!("lowerdir={}", lower.display()));
+        Ok(vec![Mount {
+            r#type: "overlay".into(),
+            source: "overlay".into(),
+            target: String::new(),
+            options,
+        }])
+    }
+
+    /// Mounts what is below a snapshot that has mounts already, and was not mounted since it was for a layer.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be done.
+    pub fn mount_below(&self, snapshot: &Snapshot) -> Result<()> {
+        let Some(parent) = &snapshot.parent else {
+            return Ok(());
+        };
+        let lower = self.lowers.mounted(&self.catalog.get(parent)?)?;
+        upper::look_like(&self.places.upper(snapshot.number), &lower)
+    }
+
+    /// Commits a snapshot: what was applied to it, or else what was written to it, becomes a layer.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be committed, or what was written cannot be read.
+    pub fn commit(&self, key: &str, name: &str, parent: Option<&str>, labels: Labels) -> Result<Snapshot> {
+        let snapshot = self.catalog.get(key)?;
+        let committed = match snapshot.layer {
+            Some(_) => self.catalog.commit(key, name, parent, labels, None)?,
+            None if snapshot.kind != Kind::Active => {
+                // It says why not.
+                self.catalog.commit(key, name, parent, labels, None)?
+            }
+            None => {
+                let upper = self.places.upper(snapshot.number);
+                make(&upper, 0o755)?;
+                let image = upper::image(&upper, &self.places.layers())?;
+                let digest = image.digest;
+                let layer = Layer {
+                    form: Form::Image,
+                    size: image.size,
+                    index: 0,
+                    inodes: image.inodes,
+                    stored: Vec::new(),
+                };
+                let _held = self.layers.hold(digest);
+                image.keep()?;
+                let committed =
+                    self.catalog.commit(key, name, parent, labels, Some((digest, &layer)));
+                if committed.is_err() {
+                    self.remove_files(digest)?;
+                }
+                committed?
+            }
+        };
+        // Who has it mounted still sees it.
+        self.places.throw_away(&self.places.upper(committed.number))?;
+        self.places.throw_away(&self.places.work(committed.number))?;
+        tracing::info!(snapshot = name, key, "committed");
+        Ok(committed)
+    }
+
+    /// Removes a snapshot, and its layer if nobody else has it.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or others are on top of it.
+    pub fn remove(&self, key: &str) -> Result<()> {
+        let (snapshot, unused) = self.catalog.remove(key)?;
+        self.lowers.unmount(snapshot.number)?;
+        self.places.throw_away(&self.places.snapshot(snapshot.number))?;
+        if let Some(layer) = snapshot.layer.filter(|_| unused) {
+            let _held = self.layers.hold(layer);
+            self.remove_files(layer)?;
+        }
+        tracing::info!(snapshot = key, "removed");
+        Ok(())
+    }
+
+    /// Removes the files of a layer, unless somebody has come to have it meanwhile. The layer's lock is held.
+    pub fn remove_files(&self, layer: Digest) -> Result<()> {
+        if self.catalog.layer(layer)?.is_some() {
+            return Ok(());
+        }
+        for path in [self.places.image(layer), self.places.tar(layer)] {
+            crate::seal::open(&path)?;
+            self.places.throw_away(&path)?;
+        }
+        Ok(())
+    }
+
+    /// What a snapshot takes on disk: bytes and inodes.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it cannot be looked at.
+    pub fn usage(&self, key: &str) -> Result<(u64, u64)> {
+        let snapshot = self.catalog.get(key)?;
+        match snapshot.kind {
+            Kind::Committed => Ok((snapshot.bytes, snapshot.inodes)),
+            Kind::Active => upper::usage(&self.places.upper(snapshot.number)),
+            Kind::View => Ok((0, 0)),
+        }
+    }
+
+    /// The snapshot that mounts lead to, if they are of one here: by what is bound, or written to.
+    pub fn of_mounts(&self, mounts: &[Mount]) -> Option<u64> {
+        let [mount] = mounts else {
+            return None;
+        };
+        let path = match mount.r#type.as_str() {
+            "bind" => mount.source.as_str(),
+            "overlay" => mount.options.iter().find_map(|option| option.strip_prefix("upperdir="))?,
+            _ => return None,
+        };
+        self.places.number_of(Path::new(path))
+    }
+}
+
+fn bind(source: &Path, read_only: bool) -> Mount {
+    let access = if read_only { "ro" } else { "rw" };
+    Mount {
+        r#type: "bind".into(),
+        source: source.display().to_string(),
+        target: String::new(),
+        options: vec![access.into(), "rbind".into()],
+    }
+}
