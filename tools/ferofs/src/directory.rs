@@ -156,6 +156,28 @@ impl Directory {
         Ok(Directory { fd })
     }
 
+    /// Whether this directory is another one, or somewhere below it. What is above a mount counts, too.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the directories above.
+    pub fn is_in(&self, other: Identity) -> Result<bool> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut at = Identity::from(&self.stat()?);
+        let mut fd = None;
+        while at != other {
+            let here = fd.as_ref().unwrap_or(&self.fd);
+            let above = rustix::fs::openat(here, c"..", flags, Mode::empty())?;
+            let next = Identity::from(&rustix::fs::fstat(&above)?);
+            // The root is above itself.
+            if next == at {
+                return Ok(false);
+            }
+            (at, fd) = (next, Some(above));
+        }
+        Ok(true)
+    }
+
     /// Opens a file for reading. A named pipe in its place keeps nobody waiting.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ mod acl;
 pub mod blobs;
 pub mod build;
 pub mod clusters;
+pub mod commit;
 pub mod compression;
 pub mod digest;
 mod direct;

@@ -281,6 +281,16 @@ impl Output {
         self.target = target.to_path_buf();
     }
 
+    /// Whether it is to be in a directory, or somewhere below it.
+    ///
+    /// # Errors
+    ///
+    /// When the directories above it cannot be looked at.
+    pub fn is_inside(&self, directory: Identity) -> Result<bool> {
+        let found = self.directory.is_in(directory);
+        found.map_err(|errno| Error::io("look for", &self.target)(errno.into()))
+    }
+
     /// What it replaces, if there is anything.
     pub fn replaces(&self) -> Option<Identity> {
         self.old.as_ref().map(Identity::from)

@@ -12,9 +12,7 @@ use clap::Parser;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::inspect::Image;
-use ferofs::text::Escaped;
 use ferofs::text::Shown;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -166,26 +164,11 @@ fn is_image(path: &Path) -> bool {
     }
 }
 
-/// The time that builders of packages set for whatever they run.
-fn source_date_epoch() -> Result<Option<i64>> {
-    let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") else {
-        return Ok(None);
-    };
-    let seconds = value.to_str().and_then(|value| value.parse().ok());
-    let problem = || {
-        let value = Escaped(value.as_bytes());
-        Error::Request(format!(
-            "SOURCE_DATE_EPOCH in the environment is \"{value}\", expected seconds since 1970"
-        ))
-    };
-    seconds.map(Some).ok_or_else(problem)
-}
-
 /// Makes the image.
 pub fn run(mut arguments: Arguments) -> Result<()> {
     arguments.refused.check()?;
     arguments.settings.quiet |= arguments.d == Some(0);
-    arguments.settings.latest = source_date_epoch()?;
+    arguments.settings.latest = super::source_date_epoch()?;
     let strip = arguments.ovlfs_strip == "1";
     let whiteouts = match (strip, arguments.aufs) {
         (true, _) => build::Whiteouts::Applied,

@@ -5,6 +5,7 @@
 pub mod build;
 pub mod cat;
 pub mod check;
+pub mod commit;
 pub mod diff;
 pub mod dump;
 pub mod json;
@@ -20,6 +21,7 @@ pub mod umount;
 
 use ferofs::error::Error;
 use ferofs::error::Result;
+use ferofs::text::Escaped;
 use ferofs::text::Printable;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
@@ -30,6 +32,7 @@ use std::io::ErrorKind;
 use std::io::Write;
 use std::num::IntErrorKind;
 use std::num::ParseIntError;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -70,6 +73,21 @@ fn refuse<'a>(options: impl IntoIterator<Item = (bool, &'a str, &'a str)>) -> Re
         Some((_, option, why)) => Err(Error::Request(format!("{option} is not supported: {why}"))),
         None => Ok(()),
     }
+}
+
+/// The time that builders of packages set for whatever they run.
+fn source_date_epoch() -> Result<Option<i64>> {
+    let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") else {
+        return Ok(None);
+    };
+    let seconds = value.to_str().and_then(|value| value.parse().ok());
+    let problem = || {
+        let value = Escaped(value.as_bytes());
+        Error::Request(format!(
+            "SOURCE_DATE_EPOCH in the environment is \"{value}\", expected seconds since 1970"
+        ))
+    };
+    seconds.map(Some).ok_or_else(problem)
 }
 
 /// Allows as many files to be open as may be: images may have thousands of blobs, and what was compared with its

@@ -107,7 +107,7 @@ pub struct Directory {
     root: PathBuf,
     /// The directory itself, and the one in it that the present file is in.
     directories: RefCell<Option<(directory::Directory, NameId, directory::Directory)>>,
-    open: RefCell<Option<(NameId, File)>>,
+    file: RefCell<Option<(NameId, File)>>,
 }
 
 impl Directory {
@@ -116,13 +116,17 @@ impl Directory {
         Directory {
             root,
             directories: RefCell::new(None),
-            open: RefCell::new(None),
+            file: RefCell::new(None),
         }
     }
 
     /// Opens a file, which must be the one that the tree has: it may have become another one since it was listed,
     /// or a link.
-    fn file(&self, tree: &Tree, name: NameId) -> io::Result<File> {
+    ///
+    /// # Errors
+    ///
+    /// Those of opening it, and when it is another one.
+    pub(crate) fn open(&self, tree: &Tree, name: NameId) -> io::Result<File> {
         let replaced = || io::Error::other("it was replaced while it was read");
         let or_replaced = |errno| match errno {
             Errno::LOOP | Errno::NOTDIR => replaced(),
@@ -161,10 +165,10 @@ impl Directory {
 
 impl Source for Directory {
     fn read(&self, tree: &Tree, name: NameId, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let mut open = self.open.borrow_mut();
+        let mut open = self.file.borrow_mut();
         let file = match open.take() {
             Some((other, file)) if other == name => file,
-            _ => self.file(tree, name)?,
+            _ => self.open(tree, name)?,
         };
         let result = file.read_exact_at(buf, offset);
         *open = Some((name, file));

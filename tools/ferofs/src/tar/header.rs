@@ -2,7 +2,7 @@
 
 //! One 512-byte tar header block: its fields, its checksum, and which dialect it is written in.
 //!
-//! Called by `reader` (and by `sparse` for GNU sparse maps). Nothing here reads further than the
+//! Called by `reader` (and by `sparse` for GNU sparse maps); `writer` has the places of the fields from here. Nothing here reads further than the
 //! block.
 
 use crate::number;
@@ -12,19 +12,19 @@ use std::ops::Range;
 /// Size of a header and unit of everything in an archive.
 pub const BLOCK: usize = 512;
 
-const NAME: Range<usize> = 0..100;
-const MODE: Range<usize> = 100..108;
-const UID: Range<usize> = 108..116;
-const GID: Range<usize> = 116..124;
-const SIZE: Range<usize> = 124..136;
-const MTIME: Range<usize> = 136..148;
-const CHECKSUM: Range<usize> = 148..156;
-const TYPE: usize = 156;
-const LINK: Range<usize> = 157..257;
-const MAGIC: Range<usize> = 257..265;
-const MAJOR: Range<usize> = 329..337;
-const MINOR: Range<usize> = 337..345;
-const PREFIX: Range<usize> = 345..500;
+pub(super) const NAME: Range<usize> = 0..100;
+pub(super) const MODE: Range<usize> = 100..108;
+pub(super) const UID: Range<usize> = 108..116;
+pub(super) const GID: Range<usize> = 116..124;
+pub(super) const SIZE: Range<usize> = 124..136;
+pub(super) const MTIME: Range<usize> = 136..148;
+pub(super) const CHECKSUM: Range<usize> = 148..156;
+pub(super) const TYPE: usize = 156;
+pub(super) const LINK: Range<usize> = 157..257;
+pub(super) const MAGIC: Range<usize> = 257..265;
+pub(super) const MAJOR: Range<usize> = 329..337;
+pub(super) const MINOR: Range<usize> = 337..345;
+pub(super) const PREFIX: Range<usize> = 345..500;
 /// star uses the end of the prefix for more times.
 const STAR_PREFIX: Range<usize> = 345..476;
 const STAR_MAGIC: Range<usize> = 508..512;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Reading tar archives: what is in them and where its data lies.
+//! Tar archives: reading what is in them and where its data lies; writing them.
 //!
 //! [`Reader`] goes through the entries of an archive from an [`Input`]: a file, whose data it
 //! jumps over, or a stream. It understands v7, ustar, GNU, PAX and star archives and reads them as
@@ -11,6 +11,9 @@
 //! format, without offsets), global PAX headers applied to what follows (neither `tar` 0.4 nor
 //! `tar-core` 0.1 does), times before 1970 and in nanoseconds (both have `u64` seconds), and
 //! errors with the offset they are at. `tar-core` needs a newer compiler than Debian 13 has, too.
+//!
+//! [`Writer`] is the other way round, and the smaller half: with the fields' places and the types of the reader it is
+//! one file. `tar` 0.4 would leave the PAX records, which most of it is about, to us, and takes their keys as UTF-8.
 
 mod error;
 mod header;
@@ -19,6 +22,7 @@ mod input;
 mod pax;
 mod reader;
 mod sparse;
+mod writer;
 
 pub use crate::acl::Names;
 pub use error::Error;
@@ -29,6 +33,7 @@ pub use input::Input;
 pub use input::StreamInput;
 pub use input::Totals;
 pub use reader::Reader;
+pub use writer::Writer;
 
 use crate::setters::setters;
 use std::sync::Arc;

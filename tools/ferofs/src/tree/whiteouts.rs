@@ -83,7 +83,8 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-const PREFIX: &[u8] = b".wh.";
+/// What the name of a whiteout begins with; behind it is what it hides.
+pub const PREFIX: &[u8] = b".wh.";
 /// The name of the file that makes its directory opaque.
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
 /// The attribute that lets overlayfs look for whiteouts in a directory, behind "trusted.".
