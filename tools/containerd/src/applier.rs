@@ -89,9 +89,16 @@ impl Applier {
     ///
     /// That it is for another differ, when it is no snapshot of this daemon or no layer that is taken. And when it
     /// cannot be read or is not what it should be: nothing is left behind then.
-    pub fn apply(&self, descriptor: &Descriptor, mounts: &[Mount], payloads: bool) -> Result<Descriptor> {
+    pub fn apply(
+        &self,
+        descriptor: &Descriptor,
+        mounts: &[Mount],
+        payloads: bool,
+    ) -> Result<Descriptor> {
         let Some(number) = self.snapshotter.of_mounts(mounts) else {
-            return Err(Problem::unsupported("the mounts are none of this snapshotter"));
+            return Err(Problem::unsupported(
+                "the mounts are none of this snapshotter",
+            ));
         };
         let snapshot = self.snapshotter.catalog.numbered(number)?;
         let digest = Digest::parse(&descriptor.digest);
@@ -123,7 +130,12 @@ impl Applier {
     }
 
     /// Returns the sha256 of the plain layer, and its size.
-    fn apply_known(&self, snapshot: &Snapshot, digest: Digest, stored: Stored) -> Result<(Digest, u64)> {
+    fn apply_known(
+        &self,
+        snapshot: &Snapshot,
+        digest: Digest,
+        stored: Stored,
+    ) -> Result<(Digest, u64)> {
         let here = &self.snapshotter;
         let _held = self.busy.hold(digest);
         let known = match here.catalog.stored(digest)? {
@@ -247,7 +259,13 @@ impl Applier {
     }
 
     /// The files are there: they are checked and sealed as is wanted, and then known.
-    fn finish(&self, snapshot: &Snapshot, layer: Digest, record: &Layer, files: &[PathBuf]) -> Result<()> {
+    fn finish(
+        &self,
+        snapshot: &Snapshot,
+        layer: Digest,
+        record: &Layer,
+        files: &[PathBuf],
+    ) -> Result<()> {
         let here = &self.snapshotter;
         let done = || -> Result<()> {
             // An index was made here; an image is somebody else's.
@@ -286,7 +304,10 @@ fn check_layer(path: &Path, record: &Layer) -> Result<()> {
         None => Ok(()),
         Some(problem) => {
             let (at, what) = (problem.at, &problem.what);
-            Err(Problem::invalid(format!("{}: at {at}: {what}", path.display())))
+            Err(Problem::invalid(format!(
+                "{}: at {at}: {what}",
+                path.display()
+            )))
         }
     }
 }
@@ -299,13 +320,31 @@ mod tests {
     fn media_types_of_layers_are_known() {
         for (media_type, expected) in [
             ("application/vnd.oci.image.layer.v1.tar", Some(Stored::Tar)),
-            ("application/vnd.oci.image.layer.v1.tar+gzip", Some(Stored::Tar)),
-            ("application/vnd.oci.image.layer.v1.tar+zstd", Some(Stored::Tar)),
-            ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Some(Stored::Tar)),
-            ("application/vnd.docker.image.rootfs.diff.tar.gzip", Some(Stored::Tar)),
-            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Some(Stored::Tar)),
+            (
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+                Some(Stored::Tar),
+            ),
+            (
+                "application/vnd.oci.image.layer.v1.tar+zstd",
+                Some(Stored::Tar),
+            ),
+            (
+                "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+                Some(Stored::Tar),
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                Some(Stored::Tar),
+            ),
+            (
+                "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+                Some(Stored::Tar),
+            ),
             ("application/vnd.erofs.layer.v1", Some(Stored::Image)),
-            ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", None),
+            (
+                "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+                None,
+            ),
             ("application/vnd.oci.image.layer.v1.tar+encrypted", None),
             ("application/vnd.oci.image.layer.v1.tar+xz", None),
             ("application/vnd.oci.image.config.v1+json", None),

@@ -213,7 +213,9 @@ impl Writing<'_> {
     fn put(&self, snapshot: &Snapshot) -> Result<()> {
         let name = snapshot.name.as_str();
         let bytes = serde_json::to_vec(snapshot)?;
-        self.0.open_table(SNAPSHOTS)?.insert(name, bytes.as_slice())?;
+        self.0
+            .open_table(SNAPSHOTS)?
+            .insert(name, bytes.as_slice())?;
         self.0.open_table(NUMBERS)?.insert(snapshot.number, name)?;
         if let Some(parent) = &snapshot.parent {
             let mut children = self.0.open_multimap_table(CHILDREN)?;
@@ -240,7 +242,9 @@ impl Writing<'_> {
         }
         if let Some(target) = snapshot.target() {
             let mut targets = self.0.open_table(TARGETS)?;
-            let same = targets.get(target)?.is_some_and(|found| found.value() == name);
+            let same = targets
+                .get(target)?
+                .is_some_and(|found| found.value() == name);
             if same {
                 targets.remove(target)?;
             }
@@ -255,8 +259,8 @@ impl Writing<'_> {
         if users.get(&layer.0)?.next().is_some() {
             return Ok(false);
         }
-        let removed = self.0.open_table(LAYERS)?.remove(&layer.0)?;
-        let removed: Option<Layer> = match removed {
+        let mut layers = self.0.open_table(LAYERS)?;
+        let removed: Option<Layer> = match layers.remove(&layer.0)? {
             Some(bytes) => serde_json::from_slice(bytes.value())?,
             None => None,
         };
@@ -466,8 +470,8 @@ impl Catalog {
                 .open_table(NUMBERS)?
                 .get(number)?
                 .map(|name| name.value().to_owned());
-            let name = name
-                .ok_or_else(|| Problem::missing(format!("snapshot number {number} is gone")))?;
+            let name =
+                name.ok_or_else(|| Problem::missing(format!("snapshot number {number} is gone")))?;
             let mut snapshot = tables.expect(&name)?;
             if snapshot.kind != Kind::Active {
                 let word = snapshot.kind.word();
@@ -567,7 +571,9 @@ impl Catalog {
         let numbers = transaction.open_table(NUMBERS)?;
         match numbers.get(number)? {
             Some(name) => self.get(name.value()),
-            None => Err(Problem::missing(format!("snapshot number {number} is gone"))),
+            None => Err(Problem::missing(format!(
+                "snapshot number {number} is gone"
+            ))),
         }
     }
 
@@ -697,7 +703,8 @@ mod tests {
 
     impl Scratch {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("ferofs-catalog-{name}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("ferofs-catalog-{name}-{}", std::process::id()));
             let _ = std::fs::remove_file(&path);
             Scratch(path)
         }
@@ -728,15 +735,33 @@ mod tests {
         let scratch = Scratch::new("layers");
         let catalog = Catalog::open(&scratch.0).unwrap();
         let (digest, gzip) = (Digest::of(b"tar"), Digest::of(b"gzip"));
-        let one = catalog.create(Kind::Active, "one", None, target("chain"), None).unwrap();
+        let one = catalog
+            .create(Kind::Active, "one", None, target("chain"), None)
+            .unwrap();
         assert!(one.is_for_a_layer());
-        catalog.apply(one.number, digest, &layer(10, &[gzip])).unwrap();
-        let committed = catalog.commit("one", "base", None, target("chain"), None).unwrap();
-        assert_eq!((committed.number, committed.bytes, committed.inodes), (one.number, 11, 2));
-        assert_eq!(catalog.target("chain", None).unwrap().as_deref(), Some("base"));
+        catalog
+            .apply(one.number, digest, &layer(10, &[gzip]))
+            .unwrap();
+        let committed = catalog
+            .commit("one", "base", None, target("chain"), None)
+            .unwrap();
+        assert_eq!(
+            (committed.number, committed.bytes, committed.inodes),
+            (one.number, 11, 2)
+        );
+        assert_eq!(
+            catalog.target("chain", None).unwrap().as_deref(),
+            Some("base")
+        );
         assert_eq!(catalog.target("chain", Some("base")).unwrap(), None);
         assert_eq!(catalog.stored(gzip).unwrap().unwrap().0, digest);
-        let two = catalog.create(Kind::Committed, "two", Some("base"), target("next"), Some(digest));
+        let two = catalog.create(
+            Kind::Committed,
+            "two",
+            Some("base"),
+            target("next"),
+            Some(digest),
+        );
         assert_eq!(two.unwrap().bytes, 11);
         assert_eq!(catalog.layers().unwrap().len(), 1);
         assert!(!catalog.remove("two").unwrap().1);
@@ -750,11 +775,22 @@ mod tests {
     fn another_layer_takes_the_place_of_the_first() {
         let scratch = Scratch::new("again");
         let catalog = Catalog::open(&scratch.0).unwrap();
-        let one = catalog.create(Kind::Active, "one", None, Labels::new(), None).unwrap();
+        let one = catalog
+            .create(Kind::Active, "one", None, Labels::new(), None)
+            .unwrap();
         let (first, second) = (Digest::of(b"1"), Digest::of(b"2"));
-        assert_eq!(catalog.apply(one.number, first, &layer(1, &[])).unwrap(), None);
-        assert_eq!(catalog.apply(one.number, first, &layer(1, &[])).unwrap(), None);
-        assert_eq!(catalog.apply(one.number, second, &layer(2, &[])).unwrap(), Some(first));
+        assert_eq!(
+            catalog.apply(one.number, first, &layer(1, &[])).unwrap(),
+            None
+        );
+        assert_eq!(
+            catalog.apply(one.number, first, &layer(1, &[])).unwrap(),
+            None
+        );
+        assert_eq!(
+            catalog.apply(one.number, second, &layer(2, &[])).unwrap(),
+            Some(first)
+        );
         assert!(catalog.layer(first).unwrap().is_none());
         assert_eq!(catalog.layers().unwrap().len(), 1);
     }
@@ -766,16 +802,34 @@ mod tests {
         let create = |kind, name, parent| catalog.create(kind, name, parent, Labels::new(), None);
         create(Kind::Active, "active", None).unwrap();
         create(Kind::Active, "low", None).unwrap();
-        catalog.commit("low", "base", None, Labels::new(), None).unwrap();
+        catalog
+            .commit("low", "base", None, Labels::new(), None)
+            .unwrap();
         create(Kind::View, "view", Some("base")).unwrap();
         let before = serde_json::to_string(&catalog.all().unwrap()).unwrap();
         let text = |result: Result<Snapshot>| tonic::Status::from(result.unwrap_err());
         use tonic::Code;
         for (found, code, expected) in [
-            (text(create(Kind::View, "active", None)), Code::AlreadyExists, "active already exists"),
-            (text(create(Kind::View, "x", Some("no"))), Code::NotFound, "parent snapshot no does not"),
-            (text(create(Kind::View, "x", Some("active"))), Code::InvalidArgument, "is active"),
-            (text(create(Kind::View, "", None)), Code::InvalidArgument, "needs a name"),
+            (
+                text(create(Kind::View, "active", None)),
+                Code::AlreadyExists,
+                "active already exists",
+            ),
+            (
+                text(create(Kind::View, "x", Some("no"))),
+                Code::NotFound,
+                "parent snapshot no does not",
+            ),
+            (
+                text(create(Kind::View, "x", Some("active"))),
+                Code::InvalidArgument,
+                "is active",
+            ),
+            (
+                text(create(Kind::View, "", None)),
+                Code::InvalidArgument,
+                "needs a name",
+            ),
             (
                 text(catalog.commit("view", "x", None, Labels::new(), None)),
                 Code::FailedPrecondition,
@@ -796,7 +850,11 @@ mod tests {
                 Code::FailedPrecondition,
                 "cannot remove snapshot base: view is on top",
             ),
-            (text(catalog.get("no")), Code::NotFound, "snapshot no does not exist"),
+            (
+                text(catalog.get("no")),
+                Code::NotFound,
+                "snapshot no does not exist",
+            ),
             (
                 text(catalog.update("base", Labels::new(), &["kind".to_owned()])),
                 Code::InvalidArgument,
@@ -806,7 +864,10 @@ mod tests {
             assert_eq!(found.code(), code, "{found}");
             assert!(found.message().contains(expected), "{found}");
         }
-        assert_eq!(serde_json::to_string(&catalog.all().unwrap()).unwrap(), before);
+        assert_eq!(
+            serde_json::to_string(&catalog.all().unwrap()).unwrap(),
+            before
+        );
     }
 
     #[test]
@@ -814,12 +875,21 @@ mod tests {
         let scratch = Scratch::new("rebase");
         let catalog = Catalog::open(&scratch.0).unwrap();
         for name in ["a", "b"] {
-            catalog.create(Kind::Active, name, None, Labels::new(), None).unwrap();
+            catalog
+                .create(Kind::Active, name, None, Labels::new(), None)
+                .unwrap();
         }
-        catalog.commit("a", "low", None, Labels::new(), None).unwrap();
-        catalog.commit("b", "high", Some("low"), Labels::new(), None).unwrap();
+        catalog
+            .commit("a", "low", None, Labels::new(), None)
+            .unwrap();
+        catalog
+            .commit("b", "high", Some("low"), Labels::new(), None)
+            .unwrap();
         let chain = catalog.chain("high").unwrap();
-        let names: Vec<_> = chain.iter().map(|snapshot| snapshot.name.as_str()).collect();
+        let names: Vec<_> = chain
+            .iter()
+            .map(|snapshot| snapshot.name.as_str())
+            .collect();
         assert_eq!(names, ["high", "low"]);
         assert!(catalog.remove("low").is_err());
     }

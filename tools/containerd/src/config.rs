@@ -233,6 +233,18 @@ impl Config {
             let line = text.get(..at).unwrap_or("").matches('\n').count() + 1;
             wrong(format!("line {line}: {}", error.message()))
         })?;
+        config.check(&path.display().to_string())?;
+        Ok(config)
+    }
+
+    /// Fails if it cannot be meant like that. `said` is where it was said.
+    ///
+    /// # Errors
+    ///
+    /// With what is wrong.
+    pub fn check(&self, said: &str) -> Result<()> {
+        let config = self;
+        let wrong = |problem: String| Problem::invalid(format!("{said}: {problem}"));
         for (name, path) in [
             ("root", &config.root),
             ("address", &config.address),
@@ -247,8 +259,15 @@ impl Config {
             }
         }
         // Both are in the options of a mount, where these have a meaning.
-        if let Some(letter) = config.root.to_string_lossy().chars().find(|letter| ",:\\".contains(*letter)) {
-            return Err(wrong(format!("root has a {letter:?} in it, which mount options cannot have")));
+        if let Some(letter) = config
+            .root
+            .to_string_lossy()
+            .chars()
+            .find(|letter| ",:\\".contains(*letter))
+        {
+            return Err(wrong(format!(
+                "root has a {letter:?} in it, which mount options cannot have"
+            )));
         }
         if config.layers.immutable && config.layers.links {
             return Err(wrong(
@@ -257,7 +276,7 @@ impl Config {
                     .to_owned(),
             ));
         }
-        Ok(config)
+        Ok(())
     }
 }
 
@@ -282,13 +301,21 @@ mod tests {
             ("\n\nrot = \"/x\"", "line 3: unknown field `rot`"),
             ("[log]\nlevel = \"loud\"", "line 2: unknown variant `loud`"),
             ("[layers]\nlinks = \"yes\"", "line 2: "),
-            ("root = \"relative\"", "root is \"relative\", expected a path from / on"),
+            (
+                "root = \"relative\"",
+                "root is \"relative\", expected a path from / on",
+            ),
             ("root = \"/a,b\"", "root has a ','"),
             ("[layers]\nimmutable = true", "do not go together"),
             ("root = \"/x", "line 1: "),
         ] {
-            let error = Config::parse(text, Path::new("config.toml")).unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains("config.toml"), "{text:?}: {error}");
+            let error = Config::parse(text, Path::new("config.toml"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(expected) && error.contains("config.toml"),
+                "{text:?}: {error}"
+            );
         }
     }
 }

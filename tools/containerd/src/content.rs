@@ -96,9 +96,9 @@ impl Contents {
                 asked.map_err(|status| {
                     let (path, text) = (path.display(), status.message());
                     match status.code() {
-                        Code::NotFound | Code::Unavailable => {
-                            Problem::missing(format!("{path} is not there, and containerd says: {text}"))
-                        }
+                        Code::NotFound | Code::Unavailable => Problem::missing(format!(
+                            "{path} is not there, and containerd says: {text}"
+                        )),
                         _ => Problem::failed(format!("containerd's content {digest}: {text}")),
                     }
                 })
@@ -107,7 +107,11 @@ impl Contents {
         }
     }
 
-    async fn ask(&self, digest: Digest, snapshot: &str) -> std::result::Result<(File, PathBuf), Status> {
+    async fn ask(
+        &self,
+        digest: Digest,
+        snapshot: &str,
+    ) -> std::result::Result<(File, PathBuf), Status> {
         let shown = PathBuf::from(format!("containerd's content sha256:{digest}"));
         let mut client = ContentClient::new(connect(&self.address).await?);
         let request = ReadContentRequest {
@@ -117,9 +121,13 @@ impl Contents {
         let request = within(Request::new(request), snapshot, None)?;
         let mut messages = client.read(request).await?.into_inner();
         let failed = |error: &dyn std::fmt::Display| Status::unknown(error.to_string());
-        let output = Output::create_unnamed(&self.scratch.join("content")).map_err(|e| failed(&e))?;
+        let output =
+            Output::create_unnamed(&self.scratch.join("content")).map_err(|e| failed(&e))?;
         while let Some(message) = messages.message().await? {
-            output.file().write_all(&message.data).map_err(|e| failed(&e))?;
+            output
+                .file()
+                .write_all(&message.data)
+                .map_err(|e| failed(&e))?;
         }
         let reader = output.reader().map_err(|e| failed(&e))?;
         Ok((reader, shown))
@@ -134,7 +142,10 @@ impl Contents {
         let written = self.runtime.block_on(self.send(file, ingest));
         written.map_err(|status| {
             let text = status.message();
-            Problem::failed(format!("containerd does not take the layer {}: {text}", ingest.digest))
+            Problem::failed(format!(
+                "containerd does not take the layer {}: {text}",
+                ingest.digest
+            ))
         })
     }
 
@@ -144,7 +155,10 @@ impl Contents {
             Some(lease) => lease.to_owned(),
             None => new_lease(&channel, ingest).await?,
         };
-        let file = Arc::new(file.try_clone().map_err(|error| Status::unknown(error.to_string()))?);
+        let file = Arc::new(
+            file.try_clone()
+                .map_err(|error| Status::unknown(error.to_string()))?,
+        );
         let mut client = ContentClient::new(channel);
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let (size, reference) = (ingest.size, ingest.reference.to_owned());
@@ -203,7 +217,9 @@ impl Contents {
                 let abort = AbortRequest {
                     r#ref: ingest.reference.to_owned(),
                 };
-                let _ = client.abort(within(Request::new(abort), ingest.snapshot, Some(&lease))?).await;
+                let _ = client
+                    .abort(within(Request::new(abort), ingest.snapshot, Some(&lease))?)
+                    .await;
                 Err(status)
             }
             Ok(()) => Ok(()),
@@ -214,7 +230,10 @@ impl Contents {
 async fn new_lease(channel: &Channel, ingest: &Ingest<'_>) -> std::result::Result<String, Status> {
     let mut client = LeasesClient::new(channel.clone());
     let now = SystemTime::now();
-    let id = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let id = now
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
     let id = format!("ferofs-{}-{id}", std::process::id());
     let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), rfc3339(now + LEASE))]);
     let request = CreateRequest { id, labels };
@@ -225,12 +244,16 @@ async fn new_lease(channel: &Channel, ingest: &Ingest<'_>) -> std::result::Resul
 
 /// A time as containerd's labels have it.
 fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let seconds = i64::try_from(seconds).unwrap_or(0);
     prost_types::Timestamp { seconds, nanos: 0 }.to_string()
 }
 
-async fn connect(address: &Path) -> std::result::Result<Channel, Status> {
+/// Connects to a socket.
+pub async fn connect(address: &Path) -> std::result::Result<Channel, Status> {
     let address = address.to_path_buf();
     let shown = address.display().to_string();
     let connector = tower::service_fn(move |_| {
@@ -249,11 +272,16 @@ fn within<T>(
     snapshot: &str,
     lease: Option<&str>,
 ) -> std::result::Result<Request<T>, Status> {
-    let namespace = snapshot.split_once('/').map_or("default", |(namespace, _)| namespace);
-    let headers: BTreeMap<_, _> = [("containerd-namespace", Some(namespace)), ("containerd-lease", lease)]
-        .into_iter()
-        .filter_map(|(key, value)| value.map(|value| (key, value)))
-        .collect();
+    let namespace = snapshot
+        .split_once('/')
+        .map_or("default", |(namespace, _)| namespace);
+    let headers: BTreeMap<_, _> = [
+        ("containerd-namespace", Some(namespace)),
+        ("containerd-lease", lease),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| value.map(|value| (key, value)))
+    .collect();
     for (key, value) in headers {
         let value = value
             .parse()
@@ -277,8 +305,17 @@ mod tests {
     fn the_namespace_is_the_first_part_of_a_name() {
         for (name, expected) in [("k8s.io/17/abc", "k8s.io"), ("alone", "default")] {
             let request = within(Request::new(()), name, Some("lease")).unwrap();
-            assert_eq!(request.metadata()["containerd-namespace"], expected);
-            assert_eq!(request.metadata()["containerd-lease"], "lease");
+            let value = |key: &str| {
+                request
+                    .metadata()
+                    .get(key)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            };
+            assert_eq!(value("containerd-namespace"), expected);
+            assert_eq!(value("containerd-lease"), "lease");
         }
     }
 }

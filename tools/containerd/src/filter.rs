@@ -150,7 +150,10 @@ impl Parser<'_> {
         if self.left().starts_with('"') {
             return self.quoted('"');
         }
-        self.word(|letter| letter.is_ascii_alphanumeric() || letter == '_', "a field")
+        self.word(
+            |letter| letter.is_ascii_alphanumeric() || letter == '_',
+            "a field",
+        )
     }
 
     fn value(&mut self, pattern: bool) -> Result<String> {
@@ -277,7 +280,9 @@ mod tests {
             (r#"name=="a\q""#, "a known escape"),
             ("labels.", "a field at byte 7"),
         ] {
-            let error = Filters::parse(&[filter.to_owned()]).unwrap_err().to_string();
+            let error = Filters::parse(&[filter.to_owned()])
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{filter}: {error}");
         }
     }

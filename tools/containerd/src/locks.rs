@@ -10,9 +10,17 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 /// Which names are locked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Locks<K> {
     state: Arc<(Mutex<HashSet<K>>, Condvar)>,
+}
+
+impl<K> Default for Locks<K> {
+    fn default() -> Self {
+        Locks {
+            state: Arc::new((Mutex::new(HashSet::new()), Condvar::new())),
+        }
+    }
 }
 
 /// A name is locked as long as this is there.

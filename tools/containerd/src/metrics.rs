@@ -46,12 +46,36 @@ impl Metrics {
     /// When a text cannot be written.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::with_prefix("ferofs");
-        registry.register("layers_applied", "Layers that were applied", self.applied.clone());
-        registry.register("layer_bytes", "Bytes of the plain tars of applied layers", self.bytes.clone());
-        registry.register("layers_reused", "Layers that were there already", self.reused.clone());
-        registry.register("layers_failed", "Layers that could not be applied", self.failed.clone());
-        registry.register("layers_made", "Layers made of what was written to snapshots", self.compared.clone());
-        registry.register("apply_seconds", "Time to apply a layer", self.seconds.clone());
+        registry.register(
+            "layers_applied",
+            "Layers that were applied",
+            self.applied.clone(),
+        );
+        registry.register(
+            "layer_bytes",
+            "Bytes of the plain tars of applied layers",
+            self.bytes.clone(),
+        );
+        registry.register(
+            "layers_reused",
+            "Layers that were there already",
+            self.reused.clone(),
+        );
+        registry.register(
+            "layers_failed",
+            "Layers that could not be applied",
+            self.failed.clone(),
+        );
+        registry.register(
+            "layers_made",
+            "Layers made of what was written to snapshots",
+            self.compared.clone(),
+        );
+        registry.register(
+            "apply_seconds",
+            "Time to apply a layer",
+            self.seconds.clone(),
+        );
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)

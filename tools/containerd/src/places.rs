@@ -132,7 +132,9 @@ impl Places {
                 Err(error)
                     if matches!(
                         error.kind(),
-                        ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory
+                        ErrorKind::AlreadyExists
+                            | ErrorKind::DirectoryNotEmpty
+                            | ErrorKind::NotADirectory
                     ) => {}
                 Err(error) => return Err(Problem::io("remove", path)(error)),
             }

@@ -17,7 +17,6 @@ use crate::catalog::Snapshot;
 use crate::catalog::Time;
 use crate::comparer::Comparer;
 use crate::filter::Filters;
-use crate::problem::Problem;
 use crate::problem::Result;
 use crate::snapshotter::Snapshotter;
 use std::collections::HashMap;
@@ -166,7 +165,8 @@ impl Snapshots for SnapshotService {
         let snapshot = blocking(move || {
             let info = request.info.unwrap_or_default();
             let fields = request.update_mask.unwrap_or_default().paths;
-            here.catalog.update(&info.name, sorted(info.labels), &fields)
+            here.catalog
+                .update(&info.name, sorted(info.labels), &fields)
         })
         .await?;
         let info = Some(info(snapshot));
@@ -280,9 +280,4 @@ impl Diff for DiffService {
         .await?;
         Ok(Response::new(DiffResponse { diff: Some(made) }))
     }
-}
-
-/// What cannot be asked yet is for others.
-pub fn unsupported<T>(what: &str) -> Result<T> {
-    Err(Problem::unsupported(what))
 }

@@ -111,7 +111,9 @@ impl Snapshotter {
         }
         // The name is of nobody else's: the database counts on, and chain IDs are not keys.
         let name = format!("{target}@{}", parent.unwrap_or(""));
-        let made = self.catalog.create(Kind::Committed, &name, parent, labels.clone(), Some(layer));
+        let made = self
+            .catalog
+            .create(Kind::Committed, &name, parent, labels.clone(), Some(layer));
         let snapshot = made?;
         make(&self.places.snapshot(snapshot.number), 0o711)?;
         tracing::info!(snapshot = name, layer = %layer, "taken from a layer that is there");
@@ -132,13 +134,20 @@ impl Snapshotter {
         })
     }
 
-    fn create(&self, kind: Kind, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
+    fn create(
+        &self,
+        kind: Kind,
+        key: &str,
+        parent: Option<&str>,
+        labels: Labels,
+    ) -> Result<Vec<Mount>> {
         let snapshot = self.catalog.create(kind, key, parent, labels, None)?;
         match self.mounts_of(&snapshot) {
             Ok(mounts) => Ok(mounts),
             Err(problem) => {
                 self.catalog.remove(key)?;
-                self.places.throw_away(&self.places.snapshot(snapshot.number))?;
+                self.places
+                    .throw_away(&self.places.snapshot(snapshot.number))?;
                 Err(problem)
             }
         }
@@ -220,7 +229,13 @@ impl Snapshotter {
     /// # Errors
     ///
     /// When it cannot be committed, or what was written cannot be read.
-    pub fn commit(&self, key: &str, name: &str, parent: Option<&str>, labels: Labels) -> Result<Snapshot> {
+    pub fn commit(
+        &self,
+        key: &str,
+        name: &str,
+        parent: Option<&str>,
+        labels: Labels,
+    ) -> Result<Snapshot> {
         let snapshot = self.catalog.get(key)?;
         let committed = match snapshot.layer {
             Some(_) => self.catalog.commit(key, name, parent, labels, None)?,
@@ -243,7 +258,8 @@ impl Snapshotter {
                 let _held = self.layers.hold(digest);
                 image.keep()?;
                 let committed =
-                    self.catalog.commit(key, name, parent, labels, Some((digest, &layer)));
+                    self.catalog
+                        .commit(key, name, parent, labels, Some((digest, &layer)));
                 if committed.is_err() {
                     self.remove_files(digest)?;
                 }
@@ -251,8 +267,10 @@ impl Snapshotter {
             }
         };
         // Who has it mounted still sees it.
-        self.places.throw_away(&self.places.upper(committed.number))?;
-        self.places.throw_away(&self.places.work(committed.number))?;
+        self.places
+            .throw_away(&self.places.upper(committed.number))?;
+        self.places
+            .throw_away(&self.places.work(committed.number))?;
         tracing::info!(snapshot = name, key, "committed");
         Ok(committed)
     }
@@ -265,7 +283,8 @@ impl Snapshotter {
     pub fn remove(&self, key: &str) -> Result<()> {
         let (snapshot, unused) = self.catalog.remove(key)?;
         self.lowers.unmount(snapshot.number)?;
-        self.places.throw_away(&self.places.snapshot(snapshot.number))?;
+        self.places
+            .throw_away(&self.places.snapshot(snapshot.number))?;
         if let Some(layer) = snapshot.layer.filter(|_| unused) {
             let _held = self.layers.hold(layer);
             self.remove_files(layer)?;
@@ -307,7 +326,10 @@ impl Snapshotter {
         };
         let path = match mount.r#type.as_str() {
             "bind" => mount.source.as_str(),
-            "overlay" => mount.options.iter().find_map(|option| option.strip_prefix("upperdir="))?,
+            "overlay" => mount
+                .options
+                .iter()
+                .find_map(|option| option.strip_prefix("upperdir="))?,
             _ => return None,
         };
         self.places.number_of(Path::new(path))

@@ -26,14 +26,3 @@ pub struct Descriptor {
         ::prost::alloc::string::String,
     >,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Platform {
-    #[prost(string, tag = "1")]
-    pub os: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub architecture: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub variant: ::prost::alloc::string::String,
-    #[prost(string, tag = "4")]
-    pub os_version: ::prost::alloc::string::String,
-}

@@ -3,39 +3,38 @@
 //! What is spoken on the sockets: generated from `proto/`, see `tests/api.rs`. The modules are nested as the packages
 //! there are, since the generated code refers to its neighbours that way.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::all)]
 
 /// containerd's own.
 pub mod containerd {
-    #[rustfmt::skip]
-    #[path = "../containerd.types.rs"]
-    pub mod types;
-
+    pub mod types {
+        include!("containerd.types.rs");
+    }
     pub mod services {
         pub mod snapshots {
-            #[rustfmt::skip]
-            #[path = "../../../../containerd.services.snapshots.v1.rs"]
-            pub mod v1;
+            pub mod v1 {
+                include!("containerd.services.snapshots.v1.rs");
+            }
         }
         pub mod diff {
-            #[rustfmt::skip]
-            #[path = "../../../../containerd.services.diff.v1.rs"]
-            pub mod v1;
+            pub mod v1 {
+                include!("containerd.services.diff.v1.rs");
+            }
         }
         pub mod content {
-            #[rustfmt::skip]
-            #[path = "../../../../containerd.services.content.v1.rs"]
-            pub mod v1;
+            pub mod v1 {
+                include!("containerd.services.content.v1.rs");
+            }
         }
         pub mod leases {
-            #[rustfmt::skip]
-            #[path = "../../../../containerd.services.leases.v1.rs"]
-            pub mod v1;
+            pub mod v1 {
+                include!("containerd.services.leases.v1.rs");
+            }
         }
     }
 }
 
 /// What `containerd-ferofs-grpc store` asks.
-#[rustfmt::skip]
-#[path = "ferofs.store.v1.rs"]
-pub mod store;
+pub mod store {
+    include!("ferofs.store.v1.rs");
+}

@@ -148,8 +148,8 @@ fn directory_of(output: &Output) -> PathBuf {
 pub fn ingest(layer: File, request: Request<'_>, watch: Watch<'_>) -> Result<Ingested> {
     let shown = request.shown;
     let metadata = layer.metadata().map_err(Error::io("read", shown))?;
-    let opened =
-        Directory::open(request.directory).map_err(|e| Error::io("open", request.directory)(e.into()));
+    let opened = Directory::open(request.directory)
+        .map_err(|e| Error::io("open", request.directory)(e.into()));
     let directory = Arc::new(opened?);
     let create = |what: &str| {
         let path = request.directory.join(what);
@@ -251,8 +251,7 @@ pub fn ingest_image(layer: &File, request: Request<'_>, watch: Watch<'_>) -> Res
     let shown = request.shown;
     let mut output = Output::create_unnamed(&request.directory.join("layer.erofs"))?;
     let (compression, _) = look(At(layer, 0)).map_err(Error::io("read", shown))?;
-    let cloned =
-        compression.is_none() && rustix::fs::ioctl_ficlone(output.file(), layer).is_ok();
+    let cloned = compression.is_none() && rustix::fs::ioctl_ficlone(output.file(), layer).is_ok();
     let source = match cloned {
         true => output.reader()?,
         false => layer.try_clone().map_err(Error::io("open", shown))?,
@@ -282,10 +281,14 @@ pub fn ingest_image(layer: &File, request: Request<'_>, watch: Watch<'_>) -> Res
             chunk.truncate(n);
             size = size.saturating_add(n as u64);
             if request.most.is_some_and(|most| size > most) {
-                return Err(failed()(io::Error::other("the plain image is larger than is allowed")));
+                return Err(failed()(io::Error::other(
+                    "the plain image is larger than is allowed",
+                )));
             }
             if !cloned {
-                writer.write_all(&chunk).map_err(Error::io("write", output.target()))?;
+                writer
+                    .write_all(&chunk)
+                    .map_err(Error::io("write", output.target()))?;
             }
             hasher.update(&Arc::new(chunk));
         }
@@ -439,7 +442,8 @@ mod tests {
 
     impl Place {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("ferofs-ingest-{name}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("ferofs-ingest-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&path);
             fs::create_dir_all(path.join("out")).unwrap();
             Place(path)
@@ -535,20 +539,29 @@ mod tests {
     fn an_image_is_called_after_its_sha256_however_it_is_stored() {
         let place = Place::new("image");
         let image: Vec<u8> = (0..3_000_000_u32).map(|at| (at / 7 % 251) as u8).collect();
-        for (name, stored) in [("plain", image.clone()), ("gzip", compressed(&image, "gzip"))] {
+        for (name, stored) in [
+            ("plain", image.clone()),
+            ("gzip", compressed(&image, "gzip")),
+        ] {
             let path = place.path(name);
             fs::write(&path, &stored).unwrap();
             let out = place.path("out");
             let file = File::open(&path).unwrap();
             let request = Request::new(&out, &path);
             let wrong = request.with_digest(Some(Digest::of(b"")));
-            let error = ingest_image(&file, wrong, &|_| {}).err().unwrap().to_string();
+            let error = ingest_image(&file, wrong, &|_| {})
+                .err()
+                .unwrap()
+                .to_string();
             assert!(error.contains("its sha256 is"), "{error}");
             let small = request.with_most(Some(100));
             assert!(ingest_image(&file, small, &|_| {}).is_err());
             let right = request.with_digest(Some(Digest::of(&stored)));
             let taken = ingest_image(&file, right, &|_| {}).unwrap();
-            assert_eq!((taken.digest, taken.size), (Digest::of(&image), image.len() as u64));
+            assert_eq!(
+                (taken.digest, taken.size),
+                (Digest::of(&image), image.len() as u64)
+            );
             assert!(place.names().is_empty());
             let kept = out.join(format!("{}.erofs", taken.digest));
             taken.keep().unwrap();
@@ -563,11 +576,31 @@ mod tests {
         let tar = place.tar();
         let gzip = compressed(&tar, "gzip");
         let cases: [(&str, Vec<u8>, Option<Digest>, &str); 5] = [
-            ("digest", tar.clone(), Some(Digest::of(b"")), "its sha256 is"),
-            ("gzip-digest", gzip.clone(), Some(Digest::of(b"")), "its sha256 is"),
+            (
+                "digest",
+                tar.clone(),
+                Some(Digest::of(b"")),
+                "its sha256 is",
+            ),
+            (
+                "gzip-digest",
+                gzip.clone(),
+                Some(Digest::of(b"")),
+                "its sha256 is",
+            ),
             ("cut", tar[..tar.len() / 2 - 100].to_vec(), None, "cut"),
-            ("gzip-cut", gzip[..gzip.len() - 20].to_vec(), None, "gzip-cut"),
-            ("text", b"no tar at all, but a text\n".repeat(100), None, "text"),
+            (
+                "gzip-cut",
+                gzip[..gzip.len() - 20].to_vec(),
+                None,
+                "gzip-cut",
+            ),
+            (
+                "text",
+                b"no tar at all, but a text\n".repeat(100),
+                None,
+                "text",
+            ),
         ];
         for (name, stored, digest, expected) in cases {
             let path = place.path(name);
