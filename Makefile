@@ -13,6 +13,8 @@ export FEROFS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ferofs
 PREFIX ?= /usr/local
 # Where mount(8), fsck(8) and mkfs(8) look for programs like mount.ferofs: nowhere else, whatever PREFIX is.
 SBINDIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),/sbin,$(PREFIX)/sbin)
+# Where systemd looks for units of packages; those of an administrator are in /etc/systemd/system.
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 completions := bash-completion/completions zsh/site-functions fish/vendor_completions.d
 version := $(shell tools/packaging/version)
 RUSTC ?= rustc
@@ -67,6 +69,13 @@ install: ## Install the ferofs command, its other names, man pages, completions 
 	@[ -e build/bin/ferofs ] || { echo "make: there is no build/bin/ferofs yet; first: make tools" >&2; exit 1; }
 	install -D -m 755 build/bin/ferofs '$(DESTDIR)$(PREFIX)/bin/ferofs'
 	install -d '$(DESTDIR)$(SBINDIR)' $(foreach dir,$(completions),'$(DESTDIR)$(PREFIX)/share/$(dir)')
+	install -D -m 755 build/bin/containerd-ferofs-grpc '$(DESTDIR)$(SBINDIR)/containerd-ferofs-grpc'
+	install -d '$(DESTDIR)$(PREFIX)/share/man/man8' '$(DESTDIR)$(UNITDIR)'
+	build/bin/containerd-ferofs-grpc man >'$(DESTDIR)$(PREFIX)/share/man/man8/containerd-ferofs-grpc.8'
+	for unit in service socket; do \
+		sed 's|/usr/sbin/|$(SBINDIR)/|' tools/containerd/systemd/containerd-ferofs-grpc.$$unit \
+			>'$(DESTDIR)$(UNITDIR)'/containerd-ferofs-grpc.$$unit || exit; \
+	done
 	for name in mkfs fsck mount umount; do ln -sf '$(PREFIX)/bin/ferofs' '$(DESTDIR)$(SBINDIR)'/$$name.ferofs || exit; done
 	ln -sf ferofs '$(DESTDIR)$(PREFIX)/bin/dump.ferofs'
 	build/bin/ferofs man '$(DESTDIR)$(PREFIX)/share/man'
@@ -79,6 +88,8 @@ install: ## Install the ferofs command, its other names, man pages, completions 
 
 uninstall: ## Remove what install installed (with the same PREFIX, SBINDIR, DESTDIR)
 	rm -f '$(DESTDIR)$(PREFIX)'/bin/{ferofs,dump.ferofs} '$(DESTDIR)$(SBINDIR)'/{mkfs,fsck,mount,umount}.ferofs
+	rm -f '$(DESTDIR)$(SBINDIR)/containerd-ferofs-grpc' '$(DESTDIR)$(PREFIX)/share/man/man8/containerd-ferofs-grpc.8' \
+		'$(DESTDIR)$(UNITDIR)'/containerd-ferofs-grpc.{service,socket}
 	rm -f '$(DESTDIR)$(PREFIX)'/share/man/man1/{ferofs{,-*},dump.ferofs}.1 '$(DESTDIR)$(PREFIX)/share/man/man5/ferofs.5' \
 		'$(DESTDIR)$(PREFIX)'/share/man/man8/{mkfs,fsck,mount,umount}.ferofs.8
 	for name in ferofs dump.ferofs mkfs.ferofs fsck.ferofs; do \
