@@ -44,6 +44,9 @@ use problem::Result;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Give containerd layers as they are: a snapshotter and differ that mounts by ferofs
 ///
@@ -157,17 +160,18 @@ fn start_log(config: &Config) {
         Level::Warn => tracing::Level::WARN,
         Level::Error => tracing::Level::ERROR,
     };
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
+    // Of others only what is strange: each message on the wire is a line of theirs.
+    let targets = Targets::new()
+        .with_default(tracing::Level::WARN.min(level))
+        .with_target(env!("CARGO_CRATE_NAME"), level);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(false);
-    match (
-        config.log.format,
-        std::env::var_os("JOURNAL_STREAM").is_some(),
-    ) {
-        (Format::Json, _) => builder.json().init(),
-        (Format::Text, true) => builder.without_time().init(),
-        (Format::Text, false) => builder.init(),
+    let registry = tracing_subscriber::registry().with(targets);
+    match (config.log.format, std::env::var_os("JOURNAL_STREAM").is_some()) {
+        (Format::Json, _) => registry.with(lines.json()).init(),
+        (Format::Text, true) => registry.with(lines.without_time()).init(),
+        (Format::Text, false) => registry.with(lines).init(),
     }
 }

@@ -361,7 +361,7 @@ async fn what_makes_no_sense_is_refused_by_its_class() {
         (&typed("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"), &mounts, Code::Unimplemented, "encrypted"),
         (&typed("text/plain"), &mounts, Code::Unimplemented, "for another differ"),
         (&cut, &mounts, Code::Unknown, "cannot read"),
-        (&text, &mounts, Code::InvalidArgument, "at 0"),
+        (&text, &mounts, Code::InvalidArgument, "at offset"),
         (&wrong, &mounts, Code::FailedPrecondition, "its sha256 is"),
         (&missing, &mounts, Code::NotFound, "is not there"),
         (&image, &mounts, Code::Unknown, "sha256"),

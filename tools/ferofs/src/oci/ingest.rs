@@ -29,12 +29,13 @@ use crate::output::Output;
 use crate::setters::setters;
 use crate::tar::Totals;
 use crate::tree::Tree;
+use rustix::fs::AtFlags;
+use rustix::fs::StatxFlags;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -135,6 +136,12 @@ impl Ingested {
     }
 }
 
+/// The mount that a file is on: only within one can it get another name, whatever filesystem there is below.
+fn mount_of(file: &File) -> Option<u64> {
+    let found = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    Some(found.stx_mnt_id)
+}
+
 fn directory_of(output: &Output) -> PathBuf {
     output.target().parent().unwrap_or(Path::new("")).into()
 }
@@ -161,9 +168,7 @@ pub fn ingest(layer: File, request: Request<'_>, watch: Watch<'_>) -> Result<Ing
     if compression.is_none() {
         if rustix::fs::ioctl_ficlone(tar.file(), &layer).is_ok() {
             how = How::Cloned;
-        } else if request.links
-            && rustix::fs::fstat(tar.file()).is_ok_and(|made| made.st_dev == metadata.dev())
-        {
+        } else if request.links && mount_of(tar.file()).is_some_and(|mount| mount_of(&layer) == Some(mount)) {
             how = How::Linked;
         }
     }
