@@ -292,11 +292,125 @@ mod tests {
         }
     }
 
+    fn file(name: &str) -> File {
+        let path = std::env::temp_dir().join(format!("dm-verity-{name}-{}", std::process::id()));
+        let mut options = File::options();
+        let file = options.read(true).write(true).create_new(true).open(&path);
+        std::fs::remove_file(&path).unwrap();
+        file.unwrap()
+    }
+
+    /// Block size, blocks, salt, and the root hash that `veritysetup format` (2.6.1) says.
+    const ROOTS: [(u32, u64, &str, &str); 14] = [
+        (
+            512,
+            1,
+            "",
+            "dc82065250ff1d42a25065c405a93b09b2dec3a4c7fd0e0e1a2852d6b5b91656",
+        ),
+        (
+            512,
+            1,
+            "c0ffee",
+            "36949638ce92962607e53f4e94fe852efd126b151ec689f6331d75bb65ec1721",
+        ),
+        (
+            512,
+            2,
+            "",
+            "2054b3067b734083a9fb6ac7e84070a7a42aaada2f58d111dde28d1af42d4152",
+        ),
+        (
+            512,
+            16,
+            "",
+            "9a110669befca125e88e1b5ea48f0b840f77de4aaa36cd9fbed6458e5ae92354",
+        ),
+        (
+            512,
+            17,
+            "",
+            "bb32b67bfddde072177e0b65e6a28cfc154cb6080e7e323d8e53bd4be9bb104a",
+        ),
+        (
+            512,
+            129,
+            "c0ffee",
+            "a0ac03ed0ab0ca01e4db5fb979c9c40732b5a9b5d6951c1c7287f6505bd66d95",
+        ),
+        (
+            512,
+            257,
+            "",
+            "f6ccab5db0ec0ceea2301d635a94d60f34db642612d317137584a9e396235057",
+        ),
+        (
+            4096,
+            1,
+            "",
+            "508fa2d1b48de59864bed4bb4f87577bd59a3b85e7f3e5d34554099f38f9f6a3",
+        ),
+        (
+            4096,
+            2,
+            "",
+            "dfd4f4365394db0e6cb3b0aebfbbd44f666ad477c268166362fdeb56c7d0741d",
+        ),
+        (
+            4096,
+            128,
+            "",
+            "5aff7598de9da54dc1ece3a3ee6b1ebeb93a2e9b5a08dcb021466102d10ae26e",
+        ),
+        (
+            4096,
+            129,
+            "",
+            "60fa5c8a583a66caaf1f3709f41546fbcec1ccb7117f89a9cceadafb6384c603",
+        ),
+        (
+            4096,
+            129,
+            "c0ffee",
+            "534b6fb09f348124352d934c977217d66adbc9c77e78661ec1784904cd78296c",
+        ),
+        (
+            4096,
+            257,
+            "",
+            "6f98e27a7d98469ac793c89f21d41d1fa5b552c41a290318e9779f900aff7e66",
+        ),
+        (
+            4096,
+            257,
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "d9b3055580e12629e4768a0ad5debf3368660ba485387af9b82177188b884a7f",
+        ),
+    ];
+
+    #[test]
+    fn roots_are_those_of_veritysetup() {
+        for (block, blocks, salt, expected) in ROOTS {
+            let size = u64::from(block) * blocks;
+            let data = (0..size).map(|at| (at * at / 7 + at / 512) as u8);
+            let file = file("roots");
+            file.write_all_at(&data.collect::<Vec<_>>(), 0).unwrap();
+            let salt = data_encoding::HEXLOWER.decode(salt.as_bytes()).unwrap();
+            let options = Options::default().with_block(block).with_salt(salt);
+            let tree = append(&file, &options, &mut |_| {}).unwrap();
+            assert_eq!(
+                (tree.root.to_string().as_str(), tree.offset),
+                (expected, size)
+            );
+            let hashes: u64 = levels(blocks, u64::from(block) / 32).iter().sum();
+            let end = size + (1 + hashes) * u64::from(block);
+            assert_eq!(file.metadata().unwrap().len(), end);
+        }
+    }
+
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let path = std::env::temp_dir().join(format!("dm-verity-{}", std::process::id()));
-        let file = File::create_new(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
+        let file = file("refused");
         let error =
             |options: &Options| append(&file, options, &mut |_| {}).unwrap_err().to_string();
         let of = Options::default;

@@ -212,8 +212,13 @@ impl<'a> Layout<'a> {
         let stated = superblock
             .blocks()
             .saturating_mul(superblock.block_size().into());
-        // Blobs that are behind the image already are not there twice. Nydus counts the blocks of blobs, too.
-        let is_behind = has_blobs && image.device_elsewhere()?.is_none();
+        // Blobs that are behind the image already are not there twice, nor what fills up its last page. Nydus counts the blocks
+        // of blobs, too.
+        let inside = |slot: &DeviceSlot| {
+            let start = slot.uniaddr.saturating_mul(superblock.block_size().into());
+            start > 0 && start < image.size()
+        };
+        let is_behind = has_blobs && image.devices()?.iter().any(inside);
         let nydus = superblock.compat() & ondisk::compat::RAFS_V6 != 0;
         let len = match is_behind && !nydus {
             true => image.size().min(stated),
