@@ -43,7 +43,7 @@ change() (
     truncate -s 3M bin/holes && echo middle | dd of=bin/holes bs=1 seek=1M conv=notrunc status=none
     attribute bin/attributes user.binary '\x00\n9 k=v\xff' && setfattr -x user.gone bin/attributes && attribute bin/attributes security.capability '\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
     setfacl -m u:70001:r-- etc/mode && setfacl -d -m g:5:rwx to-directory
-    name=$(printf '%0251d' 0) && mkdir -p long/$name/$name && echo deep >long/$name/$name/$name
+    name=$(printf '%0251d' 0) && mkdir -p "long/$name/$name" && echo deep >"long/$name/$name/$name"
     python3 -c 'open(b"long/\xff\xfe", "w"); open("long/\u00fc \n \\", "w")'
     touch .wh && touch -- -n
     mkdir opaque opaque/sub && touch opaque/sub/f
@@ -53,6 +53,7 @@ change() (
 )
 
 # apply TAR DIR: as a container runtime does, first its whiteouts, and then what GNU tar makes of the rest of it.
+# shellcheck disable=SC2317 # It is called through check.
 apply() {
     python3 - "$1" "$2" <<'END'
 import os, shutil, stat, sys, tarfile

@@ -51,7 +51,8 @@ for kind in base.erofs merged.erofs full.erofs merged.full zstd.erofs; do
     merged.full) set -- full.erofs upper.full ;;
     *) set -- ;;
     esac
-    options= devices=
+    options=''
+    devices=''
     for device; do
         case $device in /*) ;; *) device=$WORK/$device ;; esac
         options="$options --option device=$device" devices="$devices --device $device"

@@ -242,13 +242,11 @@ pub fn append(file: &File, options: &Options, progress: &mut dyn FnMut(u64)) -> 
 
 /// The superblock. Its UUID follows from the root hash, so that the same data has the same tree.
 fn superblock(options: &Options, data_blocks: u64, root: Digest) -> [u8; SUPERBLOCK] {
-    let mut uuid: u128 = 0;
-    for byte in root.0.iter().take(size_of::<u128>()) {
-        uuid = uuid << 8 | u128::from(*byte);
-    }
+    let half = root.0.iter().take(size_of::<u128>());
+    let mut uuid = half.fold(0_u128, |uuid, byte| (uuid << 8) | u128::from(*byte));
     // Version 8: what it is made of is ours to say.
-    uuid = uuid & !(0xf << 76) | 8 << 76;
-    uuid = uuid & !(0b11 << 62) | 0b10 << 62;
+    uuid &= !((0xf << 76) | (0b11 << 62));
+    uuid |= (8 << 76) | (0b10 << 62);
     let block = options.block.to_le_bytes();
     let one = 1_u32.to_le_bytes();
     let fields: [(usize, &[u8]); 9] = [
