@@ -230,6 +230,41 @@ pub fn with_mode(value: &[u8], mode: u16) -> Option<Vec<u8>> {
     Some(value)
 }
 
+/// The text of an ACL that makes sense (see [`problem`]), as other archivers write it. Users and groups have their numbers.
+pub fn text(value: &[u8]) -> Option<String> {
+    if problem(value).is_some() {
+        return None;
+    }
+    let mut text = String::new();
+    for entry in value.get(size_of_val(&VERSION)..)?.chunks_exact(8) {
+        let (_, rest) = entry.split_first_chunk::<2>()?;
+        let (permissions, id) = rest.split_first_chunk::<2>()?;
+        let id = u32::from_le_bytes(*id.first_chunk()?);
+        let (kind, id) = match tag_of(entry) {
+            USER_OBJ => ("user", None),
+            USER => ("user", Some(id)),
+            GROUP_OBJ => ("group", None),
+            GROUP => ("group", Some(id)),
+            MASK => ("mask", None),
+            _ => ("other", None),
+        };
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text += kind;
+        text.push(':');
+        if let Some(id) = id {
+            text += &id.to_string();
+        }
+        text.push(':');
+        let permissions = u16::from_le_bytes(*permissions);
+        for (bit, letter) in [(4, 'r'), (2, 'w'), (1, 'x')] {
+            text.push(if permissions & bit == 0 { '-' } else { letter });
+        }
+    }
+    Some(text)
+}
+
 /// Whether there is no entry in the bytes of an ACL: setting it takes away the one that was there.
 pub fn is_empty(value: &[u8]) -> bool {
     value.len() <= size_of_val(&VERSION)
@@ -296,6 +331,26 @@ mod tests {
 
     fn parse(text: &str) -> Result<Acl, String> {
         Acl::parse(text.as_bytes(), &Names::default())
+    }
+
+    #[test]
+    fn texts_come_back() {
+        let texts = [
+            "user::rwx,group::r-x,other::---",
+            "user::rw-,user:0:r--,user:70001:-w-,group::--x,group:4000000000:rwx,mask::rwx,other::r--",
+        ];
+        for expected in texts {
+            let acl = Acl::parse(expected.as_bytes(), &Names::default()).unwrap();
+            assert_eq!(text(&acl.bytes()).as_deref(), Some(expected));
+        }
+        for bad in [
+            b"".as_slice(),
+            b"\x02\0\0",
+            b"\x03\0\0\0",
+            &[2, 0, 0, 0, 1, 0, 7, 0],
+        ] {
+            assert_eq!(text(bad), None);
+        }
     }
 
     #[test]

@@ -397,3 +397,14 @@ fn far_down_is_extracted_as_fast() {
         assert!(removed.unwrap().success());
     }
 }
+
+#[test]
+fn a_layer_goes_through_little_memory() {
+    let scratch = Scratch::new();
+    // More than twice what there is of memory.
+    scratch.sh("mkdir upper; truncate -s 700M upper/large; ln upper/large upper/again");
+    for layer in ["layer.tar.gz", "layer.tar.zst"] {
+        let commit = ["commit", "-q", "--userxattr", "-o", layer, "upper"];
+        assert_eq!(limited(&scratch, &commit), (Some(0), String::new()));
+    }
+}

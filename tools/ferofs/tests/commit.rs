@@ -381,6 +381,9 @@ fn the_output_is_no_part_of_the_input() {
     assert_eq!(ferofs(&scratch, &arguments).0, 0);
 }
 
+/// What somebody does to a file.
+type Change = fn(&Path);
+
 /// Calls something at the first byte that is written.
 struct Meanwhile<F>(Option<F>);
 
@@ -400,7 +403,7 @@ impl<F: FnOnce()> Write for Meanwhile<F> {
 #[test]
 fn a_file_that_changes_meanwhile_is_an_error() {
     // The first file is larger than what is kept back, so the second one is changed before it is read.
-    let cases: [(&str, fn(&Path), &str); 6] = [
+    let cases: [(&str, Change, &str); 6] = [
         (
             "shorter",
             |b| fs::write(b, "short").unwrap(),

@@ -8,6 +8,7 @@ pub mod check;
 pub mod commit;
 pub mod diff;
 pub mod dump;
+pub mod export;
 pub mod json;
 mod layers;
 pub mod ls;

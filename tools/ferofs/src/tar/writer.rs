@@ -10,6 +10,7 @@ use super::Kind;
 use super::Time;
 use super::header;
 use super::header::BLOCK;
+use crate::acl;
 use std::borrow::Cow;
 use std::io;
 use std::io::ErrorKind;
@@ -277,6 +278,15 @@ fn headers(entry: &Entry<'_>) -> io::Result<([u8; BLOCK], Vec<u8>)> {
     }
     for (name, value) in entry.xattrs.iter() {
         records.add(&xattr_key(name), value);
+        // GNU tar and others know ACLs only as text.
+        let text_key = match name.as_slice() {
+            b"system.posix_acl_access" => b"SCHILY.acl.access".as_slice(),
+            b"system.posix_acl_default" => b"SCHILY.acl.default",
+            _ => continue,
+        };
+        if let Some(text) = acl::text(value) {
+            records.add(text_key, text.as_bytes());
+        }
     }
     Ok((block.finish(), records.0))
 }
