@@ -44,6 +44,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 [proxy_plugins.ferofs]
   type = "snapshot"
   address = "$SOCKET"
+  capabilities = ["rebase", "remap-ids"]
 [proxy_plugins.ferofs-diff]
   type = "diff"
   address = "$SOCKET"
