@@ -8,7 +8,8 @@
 # ferofs as mkfs.erofs, once with that of erofs-utils. It shows what its overlayfs snapshotter shows of the same images.
 
 # shellcheck disable=SC2317 # `check` calls the functions
-. "$FEROFS_TESTS/peers/lib/peers.sh"
+SNAPSHOTTER=erofs
+. "$FEROFS_TESTS/peers/lib/containerd.sh"
 versions containerd runc erofs-utils
 images
 modprobe overlay
@@ -32,35 +33,6 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
     differ = "erofs"
 END
 
-# start [DIRECTORY]: starts containerd, with what is in the directory before all else in its PATH.
-start() {
-    PATH="${1:+$1:}$PATH" containerd >>"$WORK/containerd.log" 2>&1 &
-    DAEMON=$!
-    within 60 ctr version
-}
-
-stop() {
-    kill "${1:--TERM}" "$DAEMON"
-    wait "$DAEMON" 2>/dev/null
-}
-
-# run IMAGE NAME PROGRAM...: runs a container with that name.
-run() {
-    run_image=local/$1
-    run_name=$2
-    shift 2
-    ctr run --rm --snapshotter erofs "$run_image" "$run_name" "$@"
-}
-
-# prints TEXT COMMAND...: whether the command succeeds and prints the text.
-prints() {
-    prints_text=$1
-    shift
-    "$@" >"$WORK/printed" 2>&1 || { cat "$WORK/printed"; return 1; }
-    cat "$WORK/printed"
-    grep -qxF "$prints_text" "$WORK/printed"
-}
-
 # layers: the images of the snapshotter.
 layers() {
     find $STATE/io.containerd.snapshotter.v1.erofs -name layer.erofs
@@ -71,30 +43,6 @@ sealed() {
     layers >"$WORK/layers"
     [ -s "$WORK/layers" ] || return 1
     while read -r sealed_image; do fsverity measure "$sealed_image" || return; done <"$WORK/layers"
-}
-
-# mounted_below TEXT: prints the mounts whose source or place has the text in it.
-mounted_below() {
-    grep -F "$1" /proc/self/mounts
-}
-
-# mounts_of IMAGE: makes manifests of the image, MAKER.IMAGE.erofs and IMAGE.overlayfs, as both snapshotters mount it;
-# that of overlayfs unpacks it for that.
-mounts_of() {
-    for mounts_kind in erofs overlayfs; do
-        case $mounts_kind in
-        erofs) mounts_to=$MAKER.$1.erofs ;;
-        *) mounts_to=$1.overlayfs ;;
-        esac
-        [ -e "$mounts_to" ] && continue
-        mkdir -p "$WORK/view"
-        ctr images mount --snapshotter "$mounts_kind" --platform linux/amd64 "local/$1" "$WORK/view" >output 2>&1 ||
-            fail "$MAKER: $1 is mounted by $mounts_kind" output
-        # containerd gives the root directory of an overlayfs snapshot no time from the layers.
-        ferofs-testkit manifest --xattrs "$WORK/view" | sed '1s/ mtime=[^ ]*//' >"$mounts_to"
-        ctr images unmount --rm --snapshotter "$mounts_kind" "$WORK/view" >output 2>&1 ||
-            fail "$MAKER: $1 is unmounted from $mounts_kind" output
-    done
 }
 
 # containers: what a person does with containerd, from an empty state to an empty state.

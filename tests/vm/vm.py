@@ -157,6 +157,7 @@ def command_line(options, work, report_fd):
              (os.path.join(work, "data.img"), "data", "rw")]
     if options.out:
         disks.append((os.path.join(work, "out.img"), "out", "rw"))
+    disks += [(image, name, "ro") for name, image in (disk.split("=", 1) for disk in options.named)]
     for number, disk in enumerate(options.disk):
         image, _, mode = disk.partition(",")
         disks.append((image, f"disk{number}", mode or "ro"))
@@ -383,6 +384,7 @@ def main():
     parser.add_argument("--timeout", type=int, default=600)
     parser.add_argument("--append", action="append", default=[])
     parser.add_argument("--disk", action="append", default=[])
+    parser.add_argument("--named", action="append", default=[], help="NAME=IMAGE: a disk by its serial number")
     parser.add_argument("--out")
     parser.add_argument("--log")
     parser.add_argument("--icount", action="store_true")

@@ -2,12 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 """Makes container images for the tests of peers: OCI layouts, from what this machine has.
 
-    images.py DIRECTORY        in it: layout/, an OCI layout with the images app:1 and deep:1, and app.tar and deep.tar,
-                               an archive of each as containerd imports it
+    images.py DIRECTORY        in it: layout/, an OCI layout with the images app:1, deep:1 and those below, and app.tar,
+                               deep.tar and so on, an archive of each as containerd imports it
+    images.py --add LAYOUT IMAGE LAYER NEW ARCHIVE
+                               an archive of the image NEW: the image with one layer more, of which the file is given
 
 app:1 has two layers: python3 and busybox; and what changes them in every way that a layer can: whiteouts, opaque
 directories, kinds that are exchanged, attributes, devices. deep:1 has the first layer, which is in the archive of app:1
-only, and 99 small ones, each of which changes, adds and removes a file. Called by tests/peers/*.sh.
+only, and 99 small ones, each of which changes, adds and removes a file. kinds:1 has a layer in each form that a layer can
+have, two of them the same; its first layers are those of app:1 in other forms, so their diff IDs are known.
+short:1, wrong:1 and text:1 each have a last layer that is no good: a gzip that ends in the middle, one with the diff ID of
+another, one that is no archive. Called by tests/peers/*.sh.
 """
 
 import gzip
@@ -15,6 +20,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import tarfile
@@ -155,6 +161,43 @@ def step(number):
     return layer.finish()
 
 
+def zstd(content):
+    return subprocess.run(["zstd", "-1", "-c"], input=content, check=True, capture_output=True).stdout
+
+
+def pieces(content):
+    return [content[at:at + 5000] for at in range(0, len(content), 5000)]
+
+
+def estargz(content):
+    """Many members, the last an empty one that says where the table is."""
+    footer = b"\x1f\x8b\x08\x04" + bytes(4) + b"\x00\xff" + struct.pack("<H2sH", 26, b"SG", 22) + b"%016xSTARGZ" % 0
+    return b"".join(gzip.compress(piece, 1, mtime=0) for piece in pieces(content)) + footer + b"\x01\0\0\xff\xff" + bytes(8)
+
+
+def chunked(content):
+    """Many frames, and one to be skipped."""
+    return b"".join(zstd(piece) for piece in pieces(content)) + struct.pack("<II", 0x184D2A50, 100) + bytes(100)
+
+
+OCI = "application/vnd.oci.image"
+DOCKER = "application/vnd.docker.image.rootfs.diff"
+# How a layer is stored: its media type, and what makes it of a tar.
+FORMS = {
+    "plain": (f"{OCI}.layer.v1.tar", bytes),
+    "gzip": (f"{OCI}.layer.v1.tar+gzip", lambda content: gzip.compress(content, 1, mtime=0)),
+    "zstd": (f"{OCI}.layer.v1.tar+zstd", zstd),
+    "docker": (f"{DOCKER}.tar", bytes),
+    "docker gzip": (f"{DOCKER}.tar.gzip", lambda content: gzip.compress(content, 9, mtime=0)),
+    "docker zstd": (f"{DOCKER}.tar.zstd", zstd),
+    "estargz": (f"{OCI}.layer.v1.tar+gzip", estargz),
+    "zstd:chunked": (f"{OCI}.layer.v1.tar+zstd", chunked),
+    "cut short": (f"{OCI}.layer.v1.tar+gzip", lambda content: gzip.compress(content, 1, mtime=0)[:-len(content) // 200]),
+    "another's": (f"{OCI}.layer.v1.tar", lambda content: content.replace(b"step 50", b"stop 50")),
+    "no archive": (f"{OCI}.layer.v1.tar", lambda content: b"no archive\n" * 1000),
+}
+
+
 class Layout:
     """An OCI layout: blobs by their digests, and an index of manifests."""
 
@@ -162,7 +205,7 @@ class Layout:
         self.top = top
         self.sizes = {}
         self.manifests = []
-        os.makedirs(os.path.join(top, "blobs/sha256"))
+        os.makedirs(os.path.join(top, "blobs/sha256"), exist_ok=True)
 
     def blob(self, content, media):
         digest = hashlib.sha256(content).hexdigest()
@@ -171,20 +214,22 @@ class Layout:
         return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(content)}
 
     def image(self, name, layers):
-        """Adds an image of layers, each (tar, whether it is compressed). Returns the names of its blobs."""
-        kind = "application/vnd.oci.image"
+        """Adds an image of layers, each (tar, its form). Returns the names of its blobs."""
         descriptors, ids = [], []
-        for content, compressed in layers:
+        for content, form in layers:
+            media, make = FORMS[form]
             ids.append("sha256:" + hashlib.sha256(content).hexdigest())
-            descriptors.append(self.blob(gzip.compress(content, 1, mtime=0), f"{kind}.layer.v1.tar+gzip") if compressed
-                               else self.blob(content, f"{kind}.layer.v1.tar"))
+            descriptors.append(self.blob(make(content), media))
+        return self.manifest(name, descriptors, ids)
+
+    def manifest(self, name, descriptors, ids):
         config = self.blob(json.dumps({
             "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/busybox", "sh"], "Env": ["PATH=/usr/bin:/bin"]},
             "rootfs": {"type": "layers", "diff_ids": ids},
-        }).encode(), f"{kind}.config.v1+json")
+        }).encode(), f"{OCI}.config.v1+json")
         manifest = self.blob(json.dumps({
-            "schemaVersion": 2, "mediaType": f"{kind}.manifest.v1+json", "config": config, "layers": descriptors,
-        }).encode(), f"{kind}.manifest.v1+json")
+            "schemaVersion": 2, "mediaType": f"{OCI}.manifest.v1+json", "config": config, "layers": descriptors,
+        }).encode(), f"{OCI}.manifest.v1+json")
         manifest["annotations"] = {"io.containerd.image.name": f"local/{name}", "org.opencontainers.image.ref.name": name}
         self.manifests.append(manifest)
         for file, text in self.documents(self.manifests):
@@ -210,15 +255,47 @@ class Layout:
                 tar.add(os.path.join(self.top, name), name)
 
 
+def add(top, name, layer, new, archive):
+    """An image with one layer more."""
+    layout = Layout(top)
+    with open(os.path.join(top, "index.json"), "rb") as file:
+        layout.manifests = json.load(file)["manifests"]
+    found = next(entry for entry in layout.manifests if entry["annotations"]["org.opencontainers.image.ref.name"] == name)
+
+    def document(entry):
+        with open(os.path.join(top, "blobs", entry["digest"].replace(":", "/")), "rb") as file:
+            return json.load(file)
+
+    manifest = document(found)
+    with open(layer, "rb") as file:
+        stored = file.read()
+    form, content = "plain", stored
+    if stored[:2] == b"\x1f\x8b":
+        form, content = "gzip", gzip.decompress(stored)
+    elif stored[:4] == b"\x28\xb5\x2f\xfd":
+        form, content = "zstd", subprocess.run(["zstd", "-dc"], input=stored, check=True, capture_output=True).stdout
+    blobs = layout.manifest(new, manifest["layers"] + [layout.blob(stored, FORMS[form][0])],
+                            document(manifest["config"])["rootfs"]["diff_ids"] + ["sha256:" + hashlib.sha256(content).hexdigest()])
+    layout.archive(archive, blobs)
+
+
 def main():
+    if sys.argv[1] == "--add":
+        return add(*sys.argv[2:])
     out = sys.argv[1]
     os.makedirs(out, exist_ok=True)
     layout = Layout(os.path.join(out, "layout"))
-    first = base()
-    blobs = layout.image("app:1", [(first, False), (changes(), True)])
-    layout.archive(os.path.join(out, "app.tar"), blobs)
-    blobs = layout.image("deep:1", [(first, False)] + [(step(number), False) for number in range(1, DEEP)])
-    layout.archive(os.path.join(out, "deep.tar"), blobs[1:])
+
+    def archived(name, layers, first=0):
+        layout.archive(os.path.join(out, f"{name}.tar"), layout.image(f"{name}:1", layers)[first:])
+
+    bottom, second = base(), changes()
+    archived("app", [(bottom, "plain"), (second, "gzip")])
+    archived("deep", [(bottom, "plain")] + [(step(number), "plain") for number in range(1, DEEP)], first=1)
+    archived("kinds", [(bottom, "zstd"), (second, "docker gzip"), (step(1), "docker"), (step(2), "docker zstd"), (step(2), "docker zstd"),
+                       (step(3), "estargz"), (step(4), "zstd:chunked")])
+    for name, form in (("short", "cut short"), ("wrong", "another's"), ("text", "no archive")):
+        archived(name, [(bottom, "plain"), (step(50), form)])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,198 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# The part of tests/bench/containerd that runs in the virtual machine: what containerd costs with ferofs' snapshotter and
+# differ, with its own erofs snapshotter and mkfs.erofs of erofs-utils, and with overlayfs. Prints lines
+# `result ROW|KIND|MILLISECONDS|MEGABYTES WRITTEN|MORE`. /data has the images, and `options`: kinds and rows.
+
+read -r KINDS </data/options
+ROWS=$(sed -n 2p /data/options)
+IMAGES=/data/images
+read -r _ distinct files <"$IMAGES/sizes"
+SOCKET=/run/containerd-ferofs-grpc/containerd-ferofs-grpc.sock
+DISK=/run/disk
+for module in erofs overlay xfs; do modprobe $module || exit 1; done
+insmod "$FEROFS_KO" || exit 1
+mkdir -p "$DISK" /etc/containerd /var/lib/containerd /var/lib/containerd-ferofs-grpc ${SOCKET%/*} /run/view
+device=$(basename "$(readlink -f /dev/disk0)")
+
+# say ROW MORE: a result of what was measured last.
+say() {
+    echo "result $1|$kind|$spent|$written|$2"
+}
+
+# processor: milliseconds that all threads of the machine ran. sectors: those that were written to the disk.
+processor() { awk '/^cpu/ { sum += $8 } END { printf "%d\n", sum / 1000000 }' /proc/schedstat; }
+sectors() { awk '{ print $7 }' "/sys/block/$device/stat"; }
+cached() { awk '/^Cached:|^Buffers:/ { sum += $2 } /^Shmem:/ { sum -= $2 } END { print sum }' /proc/meminfo; }
+peak() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
+
+# measured COMMAND...: sets $spent and $written (megabytes), the disk's writing included.
+measured() {
+    sync
+    measured_sectors=$(sectors)
+    measured_processor=$(processor)
+    "$@" >/run/log 2>&1 || { echo "failed: $*"; tail -n 5 /run/log; }
+    sync
+    spent=$(($(processor) - measured_processor))
+    written=$(awk "BEGIN { printf \"%.1f\", ($(sectors) - $measured_sectors) * 512 / 1000000 }")
+}
+
+until_it() {
+    until "$@" >/dev/null 2>&1; do sleep 0.2; done
+}
+
+# begin FILESYSTEM: a fresh disk with nothing of containerd, which is started.
+begin() {
+    case $1 in
+    xfs) mkfs.xfs -q -f /dev/disk0 || exit 1 ;;
+    *) mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 /dev/disk0 || exit 1 ;;
+    esac
+    mount -o noatime /dev/disk0 "$DISK" || exit 1
+    mkdir "$DISK/containerd" "$DISK/ferofs"
+    mount --bind "$DISK/containerd" /var/lib/containerd
+    mount --bind "$DISK/ferofs" /var/lib/containerd-ferofs-grpc
+    case $kind in
+    ferofs) first=ferofs-diff ;;
+    erofs) first=erofs ;;
+    *) first=walking ;;
+    esac
+    cat >/etc/containerd/config.toml <<END
+version = 3
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+[proxy_plugins.ferofs]
+  type = "snapshot"
+  address = "$SOCKET"
+[proxy_plugins.ferofs-diff]
+  type = "diff"
+  address = "$SOCKET"
+[plugins."io.containerd.service.v1.diff-service"]
+  default = ["$first"$([ $first = walking ] || echo ', "walking"')]
+END
+    if [ "$kind" = ferofs ]; then
+        containerd-ferofs-grpc >>/run/server.log 2>&1 &
+        server=$!
+        until_it test -S "$SOCKET"
+    fi
+    containerd >>/run/containerd.log 2>&1 &
+    containerd=$!
+    until_it ctr version
+}
+
+end() {
+    ctr containers ls -q | while read -r name; do ctr tasks rm -f "$name"; ctr containers rm "$name"; done >/dev/null 2>&1
+    kill "$containerd" $server 2>/dev/null
+    wait "$containerd" $server 2>/dev/null
+    server=
+    awk '{ print $2 }' /proc/self/mounts | grep -e '^/run/containerd' -e "^$DISK/" -e '^/var/lib/containerd' | sort -r |
+        while read -r mount; do umount "$mount" 2>/dev/null || umount -l "$mount"; done
+    until_it umount "$DISK"
+    rm -rf /run/containerd "$SOCKET"
+}
+
+import() {
+    ctr images import --no-unpack "$IMAGES/$1.tar" >/dev/null
+}
+
+# unpack IMAGE: all its layers, with the differs in the order of the configuration.
+unpack() {
+    ctr snapshots --snapshotter "$kind" unpack "$(ctr images ls "name==local/$1:1" | awk 'NR == 2 { print $3 }')"
+}
+
+unpacking() {
+    for file_system in ext4 xfs; do
+        begin $file_system
+        import plain
+        measured unpack plain
+        say "unpack plain, $file_system" "$(peak ${server:-$containerd})"
+        end
+    done
+    begin ext4
+    import gzip
+    measured unpack gzip
+    say "unpack gzip, ext4" "$(peak ${server:-$containerd})"
+    end
+}
+
+# inflating: what gzip alone takes for the layers.
+inflating() {
+    kind=gzip
+    python3 - $IMAGES/gzip.tar >/run/layers <<'END'
+import json, sys, tarfile
+with tarfile.open(sys.argv[1]) as tar:
+    def load(digest):
+        return json.load(tar.extractfile("blobs/" + digest.replace(":", "/")))
+    for layer in load(json.load(tar.extractfile("index.json"))["manifests"][0]["digest"])["layers"]:
+        print("blobs/" + layer["digest"].replace(":", "/"))
+END
+    tar -C /run -xf $IMAGES/gzip.tar -T /run/layers
+    # One member after the other.
+    measured sh -c "cat /run/blobs/sha256/* | gzip -dc >/dev/null"
+    say "gzip -dc" ""
+    rm -r /run/blobs
+}
+
+sharing() {
+    begin ext4
+    import plain
+    for number in $(seq 0 19); do
+        import "share-$number"
+        unpack "share-$number" >/run/log 2>&1 || cat /run/log
+    done
+    for number in $(seq 0 19); do
+        mkdir -p "/run/view/$number"
+        ctr images mount --snapshotter "$kind" --platform linux/amd64 "local/share-$number:1" "/run/view/$number" >/run/log 2>&1 || cat /run/log
+    done
+    sync
+    echo 3 >/proc/sys/vm/drop_caches
+    find /run/view/0/own -type f -exec cat {} + >/dev/null
+    echo 3 >/proc/sys/vm/drop_caches
+    before=$(cached)
+    measured sh -c "find /run/view -type f -exec cat {} + >/dev/null"
+    say "read 20 images" "$(awk "BEGIN { printf \"%.1f MB cached, %.2f of the layers\", ($(cached) - $before) * 1024 / 1e6, ($(cached) - $before) * 1024 / $distinct }")"
+    for number in $(seq 0 19); do ctr images unmount --rm --snapshotter "$kind" "/run/view/$number" >/dev/null 2>&1; done
+    end
+}
+
+removing() {
+    begin ext4
+    import many
+    measured unpack many
+    say "unpack $files files" ""
+    measured ctr images rm --sync local/many:1
+    say "remove $files files" ""
+    end
+}
+
+running() {
+    begin ext4
+    for steps in 20 100; do
+        import "steps$steps"
+        unpack "steps$steps" >/run/log 2>&1 || cat /run/log
+        before=$(grep -c . /proc/self/mounts)
+        measured ctr run --rm --snapshotter "$kind" "local/steps$steps:1" first /bin/busybox true
+        say "first run, $steps layers" ""
+        for try in 1 2 3 4 5; do
+            measured ctr run --rm --snapshotter "$kind" "local/steps$steps:1" again /bin/busybox true
+            say "run $try, $steps layers" ""
+        done
+        ctr run -d --snapshotter "$kind" "local/steps$steps:1" mounts /bin/busybox sleep 100000 >/run/log 2>&1
+        spent=
+        written=
+        say "mounts, $steps layers" $(($(grep -c . /proc/self/mounts) - before))
+        ctr tasks kill -s KILL mounts >/dev/null 2>&1
+        sleep 1
+        ctr tasks rm -f mounts >/dev/null 2>&1
+        ctr containers rm mounts >/dev/null 2>&1
+    done
+    end
+}
+
+server=
+for row in $ROWS; do
+    case $row in
+    inflating) inflating ;;
+    *) for kind in $KINDS; do $row; done ;;
+    esac
+done
+cp /run/*.log "$FEROFS_OUT"

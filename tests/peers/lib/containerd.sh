@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+# shellcheck shell=sh
+#
+# What the tests of containerd share: sourced in the place of tests/peers/lib/peers.sh, which it sources. The script sets
+# SNAPSHOTTER to the one under test, and makes /etc/containerd/config.toml.
+
+. "$FEROFS_TESTS/peers/lib/peers.sh"
+
+# start [DIRECTORY]: starts containerd, with what is in the directory before all else in its PATH.
+start() {
+    PATH="${1:+$1:}$PATH" containerd >>"$WORK/containerd.log" 2>&1 &
+    DAEMON=$!
+    within 60 ctr version
+}
+
+stop() {
+    kill "${1:--TERM}" "$DAEMON"
+    wait "$DAEMON" 2>/dev/null
+}
+
+# run IMAGE NAME PROGRAM...: runs a container with that name.
+run() {
+    run_image=local/$1
+    run_name=$2
+    shift 2
+    ctr run --rm --snapshotter "$SNAPSHOTTER" "$run_image" "$run_name" "$@"
+}
+
+# prints TEXT COMMAND...: whether the command succeeds and prints the text.
+prints() {
+    prints_text=$1
+    shift
+    "$@" >"$WORK/printed" 2>&1 || { cat "$WORK/printed"; return 1; }
+    cat "$WORK/printed"
+    grep -qxF "$prints_text" "$WORK/printed"
+}
+
+# mounted_below TEXT: prints the mounts whose source or place has the text in it.
+mounted_below() {
+    grep -F "$1" /proc/self/mounts
+}
+
+# mounts_of IMAGE: makes manifests of the image, MAKER.IMAGE.SNAPSHOTTER and IMAGE.overlayfs, as both snapshotters mount it;
+# that of overlayfs unpacks it for that.
+mounts_of() {
+    for mounts_kind in "$SNAPSHOTTER" overlayfs; do
+        case $mounts_kind in
+        overlayfs) mounts_to=$1.overlayfs ;;
+        *) mounts_to=$MAKER.$1.$mounts_kind ;;
+        esac
+        [ -e "$mounts_to" ] && continue
+        mkdir -p "$WORK/view"
+        ctr images mount --snapshotter "$mounts_kind" --platform linux/amd64 "local/$1" "$WORK/view" >output 2>&1 ||
+            fail "$MAKER: $1 is mounted by $mounts_kind" output
+        # containerd gives the root directory of an overlayfs snapshot no time from the layers.
+        ferofs-testkit manifest --xattrs "$WORK/view" | sed '1s/ mtime=[^ ]*//' >"$mounts_to"
+        ctr images unmount --rm --snapshotter "$mounts_kind" "$WORK/view" >output 2>&1 ||
+            fail "$MAKER: $1 is unmounted from $mounts_kind" output
+    done
+}
+

@@ -1,0 +1,366 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# image: peers
+# timeout: 2400
+#
+# An unmodified containerd with ferofs' snapshotter and differ: layers of every form, containers of 2 and of 100 layers,
+# trees as containerd's overlayfs snapshotter shows them, what containers changed as a layer, errors as containerd has them,
+# a server that is killed in the middle and while containers run, mounts that are gone, a full disk, and nothing left.
+
+# shellcheck disable=SC2317 # `check` calls the functions
+SNAPSHOTTER=ferofs
+. "$FEROFS_TESTS/peers/lib/containerd.sh"
+versions containerd runc
+images
+modprobe overlay
+
+# What the server is and how it is started. With DIFFER=walking and a program in its place that only has the snapshotter
+# of overlayfs (that of tests/vm/make-suite), the script shows what of it is true of that one.
+SERVER=${SERVER:-containerd-ferofs-grpc}
+DIFFER=${DIFFER:-ferofs-diff}
+ROOT=/var/lib/containerd-ferofs-grpc
+SOCKET=/run/containerd-ferofs-grpc/containerd-ferofs-grpc.sock
+serve() {
+    mkdir -p "${SOCKET%/*}"
+    "$SERVER" --root $ROOT --address $SOCKET --log-level debug >>"$WORK/server.log" 2>&1 &
+    SERVED=$!
+    within 60 answers
+}
+
+answers() {
+    python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])' "$SOCKET"
+}
+
+unserve() {
+    kill "${1:--TERM}" "$SERVED"
+    wait "$SERVED" 2>/dev/null
+}
+
+mkdir -p /etc/containerd
+cat >/etc/containerd/config.toml <<END
+version = 3
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+[proxy_plugins.ferofs]
+  type = "snapshot"
+  address = "$SOCKET"
+  capabilities = ["rebase", "remap-ids"]
+[proxy_plugins.ferofs-diff]
+  type = "diff"
+  address = "$SOCKET"
+[plugins."io.containerd.service.v1.diff-service"]
+  default = ["ferofs-diff", "walking"]
+[plugins."io.containerd.transfer.v1.local"]
+  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
+    platform = "linux/amd64"
+    snapshotter = "ferofs"
+    differ = "$DIFFER"
+  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
+    platform = "linux/amd64"
+    snapshotter = "overlayfs"
+    differ = "walking"
+END
+
+# Both have their state on one file system.
+on() {
+    mkdir -p "$WORK/state" /var/lib/containerd $ROOT && mount -o loop "$1" "$WORK/state" &&
+        mkdir -p "$WORK/state/containerd" "$WORK/state/ferofs" &&
+        mount --bind "$WORK/state/containerd" /var/lib/containerd && mount --bind "$WORK/state/ferofs" $ROOT
+}
+
+off() {
+    umount /var/lib/containerd && umount $ROOT && umount "$WORK/state"
+}
+
+snapshots() {
+    ctr snapshots --snapshotter ferofs "$@"
+}
+
+import() {
+    ctr images import --snapshotter ferofs "$SHARED/images/$1.tar"
+}
+
+# started IMAGE NAME: starts a container that waits.
+started() {
+    ctr run -d --snapshotter ferofs "local/$1" "$2" /bin/busybox sleep 100000
+}
+
+# ended [-n NAMESPACE] NAME: kills and removes it, with its snapshot.
+ended() {
+    ended_in=default
+    if [ "$1" = -n ]; then ended_in=$2 && shift 2; fi
+    ctr -n "$ended_in" tasks kill --signal KILL "$1"
+    within 60 sh -c "ctr -n $ended_in tasks ls | grep -q '^$1 .*STOPPED'" && ctr -n "$ended_in" tasks rm "$1" &&
+        ctr -n "$ended_in" containers rm "$1"
+}
+
+# rootfs NAME: where a container's root directory is mounted.
+rootfs() {
+    echo "/run/containerd/io.containerd.runtime.v2.task/default/$1/rootfs"
+}
+
+# unmounted, unused: whether nothing of the server's is mounted, and nobody uses the module.
+unmounted() {
+    ! mounted_below "$ROOT/" && ! mounted_below "$WORK/state/ferofs/" && ! mounted_below ' /run/containerd/'
+}
+
+unused() {
+    [ "$(users)" = 0 ]
+}
+
+# emptied: whether nothing of any size is left with the server.
+emptied() {
+    find "$ROOT" -type f -size +256k
+    [ -z "$(find "$ROOT" -type f -size +256k)" ] && [ "$(du -sk "$ROOT" | cut -f 1)" -lt 1024 ]
+}
+
+# left NUMBER: whether so many snapshots are there.
+left() {
+    [ "$(snapshots ls | wc -l)" = $(($1 + 1)) ]
+}
+
+used_space() {
+    sync
+    df --output=used -k "$WORK/state" | tail -n 1
+}
+
+# --- layers of all forms ------------------------------------------------------------------------------------------------
+# With fs-verity, for who wants it.
+modprobe loop
+truncate -s 4G state.img
+check "a disk is made" mkfs.ext4 -q -b 4096 -O verity state.img
+on state.img || exit 1
+check "the server starts" serve
+check "containerd starts" start
+MAKER=ferofs
+for image in app deep kinds; do check "$image is imported" import $image; done
+snapshots ls >listed
+# 100 of deep:1, one more of app:1, five of kinds:1, whose first two are those of app:1.
+check "each chain of layers is one snapshot ($(grep -c Committed listed))" [ "$(grep -c Committed listed)" = 106 ]
+check "no layer was unpacked" [ -z "$(find "$ROOT" -xdev -name 'step-*' -o -xdev -name 'n*nnn')" ]
+check "python prints in a container of 2 layers" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
+check "and in one of 100 layers" prints 99 run deep:1 hundred /usr/bin/python3 -c \
+    'print(open("/steps/newest").read(), end="")'
+for image in app:1 deep:1 kinds:1; do
+    mounts_of $image
+    same "$image is what the overlayfs snapshotter shows" $image.overlayfs "$MAKER.$image.ferofs" --ignore blocks
+done
+
+check "a container is started" started deep:1 long
+check "ferofs is what is mounted" [ "$(users)" -gt 0 ]
+grep -c ' ferofs ' /proc/self/mounts >before
+check "another one of the same image is started" started deep:1 longer
+grep -c ' ferofs ' /proc/self/mounts >after
+check "one mount of ferofs is enough for both ($(cat before after | tr '\n' ' '))" cmp before after
+check "and what a container has is one overlay" sh -c "grep -F '$(rootfs long)' /proc/self/mounts | cut -d ' ' -f 3 | grep -qx overlay"
+check "it is removed" ended longer
+
+# --- errors, labels, usage ----------------------------------------------------------------------------------------------
+top=$(snapshots ls | awk '/Committed/ && $2 != "" { parents[$2] } /Committed/ { all[$1] } END { for (name in all) if (!(name in parents)) print name }' | head -n 1)
+middle=$(snapshots ls | awk '/Committed/ && $2 ~ /^sha256/ { print $2; exit }')
+refuses "what is not there is not found" 'not found\|does not exist' snapshots info nothing
+refuses "nor mounted" 'not found\|does not exist' snapshots mounts /mnt nothing
+refuses "nor prepared from" 'not found\|does not exist' snapshots prepare another nothing
+refuses "nor removed" 'not found\|does not exist' snapshots rm nothing
+check "a snapshot is prepared" snapshots prepare mine "$top"
+refuses "not twice" 'already exists' snapshots prepare mine "$top"
+refuses "a parent that is not committed is none" 'not committed\|failed precondition\|invalid argument' snapshots prepare another mine
+refuses "one with children stays" 'failed precondition\|cannot remove snapshot with child' snapshots rm "$middle"
+check "a view is made" snapshots view look "$top"
+mkdir -p view
+snapshots mounts "$WORK/view" look >mount.command 2>output
+check "what shall be mounted can be" sh mount.command
+refuses "and not be written" 'Read-only file system' touch view/new
+umount view
+check "the view is removed" snapshots rm look
+check "a label is set" snapshots label mine color=blue
+check "and there" sh -c 'ctr snapshots --snapshotter ferofs info mine | grep -q "\"color\": \"blue\""'
+check "and can be found by" sh -c 'ctr snapshots --snapshotter ferofs ls >all && grep -q "^mine " all'
+snapshots mounts "$WORK/view" mine >mount.command 2>output
+check "what was prepared is mounted" sh mount.command
+dd if=/dev/zero of=view/new bs=1M count=3 status=none
+umount view
+snapshots usage mine >counted 2>&1
+check "what was written is counted" grep -Eq '^mine +3(\.[0-9]+)? MiB' counted
+check "it is committed" snapshots commit settled mine
+refuses "and is mine no more" 'not found\|does not exist' snapshots info mine
+check "and is removed" snapshots rm settled
+
+# --- what a container changed, as a layer -------------------------------------------------------------------------------
+check "a container is started to be changed" started app:1 work
+# edits: in the container's root directory, every kind of change. All times are whole seconds, for that is what
+# containerd's own differ keeps.
+edits() {
+    (
+        cd "$(rootfs work)" || exit
+        echo more >>srv/kept/0 && rm srv/kept/2 && rm -r srv/opaque && mkdir srv/opaque && echo new >srv/opaque/other &&
+            rm -r srv/long && chmod 600 srv/suid && chown 12:34 srv/empty && rm srv/attributes && mkdir srv/attributes &&
+            rm -r srv/becomes-directory && echo file >srv/becomes-directory && mkdir -m 1777 srv/new &&
+            echo linked >srv/new/one && ln srv/new/one srv/new/two && ln -s ../kept srv/new/link && mkfifo srv/new/fifo &&
+            mknod srv/new/null c 1 3 && setfattr -n user.test -v value srv/new/one && truncate -s 3000001 srv/new/sparse &&
+            echo long >"srv/new/$(printf '%0255d' 7)" && echo text >"srv/new/ünï" && echo end | dd of=srv/large bs=1 seek=99 conv=notrunc status=none &&
+            mkdir -p srv/new/a/b/c && touch srv/new/a/b/c/d && mkdir srv/new/empty && mv srv/hard srv/new/moved || exit
+        find . -newermt @1700000001 -exec touch -h -d @1710000000 {} +
+    )
+}
+check "it is changed" edits
+ferofs-testkit manifest --xattrs "$(rootfs work)" | sed '1s/ mtime=[^ ]*//' >changed
+# ctr's media type, and what the layer begins with.
+for form in tar:7372762f tar+gzip:1f8b tar+zstd:28b52ffd; do
+    media=application/vnd.oci.image.layer.v1.${form%:*}
+    if ! snapshots diff --media-type "$media" work >layer 2>output; then
+        fail "the changes are a layer: $media" output
+        continue
+    fi
+    check "the changes are a layer: $media" sh -c "od -An -tx1 -N 16 layer | tr -d ' \n' | grep -Eq '^(${form#*:}|2e2f|737276)'"
+    python3 "$FEROFS_TESTS/peers/lib/images.py" --add "$SHARED/images/layout" app:1 layer "changed-${form%:*}:1" changed.tar >output 2>&1 ||
+        fail "an image with it" output
+    for kind in overlayfs ferofs; do
+        check "an image with it is imported by $kind" ctr images import --snapshotter $kind changed.tar
+        ctr images mount --snapshotter $kind --platform linux/amd64 "local/changed-${form%:*}:1" "$WORK/view" >output 2>&1 ||
+            fail "and mounted" output
+        ferofs-testkit manifest --xattrs view | sed '1s/ mtime=[^ ]*//' >"changed.$kind"
+        ctr images unmount --rm --snapshotter $kind "$WORK/view" >output 2>&1
+        same "and shows with $kind what the container showed" changed "changed.$kind" --ignore blocks
+    done
+    check "it is removed" ctr images rm --sync "local/changed-${form%:*}:1"
+done
+check "the changed container is removed" ended work
+
+# --- a server that goes away ------------------------------------------------------------------------------------------
+unserve -KILL
+pid=$(pgrep -f 'busybox sleep 100000')
+echo 3 >/proc/sys/vm/drop_caches
+check "what runs goes on without the server" grep -qx 99 "/proc/$pid/root/steps/newest"
+check "also with new programs" prints again ctr tasks exec --exec-id second long /bin/busybox echo again
+check "a container cannot start meanwhile" sh -c '! ctr run --rm --snapshotter ferofs local/app:1 none /bin/busybox true'
+check "the server starts again" serve
+check "and a container then" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
+unserve
+check "it ends on SIGTERM, and what runs goes on" grep -qx 99 "/proc/$pid/root/steps/newest"
+check "it starts once more" serve
+check "all snapshots are there" [ "$(snapshots ls | grep -c Committed)" = 106 ]
+check "the changed files of a container are, too" prints 99 ctr tasks exec --exec-id third long /bin/busybox cat /steps/newest
+
+# killed_at: the server is killed at some time while an image is imported, and then does it all.
+for image in deep kinds; do
+    check "$image is removed" ctr images rm --sync "local/$image:1"
+done
+ended long >output 2>&1 || fail "the container is removed" output
+check "then two snapshots are left" within 60 left 2
+for delay in 0.3 0.7 1.5 3 5; do
+    import deep >import.log 2>&1 &
+    importer=$!
+    sleep $delay
+    unserve -KILL
+    wait $importer
+    serve || fail "the server starts after it was killed" server.log
+done
+check "after it was killed in the middle, an image is imported" import deep
+check "and is whole" prints 99 run deep:1 hundred /usr/bin/python3 -c 'print(open("/steps/newest").read(), end="")'
+rm -f "ferofs.deep:1.ferofs"
+mounts_of deep:1
+same "and is what it was" deep:1.overlayfs ferofs.deep:1.ferofs --ignore blocks
+
+# While containers start and end.
+starting=
+for number in 1 2 3 4 5 6; do
+    (run deep:1 "many-$number" /bin/busybox true) >"many.$number" 2>&1 &
+    starting="$starting $!"
+done
+for delay in 0.5 1 2; do
+    sleep $delay
+    unserve -KILL
+    serve || fail "the server starts after it was killed" server.log
+done
+# shellcheck disable=SC2086 # they are words
+wait $starting
+# What did not start or could not be removed is removed now.
+for number in 1 2 3 4 5 6; do
+    ctr tasks rm -f "many-$number"
+    ctr containers rm "many-$number"
+    snapshots rm "many-$number"
+done >output 2>&1
+for number in 1 2 3 4 5 6; do check "container $number starts after that" prints "$number" run deep:1 "many-$number" /bin/busybox echo $number; done
+
+# --- the machine starts again -------------------------------------------------------------------------------------------
+check "a container is started" started deep:1 before
+pkill -KILL -f containerd-shim
+stop -KILL
+unserve -KILL
+# Of what is mounted nothing outlives a reboot, and nothing of /run.
+awk '{ print $2 }' /proc/self/mounts | grep -e '^/run/containerd' -e "^$ROOT/" -e "^$WORK/state/ferofs/" | sort -r | while read -r mount; do umount "$mount"; done
+rm -rf /run/containerd /run/containerd-ferofs-grpc
+check "after a restart nothing is mounted" unmounted
+check "the server starts" serve
+check "containerd starts" start
+check "an image is mounted again" prints 99 run deep:1 hundred /usr/bin/python3 -c 'print(open("/steps/newest").read(), end="")'
+check "a container from before is there" sh -c 'ctr containers ls | grep -q "^before "'
+check "and starts" sh -c 'ctr tasks start -d before && ctr tasks ls | grep -q "^before .*RUNNING"'
+check "and is removed" ended before
+
+# --- namespaces ---------------------------------------------------------------------------------------------------------
+used_before=$(used_space)
+check "another namespace imports an image" ctr -n other images import --snapshotter ferofs "$SHARED/images/app.tar"
+check "and another" ctr -n other images import --snapshotter ferofs "$SHARED/images/deep.tar"
+used_after=$(used_space)
+check "its layers are not there twice ($used_before KiB, $used_after KiB)" [ $((used_after - used_before)) -lt 4096 ]
+ctr images rm --sync local/deep:1 >output 2>&1 || fail "the first namespace removes it" output
+check "and it runs there when the first has removed it" prints 99 ctr -n other run --rm --snapshotter ferofs local/deep:1 hundred \
+    /usr/bin/python3 -c 'print(open("/steps/newest").read(), end="")'
+check "app is removed" ctr images rm --sync local/app:1
+for image in app deep; do check "$image is removed from the other namespace" ctr -n other images rm --sync "local/$image:1"; done
+
+# --- layers that are no good --------------------------------------------------------------------------------------------
+for image in short wrong text; do
+    check "$image is not imported" sh -c "! ctr images import --snapshotter ferofs '$SHARED/images/$image.tar'"
+    sed 's/^/# /' output | tail -n 2 | cut -c 1-300
+    ctr images rm --sync "local/$image:1" >output 2>&1
+done
+
+# --- nothing stays behind -----------------------------------------------------------------------------------------------
+check "no snapshot is left" within 60 left 0
+check "nothing is left mounted" within 30 unmounted
+check "nobody uses the module" unused
+check "and no layer is left" emptied
+
+# --- a full disk --------------------------------------------------------------------------------------------------------
+unserve
+truncate -s 20M small.img
+mkfs.ext4 -q small.img
+check "a small disk is mounted" mount -o loop small.img $ROOT
+check "the server starts on a small disk" serve
+check "an image that does not fit is not imported" sh -c "! ctr images import --snapshotter ferofs '$SHARED/images/app.tar' >full 2>&1"
+check "containerd says why" grep -q 'o space left' full
+ctr images rm --sync local/app:1 >output 2>&1
+check "no snapshot is left" within 60 left 0
+check "and no layer" emptied
+unserve
+umount $ROOT || fail "the small disk is unmounted"
+
+# --- a file system with reflinks ----------------------------------------------------------------------------------------
+stop
+for kind in overlayfs ferofs; do umount -R /run/containerd/$kind 2>/dev/null; done
+off || fail "the disk is unmounted"
+truncate -s 2G xfs.img
+modprobe xfs
+check "a disk of XFS is made" mkfs.xfs -q xfs.img
+on xfs.img || exit 1
+check "the server starts on XFS" serve
+check "containerd starts" start
+used_before=$(used_space)
+check "deep is fetched" ctr images import --no-unpack "$SHARED/images/deep.tar"
+check "app is imported" import app
+size=$((($(stat -c %s "$SHARED/images/app.tar") + $(stat -c %s "$SHARED/images/deep.tar")) / 1024))
+used_after=$(used_space)
+# The first layer of app:1 is plain, the second small.
+check "a plain layer is not copied ($((used_after - used_before)) KiB for $size KiB)" [ $((used_after - used_before)) -lt $((size * 13 / 10)) ]
+check "python prints" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
+for image in app deep; do check "$image is removed" ctr images rm --sync "local/$image:1"; done
+check "nothing is left mounted" within 60 unmounted
+unserve
+stop
+off || fail "the disk is unmounted"
+check "the module can be removed" rmmod ferofs
+grep -E 'level=(error|fatal)' containerd.log | grep -v -e 'context canceled' -e 'connection refused' | tail -n 5 | cut -c 1-300 | sed 's/^/# /'
+finish
