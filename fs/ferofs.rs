@@ -32,6 +32,7 @@ mod node;
 mod number;
 mod options;
 mod report;
+mod verity;
 mod volume;
 mod xattr;
 

@@ -81,6 +81,10 @@ impl Volume {
         };
         let mut base = Base::new();
         base.admit(context, name, &image)?;
+        if let Some(verity) = options.verity {
+            // Not one byte is looked at of what nobody answers for.
+            verity.check_image(context, name, &image)?;
+        }
         sb.share_backing_device(&image)?;
         // No one is asked when metadata is read, which can be wanted anywhere: so now, first for the
         // superblock, and then for all that it says.
@@ -106,7 +110,11 @@ impl Volume {
             return Err(EINVAL);
         }
         image.ask(start, size.min(format.blocks().saturating_mul(block)))?;
-        let image = Image { file: image, start };
+        let image = Image {
+            file: image,
+            start,
+            verity: options.verity,
+        };
         let devices = Devices::new(
             context,
             name,
@@ -240,6 +248,10 @@ impl Volume {
                     &*self.name,
                 )),
             }
+            return Err(EINVAL);
+        }
+        if options.verity.is_some() && options.verity != self.devices.verity() {
+            context.error(fmt!("{}: a remount cannot change verity=", &*self.name));
             return Err(EINVAL);
         }
         if let Some(acl) = options.acl {

@@ -10,6 +10,7 @@
 #include <linux/cred.h>
 #include <linux/folio_batch.h>
 #include <linux/fs_dirent.h>
+#include <linux/fsverity.h>
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
 #include <linux/iversion.h>
@@ -565,6 +566,14 @@ const struct cred *vfs_helper_override_creds(const struct cred *cred)
 void vfs_helper_revert_creds(const struct cred *cred)
 {
 	revert_creds(cred);
+}
+
+int vfs_helper_verity_digest(struct inode *inode, u8 *digest, u8 *algorithm)
+{
+	BUILD_BUG_ON(FS_VERITY_MAX_DIGEST_SIZE != 64);
+	if (!IS_ENABLED(CONFIG_FS_VERITY))
+		return -EOPNOTSUPP;
+	return fsverity_get_digest(inode, digest, algorithm, NULL);
 }
 
 int vfs_helper_get_current_ioprio(void)

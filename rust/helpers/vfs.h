@@ -129,6 +129,11 @@ int vfs_helper_security_file_post_open(struct file *file, int mask);
 const struct cred *vfs_helper_current_cred(void);
 const struct cred *vfs_helper_override_creds(const struct cred *cred);
 void vfs_helper_revert_creds(const struct cred *cred);
+/*
+ * The fs-verity digest of a file that is open: its length, or 0 if it has none, and -EOPNOTSUPP if the kernel has no
+ * fs-verity. There is room for 64 bytes.
+ */
+int vfs_helper_verity_digest(struct inode *inode, u8 *digest, u8 *algorithm);
 int vfs_helper_get_current_ioprio(void);
 bool vfs_helper_fatal_signal_pending(void);
 void vfs_helper_cond_resched(void);

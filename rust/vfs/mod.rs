@@ -23,6 +23,7 @@ pub(crate) mod errno;
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod kunit;
 pub(crate) mod parameters;
+pub(crate) mod task;
 pub(crate) mod vec;
 
 pub(crate) mod mount {
@@ -88,6 +89,7 @@ pub(crate) mod backing {
     pub(crate) mod open;
     mod read;
     pub(in crate::vfs) mod row;
+    pub(crate) mod verity;
 }
 
 use kernel::error::{to_result, Result};

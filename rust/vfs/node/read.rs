@@ -15,6 +15,7 @@ use crate::vfs::node::opener::View;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
+use crate::vfs::task::rest;
 use core::mem::MaybeUninit;
 use core::ptr;
 use kernel::prelude::*;
@@ -240,13 +241,7 @@ impl Read<'_> {
         }
         let done = match extent.source {
             Source::Hole => {
-                // SAFETY: Both look at the current task only; reading may sleep.
-                unsafe {
-                    bindings::vfs_helper_cond_resched();
-                    if bindings::vfs_helper_fatal_signal_pending() {
-                        return Err(EINTR);
-                    }
-                }
+                rest()?;
                 let len = len.min(ZERO_STEP) as usize;
                 // SAFETY: The iterator is valid.
                 match unsafe { bindings::iov_iter_zero(len, self.iter) } {
