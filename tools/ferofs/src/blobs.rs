@@ -289,18 +289,28 @@ mod tests {
         slot.tag = digest.tag();
         let tag = Tag::of(&slot).unwrap();
         let hex = digest.to_string();
-        for name in [hex.clone(), format!("{hex}.tar"), format!("{}/{}", &hex[..2], &hex[2..])] {
+        for name in [
+            hex.clone(),
+            format!("{hex}.tar"),
+            format!("{}/{}", &hex[..2], &hex[2..]),
+        ] {
             let path = directory.join(&name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, b"blob").unwrap();
             let found = assign(Path::new("image"), &[slot], &[], &[directory.clone()]);
-            let expected = Blob { path, tag: Some(tag) };
+            let expected = Blob {
+                path,
+                tag: Some(tag),
+            };
             assert_eq!(found.unwrap(), [expected]);
             std::fs::remove_dir_all(&directory).unwrap();
         }
         let missing = assign(Path::new("image"), &[slot], &[], &[directory.clone()]);
         let missing = missing.unwrap_err().to_string();
-        assert!(missing.contains(&format!("fs-verity digest sha256:{hex} is in none")), "{missing}");
+        assert!(
+            missing.contains(&format!("fs-verity digest sha256:{hex} is in none")),
+            "{missing}"
+        );
     }
 
     #[test]

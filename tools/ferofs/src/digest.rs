@@ -247,10 +247,7 @@ pub fn verity_of(file: &File) -> io::Result<verity::Digest> {
     hash::<verity::Tree>(file, &State::default())
 }
 
-fn sum_all<S: Sum>(
-    files: &[File],
-    progress: &mut dyn FnMut(u64),
-) -> Vec<io::Result<S::Digest>> {
+fn sum_all<S: Sum>(files: &[File], progress: &mut dyn FnMut(u64)) -> Vec<io::Result<S::Digest>> {
     let states: Vec<State> = files.iter().map(|_| State::default()).collect();
     let next = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, usize::from);

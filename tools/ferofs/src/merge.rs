@@ -851,11 +851,7 @@ impl Layer<'_> {
         let known = tag.and_then(|tag| self.by_tag.get(&tag).copied());
         let number = match known {
             Some(number) => number,
-            None => add_device(
-                self.devices,
-                self.image,
-                device(size, tag),
-            )?,
+            None => add_device(self.devices, self.image, device(size, tag))?,
         };
         if let Some(tag) = tag {
             self.by_tag.insert(tag, number);

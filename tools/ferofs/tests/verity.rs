@@ -60,7 +60,12 @@ fn build_writes_the_digest_whatever_the_tar_comes_from() {
     // In one pass with all else that is wanted.
     let expect = format!("sha256:{}", ferofs::digest::Digest::of(&base));
     let copy = ["--tar-out", "copy.tar", "--expect", &expect];
-    let build = [&["build", "--verity", "-o", "again.erofs"], &copy[..], &["base.tar"]].concat();
+    let build = [
+        &["build", "--verity", "-o", "again.erofs"],
+        &copy[..],
+        &["base.tar"],
+    ]
+    .concat();
     good(&scratch, &build);
     assert_eq!(read(&scratch, "again.erofs"), first);
     assert_eq!(read(&scratch, "copy.tar"), base);
@@ -84,10 +89,16 @@ fn build_writes_the_digest_whatever_the_tar_comes_from() {
 fn merge_keeps_digests_and_knows_equal_tars_by_them() {
     let (scratch, [base, app]) = scratch();
     let layers = ["base.erofs", "app.erofs", "base.erofs"];
-    good(&scratch, &[&["merge", "-o", "merged.erofs"], &layers[..]].concat());
+    good(
+        &scratch,
+        &[&["merge", "-o", "merged.erofs"], &layers[..]].concat(),
+    );
     assert_eq!(tags(&scratch, "merged.erofs"), [tag(&base), tag(&app)]);
     // Layers with their data in them get those of their own.
-    good(&scratch, &["build", "--mode=full", "-o", "full.erofs", "base.tar"]);
+    good(
+        &scratch,
+        &["build", "--mode=full", "-o", "full.erofs", "base.tar"],
+    );
     let layers = ["full.erofs", "app.erofs"];
     let merge = [&["merge", "--verity", "-o", "merged.erofs"], &layers[..]].concat();
     good(&scratch, &merge);
@@ -113,13 +124,14 @@ fn check_compares_tars_with_the_digests() {
     fs::write(scratch.join("changed.tar"), &changed).unwrap();
     let (code, _, errors) = check("changed.tar", &["--verity"]);
     let found = Digest::of(&changed);
-    let said = format!(
-        "changed.tar: its fs-verity digest is {found}, the image expects {digest}"
-    );
+    let said = format!("changed.tar: its fs-verity digest is {found}, the image expects {digest}");
     assert!(code == 4 && errors.contains(&said), "{errors}");
     // What is no fs-verity digest is none that agrees, and the other way round it does not matter.
     assert_eq!(check("base.tar", &["--digest"]).0, 0);
-    good(&scratch, &["build", "--digest", "-o", "base.erofs", "base.tar"]);
+    good(
+        &scratch,
+        &["build", "--digest", "-o", "base.erofs", "base.tar"],
+    );
     let (code, _, errors) = check("base.tar", &["--verity"]);
     let said = "base.tar: the image does not have its fs-verity digest";
     assert!(code == 4 && errors.contains(said), "{errors}");

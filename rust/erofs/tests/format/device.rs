@@ -123,7 +123,11 @@ fn fs_verity_digests_are_tags_of_one_form() {
         "fsverity-sha256:++++++++++++++++++++++++++++++++++++++++++8",
         "fsverity-sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA AAAAA",
     ] {
-        assert_eq!(verity(wrong.as_bytes()), Some(VerityTag::Unknown), "{wrong}");
+        assert_eq!(
+            verity(wrong.as_bytes()),
+            Some(VerityTag::Unknown),
+            "{wrong}"
+        );
     }
     for other in ["", "blob", "FSVERITY-sha256:", "fsverity", &"0".repeat(64)] {
         assert_eq!(verity(other.as_bytes()), None, "{other}");

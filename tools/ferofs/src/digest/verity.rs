@@ -57,9 +57,7 @@ impl Digest {
         let digest = BASE64URL_NOPAD.encode(&self.0);
         let text = VerityTag::SHA256.iter().copied().chain(digest.into_bytes());
         let mut tag = [0; 64];
-        tag.iter_mut()
-            .zip(text)
-            .for_each(|(to, from)| *to = from);
+        tag.iter_mut().zip(text).for_each(|(to, from)| *to = from);
         tag
     }
 }
