@@ -16,16 +16,19 @@ use crate::vfs::backing::file::BackingFile;
 use crate::vfs::backing::open::PathTarget;
 use crate::vfs::backing::verity::VerityDigest;
 use crate::vfs::errno::EKEYREJECTED;
+use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::mount::context::Context;
 use crate::vfs::object::super_block::MAX_STACK_DEPTH;
 use crate::vfs::pages::range::RangeCache;
 use crate::vfs::pages::range::RangeMount;
 use crate::vfs::task::rest;
 use crate::vfs::vec;
+use crate::vfs::workers::Workers;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
 use kernel::str::CStr;
+use kernel::sync::Arc;
 use kernel::sync::SetOnce;
 
 /// The file that the image is in.
@@ -45,6 +48,8 @@ pub(crate) struct Devices {
     has_flat_blobs: bool,
     /// Whether listeners of fanotify may have to allow reads of any of the files; settled when they were opened.
     are_watched: bool,
+    /// Whether reading what a file does not have is an error.
+    refuses_holes: bool,
 }
 
 /// One device slot.
@@ -177,6 +182,7 @@ impl Devices {
             blobs,
             has_flat_blobs,
             are_watched: false,
+            refuses_holes: base.refuses_holes(),
         };
         this.are_watched =
             this.image.file.is_watched() || this.blob_files().any(BackingFile::is_watched);
@@ -284,6 +290,18 @@ impl Devices {
         self.image.start
     }
 
+    /// Whether reading what a file does not have is an error.
+    pub(crate) fn refuses_holes(&self) -> bool {
+        self.refuses_holes
+    }
+
+    /// Whether any of the files may not have all of its parts, and that is an error.
+    pub(crate) fn may_lack_parts(&self) -> bool {
+        self.refuses_holes
+            && (self.image.file.may_lack_parts()
+                || self.blob_files().any(BackingFile::may_lack_parts))
+    }
+
     /// What was asked for with `verity=`.
     pub(crate) fn verity(&self) -> Option<Verity> {
         self.image.verity
@@ -333,11 +351,14 @@ impl Devices {
         self.blobs.iter().filter_map(|blob| blob.file.as_ref())
     }
 
-    /// Writes what fs-verity was asked for, where the image begins, if that is not at the start of its file, and a `device=`
+    /// Writes what was asked of the files, where the image begins, if that is not at the start of its file, and a `device=`
     /// for each blob that has a file.
     pub(crate) fn show(&self, seq: &SeqFile) {
         if let Some(verity) = &self.image.verity {
             seq_print!(seq, ",verity={}", verity);
+        }
+        if self.refuses_holes {
+            seq_print!(seq, ",holes=error");
         }
         if self.image.start != 0 {
             seq_print!(seq, ",fsoffset={}", self.image.start);
@@ -377,7 +398,7 @@ fn open_all(
             }
             DeviceOption::File(file) => (file.path()?, file),
         };
-        base.admit(context, &name, &file)?;
+        let file = base.admit(context, &name, file)?;
         let digest = match verity {
             Some(_) => Some(verity::digest_of(context, &name, &file)?),
             None => None,
@@ -468,15 +489,23 @@ pub(crate) fn open_path(context: &Context<'_>, path: &CStr) -> Result<BackingFil
 pub(crate) struct Base {
     claims: KVec<Claim>,
     depth: u32,
+    /// Who asks for holes in files, if they are errors.
+    hole_finders: Option<Arc<Workers>>,
 }
 
 impl Base {
-    /// That of a mount without files.
-    pub(crate) fn new() -> Self {
+    /// That of a mount without files. With workers to look for holes, these are errors.
+    pub(crate) fn new(hole_finders: Option<Arc<Workers>>) -> Self {
         Self {
             claims: KVec::new(),
             depth: 0,
+            hole_finders,
         }
+    }
+
+    /// Whether reading what a file does not have is an error.
+    fn refuses_holes(&self) -> bool {
+        self.hole_finders.is_some()
     }
 
     /// How many filesystems are below the mount, as the kernel counts.
@@ -485,7 +514,7 @@ impl Base {
     }
 
     /// Checks that a file may be the base of a mount, accounts for the filesystems below it, and claims it if it is a
-    /// block device.
+    /// block device. The file as it is to be read.
     ///
     /// Reading from ferofs reads from the file's filesystem in the same call, and so on down, which must
     /// have an end. So no file may lie on another mount of this kind, and a file on a stacked filesystem
@@ -494,13 +523,13 @@ impl Base {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the file lies too deep, and those of [`BackingFile::claim`].
+    /// `EINVAL` if the file lies too deep, and those of [`BackingFile::claim`] and [`BackingFile::refusing_holes`].
     pub(crate) fn admit(
         &mut self,
         context: &Context<'_>,
         name: &CStr,
-        file: &BackingFile,
-    ) -> Result {
+        file: BackingFile,
+    ) -> Result<BackingFile> {
         for fs_name in [c"ferofs", c"erofs"] {
             if file.is_on_deviceless(fs_name) {
                 context.error(fmt!(
@@ -539,9 +568,21 @@ impl Base {
                 ));
             }
         })?;
-        match claim {
-            Some(claim) => vec::push(&mut self.claims, claim),
-            None => Ok(()),
+        if let Some(claim) = claim {
+            vec::push(&mut self.claims, claim)?;
         }
+        let Some(workers) = &self.hole_finders else {
+            return Ok(file);
+        };
+        file.refusing_holes(workers).inspect_err(|error| {
+            if *error == EOPNOTSUPP {
+                context.error(fmt!(
+                    "{}: its filesystem does not say which parts of a file are holes, which holes=error wants to know",
+                    name,
+                ));
+            } else {
+                context.error(fmt!("{}: cannot be opened once more: {:?}", name, error));
+            }
+        })
     }
 }

@@ -408,6 +408,17 @@ size_t vfs_helper_readahead_length(const struct readahead_control *rac)
 	return readahead_length((struct readahead_control *)rac);
 }
 
+bool vfs_helper_readahead_fits(const struct readahead_control *rac, loff_t end)
+{
+	struct folio *folio;
+
+	if (rac->_nr_pages <= rac->_batch_count)
+		return true;
+	/* It is locked, and so stays. */
+	folio = xa_load(&rac->mapping->i_pages, rac->_index + rac->_batch_count);
+	return folio_pos(folio) + folio_size(folio) <= end;
+}
+
 bool vfs_helper_readahead_can_wait(const struct readahead_control *rac)
 {
 	return rac->ra && rac->ra->size && rac->ra->async_size >= rac->ra->size && num_online_cpus() > 1;
@@ -574,6 +585,14 @@ int vfs_helper_verity_digest(struct inode *inode, u8 *digest, u8 *algorithm)
 	if (!IS_ENABLED(CONFIG_FS_VERITY))
 		return -EOPNOTSUPP;
 	return fsverity_get_digest(inode, digest, algorithm, NULL);
+}
+
+void vfs_helper_wait_for_writers(const struct file *file)
+{
+	struct inode *inode = d_real_inode(file->f_path.dentry);
+
+	inode_lock_shared(inode);
+	inode_unlock_shared(inode);
 }
 
 int vfs_helper_get_current_ioprio(void)

@@ -97,6 +97,8 @@ bool vfs_helper_is_watched(const struct file *file);
 
 loff_t vfs_helper_readahead_pos(const struct readahead_control *rac);
 size_t vfs_helper_readahead_length(const struct readahead_control *rac);
+/* Whether the next folio to be read ahead ends at the position or before. */
+bool vfs_helper_readahead_fits(const struct readahead_control *rac, loff_t end);
 /* Whether nobody waits for the pages yet, and there is another processor to fill them. */
 bool vfs_helper_readahead_can_wait(const struct readahead_control *rac);
 struct workqueue_struct *vfs_helper_alloc_workqueue(void);
@@ -134,6 +136,8 @@ void vfs_helper_revert_creds(const struct cred *cred);
  * fs-verity. There is room for 64 bytes.
  */
 int vfs_helper_verity_digest(struct inode *inode, u8 *digest, u8 *algorithm);
+/* Waits until all who are writing to the file, or the one below it on a stacked filesystem, are done. */
+void vfs_helper_wait_for_writers(const struct file *file);
 int vfs_helper_get_current_ioprio(void);
 bool vfs_helper_fatal_signal_pending(void);
 void vfs_helper_cond_resched(void);

@@ -8,6 +8,7 @@
 //! ([`crate::vfs::backing::read`]), for which they were asked before ([`BackingFile::ask`]).
 
 use crate::vfs::backing::cache::Cache;
+use crate::vfs::backing::holes::Holes;
 use crate::vfs::backing::open::check_kind;
 use crate::vfs::backing::open::inode_of;
 use crate::vfs::backing::open::open_file;
@@ -25,6 +26,7 @@ use kernel::str::CString;
 use kernel::sync::aref::ARef;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
+use kernel::sync::Arc;
 use kernel::sync::SetOnce;
 
 /// What direct reads are aligned to at the least, in bytes.
@@ -92,6 +94,8 @@ pub(crate) struct BackingFile {
     pub(in crate::vfs) read_rows: Option<Rows>,
     /// What direct reads are to be aligned to.
     direct: Asked,
+    /// What is known of its holes, if they are not to be read.
+    pub(in crate::vfs) holes: Option<Arc<Holes>>,
 }
 
 /// What the filesystem answered about direct reads, once it was asked: few files are read so.
@@ -143,6 +147,7 @@ impl BackingFile {
             rows: Rows::new()?,
             read_rows: None,
             direct: Asked(SetOnce::new()),
+            holes: None,
         };
         let cache = Cache::of(&file);
         // Nothing is read ahead that a listener was not asked for, and none is asked twice.
