@@ -22,7 +22,7 @@ use crate::vfs::pages::cluster::Clusters;
 use crate::vfs::pages::cluster::Content;
 use crate::vfs::pages::cluster::Place;
 use crate::vfs::pages::tails::Tails;
-use crate::vfs::pages::workers::Workers;
+use crate::vfs::workers::Workers;
 use crate::volume::Volume;
 use kernel::prelude::*;
 
@@ -82,6 +82,10 @@ impl Clusters for Decoded {
             len: found.len,
             content,
         })
+    }
+
+    fn may_lack_parts(inode: &Inode<Ferofs>) -> bool {
+        inode.super_block().data().devices().may_lack_parts()
     }
 
     fn decode(

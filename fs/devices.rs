@@ -4,23 +4,31 @@
 //! the image means.
 //!
 //! An image names blobs by device slots. With `device=` options the slots are the given files, in
-//! order. Without, the blobs lie behind the image in the same file, at the addresses that the slots
+//! order, or with `verity=` in any order if the slots have their fs-verity digests. Without, the blobs lie behind the image in the same file, at the addresses that the slots
 //! say ("flat").
 
 use crate::erofs;
 use crate::options::DeviceOption;
+use crate::verity;
+use crate::verity::Verity;
 use crate::vfs::backing::claim::Claim;
 use crate::vfs::backing::file::BackingFile;
 use crate::vfs::backing::open::PathTarget;
+use crate::vfs::backing::verity::VerityDigest;
+use crate::vfs::errno::EKEYREJECTED;
+use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::mount::context::Context;
 use crate::vfs::object::super_block::MAX_STACK_DEPTH;
 use crate::vfs::pages::range::RangeCache;
 use crate::vfs::pages::range::RangeMount;
+use crate::vfs::task::rest;
 use crate::vfs::vec;
+use crate::vfs::workers::Workers;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
 use kernel::str::CStr;
+use kernel::sync::Arc;
 use kernel::sync::SetOnce;
 
 /// The file that the image is in.
@@ -28,6 +36,8 @@ pub(crate) struct Image {
     pub(crate) file: BackingFile,
     /// Where in it the image begins, in bytes.
     pub(crate) start: u64,
+    /// What fs-verity has said of it, and has to say of the blobs.
+    pub(crate) verity: Option<Verity>,
 }
 
 /// The image and the blobs of a mount.
@@ -38,6 +48,8 @@ pub(crate) struct Devices {
     has_flat_blobs: bool,
     /// Whether listeners of fanotify may have to allow reads of any of the files; settled when they were opened.
     are_watched: bool,
+    /// Whether reading what a file does not have is an error.
+    refuses_holes: bool,
 }
 
 /// One device slot.
@@ -91,7 +103,7 @@ impl Devices {
     /// # Errors
     ///
     /// `EINVAL` if the devices given are not as many as the image has slots, or none was given and
-    /// the blobs are not in the image; those of [`open`]. What is wrong is told through `context`.
+    /// the blobs are not in the image; those of [`open_all`] and [`pair`]. What is wrong is told through `context`.
     pub(crate) fn new<M: erofs::Metadata<Error = Error>>(
         context: &Context<'_>,
         name: &CStr,
@@ -112,20 +124,23 @@ impl Devices {
             ));
             return Err(EINVAL);
         }
+        // What is in the image's file is what the image's digest is of.
+        let verity = image.verity.filter(|_| !flat);
+        let mut wanted = KVec::new();
         let mut blobs = KVec::new();
-        let mut options = options.into_iter();
         for index in 0..slots {
             // Device 0 is the image itself.
             let number = u32::from(index).saturating_add(1);
             let slot = format
                 .device(metadata, index)
                 .map_err(|error| crate::report::at_mount(context, name, &error))?;
+            if let Some(verity) = verity {
+                let digest = verity.wanted(context, name, &slot, number)?;
+                vec::push(&mut wanted, digest)?;
+            }
             let block = u64::from(format.block_size());
             let blob = Blob {
-                file: match options.next() {
-                    Some(device) => Some(open(context, device, base)?),
-                    None => None,
-                },
+                file: None,
                 flat_start: slot.uniaddr.saturating_mul(block),
                 len: slot.blocks.saturating_mul(block),
                 names: SetOnce::new(),
@@ -140,18 +155,24 @@ impl Devices {
                 ));
                 return Err(EINVAL);
             }
-            if let Some(file) = &blob.file {
-                if file.size().saturating_add(block) <= blob.len {
-                    pr_warn!(
-                        "{}: device {} has {} bytes, the image expects {}\n",
-                        name,
-                        number,
-                        file.size(),
-                        blob.len,
-                    );
-                }
-            }
             vec::push(&mut blobs, blob)?;
+        }
+        let mut files = open_all(context, options, verity, base)?;
+        if verity.is_some() {
+            files = pair(context, name, &wanted, files)?;
+        }
+        for (index, (blob, given)) in blobs.iter_mut().zip(files).enumerate() {
+            let block = u64::from(format.block_size());
+            if given.file.size().saturating_add(block) <= blob.len {
+                pr_warn!(
+                    "{}: device {} has {} bytes, the image expects {}\n",
+                    name,
+                    index.saturating_add(1),
+                    given.file.size(),
+                    blob.len,
+                );
+            }
+            blob.file = Some(given.file);
         }
         let has_flat_blobs = blobs
             .iter()
@@ -161,6 +182,7 @@ impl Devices {
             blobs,
             has_flat_blobs,
             are_watched: false,
+            refuses_holes: base.refuses_holes(),
         };
         this.are_watched =
             this.image.file.is_watched() || this.blob_files().any(BackingFile::is_watched);
@@ -268,6 +290,23 @@ impl Devices {
         self.image.start
     }
 
+    /// Whether reading what a file does not have is an error.
+    pub(crate) fn refuses_holes(&self) -> bool {
+        self.refuses_holes
+    }
+
+    /// Whether any of the files may not have all of its parts, and that is an error.
+    pub(crate) fn may_lack_parts(&self) -> bool {
+        self.refuses_holes
+            && (self.image.file.may_lack_parts()
+                || self.blob_files().any(BackingFile::may_lack_parts))
+    }
+
+    /// What was asked for with `verity=`.
+    pub(crate) fn verity(&self) -> Option<Verity> {
+        self.image.verity
+    }
+
     /// The first of `options` that is none of the blobs. (Their number and order cannot be judged:
     /// mount(8) passes old and new options together, and leaves out what is equal.)
     pub(crate) fn first_other<'a>(&self, options: &'a [DeviceOption]) -> Option<&'a DeviceOption> {
@@ -289,20 +328,10 @@ impl Devices {
 
     /// The first blob at `next` or behind it, and then from the first on, of whose file something is true.
     fn index_of(&self, next: usize, is_it: impl Fn(&BackingFile) -> bool) -> Option<usize> {
-        let len = self.blobs.len();
-        (0..len)
-            .map(|step| {
-                let index = next.wrapping_add(step);
-                if index < len {
-                    index
-                } else {
-                    index.wrapping_sub(len)
-                }
-            })
-            .find(|index| {
-                let blob = self.blobs.get(*index);
-                blob.and_then(|blob| blob.file.as_ref()).is_some_and(&is_it)
-            })
+        rotated(self.blobs.len(), next).find(|index| {
+            let blob = self.blobs.get(*index);
+            blob.and_then(|blob| blob.file.as_ref()).is_some_and(&is_it)
+        })
     }
 
     /// A number that changes when any of the files does. Not zero.
@@ -322,9 +351,15 @@ impl Devices {
         self.blobs.iter().filter_map(|blob| blob.file.as_ref())
     }
 
-    /// Writes where the image begins, if that is not at the start of its file, and a `device=` for each blob that has a
-    /// file.
+    /// Writes what was asked of the files, where the image begins, if that is not at the start of its file, and a `device=`
+    /// for each blob that has a file.
     pub(crate) fn show(&self, seq: &SeqFile) {
+        if let Some(verity) = &self.image.verity {
+            seq_print!(seq, ",verity={}", verity);
+        }
+        if self.refuses_holes {
+            seq_print!(seq, ",holes=error");
+        }
         if self.image.start != 0 {
             seq_print!(seq, ",fsoffset={}", self.image.start);
         }
@@ -335,19 +370,101 @@ impl Devices {
     }
 }
 
-/// Opens one `device=`, and says so if that fails.
-fn open(context: &Context<'_>, device: DeviceOption, base: &mut Base) -> Result<BackingFile> {
-    match device {
-        DeviceOption::Path(path) => {
-            let file = open_path(context, &path)?;
-            base.admit(context, &path, &file)?;
-            Ok(file)
-        }
-        DeviceOption::File(file) => {
-            base.admit(context, c"device", &file)?;
-            Ok(file)
-        }
+/// A file that was given by `device=`.
+struct Given {
+    file: BackingFile,
+    /// Its fs-verity digest, if that is wanted.
+    digest: Option<VerityDigest>,
+}
+
+/// Opens what was given by `device=`, in its order; says so if one cannot be opened, or does not have the fs-verity that
+/// is wanted.
+///
+/// # Errors
+///
+/// Those of [`open_path`], [`Base::admit`] and [`verity::digest_of`].
+fn open_all(
+    context: &Context<'_>,
+    options: KVec<DeviceOption>,
+    verity: Option<Verity>,
+    base: &mut Base,
+) -> Result<KVec<Given>> {
+    let mut files = KVec::new();
+    for device in options {
+        let (name, file) = match device {
+            DeviceOption::Path(path) => {
+                let file = open_path(context, &path)?;
+                (path, file)
+            }
+            DeviceOption::File(file) => (file.path()?, file),
+        };
+        let file = base.admit(context, &name, file)?;
+        let digest = match verity {
+            Some(_) => Some(verity::digest_of(context, &name, &file)?),
+            None => None,
+        };
+        vec::push(&mut files, Given { file, digest })?;
     }
+    Ok(files)
+}
+
+/// Puts files into the order of the slots, whose digests are known where they are `wanted`: those slots have the files
+/// with these, wherever they were given, and the others what is left, in its order. There are as many of both.
+///
+/// # Errors
+///
+/// `EKEYREJECTED` if a slot's file is not among them, and `EINTR` for a task that was killed.
+fn pair(
+    context: &Context<'_>,
+    name: &CStr,
+    wanted: &[Option<VerityDigest>],
+    files: KVec<Given>,
+) -> Result<KVec<Given>> {
+    let mut given = KVec::new();
+    for file in files {
+        vec::push(&mut given, Some(file))?;
+    }
+    let mut found = KVec::new();
+    for (index, digest) in wanted.iter().enumerate() {
+        rest()?;
+        // They mostly come in the order of the slots.
+        let is_it = |file: &Option<Given>| {
+            digest.is_some() && file.as_ref().is_some_and(|file| file.digest == *digest)
+        };
+        let place = rotated(given.len(), index).find(|at| given.get(*at).is_some_and(is_it));
+        let file = place
+            .and_then(|at| given.get_mut(at))
+            .and_then(Option::take);
+        vec::push(&mut found, file)?;
+    }
+    let mut rest = given.into_iter().flatten();
+    let mut ordered = KVec::new();
+    for (index, (digest, file)) in wanted.iter().zip(found).enumerate() {
+        let file = match file {
+            Some(file) => file,
+            None => rest.next().ok_or(EINVAL)?,
+        };
+        if let (Some(wanted), Some(digest)) = (digest, file.digest) {
+            if *wanted != digest {
+                context.error(fmt!(
+                    "{}: its fs-verity digest is {}, and {} wants {} of device {}",
+                    &*file.file.path()?,
+                    digest,
+                    name,
+                    wanted,
+                    index.saturating_add(1),
+                ));
+                return Err(EKEYREJECTED);
+            }
+        }
+        vec::push(&mut ordered, file)?;
+    }
+    Ok(ordered)
+}
+
+/// The numbers below `len` from `first` on, and then those before it.
+fn rotated(len: usize, first: usize) -> impl Iterator<Item = usize> {
+    Iterator::chain(first..len, 0..first.min(len))
 }
 
 /// Opens a path, and says so if that fails.
@@ -372,15 +489,23 @@ pub(crate) fn open_path(context: &Context<'_>, path: &CStr) -> Result<BackingFil
 pub(crate) struct Base {
     claims: KVec<Claim>,
     depth: u32,
+    /// Who asks for holes in files, if they are errors.
+    hole_finders: Option<Arc<Workers>>,
 }
 
 impl Base {
-    /// That of a mount without files.
-    pub(crate) fn new() -> Self {
+    /// That of a mount without files. With workers to look for holes, these are errors.
+    pub(crate) fn new(hole_finders: Option<Arc<Workers>>) -> Self {
         Self {
             claims: KVec::new(),
             depth: 0,
+            hole_finders,
         }
+    }
+
+    /// Whether reading what a file does not have is an error.
+    fn refuses_holes(&self) -> bool {
+        self.hole_finders.is_some()
     }
 
     /// How many filesystems are below the mount, as the kernel counts.
@@ -389,7 +514,7 @@ impl Base {
     }
 
     /// Checks that a file may be the base of a mount, accounts for the filesystems below it, and claims it if it is a
-    /// block device.
+    /// block device. The file as it is to be read.
     ///
     /// Reading from ferofs reads from the file's filesystem in the same call, and so on down, which must
     /// have an end. So no file may lie on another mount of this kind, and a file on a stacked filesystem
@@ -398,13 +523,13 @@ impl Base {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the file lies too deep, and those of [`BackingFile::claim`].
+    /// `EINVAL` if the file lies too deep, and those of [`BackingFile::claim`] and [`BackingFile::refusing_holes`].
     pub(crate) fn admit(
         &mut self,
         context: &Context<'_>,
         name: &CStr,
-        file: &BackingFile,
-    ) -> Result {
+        file: BackingFile,
+    ) -> Result<BackingFile> {
         for fs_name in [c"ferofs", c"erofs"] {
             if file.is_on_deviceless(fs_name) {
                 context.error(fmt!(
@@ -443,9 +568,21 @@ impl Base {
                 ));
             }
         })?;
-        match claim {
-            Some(claim) => vec::push(&mut self.claims, claim),
-            None => Ok(()),
+        if let Some(claim) = claim {
+            vec::push(&mut self.claims, claim)?;
         }
+        let Some(workers) = &self.hole_finders else {
+            return Ok(file);
+        };
+        file.refusing_holes(workers).inspect_err(|error| {
+            if *error == EOPNOTSUPP {
+                context.error(fmt!(
+                    "{}: its filesystem does not say which parts of a file are holes, which holes=error wants to know",
+                    name,
+                ));
+            } else {
+                context.error(fmt!("{}: cannot be opened once more: {:?}", name, error));
+            }
+        })
     }
 }

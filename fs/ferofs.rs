@@ -32,6 +32,7 @@ mod node;
 mod number;
 mod options;
 mod report;
+mod verity;
 mod volume;
 mod xattr;
 
@@ -56,7 +57,7 @@ use crate::vfs::object::super_block::NewSuperBlock;
 use crate::vfs::object::super_block::SuperBlock;
 use crate::vfs::pages::range::RangeHome;
 use crate::vfs::pages::range::RangeMount;
-use crate::vfs::pages::workers::Workers;
+use crate::vfs::workers::Workers;
 use crate::volume::Volume;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;

@@ -78,6 +78,10 @@ impl Extents for Data {
         }
     }
 
+    fn may_lack_parts(inode: &Inode<Ferofs>) -> bool {
+        inode.super_block().data().devices().may_lack_parts()
+    }
+
     #[inline]
     fn whole(inode: &Inode<Ferofs>) -> Option<(&BackingFile, u64)> {
         let extent = inode.data().whole()?;

@@ -5,7 +5,7 @@
 use crate::node::Node;
 use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::pages::range::RangeHome;
-use crate::vfs::pages::workers::Workers;
+use crate::vfs::workers::Workers;
 use crate::volume::Volume;
 use kernel::str::CStr;
 use kernel::sync::Arc;

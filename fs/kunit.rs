@@ -413,9 +413,12 @@ mod mapping {
 #[kunit_tests(ferofs_options)]
 mod options {
     use crate::filesystem::Ferofs;
+    use crate::verity::Verity;
     use crate::vfs::kunit::Registered;
+    use kernel::fmt;
     use kernel::prelude::*;
     use kernel::str::CStr;
+    use kernel::str::CString;
 
     /// Options in order, and the error of the last.
     type Case = (&'static [(&'static CStr, Option<&'static CStr>)], Result);
@@ -438,7 +441,47 @@ mod options {
         (&[(c"nodevice", None)], Err(EINVAL)),
         (&[(c"acl", Some(c"yes"))], Err(EINVAL)),
         (&[(c"unheard_of", Some(c"1"))], Err(EINVAL)),
+        (&[(c"verity", Some(c"require"))], Ok(())),
+        (&[(c"verity", Some(SHA256))], Ok(())),
+        (
+            &[(c"verity", Some(SHA256)), (c"verity", Some(SAME))],
+            Ok(()),
+        ),
+        (
+            &[(c"verity", Some(SHA256)), (c"verity", Some(SHA512))],
+            Err(EINVAL),
+        ),
+        (
+            &[(c"verity", Some(SHA256)), (c"verity", Some(c"require"))],
+            Err(EINVAL),
+        ),
+        (&[(c"verity", Some(SHA512))], Ok(())),
+        (&[(c"verity", Some(c"sha256:"))], Err(EINVAL)),
+        (&[(c"verity", Some(c"requirex"))], Err(EINVAL)),
+        (&[(c"verity", Some(c"sha512:00"))], Err(EINVAL)),
+        (&[(c"verity", None)], Err(EINVAL)),
+        (&[(c"noverity", None)], Err(EINVAL)),
     ];
+
+    const SHA256: &CStr = c"00ff112233445566778899aabbccddeeff00112233445566778899aabbccddee";
+    /// The same.
+    const SAME: &CStr = c"sha256:00FF112233445566778899AABBCCDDEEFF00112233445566778899AABBCCDDEE";
+    const SHA512: &CStr =
+        c"sha512:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\
+00112233445566778899aabbccddeeff";
+
+    #[test]
+    fn fs_verity_digests_are_shown_as_they_were_given() -> Result {
+        for (given, shown) in [(SHA256, SAME), (SHA512, SHA512), (c"require", c"require")] {
+            let shown = shown.to_bytes();
+            let found = CString::try_from_fmt(fmt!("{}", Verity::parse(given).ok_or(EINVAL)?))?;
+            assert!(found.to_bytes().eq_ignore_ascii_case(shown));
+        }
+        for wrong in [c"", c"sha256:", c"sha1:00", c"0", c"sha256:sha256:", c"+0"] {
+            assert!(Verity::parse(wrong).is_none());
+        }
+        Ok(())
+    }
 
     #[test]
     fn are_taken_or_refused() -> Result {

@@ -2,6 +2,7 @@
 
 //! Mount options: what [`Ferofs`](super::Ferofs) takes, and what one mount was given.
 
+use crate::verity::Verity;
 use crate::vfs::backing::file::BackingFile;
 use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::mount::context::Context;
@@ -9,6 +10,7 @@ use crate::vfs::mount::parameter::Parameter;
 use crate::vfs::mount::parameter::Value;
 use crate::vfs::vec;
 use kernel::prelude::*;
+use kernel::str::CStr;
 use kernel::str::CString;
 
 const SOURCE: u8 = 0;
@@ -21,6 +23,8 @@ const DIRECTIO: u8 = 6;
 const DAX: u8 = 7;
 const DOMAIN_ID: u8 = 8;
 const INODE_SHARE: u8 = 9;
+const VERITY: u8 = 10;
+const HOLES: u8 = 11;
 
 /// The options there are.
 pub(crate) const PARAMETERS: &[Parameter] = &[
@@ -29,6 +33,8 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter::flag_or_no(c"user_xattr", USER_XATTR),
     Parameter::flag_or_no(c"acl", ACL),
     Parameter::number(c"fsoffset", FSOFFSET),
+    Parameter::string(c"verity", VERITY),
+    Parameter::string(c"holes", HOLES),
     // What else the C driver takes: see `foreign`.
     Parameter::string(c"cache_strategy", CACHE_STRATEGY),
     Parameter::flag_or_no(c"directio", DIRECTIO),
@@ -51,10 +57,23 @@ pub(crate) struct Options {
     pub(crate) start: Option<u64>,
     /// The blobs, in the order of the image's device slots.
     pub(crate) devices: KVec<DeviceOption>,
+    /// What fs-verity has to say of the image and its blobs, if that was said.
+    pub(crate) verity: Option<Verity>,
+    /// What holes of the image's file and of blobs are, if that was said.
+    pub(crate) holes: Option<Holes>,
     /// Whether attributes of users are shown, if that was said.
     pub(crate) user_xattr: Option<bool>,
     /// Whether access control lists are honoured, if that was said.
     pub(crate) acl: Option<bool>,
+}
+
+/// What reading a part of a file that the file does not have comes to.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Holes {
+    /// Zeros, as anywhere.
+    Zero,
+    /// An error.
+    Error,
 }
 
 /// One `device=`.
@@ -70,7 +89,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for an empty path or too many devices; for open files those of
+    /// `EINVAL` for an empty path, too many devices, or a `verity=` or `holes=` that is wrong or not the one before; for open files those of
     /// [`BackingFile::from_file`].
     pub(crate) fn parse(&mut self, context: &Context<'_>, id: u8, value: Value<'_>) -> Result {
         match (id, value) {
@@ -99,11 +118,49 @@ impl Options {
                 }
                 self.add(context, DeviceOption::Path(CString::try_from(path)?))?;
             }
+            (VERITY, Value::String(value)) => self.set_verity(context, value)?,
+            (HOLES, Value::String(value)) => self.set_holes(context, value)?,
             (USER_XATTR, Value::Flag(on)) => self.user_xattr = Some(on),
             (ACL, Value::Flag(on)) => self.acl = Some(on),
             (FSOFFSET, Value::Number(start)) => self.start = Some(start),
             (id, value) => return foreign(context, id, &value),
         }
+        Ok(())
+    }
+
+    /// Takes `verity=`. mount(8) passes the one in use once more, and no other may take its place: who adds an option must
+    /// not weaken what was asked for.
+    fn set_verity(&mut self, context: &Context<'_>, value: &CStr) -> Result {
+        let Some(verity) = Verity::parse(value) else {
+            context.error(fmt!(
+                "verity= wants require, or an fs-verity digest: sha256: and 64 hexadecimal digits, those digits alone, or \
+                 sha512: and 128"
+            ));
+            return Err(EINVAL);
+        };
+        if self.verity.is_some_and(|before| before != verity) {
+            context.error(fmt!("verity= was given twice, and not the same"));
+            return Err(EINVAL);
+        }
+        self.verity = Some(verity);
+        Ok(())
+    }
+
+    /// Takes `holes=`, as [`Self::set_verity`] does.
+    fn set_holes(&mut self, context: &Context<'_>, value: &CStr) -> Result {
+        let holes = match value.to_bytes_with_nul() {
+            b"error\0" => Holes::Error,
+            b"zero\0" => Holes::Zero,
+            _ => {
+                context.error(fmt!("holes= wants error or zero"));
+                return Err(EINVAL);
+            }
+        };
+        if self.holes.is_some_and(|before| before != holes) {
+            context.error(fmt!("holes= was given twice, and not the same"));
+            return Err(EINVAL);
+        }
+        self.holes = Some(holes);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::filesystem::Ferofs;
 use crate::metadata::Metadata;
 use crate::metadata::Reader;
 use crate::options::DeviceOption;
+use crate::options::Holes;
 use crate::options::Options;
 use crate::report;
 use crate::vfs::mount::context::Context;
@@ -23,7 +24,7 @@ use crate::vfs::object::super_block::SuperBlock;
 use crate::vfs::pages::range::RangeCache;
 use crate::vfs::pages::range::RangeMount;
 use crate::vfs::pages::tails::Tails;
-use crate::vfs::pages::workers::Workers;
+use crate::vfs::workers::Workers;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -79,8 +80,13 @@ impl Volume {
             Some(image) => image,
             None => devices::open_path(context, name)?,
         };
-        let mut base = Base::new();
-        base.admit(context, name, &image)?;
+        let holes_are_errors = options.holes == Some(Holes::Error);
+        let mut base = Base::new(holes_are_errors.then(|| sb.shared().workers.clone()));
+        let image = base.admit(context, name, image)?;
+        if let Some(verity) = options.verity {
+            // Not one byte is looked at of what nobody answers for.
+            verity.check_image(context, name, &image)?;
+        }
         sb.share_backing_device(&image)?;
         // No one is asked when metadata is read, which can be wanted anywhere: so now, first for the
         // superblock, and then for all that it says.
@@ -106,7 +112,11 @@ impl Volume {
             return Err(EINVAL);
         }
         image.ask(start, size.min(format.blocks().saturating_mul(block)))?;
-        let image = Image { file: image, start };
+        let image = Image {
+            file: image,
+            start,
+            verity: options.verity,
+        };
         let devices = Devices::new(
             context,
             name,
@@ -241,6 +251,16 @@ impl Volume {
                 )),
             }
             return Err(EINVAL);
+        }
+        if options.verity.is_some() && options.verity != self.devices.verity() {
+            context.error(fmt!("{}: a remount cannot change verity=", &*self.name));
+            return Err(EINVAL);
+        }
+        if let Some(holes) = options.holes {
+            if (holes == Holes::Error) != self.devices.refuses_holes() {
+                context.error(fmt!("{}: a remount cannot change holes=", &*self.name));
+                return Err(EINVAL);
+            }
         }
         if let Some(acl) = options.acl {
             context.set_posix_acl(acl);

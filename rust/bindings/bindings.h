@@ -23,6 +23,7 @@
 #include <linux/statfs.h>
 #include <linux/workqueue.h>
 #include <linux/xattr.h>
+#include <uapi/linux/fsverity.h>
 #include "../helpers/parameters.h"
 #include "../helpers/vfs.h"
 

@@ -10,6 +10,7 @@
 #include <linux/cred.h>
 #include <linux/folio_batch.h>
 #include <linux/fs_dirent.h>
+#include <linux/fsverity.h>
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
 #include <linux/iversion.h>
@@ -407,6 +408,17 @@ size_t vfs_helper_readahead_length(const struct readahead_control *rac)
 	return readahead_length((struct readahead_control *)rac);
 }
 
+bool vfs_helper_readahead_fits(const struct readahead_control *rac, loff_t end)
+{
+	struct folio *folio;
+
+	if (rac->_nr_pages <= rac->_batch_count)
+		return true;
+	/* It is locked, and so stays. */
+	folio = xa_load(&rac->mapping->i_pages, rac->_index + rac->_batch_count);
+	return folio_pos(folio) + folio_size(folio) <= end;
+}
+
 bool vfs_helper_readahead_can_wait(const struct readahead_control *rac)
 {
 	return rac->ra && rac->ra->size && rac->ra->async_size >= rac->ra->size && num_online_cpus() > 1;
@@ -565,6 +577,22 @@ const struct cred *vfs_helper_override_creds(const struct cred *cred)
 void vfs_helper_revert_creds(const struct cred *cred)
 {
 	revert_creds(cred);
+}
+
+int vfs_helper_verity_digest(struct inode *inode, u8 *digest, u8 *algorithm)
+{
+	BUILD_BUG_ON(FS_VERITY_MAX_DIGEST_SIZE != 64);
+	if (!IS_ENABLED(CONFIG_FS_VERITY))
+		return -EOPNOTSUPP;
+	return fsverity_get_digest(inode, digest, algorithm, NULL);
+}
+
+void vfs_helper_wait_for_writers(const struct file *file)
+{
+	struct inode *inode = d_real_inode(file->f_path.dentry);
+
+	inode_lock_shared(inode);
+	inode_unlock_shared(inode);
 }
 
 int vfs_helper_get_current_ioprio(void)

@@ -97,6 +97,8 @@ bool vfs_helper_is_watched(const struct file *file);
 
 loff_t vfs_helper_readahead_pos(const struct readahead_control *rac);
 size_t vfs_helper_readahead_length(const struct readahead_control *rac);
+/* Whether the next folio to be read ahead ends at the position or before. */
+bool vfs_helper_readahead_fits(const struct readahead_control *rac, loff_t end);
 /* Whether nobody waits for the pages yet, and there is another processor to fill them. */
 bool vfs_helper_readahead_can_wait(const struct readahead_control *rac);
 struct workqueue_struct *vfs_helper_alloc_workqueue(void);
@@ -129,6 +131,13 @@ int vfs_helper_security_file_post_open(struct file *file, int mask);
 const struct cred *vfs_helper_current_cred(void);
 const struct cred *vfs_helper_override_creds(const struct cred *cred);
 void vfs_helper_revert_creds(const struct cred *cred);
+/*
+ * The fs-verity digest of a file that is open: its length, or 0 if it has none, and -EOPNOTSUPP if the kernel has no
+ * fs-verity. There is room for 64 bytes.
+ */
+int vfs_helper_verity_digest(struct inode *inode, u8 *digest, u8 *algorithm);
+/* Waits until all who are writing to the file, or the one below it on a stacked filesystem, are done. */
+void vfs_helper_wait_for_writers(const struct file *file);
 int vfs_helper_get_current_ioprio(void);
 bool vfs_helper_fatal_signal_pending(void);
 void vfs_helper_cond_resched(void);

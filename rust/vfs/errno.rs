@@ -28,6 +28,7 @@ const fn error(errno: u32) -> Error {
     }
 }
 
+pub(crate) const EKEYREJECTED: Error = error(bindings::EKEYREJECTED);
 pub(crate) const ENAMETOOLONG: Error = error(bindings::ENAMETOOLONG);
 pub(crate) const ENODATA: Error = error(bindings::ENODATA);
 pub(crate) const EOPNOTSUPP: Error = error(bindings::EOPNOTSUPP);

@@ -23,7 +23,9 @@ pub(crate) mod errno;
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod kunit;
 pub(crate) mod parameters;
+pub(crate) mod task;
 pub(crate) mod vec;
+pub(crate) mod workers;
 
 pub(crate) mod mount {
     //! Registration, options, and the way to a superblock.
@@ -64,7 +66,6 @@ pub(crate) mod pages {
     pub(in crate::vfs) mod page_cache;
     pub(crate) mod range;
     pub(crate) mod tails;
-    pub(crate) mod workers;
 }
 
 pub(crate) mod object {
@@ -85,9 +86,11 @@ pub(crate) mod backing {
     pub(in crate::vfs) mod cache;
     pub(crate) mod claim;
     pub(crate) mod file;
+    pub(in crate::vfs) mod holes;
     pub(crate) mod open;
     mod read;
     pub(in crate::vfs) mod row;
+    pub(crate) mod verity;
 }
 
 use kernel::error::{to_result, Result};

@@ -8,6 +8,9 @@ use super::metadata::{Cursor, Metadata};
 use super::ondisk;
 use super::superblock::{until_nul, Superblock, POSITION_MAX};
 
+/// What a tag begins with that is an fs-verity digest of any kind.
+const VERITY: &[u8] = b"fsverity-";
+
 /// One slot of the device table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceSlot {
@@ -20,10 +23,67 @@ pub struct DeviceSlot {
     pub uniaddr: u64,
 }
 
+/// A slot's tag that says which fs-verity digest the blob has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerityTag {
+    /// The digest by sha256, over blocks of any size and with any salt: both are part of what it is the digest of.
+    Sha256([u8; 32]),
+    /// One of a kind that is not known here, or written wrong.
+    Unknown,
+}
+
+impl VerityTag {
+    /// What a tag begins with whose digest is one by sha256. Its 43 letters follow, in the alphabet of base64url and
+    /// without padding.
+    pub const SHA256: &'static [u8] = b"fsverity-sha256:";
+}
+
 impl DeviceSlot {
     /// The tag without its padding.
     pub fn name(&self) -> &[u8] {
         until_nul(&self.tag)
+    }
+
+    /// The blob's fs-verity digest, if that is what the tag is. A sha256 of the blob is something else: it has no prefix.
+    pub fn verity(&self) -> Option<VerityTag> {
+        let name = self.name();
+        if !name.starts_with(VERITY) {
+            return None;
+        }
+        let digest = name.strip_prefix(VerityTag::SHA256).and_then(decode);
+        Some(digest.map_or(VerityTag::Unknown, VerityTag::Sha256))
+    }
+}
+
+/// The 32 bytes that are written in base64url, in the one way there is.
+fn decode(text: &[u8]) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    let mut places = digest.iter_mut();
+    // Bits that are no byte yet, and how many.
+    let (mut bits, mut count) = (0_u32, 0_u32);
+    for letter in text {
+        bits = (bits << 6) | u32::from(sextet(*letter)?);
+        count = count.wrapping_add(6);
+        if count >= 8 {
+            count = count.wrapping_sub(8);
+            *places.next()? = bits.wrapping_shr(count) as u8;
+            bits &= 0b11_1111;
+        }
+    }
+    // Two bits are left of the last letter, which say nothing.
+    let is_whole = places.next().is_none() && count == 2 && bits & 0b11 == 0;
+    is_whole.then_some(digest)
+}
+
+/// The six bits that a letter of base64url stands for.
+fn sextet(letter: u8) -> Option<u8> {
+    match letter {
+        b'A'..=b'Z' => Some(letter.wrapping_sub(b'A')),
+        b'a'..=b'z' => Some(letter.wrapping_sub(b'a').wrapping_add(26)),
+        b'0'..=b'9' => Some(letter.wrapping_sub(b'0').wrapping_add(52)),
+        b'-' => Some(62),
+        b'_' => Some(63),
+        _ => None,
     }
 }
 

@@ -52,7 +52,7 @@ mod xattr_body;
 
 pub use cluster::{Cluster, Clusters, Content, Encoded, Encoding};
 pub use compression::{Algorithm, Compression};
-pub use device::DeviceSlot;
+pub use device::{DeviceSlot, VerityTag};
 pub use directory::{DirEntry, Dirent};
 pub use error::{Corrupt, Error, Feature, Result};
 pub use extent::{Extent, Source};

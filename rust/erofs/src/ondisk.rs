@@ -146,7 +146,8 @@ pub struct SuperblockExtension {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct DeviceSlot {
-    /// Names the device, padded with NULs: for a blob its sha256 in hex.
+    /// Names the device, padded with NULs: for a blob its sha256 in hex, or its fs-verity digest (see
+    /// [`VerityTag`](super::VerityTag)).
     pub tag: [u8; 64],
     /// Size of the device in blocks, lower 32 bits.
     pub blocks_lo: U32,

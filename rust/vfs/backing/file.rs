@@ -8,6 +8,7 @@
 //! ([`crate::vfs::backing::read`]), for which they were asked before ([`BackingFile::ask`]).
 
 use crate::vfs::backing::cache::Cache;
+use crate::vfs::backing::holes::Holes;
 use crate::vfs::backing::open::check_kind;
 use crate::vfs::backing::open::inode_of;
 use crate::vfs::backing::open::open_file;
@@ -21,9 +22,11 @@ use kernel::error::to_result;
 use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::str::CStr;
+use kernel::str::CString;
 use kernel::sync::aref::ARef;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
+use kernel::sync::Arc;
 use kernel::sync::SetOnce;
 
 /// What direct reads are aligned to at the least, in bytes.
@@ -44,6 +47,8 @@ pub(crate) struct Identity {
     inode: usize,
     /// When the inode was last changed: unlike the time of modification no one can set it back.
     changed: (i64, u32),
+    /// Whether it has fs-verity: what was read before it had was not compared with anything.
+    has_verity: bool,
     /// 0, or a number that no other identity has: while someone may be writing to the file, what is
     /// read from it counts as seen once. The time of a change is that of its beginning.
     unsettled: u64,
@@ -66,7 +71,10 @@ impl Identity {
     /// A number that is another when the file was changed.
     pub(crate) fn version(self) -> u64 {
         let (sec, nsec) = self.changed;
-        sec.unsigned_abs().rotate_left(32) ^ u64::from(nsec) ^ self.unsettled.rotate_left(16)
+        sec.unsigned_abs().rotate_left(32)
+            ^ u64::from(nsec)
+            ^ self.unsettled.rotate_left(16)
+            ^ (u64::from(self.has_verity) << 31)
     }
 }
 
@@ -86,6 +94,8 @@ pub(crate) struct BackingFile {
     pub(in crate::vfs) read_rows: Option<Rows>,
     /// What direct reads are to be aligned to.
     direct: Asked,
+    /// What is known of its holes, if they are not to be read.
+    pub(in crate::vfs) holes: Option<Arc<Holes>>,
 }
 
 /// What the filesystem answered about direct reads, once it was asked: few files are read so.
@@ -137,6 +147,7 @@ impl BackingFile {
             rows: Rows::new()?,
             read_rows: None,
             direct: Asked(SetOnce::new()),
+            holes: None,
         };
         let cache = Cache::of(&file);
         // Nothing is read ahead that a listener was not asked for, and none is asked twice.
@@ -189,9 +200,7 @@ impl BackingFile {
     /// is read through its cache from then on, whatever is asked for.
     #[inline]
     pub(in crate::vfs) fn direct(&self) -> Option<DirectAlignment> {
-        // SAFETY: The inode lives as long as the file is referenced. The flags may change at any time.
-        let flags = unsafe { (&raw const (*self.inode()).i_flags).read_volatile() };
-        if flags & bindings::VFS_CONST_S_VERITY != 0 {
+        if self.has_verity() {
             return None;
         }
         if let Some(answer) = self.direct.0.as_ref() {
@@ -201,6 +210,13 @@ impl BackingFile {
         // If another task was faster, it got the same answer.
         self.direct.0.populate(answer);
         answer
+    }
+
+    /// Whether the file has fs-verity, which it can get while it is open.
+    fn has_verity(&self) -> bool {
+        // SAFETY: The inode lives as long as the file is referenced. The flags may change at any time.
+        let flags = unsafe { (&raw const (*self.inode()).i_flags).read_volatile() };
+        flags & bindings::VFS_CONST_S_VERITY != 0
     }
 
     /// Asks the filesystem what direct reads are to be aligned to.
@@ -255,6 +271,7 @@ impl BackingFile {
         Identity {
             inode: inode as usize,
             changed,
+            has_verity: self.has_verity(),
             unsettled: if writers {
                 UNSETTLED.fetch_add(1, Relaxed).wrapping_add(1)
             } else {
@@ -337,6 +354,15 @@ impl BackingFile {
         with_path(&self.file, |own| own == path).unwrap_or(false)
     }
 
+    /// The file's path, as the current task sees it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`with_path`].
+    pub(crate) fn path(&self) -> Result<CString> {
+        with_path(&self.file, |path| CString::try_from(path))?.map_err(Into::into)
+    }
+
     /// Writes the file's path, as the reader of `seq` sees it, with what separates mount options
     /// escaped.
     pub(crate) fn show_path(&self, seq: &kernel::seq_file::SeqFile) {
@@ -351,7 +377,7 @@ impl BackingFile {
         }
     }
 
-    pub(in crate::vfs) fn is_block_device(&self) -> bool {
+    pub(crate) fn is_block_device(&self) -> bool {
         // SAFETY: The file is referenced; its inode's type is constant.
         unsafe {
             u32::from((*(*self.as_ptr()).f_inode).i_mode) & bindings::S_IFMT == bindings::S_IFBLK

@@ -139,6 +139,24 @@ fn open_regular(found: &FoundPath) -> Result<ARef<File>> {
     Ok(file)
 }
 
+/// Opens a backing file once more, with the credentials that it was opened with.
+///
+/// # Errors
+///
+/// Those of opening it.
+///
+/// # Safety
+///
+/// `file` must be an open file.
+pub(in crate::vfs) unsafe fn reopen(file: *mut bindings::file) -> Result<ARef<File>> {
+    // SAFETY: By the safety requirements its path and credentials are referenced. The path's types differ only in the name
+    // by which the bindings know them. What was opened just now no one seeks but who called.
+    unsafe {
+        let path: *const bindings::path = &raw const (*file).__bindgen_anon_1.f_path;
+        owned(bindings::dentry_open(path, OPEN_FLAGS, (*file).f_cred))
+    }
+}
+
 /// Takes over what opening a file returned.
 ///
 /// # Safety

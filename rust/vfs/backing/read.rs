@@ -11,6 +11,7 @@
 
 use crate::vfs::backing::cache::Cache;
 use crate::vfs::backing::file::BackingFile;
+use crate::vfs::backing::holes::Wait;
 use crate::vfs::backing::row::Gap;
 use crate::vfs::backing::row::Row;
 use crate::vfs::bindings;
@@ -62,7 +63,7 @@ impl BackingFile {
     ///
     /// # Errors
     ///
-    /// `EIO` if the file ends before, and what the file's filesystem returns.
+    /// `EIO` if the file ends before, or has a hole there that is not to be read, and what the file's filesystem returns.
     ///
     /// # Safety
     ///
@@ -76,6 +77,9 @@ impl BackingFile {
         pos: u64,
         is_small: bool,
     ) -> Result {
+        if self.there(pos, len as u64, Wait::NoLock)? < len as u64 {
+            return Err(EIO);
+        }
         let mut reader = Reader::new(self, pos, is_small);
         // SAFETY: By the safety requirements.
         let result = unsafe { reader.read_all(segments, skip, len, room, pos) };

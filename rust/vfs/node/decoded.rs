@@ -9,7 +9,6 @@ use crate::vfs::node::area::Area;
 use crate::vfs::node::backed::Backed;
 use crate::vfs::node::getattr::compressed_getattr;
 use crate::vfs::node::ioctl;
-use crate::vfs::node::layout;
 use crate::vfs::node::opener::Opener;
 use crate::vfs::node::read;
 use crate::vfs::node::xattr;
@@ -23,6 +22,7 @@ use crate::vfs::pages::cluster::Clusters;
 use crate::vfs::pages::cluster::Content;
 use crate::vfs::pages::cluster::Place;
 use crate::vfs::pages::decode;
+use crate::vfs::task::rest;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use kernel::error::from_result;
@@ -347,7 +347,7 @@ fn for_each<C: Clusters>(
         left = left.saturating_sub(1);
         if left == 0 {
             left = CLUSTERS_BETWEEN_CHECKS;
-            layout::rest()?;
+            rest()?;
         }
     }
     Ok(())

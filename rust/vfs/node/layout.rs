@@ -11,6 +11,7 @@ use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::extent::Extent;
 use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
+use crate::vfs::task::rest;
 use kernel::error::from_result;
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -44,22 +45,6 @@ pub(in crate::vfs) fn for_each<E: Extents>(
         if left == 0 {
             left = EXTENTS_BETWEEN_CHECKS;
             rest()?;
-        }
-    }
-    Ok(())
-}
-
-/// Lets others run, for something that takes long.
-///
-/// # Errors
-///
-/// `EINTR` if the task is being killed.
-pub(in crate::vfs) fn rest() -> Result {
-    // SAFETY: Both look at the current task only; this may sleep.
-    unsafe {
-        bindings::vfs_helper_cond_resched();
-        if bindings::vfs_helper_fatal_signal_pending() {
-            return Err(EINTR);
         }
     }
     Ok(())

@@ -7,6 +7,7 @@
 
 use crate::vfs::backing::cache::Cache;
 use crate::vfs::backing::file::BackingFile;
+use crate::vfs::backing::holes::Wait;
 use crate::vfs::backing::row::Gap;
 use crate::vfs::backing::row::Rows;
 use crate::vfs::bindings;
@@ -15,6 +16,7 @@ use crate::vfs::node::opener::View;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
+use crate::vfs::task::rest;
 use core::mem::MaybeUninit;
 use core::ptr;
 use kernel::prelude::*;
@@ -93,6 +95,16 @@ impl Read<'_> {
         self.flags & bindings::VFS_CONST_IOCB_NOWAIT != 0
     }
 
+    /// What may be waited for. No lock is held here.
+    #[inline]
+    fn patience(&self) -> Wait {
+        if self.is_nowait() {
+            Wait::No
+        } else {
+            Wait::Any
+        }
+    }
+
     /// How many bytes are still wanted.
     #[inline]
     fn left(&self) -> u64 {
@@ -112,6 +124,9 @@ impl Read<'_> {
         from_start: bool,
     ) -> Result<usize> {
         let is_whole = from_start && wanted >= left;
+        let wanted_here = wanted.min(left);
+        let there = file.there(from, wanted_here, self.patience())?;
+        let left = if there < wanted_here { there } else { left };
         let view = self.view(file, is_whole)?;
         if let (Some(rows), true) = (&file.read_rows, is_whole && view.as_ptr() == file.as_ptr()) {
             return self.read_in_row(file, rows, from, left);
@@ -240,13 +255,7 @@ impl Read<'_> {
         }
         let done = match extent.source {
             Source::Hole => {
-                // SAFETY: Both look at the current task only; reading may sleep.
-                unsafe {
-                    bindings::vfs_helper_cond_resched();
-                    if bindings::vfs_helper_fatal_signal_pending() {
-                        return Err(EINTR);
-                    }
-                }
+                rest()?;
                 let len = len.min(ZERO_STEP) as usize;
                 // SAFETY: The iterator is valid.
                 match unsafe { bindings::iov_iter_zero(len, self.iter) } {
@@ -300,6 +309,7 @@ impl Read<'_> {
     /// Reads `len` bytes at `from` of a backing file, directly if the reader wants that and the
     /// alignment allows it.
     fn read_file(&mut self, file: &BackingFile, from: u64, len: u64, whole: bool) -> Result<usize> {
+        let len = file.there(from, len, self.patience())?;
         let view = self.view(file, whole)?;
         let direct = bindings::IOCB_DIRECT as i32;
         let align = (self.flags & direct != 0).then(|| file.direct()).flatten();
@@ -418,6 +428,7 @@ pub(in crate::vfs) unsafe fn splice_read<E: Extents>(
     let read = match extent.source {
         Source::File(backing, from) => {
             let mut at = i64::try_from(from).map_err(|_| EIO)?;
+            let len = backing.there(from, len as u64, Wait::Any)? as usize;
             let view = opener.view(backing, false)?;
             // SAFETY: The view is open for reading, and the rest is as the VFS passed it.
             unsafe {

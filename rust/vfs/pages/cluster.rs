@@ -8,7 +8,7 @@ use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::folio::FolioBytes;
 use crate::vfs::pages::tails::Tails;
-use crate::vfs::pages::workers::Workers;
+use crate::vfs::workers::Workers;
 use kernel::error::Result;
 use kernel::sync::aref::ARef;
 
@@ -71,6 +71,10 @@ pub(crate) trait Clusters: 'static {
         inode: &Inode<Self::FileSystem>,
         pos: u64,
     ) -> Result<Cluster<'_, Self::FileSystem, Self::Decoder>>;
+
+    /// Whether reading some of the file may be an error since a backing file does not have it
+    /// ([`BackingFile::may_lack_parts`]).
+    fn may_lack_parts(inode: &Inode<Self::FileSystem>) -> bool;
 
     /// Decodes the cluster that begins at `pos`: all of its bytes, or the first of them.
     ///

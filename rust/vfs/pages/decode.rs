@@ -8,6 +8,7 @@
 //! has of the page behind is kept ([`crate::vfs::pages::tails`]) for when that is read.
 
 use crate::vfs::backing::file::BackingFile;
+use crate::vfs::backing::holes::Wait;
 use crate::vfs::bindings;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::buffer::Buffer;
@@ -301,6 +302,33 @@ fn widened<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: Range<u64>) -> Ran
     start..end
 }
 
+/// Where what cannot be decoded begins in what is to be read ahead, since a backing file does not have what it is decoded
+/// from. What lies in another inode counts as that, until all is there: it would have to be read to know. None if nothing is
+/// missing.
+fn limit<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: &Range<u64>) -> Option<u64> {
+    if !C::may_lack_parts(inode) {
+        return None;
+    }
+    let mut pos = wanted.start;
+    while pos < wanted.end.min(inode.size()) {
+        // What is wrong is found when it is read.
+        let cluster = cluster::<C>(inode, pos).ok()?;
+        let (place, len) = match &cluster.content {
+            Content::Hole => (None, 0),
+            Content::Inode(..) => return Some(pos),
+            Content::Plain(place) => (Some(place), cluster.len),
+            Content::Encoded(place, len, _) => (Some(place), *len as u64),
+        };
+        if let Some(Place::File(file, from)) = place {
+            if file.there(*from, len, Wait::NoLock).unwrap_or(0) < len {
+                return Some(pos);
+            }
+        }
+        pos = cluster.end();
+    }
+    None
+}
+
 /// The beginning of the first page at a position or behind it.
 fn page_behind(pos: u64) -> u64 {
     pos.checked_next_multiple_of(PAGE).unwrap_or(pos)
@@ -408,8 +436,9 @@ impl<C: Clusters> Operations<C> {
             // SAFETY: As above. Positions are in a file.
             unsafe { bindings::readahead_expand(control, wanted.start as i64, len as usize) };
         }
+        let limit = limit::<C>(inode, &wanted);
         // SAFETY: The control is valid for the length of the call.
-        let next = || unsafe { LockedFolio::read_ahead(control) };
+        let next = || unsafe { LockedFolio::read_ahead(control, limit) };
         // SAFETY: As above.
         let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
         // SAFETY: As above.

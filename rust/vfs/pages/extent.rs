@@ -48,6 +48,10 @@ pub(crate) trait Extents {
         nowait: bool,
     ) -> Result<Extent<'_, Self::Bytes<'_>>>;
 
+    /// Whether reading some of the file may be an error since a backing file does not have it
+    /// ([`BackingFile::may_lack_parts`]).
+    fn may_lack_parts(inode: &Inode<Self::FileSystem>) -> bool;
+
     /// Where the file begins in a backing file, if that is known to hold all of its bytes in one
     /// extent. Whether the backing file is long enough is not looked at.
     fn whole(_inode: &Inode<Self::FileSystem>) -> Option<(&BackingFile, u64)> {

@@ -23,14 +23,23 @@ impl LockedFolio {
         Self(folio)
     }
 
-    /// The next folio that is to be read ahead.
+    /// The next folio that is to be read ahead, if it is one before `limit`. What is not taken goes from the cache
+    /// again: a folio that stays, and that cannot be read as a whole, would be in the way of pages that can.
     ///
     /// # Safety
     ///
     /// `control` must be what the page cache passes to `readahead`.
     pub(in crate::vfs) unsafe fn read_ahead(
         control: *mut bindings::readahead_control,
+        limit: Option<u64>,
     ) -> Option<Self> {
+        if let Some(limit) = limit {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            // SAFETY: By the safety requirements.
+            if !unsafe { bindings::vfs_helper_readahead_fits(control, limit) } {
+                return None;
+            }
+        }
         // SAFETY: By the safety requirements.
         let folio = NonNull::new(unsafe { bindings::vfs_helper_readahead_folio(control) })?;
         // SAFETY: Folios come locked and not up to date; being locked keeps them in the cache.

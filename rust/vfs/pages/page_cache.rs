@@ -7,6 +7,7 @@
 //! the whole run counts as not read; the page cache then asks for each folio that is really wanted
 //! alone, and only those that cannot be read fail.
 
+use crate::vfs::backing::holes::Wait;
 use crate::vfs::bindings;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::object::operations;
@@ -51,6 +52,29 @@ fn fill<E: Extents>(inode: &Inode<E::FileSystem>, batch: &mut FolioBatch) -> Res
         pos = pos.checked_add(len).ok_or(EIO)?;
     }
     Ok(())
+}
+
+/// Where what the backing files of an inode do not have begins, from `start` on: for what is read ahead, of which more may be
+/// there than for whom all of it has to be. Behind `end` it does not matter. None if nothing is missing.
+fn limit<E: Extents>(inode: &Inode<E::FileSystem>, start: u64, end: u64) -> Option<u64> {
+    if !E::may_lack_parts(inode) {
+        return None;
+    }
+    let size = inode.size();
+    let mut pos = start;
+    while pos < end.min(size) {
+        // What is wrong is found when it is read.
+        let extent = E::extent(inode, pos, false).ok()?;
+        let len = extent.len.min(end.min(size).saturating_sub(pos));
+        if let Source::File(file, from) = extent.source {
+            let there = file.there(from, len, Wait::NoLock).unwrap_or(0);
+            if there < len {
+                return Some(pos.saturating_add(there));
+            }
+        }
+        pos = pos.checked_add(len.max(1))?;
+    }
+    None
 }
 
 /// The operations of page caches whose extents `E` knows, which nobody opens.
@@ -107,7 +131,15 @@ impl<E: Extents> Operations<E> {
         // SAFETY: The page cache passes a mapping whose host stays for the length of the call.
         let inode = unsafe { Inode::<E::FileSystem>::from_raw((*(*control).mapping).host) };
         // SAFETY: The control is valid for the length of the call.
-        let next = || unsafe { LockedFolio::read_ahead(control) };
+        let (start, len) = unsafe {
+            (
+                bindings::vfs_helper_readahead_pos(control).unsigned_abs(),
+                bindings::vfs_helper_readahead_length(control) as u64,
+            )
+        };
+        let limit = limit::<E>(inode, start, start.saturating_add(len));
+        // SAFETY: As above.
+        let next = || unsafe { LockedFolio::read_ahead(control, limit) };
         // SAFETY: As above.
         let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
         let mut batch = FolioBatch::new(pages as usize);

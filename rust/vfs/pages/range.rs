@@ -59,6 +59,8 @@ pub(crate) struct RangeKey {
     file: usize,
     /// What the file was, if its changes are not followed.
     identity: Option<Identity>,
+    /// Whether holes of the file are errors. Who takes them for zeros brings pages that others must not see.
+    refuses_holes: bool,
     start: u64,
     len: u64,
 }
@@ -108,6 +110,10 @@ impl Extents for RangeFs {
             len: data.len.checked_sub(pos).ok_or(EIO)?,
             source: Source::File(&data.file, data.start.checked_add(pos).ok_or(EIO)?),
         })
+    }
+
+    fn may_lack_parts(inode: &Inode<Self>) -> bool {
+        inode.data().file.may_lack_parts()
     }
 }
 
@@ -192,6 +198,7 @@ impl RangeCache {
         let key = RangeKey {
             file: now.inode(),
             identity,
+            refuses_holes: file.refuses_holes(),
             start,
             len,
         };

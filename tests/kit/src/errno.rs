@@ -37,6 +37,7 @@ const NAMES: &[(Errno, &str)] = &[
     (Errno::STALE, "ESTALE"),
     (Errno::UCLEAN, "EUCLEAN"),
     (Errno::TOOBIG, "E2BIG"),
+    (Errno::KEYREJECTED, "EKEYREJECTED"),
 ];
 
 /// The symbolic name of `errno`, or its number where the table has none.

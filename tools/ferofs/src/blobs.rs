@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Which file belongs to which device slot of an image: found in directories by the sha256 that
+//! Which file belongs to which device slot of an image: found in directories by the sha256 or the fs-verity digest that
 //! is the slot's tag, or given by its path.
 
+use crate::digest;
 use crate::digest::Digest;
+use crate::digest::verity;
 use crate::error::Error;
 use crate::error::Kind;
 use crate::error::Result;
@@ -12,6 +14,8 @@ use crate::read_at::ReadAt;
 use crate::tar::HeaderDigest;
 use crate::text::Shown;
 use erofs_format::DeviceSlot;
+use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -22,12 +26,98 @@ pub struct Blob {
     /// Where it is.
     pub path: PathBuf,
     /// The tag that it was found by.
-    pub tag: Option<Digest>,
+    pub tag: Option<Tag>,
+}
+
+/// What a slot's tag says of the blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Tag {
+    /// Its sha256.
+    Sha256(Digest),
+    /// Its fs-verity digest.
+    Verity(verity::Digest),
+}
+
+impl Tag {
+    /// What is the tag of a slot. None if it is nothing that a blob can be known by.
+    pub fn of(slot: &DeviceSlot) -> Option<Self> {
+        let verity = || verity::Digest::of_tag(&slot.tag).map(Tag::Verity);
+        tag(slot).map(Tag::Sha256).or_else(verity)
+    }
+
+    /// What kind of digest it is, for people.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Tag::Sha256(_) => "sha256",
+            Tag::Verity(_) => "fs-verity digest",
+        }
+    }
+
+    /// The digest alone, in hexadecimal digits.
+    pub fn digits(&self) -> String {
+        match self {
+            Tag::Sha256(digest) => digest.to_string(),
+            Tag::Verity(digest) => digest.to_string(),
+        }
+    }
+
+    /// Finds the blob in directories: by its sha256 as [`find`] does, by its fs-verity digest as `HEX`, `HEX.tar` or
+    /// `HE/X`, which is how the objects of composefs are called.
+    pub fn find(&self, directories: &[PathBuf]) -> Option<PathBuf> {
+        let digest = match self {
+            Tag::Sha256(digest) => return find(directories, *digest),
+            Tag::Verity(digest) => digest.to_string(),
+        };
+        let (first, rest) = digest.split_at(2);
+        let names = [
+            digest.clone(),
+            format!("{digest}.tar"),
+            format!("{first}/{rest}"),
+        ];
+        first_file(directories, &names)
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Tag::Sha256(digest) => write!(f, "sha256:{digest}"),
+            Tag::Verity(digest) => write!(f, "fs-verity digest sha256:{digest}"),
+        }
+    }
+}
+
+/// What files can be known by: their sha256, or the fs-verity digests that they would have. They are read several at once;
+/// `progress` is told how many bytes of all of them are done.
+///
+/// # Errors
+///
+/// For each file those of reading it.
+pub fn hash_all(
+    files: &[File],
+    verity: bool,
+    progress: &mut dyn FnMut(u64),
+) -> Vec<io::Result<Tag>> {
+    if verity {
+        let digests = digest::verity_of_all(files, progress).into_iter();
+        return digests.map(|digest| digest.map(Tag::Verity)).collect();
+    }
+    let digests = digest::hash_all(files, progress).into_iter();
+    digests.map(|digest| digest.map(Tag::Sha256)).collect()
 }
 
 /// The sha256 that is a slot's tag.
 pub fn tag(slot: &DeviceSlot) -> Option<Digest> {
     Digest::parse(std::str::from_utf8(slot.name()).ok()?)
+}
+
+/// The first of the names that is a file in one of the directories.
+fn first_file(directories: &[PathBuf], names: &[String]) -> Option<PathBuf> {
+    directories
+        .iter()
+        .flat_map(|directory| names.iter().map(move |name| directory.join(name)))
+        .find(|path| path.is_file())
 }
 
 /// Finds a blob in directories by its sha256: `HEX`, `HEX.tar`, `sha256/HEX` as in an OCI layout's
@@ -39,10 +129,7 @@ pub fn find(directories: &[PathBuf], digest: Digest) -> Option<PathBuf> {
         format!("sha256/{digest}"),
         format!("blobs/sha256/{digest}"),
     ];
-    directories
-        .iter()
-        .flat_map(|directory| names.iter().map(move |name| directory.join(name)))
-        .find(|path| path.is_file())
+    first_file(directories, &names)
 }
 
 /// Fails unless as many blobs are given as an image has slots.
@@ -152,8 +239,8 @@ pub fn assign(
     let mut rest = given.iter();
     let mut blobs = Vec::new();
     for (index, slot) in slots.iter().enumerate() {
-        let tag = tag(slot);
-        let found = tag.and_then(|digest| find(directories, digest));
+        let tag = Tag::of(slot);
+        let found = tag.and_then(|tag| tag.find(directories));
         if let Some(path) = found {
             blobs.push(Blob { path, tag });
         } else if let Some(path) = rest.next() {
@@ -161,7 +248,7 @@ pub fn assign(
         } else {
             let number = index + 1;
             let problem = match tag {
-                Some(digest) => format!("sha256:{digest} is in none of the given directories"),
+                Some(tag) => format!("{tag} is in none of the given directories"),
                 None => "it has no sha256 to find it by, so its file has to be given as a device"
                     .to_string(),
             };
@@ -192,6 +279,38 @@ mod tests {
             blocks: 1,
             uniaddr: 8,
         }
+    }
+
+    #[test]
+    fn blobs_are_found_by_their_fs_verity_digests() {
+        let directory = std::env::temp_dir().join(format!("ferofs-verity-{}", std::process::id()));
+        let digest = verity::Digest::of(b"blob");
+        let mut slot = slot("");
+        slot.tag = digest.tag();
+        let tag = Tag::of(&slot).unwrap();
+        let hex = digest.to_string();
+        for name in [
+            hex.clone(),
+            format!("{hex}.tar"),
+            format!("{}/{}", &hex[..2], &hex[2..]),
+        ] {
+            let path = directory.join(&name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, b"blob").unwrap();
+            let found = assign(Path::new("image"), &[slot], &[], &[directory.clone()]);
+            let expected = Blob {
+                path,
+                tag: Some(tag),
+            };
+            assert_eq!(found.unwrap(), [expected]);
+            std::fs::remove_dir_all(&directory).unwrap();
+        }
+        let missing = assign(Path::new("image"), &[slot], &[], &[directory.clone()]);
+        let missing = missing.unwrap_err().to_string();
+        assert!(
+            missing.contains(&format!("fs-verity digest sha256:{hex} is in none")),
+            "{missing}"
+        );
     }
 
     #[test]

@@ -141,6 +141,8 @@ pub struct Through<'a, 's> {
     pub window: Window,
     /// Whether its sha256 is wanted.
     pub digest: bool,
+    /// Whether its fs-verity digest is wanted.
+    pub verity: bool,
     /// Whether it has only headers, without the data of files.
     pub headers_only: bool,
     /// How large the plain tar is at least, as far as is known.
@@ -161,6 +163,8 @@ impl<'a, 's> Through<'a, 's> {
         with_window sets window: Window,
         /// Says whether its sha256 is wanted.
         with_digest sets digest: bool,
+        /// Says whether its fs-verity digest is wanted.
+        with_verity sets verity: bool,
         /// Says whether it has only headers.
         with_headers_only sets headers_only: bool,
         /// Says how large the plain tar is at least.
@@ -209,6 +213,7 @@ pub fn read_through(
         true => StreamInput::new(tee),
         false => StreamInput::without_digest(tee),
     };
+    let input = input.with_verity(through.verity);
     let reader = Reader::new(input, Names::of_this_machine());
     let reader = reader.headers_only(through.headers_only);
     let archive = match through.data {

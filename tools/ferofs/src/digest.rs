@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! sha256 of archives, computed beside other work.
+//! sha256 of archives, and their fs-verity digests, computed beside other work.
 //!
 //! [`Hasher`] takes chunks that are read anyway; [`Background`] reads a whole file itself.
 //!
@@ -12,6 +12,8 @@
 //! assert_eq!(Digest::parse(&format!("sha256:{digest}")), Some(digest));
 //! assert_eq!(Digest::parse("latest"), None);
 //! ```
+
+pub mod verity;
 
 use data_encoding::HEXLOWER;
 use data_encoding::HEXLOWER_PERMISSIVE;
@@ -60,26 +62,61 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// What bytes come to, one after the other.
+trait Sum: Default {
+    /// What they come to in the end.
+    type Digest: Send + 'static;
+
+    fn update(&mut self, bytes: &[u8]);
+
+    fn finish(self) -> Self::Digest;
+}
+
+impl Sum for Sha256 {
+    type Digest = Digest;
+
+    fn update(&mut self, bytes: &[u8]) {
+        sha2::Digest::update(self, bytes);
+    }
+
+    fn finish(self) -> Digest {
+        Digest(self.finalize().into())
+    }
+}
+
 /// Hashes chunks in a thread, in the order they are given.
-pub struct Hasher {
+pub struct Hasher<D = Digest> {
     chunks: Option<mpsc::SyncSender<Arc<Vec<u8>>>>,
     used: mpsc::Receiver<Arc<Vec<u8>>>,
-    thread: Option<thread::JoinHandle<Digest>>,
+    thread: Option<thread::JoinHandle<D>>,
 }
 
 impl Hasher {
     /// Starts the thread. It is a few chunks behind at most.
     pub fn spawn() -> Self {
+        Self::spawn_for::<Sha256>()
+    }
+}
+
+impl Hasher<verity::Digest> {
+    /// Starts a thread that computes an fs-verity digest.
+    pub fn spawn_verity() -> Self {
+        Self::spawn_for::<verity::Tree>()
+    }
+}
+
+impl<D: Send + 'static> Hasher<D> {
+    fn spawn_for<S: Sum<Digest = D>>() -> Self {
         let (chunks, receiver) = mpsc::sync_channel::<Arc<Vec<u8>>>(4);
         let (returned, used) = mpsc::channel();
         let thread = thread::spawn(move || {
-            let mut sha = Sha256::new();
+            let mut sum = S::default();
             for chunk in receiver {
-                sha.update(chunk.as_slice());
+                sum.update(chunk.as_slice());
                 // Nobody may be waiting for the buffer.
                 drop(returned.send(chunk));
             }
-            Digest(sha.finalize().into())
+            sum.finish()
         });
         Hasher {
             chunks: Some(chunks),
@@ -112,7 +149,7 @@ impl Hasher {
     }
 
     /// Waits for the digest; there is one only the first time.
-    pub fn finish(&mut self) -> Option<Digest> {
+    pub fn finish(&mut self) -> Option<D> {
         self.chunks = None;
         self.thread.take().and_then(|thread| thread.join().ok())
     }
@@ -139,7 +176,7 @@ impl Background {
         let (sender, result) = mpsc::channel();
         let thread = thread::spawn(move || {
             // Nobody may be waiting any more.
-            drop(sender.send(hash(&file, &shared)));
+            drop(sender.send(hash::<Sha256>(&file, &shared)));
         });
         Background {
             state,
@@ -186,11 +223,36 @@ impl Drop for Background {
 ///
 /// For each file those of reading it.
 pub fn hash_all(files: &[File], progress: &mut dyn FnMut(u64)) -> Vec<io::Result<Digest>> {
+    sum_all::<Sha256>(files, progress)
+}
+
+/// The same for the fs-verity digests that the files would have.
+///
+/// # Errors
+///
+/// For each file those of reading it.
+pub fn verity_of_all(
+    files: &[File],
+    progress: &mut dyn FnMut(u64),
+) -> Vec<io::Result<verity::Digest>> {
+    sum_all::<verity::Tree>(files, progress)
+}
+
+/// The fs-verity digest that a file would have.
+///
+/// # Errors
+///
+/// Those of reading it.
+pub fn verity_of(file: &File) -> io::Result<verity::Digest> {
+    hash::<verity::Tree>(file, &State::default())
+}
+
+fn sum_all<S: Sum>(files: &[File], progress: &mut dyn FnMut(u64)) -> Vec<io::Result<S::Digest>> {
     let states: Vec<State> = files.iter().map(|_| State::default()).collect();
     let next = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let (sender, results) = mpsc::channel();
-    let mut digests: Vec<io::Result<Digest>> = files
+    let mut digests: Vec<io::Result<S::Digest>> = files
         .iter()
         .map(|_| {
             Err(io::Error::other(
@@ -208,7 +270,7 @@ pub fn hash_all(files: &[File], progress: &mut dyn FnMut(u64)) -> Vec<io::Result
                     let (Some(file), Some(state)) = (files.get(index), states.get(index)) else {
                         return;
                     };
-                    drop(sender.send((index, hash(file, state))));
+                    drop(sender.send((index, hash::<S>(file, state))));
                 }
             });
         }
@@ -233,8 +295,8 @@ pub fn hash_all(files: &[File], progress: &mut dyn FnMut(u64)) -> Vec<io::Result
     digests
 }
 
-fn hash(file: &File, state: &State) -> io::Result<Digest> {
-    let mut sha = Sha256::new();
+fn hash<S: Sum>(file: &File, state: &State) -> io::Result<S::Digest> {
+    let mut sum = S::default();
     let mut buffer = vec![0; 256 << 10];
     let mut pos: u64 = 0;
     loop {
@@ -242,9 +304,9 @@ fn hash(file: &File, state: &State) -> io::Result<Digest> {
             return Err(io::ErrorKind::Interrupted.into());
         }
         match file.read_at(&mut buffer, pos) {
-            Ok(0) => return Ok(Digest(sha.finalize().into())),
+            Ok(0) => return Ok(sum.finish()),
             Ok(n) => {
-                sha.update(buffer.get(..n).unwrap_or_default());
+                sum.update(buffer.get(..n).unwrap_or_default());
                 pos = pos.saturating_add(n as u64);
                 state.done.store(pos, Ordering::Relaxed);
             }

@@ -51,8 +51,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::blobs;
-use crate::digest::Digest;
+use crate::blobs::Tag;
 use crate::error::Error;
 use crate::error::Kind;
 use crate::error::Result;
@@ -109,7 +108,7 @@ const MAX_NOTES: usize = 20;
 pub struct Merge {
     tree: Tree,
     devices: Vec<Device>,
-    by_digest: HashMap<Digest, u16>,
+    by_tag: HashMap<Tag, u16>,
     whiteouts: Form,
     exclude: Exclude,
     edit: Edit,
@@ -163,7 +162,7 @@ impl Default for Merge {
         Merge {
             tree: Tree::new(),
             devices: Vec::new(),
-            by_digest: HashMap::new(),
+            by_tag: HashMap::new(),
             whiteouts: Form::Applied,
             exclude: Exclude::default(),
             edit: Edit::default(),
@@ -251,13 +250,13 @@ impl Merge {
         self.apply_known(image, None)
     }
 
-    /// The same with the sha256 of the image. If the image has data, it is a blob of the merged one,
-    /// and can be found by that.
+    /// The same with the sha256 of the image, or its fs-verity digest. If the image has data, it is a blob of the merged
+    /// one, and can be found by that.
     ///
     /// # Errors
     ///
     /// Those of [`Self::apply`].
-    pub fn apply_known(&mut self, image: &Image, digest: Option<Digest>) -> Result<()> {
+    pub fn apply_known(&mut self, image: &Image, tag: Option<Tag>) -> Result<()> {
         let blobs = self.add_devices(image)?;
         let bits = image.superblock().block_size().trailing_zeros() as u8;
         self.block_bits = Some(self.block_bits.map_or(bits, |other| other.min(bits)));
@@ -265,8 +264,8 @@ impl Merge {
             image,
             blobs,
             own_blob: None,
-            digest,
-            by_digest: &mut self.by_digest,
+            tag,
+            by_tag: &mut self.by_tag,
             devices: &mut self.devices,
             tails: &mut self.tails,
             own_tails: None,
@@ -321,24 +320,26 @@ impl Merge {
         let headers = image.header_digests()?;
         for (index, (slot, headers)) in image.devices()?.iter().zip(headers).enumerate() {
             let number = index + 1;
-            let digest = blobs::tag(slot);
-            if digest.is_none() && !slot.name().is_empty() && self.notes.len() < MAX_NOTES {
+            let known_as = Tag::of(slot);
+            if known_as.is_none() && !slot.name().is_empty() && self.notes.len() < MAX_NOTES {
                 let tag = Quoted(slot.name());
                 self.notes.insert(format!(
-                    "{path}: device {number} has the tag {tag}, which is no sha256, and is left out"
+                    "{path}: device {number} has the tag {tag}, which is no sha256 and no fs-verity digest, and is left \
+                     out"
                 ));
             }
             let block = u64::from(image.superblock().block_size());
             let size = slot.blocks.saturating_mul(block);
-            let known = digest.and_then(|digest| self.by_digest.get(&digest).copied());
-            if let Some(known) = known {
+            let known = known_as.and_then(|tag| self.by_tag.get(&tag).copied());
+            if let (Some(known), Some(tag)) = (known, known_as) {
                 let other = self.devices.get(usize::from(known));
                 if other.is_some_and(|other| other.size != size) {
                     return Err(Error::of(
                         Kind::Damaged,
                         format!(
                             "{path}: device {number} has {size} bytes, but that of another layer with \
-                         the same sha256 has another size"
+                         the same {} has another size",
+                            tag.kind()
                         ),
                     ));
                 }
@@ -351,14 +352,10 @@ impl Merge {
             let added = add_device(
                 &mut self.devices,
                 image,
-                Device {
-                    size,
-                    digest,
-                    headers,
-                },
+                device(size, known_as).with_headers(headers),
             )?;
-            if let Some(digest) = digest {
-                self.by_digest.insert(digest, added);
+            if let Some(tag) = known_as {
+                self.by_tag.insert(tag, added);
             }
             blobs.push(Blob {
                 number: added,
@@ -376,6 +373,16 @@ struct Blob {
     number: u16,
     /// Its size in bytes.
     size: u64,
+}
+
+/// A device that is known by a tag.
+fn device(size: u64, tag: Option<Tag>) -> Device {
+    let device = Device::new(size);
+    match tag {
+        Some(Tag::Sha256(digest)) => device.with_digest(Some(digest)),
+        Some(Tag::Verity(digest)) => device.with_verity(Some(digest)),
+        None => device,
+    }
 }
 
 /// Adds a device that is not there yet.
@@ -416,10 +423,10 @@ struct Layer<'a> {
     blobs: Vec<Blob>,
     /// The image itself, if it has data.
     own_blob: Option<Blob>,
-    /// Its sha256, if it is known.
-    digest: Option<Digest>,
-    /// Those of the devices of the merged image that are known.
-    by_digest: &'a mut HashMap<Digest, u16>,
+    /// What it can be found by, if that is known.
+    tag: Option<Tag>,
+    /// The same of the devices of the merged image.
+    by_tag: &'a mut HashMap<Tag, u16>,
     /// The devices of the merged image.
     devices: &'a mut Vec<Device>,
     /// What ends of files are copied from.
@@ -840,22 +847,14 @@ impl Layer<'_> {
             return Ok(blob);
         }
         let size = self.image.file().size();
-        let digest = self.digest;
-        let known = digest.and_then(|digest| self.by_digest.get(&digest).copied());
+        let tag = self.tag;
+        let known = tag.and_then(|tag| self.by_tag.get(&tag).copied());
         let number = match known {
             Some(number) => number,
-            None => add_device(
-                self.devices,
-                self.image,
-                Device {
-                    size,
-                    digest,
-                    headers: None,
-                },
-            )?,
+            None => add_device(self.devices, self.image, device(size, tag))?,
         };
-        if let Some(digest) = digest {
-            self.by_digest.insert(digest, number);
+        if let Some(tag) = tag {
+            self.by_tag.insert(tag, number);
         }
         let blob = Blob { number, size };
         self.own_blob = Some(blob);

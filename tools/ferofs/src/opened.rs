@@ -74,6 +74,8 @@ pub enum Data<'a, 's> {
 pub struct Reading<'a, 's> {
     /// Whether its sha256 is wanted even if it has to be read for it.
     pub digest: bool,
+    /// Whether its fs-verity digest is wanted, for which it has to be read.
+    pub verity: bool,
     /// Whether it has only headers, without the data of files.
     pub headers_only: bool,
     /// Where the plain tar is written to.
@@ -89,6 +91,7 @@ impl<'a, 's> Reading<'a, 's> {
     pub fn new(data: Data<'a, 's>, beside: &'a Path) -> Self {
         Reading {
             digest: false,
+            verity: false,
             headers_only: false,
             copy: None,
             data,
@@ -99,6 +102,8 @@ impl<'a, 's> Reading<'a, 's> {
     setters! {
         /// Says whether the sha256 is wanted even if all has to be read for it.
         with_digest sets digest: bool,
+        /// Says whether the fs-verity digest is wanted.
+        with_verity sets verity: bool,
         /// Says whether the archive has only headers.
         with_headers_only sets headers_only: bool,
         /// Writes the plain tar there.
@@ -195,12 +200,13 @@ impl Opened {
     ) -> Result<(Archive, Plain)> {
         let Reading {
             digest,
+            verity,
             headers_only,
             copy,
             data,
             beside,
         } = reading;
-        let through = digest || copy.is_some() || matches!(data, Data::Now(_));
+        let through = digest || verity || copy.is_some() || matches!(data, Data::Now(_));
         if self.compression.is_none() && self.seekable && !through {
             let archive = self.read_headers(headers_only, tree, progress)?;
             return Ok((archive, Plain::File(self.file)));
@@ -227,6 +233,7 @@ impl Opened {
             window: Window::Largest,
             // Nobody asks for the digest of a tar that goes into the image.
             digest: digest || stays,
+            verity,
             headers_only,
             least: self.least(),
             most: None,

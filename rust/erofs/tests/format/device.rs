@@ -5,6 +5,7 @@
 use crate::image::*;
 use erofs_format::ondisk::*;
 use erofs_format::DeviceSlot;
+use erofs_format::VerityTag;
 use zerocopy::IntoBytes;
 
 fn slot(tag: &[u8], blocks: u64, uniaddr: u64) -> erofs_format::ondisk::DeviceSlot {
@@ -88,4 +89,47 @@ fn no_slots_without_the_feature() {
     let sb = image.superblock();
     assert_eq!(sb.device_count(), 0);
     assert_corrupt(sb.device(&image, 0), "too short", 11 * 128);
+}
+
+#[test]
+fn fs_verity_digests_are_tags_of_one_form() {
+    let verity = |tag: &[u8]| {
+        let image = image(&[slot(tag, 1, 0)], 0).finish();
+        image.superblock().device(&image, 0).unwrap().verity()
+    };
+    // What coreutils' basenc makes of the bytes, without its padding.
+    let digests = [
+        ([0; 32], "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+        ([0xff; 32], "__________________________________________8"),
+        (
+            core::array::from_fn(|at| at as u8 * 9 + 230),
+            "5u_4AQoTHCUuN0BJUltkbXZ_iJGao6y1vsfQ2eLr9P0",
+        ),
+    ];
+    for (digest, text) in digests {
+        let tag = format!("fsverity-sha256:{text}");
+        assert_eq!(verity(tag.as_bytes()), Some(VerityTag::Sha256(digest)));
+    }
+    for wrong in [
+        "fsverity-",
+        "fsverity-sha256:",
+        "fsverity-sha256",
+        "fsverity-sha512:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        // A letter too few or too many, bits behind the end, padding, the other alphabet, none.
+        "fsverity-sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "fsverity-sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "fsverity-sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB",
+        "fsverity-sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "fsverity-sha256:++++++++++++++++++++++++++++++++++++++++++8",
+        "fsverity-sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA AAAAA",
+    ] {
+        assert_eq!(
+            verity(wrong.as_bytes()),
+            Some(VerityTag::Unknown),
+            "{wrong}"
+        );
+    }
+    for other in ["", "blob", "FSVERITY-sha256:", "fsverity", &"0".repeat(64)] {
+        assert_eq!(verity(other.as_bytes()), None, "{other}");
+    }
 }

@@ -8,7 +8,8 @@ use super::erofs::{
     compressed::{CompactEntry, CompactForm, CompactLayout, CompactPack},
     split_xattr_name, superblock_checksum, superblock_checksum_size, xattr_entry_size,
     xattr_filter_bit, xattr_prefix, Algorithm, Cluster, Clusters, Compression, DeviceSlot,
-    DirEntry, Dirent, Error, Extent, FileKind, Inode, Metadata, Space, Superblock, Xattr,
+    DirEntry, Dirent, Error, Extent, FileKind, Inode, Metadata, Space, Superblock, VerityTag,
+    Xattr,
 };
 use core::fmt::Write;
 use core::ops::Deref;
@@ -139,6 +140,9 @@ pub fn device(sb: &Superblock, image: &Image<'_>, index: u16) -> Result<DeviceSl
     sb.device(image, index)
 }
 
+pub fn device_verity(slot: &DeviceSlot) -> Option<VerityTag> {
+    slot.verity()
+}
 pub fn device_name(slot: &DeviceSlot) -> &[u8] {
     slot.name()
 }

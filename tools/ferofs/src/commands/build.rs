@@ -55,6 +55,8 @@ use std::thread;
       Index a tar. Its data is not read, only its headers.
   ferofs build --digest -o layer.erofs layer.tar
       Also put the tar's sha256 into the image, to tell later which tar belongs to it.
+  ferofs build --verity -o layer.erofs layer.tar
+      The same with its fs-verity digest, for `ferofs mount --verity`.
   curl -s https://example.org/layer.tar | tee layer.tar | ferofs build -o layer.erofs -
       Index a tar as it comes. The sha256 is put into the image.
   ferofs build -o layer.erofs --tar-out layer.tar layer.tar.zst
@@ -83,6 +85,10 @@ pub struct Arguments {
     /// Put the tar's sha256 into the image even if the tar has to be read for it
     #[arg(long)]
     pub(super) digest: bool,
+    /// Put the tar's fs-verity digest into the image instead of its sha256: mounted with verity=, the image takes no
+    /// other tar. All of the tar is read for it
+    #[arg(long, conflicts_with = "digest")]
+    pub(super) verity: bool,
     /// Where to write the plain tar, which an index needs if the tar is compressed
     #[arg(long, value_name = "FILE")]
     pub(super) tar_out: Option<PathBuf>,
@@ -105,7 +111,7 @@ pub struct Arguments {
     #[arg(long)]
     pub(super) no_xattrs: bool,
     /// The tar has only headers, without the data of files, which are read as zeros
-    #[arg(long, conflicts_with_all = ["digest", "expect", "tar_out"])]
+    #[arg(long, conflicts_with_all = ["digest", "expect", "tar_out", "verity"])]
     pub(super) headers_only: bool,
     #[command(flatten)]
     pub(super) settings: Settings,
@@ -304,6 +310,7 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
     let only_tars = [
         (arguments.mode == Some(ModeName::Index), "--mode=index"),
         (arguments.digest, "--digest"),
+        (arguments.verity, "--verity"),
         (arguments.expect.is_some(), "--expect"),
         (arguments.tar_out.is_some(), "--tar-out"),
         (arguments.headers_only, "--headers-only"),
@@ -360,6 +367,12 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         Some(ModeName::Meta) => Mode::Meta,
     };
     refuse_without_effect(arguments, mode)?;
+    if arguments.verity && mode != Mode::Index {
+        let path = Shown(&arguments.input);
+        return Err(Error::Request(format!(
+            "{path}: --verity is for an index (--mode=index): this image leaves nothing in the tar"
+        )));
+    }
     let tar = open_tar(&arguments.input)?;
     let path = tar.path().to_path_buf();
     let input = tar.metadata().clone();
@@ -401,6 +414,7 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
     };
     let reading = Reading::new(data, &arguments.output)
         .with_digest(arguments.digest || arguments.expect.is_some())
+        .with_verity(arguments.verity)
         .with_headers_only(arguments.headers_only)
         .with_copy(tar_out.as_ref());
     let mut bar = Bar::new("reading", tar.size(), arguments.settings.quiet);

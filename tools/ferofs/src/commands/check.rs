@@ -12,8 +12,7 @@ use clap::builder::OsStringValueParser;
 use clap::builder::TypedValueParser;
 use erofs_format::FileKind;
 use ferofs::blobs;
-use ferofs::digest::Digest;
-use ferofs::digest::hash_all;
+use ferofs::blobs::Tag;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::inspect::Image;
@@ -67,13 +66,17 @@ pub struct Arguments {
     /// A tar that has the files' data; repeat in the order of the image's device table
     #[arg(short, long, value_name = "TAR")]
     device: Vec<PathBuf>,
-    /// A directory with tars called HEX, HEX.tar, sha256/HEX or blobs/sha256/HEX after their sha256;
-    /// may be repeated
+    /// A directory with tars called HEX, HEX.tar, sha256/HEX or blobs/sha256/HEX after their sha256, or HEX, HEX.tar or
+    /// HE/X after their fs-verity digest; may be repeated
     #[arg(long, value_name = "DIR")]
     blobs: Vec<PathBuf>,
     /// Compare the sha256 of each device with its tag; several are read at once
     #[arg(long, alias = "verify")]
     digest: bool,
+    /// Compare the fs-verity digest of each device with its tag, as mounting with verity= does. It is computed: the files
+    /// need not have fs-verity
+    #[arg(long, conflicts_with = "digest")]
+    verity: bool,
     /// Write all files into this directory, if the image is sound: owner, mode, time, attributes,
     /// devices, links and holes as they are in the image, as far as that is possible without root
     #[arg(long, value_name = "DIR")]
@@ -248,10 +251,11 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 struct Verdict {
     number: usize,
     path: PathBuf,
-    expected: Option<Digest>,
-    /// Whether the tag is something else than a sha256: mkfs.erofs has UUIDs there.
+    /// What the image says, if that is of the kind that was asked for.
+    expected: Option<Tag>,
+    /// Whether that does not matter, as the tag is something else: mkfs.erofs has UUIDs there.
     foreign: bool,
-    found: Digest,
+    found: Tag,
 }
 
 impl Verdict {
@@ -332,9 +336,15 @@ fn find(arguments: &Arguments, found: &mut Found) -> Result<()> {
             blobs.into_iter().map(|blob| blob.path).collect()
         }
     };
-    if arguments.digest && devices.is_empty() && count > 0 {
-        let what = "--digest needs the devices: give them by --device or --blobs";
-        return Err(Error::Request(what.to_string()));
+    let compared = match (arguments.digest, arguments.verity) {
+        (true, _) => Some("--digest"),
+        (_, true) => Some("--verity"),
+        _ => None,
+    };
+    if let Some(option) = compared.filter(|_| devices.is_empty() && count > 0) {
+        return Err(Error::Request(format!(
+            "{option} needs the devices: give them by --device or --blobs"
+        )));
     }
     let mut files = Vec::new();
     let mut sizes = Vec::new();
@@ -388,7 +398,7 @@ fn find(arguments: &Arguments, found: &mut Found) -> Result<()> {
         Err(error @ Error::NotBehind { .. }) => found.wrong.push(error),
         other => other?,
     }
-    if arguments.digest {
+    if compared.is_some() {
         digests(arguments, &image, &devices, &files, &sizes, found)?;
     }
     if let Some(target) = &arguments.extract {
@@ -408,16 +418,19 @@ fn digests(
 ) -> Result<()> {
     let total = sizes.iter().sum();
     let mut bar = Bar::new("hashing", Some(total), arguments.quiet);
-    let digests = hash_all(files, &mut |done| bar.set(done));
+    let digests = blobs::hash_all(files, arguments.verity, &mut |done| bar.set(done));
     drop(bar);
     let slots = image.devices()?;
     for (index, ((slot, path), digest)) in slots.iter().zip(paths).zip(digests).enumerate() {
+        let tag = digest.map_err(Error::io("read", path))?;
+        let expected = Tag::of(slot).filter(|expected| expected.kind() == tag.kind());
         found.verdicts.push(Verdict {
             number: index + 1,
             path: path.clone(),
-            expected: blobs::tag(slot),
-            foreign: blobs::tag(slot).is_none() && !slot.name().is_empty(),
-            found: digest.map_err(Error::io("read", path))?,
+            expected,
+            // Who asks for the digests that a mount would want is told of those that are not there.
+            foreign: !arguments.verity && expected.is_none() && !slot.name().is_empty(),
+            found: tag,
         });
     }
     Ok(())
@@ -497,12 +510,13 @@ fn show(arguments: &Arguments, found: &Found) -> Result<()> {
         complain(&wrong.to_string());
     }
     for verdict in found.verdicts.iter().filter(|verdict| !verdict.is_good()) {
-        let (path, found) = (Shown(&verdict.path), verdict.found);
-        complain(&match verdict.expected {
+        let (path, kind) = (Shown(&verdict.path), verdict.found.kind());
+        let found = verdict.found.digits();
+        complain(&match verdict.expected.as_ref().map(Tag::digits) {
             Some(expected) => {
-                format!("{path}: its sha256 is {found}, the image expects {expected}")
+                format!("{path}: its {kind} is {found}, the image expects {expected}")
             }
-            None => format!("{path}: the image does not have its sha256"),
+            None => format!("{path}: the image does not have its {kind}"),
         });
     }
     for note in found
@@ -535,12 +549,13 @@ fn show(arguments: &Arguments, found: &Found) -> Result<()> {
                 writeln!(out, "{image}: no file has data in device {number}")?;
             }
             for verdict in found.verdicts.iter().filter(|verdict| verdict.is_good()) {
-                let (path, digest) = (Shown(&verdict.path), verdict.found);
+                let (path, kind) = (Shown(&verdict.path), verdict.found.kind());
+                let digest = verdict.found.digits();
                 let said = match verdict.foreign {
                     true => "the image's tag for it is no sha256 to compare it with",
                     false => "as the image expects",
                 };
-                writeln!(out, "{path}: its sha256 is {digest}, {said}")?;
+                writeln!(out, "{path}: its {kind} is {digest}, {said}")?;
             }
         }
         writeln!(out, "{image}: {directories}, {files}, {errors}")
@@ -567,8 +582,9 @@ fn document(arguments: &Arguments, found: &Found) -> serde_json::Value {
             json!({
                 "device": verdict.number,
                 "file": json::path(&verdict.path),
-                "expected": verdict.expected.map(|digest| digest.to_string()),
-                "found": verdict.found.to_string(),
+                "kind": verdict.found.kind(),
+                "expected": verdict.expected.as_ref().map(Tag::digits),
+                "found": verdict.found.digits(),
                 "good": verdict.is_good(),
             })
         })

@@ -29,6 +29,7 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
             !matches!(arguments.mode, None | Some(ModeName::Index)),
             "--mode",
         ),
+        (arguments.verity, "--verity"),
         (arguments.expect.is_some(), "--expect"),
         (arguments.tar_out.is_some(), "--tar-out"),
         (

@@ -6,8 +6,8 @@ use super::build;
 use super::complain;
 use super::progress::Bar;
 use super::settings::Settings;
-use ferofs::digest::Digest;
-use ferofs::digest::hash_all;
+use ferofs::blobs;
+use ferofs::blobs::Tag;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::inspect::Image;
@@ -49,6 +49,10 @@ pub struct Arguments {
     /// finds them by it
     #[arg(long)]
     pub(super) digest: bool,
+    /// The same with the fs-verity digests of those images. (Those of tars stay in the result if the layers were built
+    /// with --verity)
+    #[arg(long, conflicts_with = "digest")]
+    pub(super) verity: bool,
     #[command(flatten)]
     pub(super) settings: Settings,
     /// The image of a layer, the lowest one first
@@ -67,8 +71,8 @@ pub(super) enum Whiteouts {
     Aufs,
 }
 
-/// The sha256 of every file.
-fn digests(paths: &[PathBuf], quiet: bool) -> Result<Vec<Digest>> {
+/// What every file can be known by.
+fn tags(paths: &[PathBuf], verity: bool, quiet: bool) -> Result<Vec<Tag>> {
     let (mut files, mut total) = (Vec::new(), 0);
     for path in paths {
         let file = File::open(path).map_err(Error::io("open", path))?;
@@ -76,9 +80,8 @@ fn digests(paths: &[PathBuf], quiet: bool) -> Result<Vec<Digest>> {
         files.push(file);
     }
     let mut bar = Bar::new("hashing", Some(total), quiet);
-    let found = hash_all(&files, &mut |done| bar.set(done));
-    let failed =
-        |(path, digest): (&PathBuf, io::Result<_>)| digest.map_err(Error::io("read", path));
+    let found = blobs::hash_all(&files, verity, &mut |done| bar.set(done));
+    let failed = |(path, tag): (&PathBuf, io::Result<_>)| tag.map_err(Error::io("read", path));
     paths.iter().zip(found).map(failed).collect()
 }
 
@@ -115,12 +118,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .with_edit(settings.edit());
     let count = arguments.layers.len() as u64;
     let mut bar = Bar::new("merging", Some(count), settings.quiet).counting();
-    let digests = match arguments.digest {
-        true => digests(&arguments.layers, settings.quiet)?,
+    let tags = match arguments.digest || arguments.verity {
+        true => tags(&arguments.layers, arguments.verity, settings.quiet)?,
         false => Vec::new(),
     };
     for (done, path) in arguments.layers.iter().enumerate() {
-        merge.apply_known(&Image::open(path)?, digests.get(done).copied())?;
+        merge.apply_known(&Image::open(path)?, tags.get(done).copied())?;
         bar.set(done as u64 + 1);
     }
     drop(bar);

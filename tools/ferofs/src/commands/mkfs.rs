@@ -208,6 +208,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
                 ovlfs_strip: None,
                 whiteouts,
                 digest: false,
+                verity: false,
                 layers: arguments.sources,
             });
         }
@@ -235,6 +236,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
         max_size: None,
         mode: Some(mode),
         digest: false,
+        verity: false,
         tar_out: arguments.ungzip.flatten().or(arguments.unxz.flatten()),
         expect: None,
         whiteouts: Some(whiteouts),

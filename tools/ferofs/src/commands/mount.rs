@@ -50,13 +50,17 @@ pub struct Arguments {
     /// A tar that the image has data in; repeat in the order of its device table, like -o device=TAR
     #[arg(long, value_name = "TAR")]
     device: Vec<PathBuf>,
-    /// A directory with tars called HEX, HEX.tar, sha256/HEX or blobs/sha256/HEX after their sha256;
-    /// may be repeated
+    /// A directory with tars called HEX, HEX.tar, sha256/HEX or blobs/sha256/HEX after their sha256, or HEX, HEX.tar or
+    /// HE/X after their fs-verity digest; may be repeated
     #[arg(long, value_name = "DIR")]
     blobs: Vec<PathBuf>,
-    /// Compare the sha256 of each tar with that in the image first, and mount what was compared
+    /// Compare the sha256 (or the fs-verity digest) of each tar with that in the image first, and mount what was compared
     #[arg(long)]
     verify: bool,
+    /// Mount only files that have fs-verity, and the tars whose digests the image has (see build --verity); with HEX,
+    /// only the image that has this digest itself. The same as -o verity=
+    #[arg(long, value_name = "require|HEX")]
+    verity: Option<String>,
     /// Where what is written goes: an overlay is mounted over the image. Made if it is not there
     #[arg(long, value_name = "DIR")]
     upper: Option<PathBuf>,
@@ -169,6 +173,9 @@ fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
     options.sloppy = arguments.sloppy;
     for list in &arguments.options {
         options.parse(list)?;
+    }
+    if let Some(verity) = &arguments.verity {
+        options.parse(&format!("verity={verity}"))?;
     }
     options.devices.extend_from_slice(&arguments.device);
     options.directories.extend_from_slice(&arguments.blobs);

@@ -20,7 +20,9 @@ const MAGIC: &[u8; 4] = b"tar1";
 /// A slot with everything but block numbers.
 pub fn slot(device: &Device) -> DeviceSlot {
     let mut slot = DeviceSlot::new_zeroed();
-    if let Some(digest) = device.digest {
+    if let Some(verity) = device.verity {
+        slot.tag = verity.tag();
+    } else if let Some(digest) = device.digest {
         for (to, from) in slot.tag.iter_mut().zip(digest.to_string().bytes()) {
             *to = from;
         }

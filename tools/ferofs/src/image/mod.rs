@@ -20,6 +20,7 @@ mod xattrs;
 
 use crate::clusters::Compression;
 use crate::digest::Digest;
+use crate::digest::verity;
 use crate::direct;
 use crate::setters::setters;
 use crate::tar::HeaderDigest;
@@ -52,6 +53,8 @@ pub struct Device {
     pub size: u64,
     /// Its digest, if it is known; it becomes the tag of the blob's device slot.
     pub digest: Option<Digest>,
+    /// Its fs-verity digest, if drivers are to know it by that: it becomes the tag instead.
+    pub verity: Option<verity::Digest>,
     /// That of its headers, if it is a tar: by it another one in its place is noticed.
     pub headers: Option<HeaderDigest>,
 }
@@ -68,6 +71,8 @@ impl Device {
     setters! {
         /// Says what its digest is.
         with_digest sets digest: Option<Digest>,
+        /// Says what its fs-verity digest is.
+        with_verity sets verity: Option<verity::Digest>,
         /// Says what its headers come to.
         with_headers sets headers: Option<HeaderDigest>,
     }
@@ -78,6 +83,7 @@ impl From<Totals> for Device {
         Device {
             size: tar.size,
             digest: tar.digest,
+            verity: tar.verity,
             headers: tar.headers,
         }
     }

@@ -7,6 +7,7 @@ use super::filesystem::Filesystem;
 use super::options::Options;
 use crate::blobs;
 use crate::blobs::Blob;
+use crate::blobs::Tag;
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::error::Result;
@@ -108,7 +109,7 @@ pub fn prepare(
     let device = |layer: &Indexed| Device {
         blob: Blob {
             path: layer.tar.clone(),
-            tag: Some(layer.diff_id),
+            tag: Some(Tag::Sha256(layer.diff_id)),
         },
         file: Some(Arc::clone(&layer.tar_file)),
     };

@@ -5,8 +5,10 @@
 use super::Driver;
 use super::kernel;
 use super::options::Options;
+use super::options::VERITY;
 use crate::blobs;
 use crate::blobs::Blob;
+use crate::blobs::Tag;
 use crate::digest;
 use crate::digest::Digest;
 use crate::error::Error;
@@ -95,7 +97,8 @@ impl Filesystem {
                 Some(value) => context.string(key, Path::new(value)),
                 None => context.flag(key),
             };
-            if !options.sloppy {
+            // Who asks for proof is not to go without.
+            if !options.sloppy || key == VERITY {
                 result?;
             }
         }
@@ -114,8 +117,8 @@ impl Filesystem {
         }
         for (index, Device { blob, .. }) in self.blobs.iter().enumerate() {
             let found = match blob.tag {
-                Some(_) => "found by its sha256",
-                None => "as given",
+                Some(tag) => format!("found by its {}", tag.kind()),
+                None => "as given".to_string(),
             };
             let path = Shown(&blob.path);
             lines.push(format!("{shown}: device {}: {path}, {found}", index + 1));
@@ -138,15 +141,19 @@ pub fn open(path: &Path) -> Result<File> {
 }
 
 /// Opens every blob, fails if one is not the tar that the image knows by its headers, and says which are shorter than
-/// their slots. Slots have sizes in blocks, so the
+/// their slots. With `in_any_order` nothing is said of those whose slots have their fs-verity digests: the driver
+/// knows them by these. Slots have sizes in blocks, so the
 /// last one need not be whole.
-pub fn check_sizes(image: &Image, given: &[Blob]) -> Result<Vec<String>> {
+pub fn check_sizes(image: &Image, given: &[Blob], in_any_order: bool) -> Result<Vec<String>> {
     let block = u64::from(image.superblock().block_size());
     let mut notes = Vec::new();
     let headers = image.header_digests()?;
     let slots = image.devices()?.into_iter().zip(headers);
     for (index, ((slot, headers), blob)) in slots.zip(given).enumerate() {
         let mut file = open(&blob.path)?;
+        if in_any_order && matches!(Tag::of(&slot), Some(Tag::Verity(_))) {
+            continue;
+        }
         blobs::check_headers(image.path(), index + 1, headers, &blob.path, &file)?;
         let size = file
             .seek(SeekFrom::End(0))
@@ -163,11 +170,11 @@ pub fn check_sizes(image: &Image, given: &[Blob]) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-/// Compares the sha256 of every blob with its tag. What was compared stays open, to be mounted.
+/// Compares the sha256, or the fs-verity digest, of every blob with its tag. What was compared stays open, to be mounted.
 pub fn verify(image: &Image, blobs: Vec<Blob>) -> Result<Vec<Device>> {
     let mut slots = image.devices()?.into_iter();
     let verified = blobs.into_iter().map(|blob| {
-        let Some(expected) = slots.next().as_ref().and_then(blobs::tag) else {
+        let Some(expected) = slots.next().as_ref().and_then(Tag::of) else {
             return Err(Error::Request(format!(
                 "{}: the image does not have its sha256",
                 Shown(&blob.path)
@@ -180,19 +187,29 @@ pub fn verify(image: &Image, blobs: Vec<Blob>) -> Result<Vec<Device>> {
     verified.collect()
 }
 
-/// Compares the sha256 of a blob with what an image expects. Returns what was compared.
-fn verify_one(path: &Path, expected: Digest) -> Result<File> {
+/// Compares a blob with what an image expects. Returns what was compared.
+fn verify_one(path: &Path, expected: Tag) -> Result<File> {
     let file = open(path)?;
     let same = file.try_clone().map_err(Error::io("open", path))?;
-    let found: Digest = digest::Background::spawn(same)
-        .wait(|_| {})
-        .map_err(Error::io("read", path))?;
+    let kind = expected.kind();
+    let (found, expected) = match expected {
+        Tag::Sha256(expected) => {
+            let found: Digest = digest::Background::spawn(same)
+                .wait(|_| {})
+                .map_err(Error::io("read", path))?;
+            (found.to_string(), expected.to_string())
+        }
+        Tag::Verity(expected) => {
+            let found = digest::verity_of(&same).map_err(Error::io("read", path))?;
+            (found.to_string(), expected.to_string())
+        }
+    };
     if found == expected {
         return Ok(file);
     }
     let shown = Shown(path);
     Err(Error::of(
         Kind::WrongDigest,
-        format!("{shown}: its sha256 is {found}, the image expects {expected}"),
+        format!("{shown}: its {kind} is {found}, the image expects {expected}"),
     ))
 }

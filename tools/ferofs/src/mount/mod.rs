@@ -93,7 +93,7 @@ pub struct Request {
     pub driver: Driver,
     /// The options, among them blobs and where to look for them.
     pub options: Options,
-    /// Whether to compare the sha256 of every blob with its tag.
+    /// Whether to compare the sha256, or the fs-verity digest, of every blob with its tag.
     pub verify: bool,
 }
 
@@ -351,7 +351,7 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
                  give each tar its file with device="
             )));
         }
-        let notes = filesystem::check_sizes(&image, &blobs)?;
+        let notes = filesystem::check_sizes(&image, &blobs, request.options.has_verity())?;
         let blobs = match request.verify {
             true => filesystem::verify(&image, blobs)?,
             false => blobs.into_iter().map(Device::unread).collect(),
@@ -374,6 +374,12 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
              and mount the image"
             ),
         ));
+    }
+    if request.options.has_verity() {
+        return Err(Error::Request(format!(
+            "{shown} is no EROFS image, and an index in memory has no fs-verity: for verity= make an image with \
+             `ferofs build --verity`"
+        )));
     }
     let has_no_devices = [
         (!request.options.devices.is_empty(), "device="),

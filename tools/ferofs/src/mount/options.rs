@@ -74,6 +74,9 @@ const ATTRIBUTES: [(&str, MountAttrFlags, MountAttrFlags); 16] = {
     ]
 };
 
+/// The option of the driver that is never left out.
+pub(super) const VERITY: &str = "verity";
+
 /// Options with a path.
 const PATHS: [&str; 5] = ["device", "blobs", "upper", "work", "cache"];
 
@@ -157,6 +160,11 @@ impl Options {
             value => self.filesystem.push((key.to_string(), value)),
         }
         Ok(())
+    }
+
+    /// Whether the driver is to know files by their fs-verity digests.
+    pub(super) fn has_verity(&self) -> bool {
+        self.filesystem.iter().any(|(key, _)| key == VERITY)
     }
 
     /// The attributes of the mount. It is read-only, unless what is written has a place to go.

@@ -9,6 +9,7 @@ use super::header::BLOCK;
 use super::headers::HeaderHasher;
 use crate::digest::Digest;
 use crate::digest::Hasher;
+use crate::digest::verity;
 use crate::read_at::ReadAt;
 use std::io;
 use std::io::ErrorKind;
@@ -59,6 +60,8 @@ pub struct Totals {
     pub size: u64,
     /// Its digest, if all of it was read.
     pub digest: Option<Digest>,
+    /// Its fs-verity digest, if that was wanted.
+    pub verity: Option<verity::Digest>,
     /// That of its headers.
     pub headers: Option<HeaderDigest>,
 }
@@ -189,6 +192,7 @@ impl<R: ReadAt> Input for FileInput<R> {
         Ok(Totals {
             size: self.size,
             digest: None,
+            verity: None,
             headers: Some(self.header_digest()?),
         })
     }
@@ -199,7 +203,8 @@ impl<R: ReadAt> Input for FileInput<R> {
 pub struct StreamInput<R> {
     reader: R,
     hasher: Option<Hasher>,
-    /// The chunk read last, shared with the hasher, and its position.
+    verity: Option<Hasher<verity::Digest>>,
+    /// The chunk read last, shared with the hashers, and its position.
     chunk: Arc<Vec<u8>>,
     chunk_start: u64,
     /// Bytes gathered from several chunks when a request crosses their border.
@@ -221,6 +226,7 @@ impl<R: Read> StreamInput<R> {
         StreamInput {
             reader,
             hasher: Some(Hasher::spawn()),
+            verity: None,
             chunk: Arc::default(),
             chunk_start: 0,
             gathered: Vec::new(),
@@ -237,6 +243,13 @@ impl<R: Read> StreamInput<R> {
             hasher: None,
             ..Self::new(reader)
         }
+    }
+
+    /// Computes the fs-verity digest, too, or not, in a thread of its own.
+    #[must_use]
+    pub fn with_verity(mut self, yes: bool) -> Self {
+        self.verity = yes.then(Hasher::spawn_verity);
+        self
     }
 
     fn chunk_end(&self) -> u64 {
@@ -275,6 +288,9 @@ impl<R: Read> StreamInput<R> {
         self.chunk = Arc::new(buffer);
         if let Some(hasher) = &self.hasher {
             hasher.update(&self.chunk);
+        }
+        if let Some(verity) = &self.verity {
+            verity.update(&self.chunk);
         }
         Ok(())
     }
@@ -357,11 +373,13 @@ impl<R: Read> Input for StreamInput<R> {
             self.advance()?;
         }
         let digest = self.hasher.as_mut().and_then(Hasher::finish);
+        let verity = self.verity.as_mut().and_then(Hasher::finish);
         let size = self.chunk_end();
         let sha256 = self.headers.finish();
         Ok(Totals {
             size,
             digest,
+            verity,
             headers: Some(HeaderDigest { size, sha256 }),
         })
     }
@@ -444,12 +462,13 @@ mod tests {
     #[test]
     fn a_stream_is_read_to_its_end() {
         let content = content(3 << 20);
-        let mut input = StreamInput::new(content.as_slice());
+        let mut input = StreamInput::new(content.as_slice()).with_verity(true);
         assert_eq!(input.bytes(0, 512).unwrap(), &content[..512]);
         assert_eq!(input.size(), None);
         let totals = input.finish().unwrap();
         assert_eq!(totals.size, 3 << 20);
         assert_eq!(totals.digest, Some(Digest::of(&content)));
+        assert_eq!(totals.verity, Some(verity::Digest::of(&content)));
         assert_eq!(totals.headers, HeaderDigest::of(&content).ok());
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A workqueue: where pages are filled that nobody waits for yet. A module that uses it makes it once;
-//! [`crate::vfs::pages::decode`] gives it work.
+//! A workqueue: where pages are filled that nobody waits for yet ([`crate::vfs::pages::decode`]), and locks are waited for that
+//! a task must not wait for ([`crate::vfs::backing::holes`]). A module that uses it makes it once.
 
 use crate::vfs::bindings;
 use core::ptr::NonNull;
@@ -33,9 +33,18 @@ impl Workers {
 
     /// Has `work` done soon, by any processor. If there is no memory to remember it, it is dropped.
     pub(in crate::vfs) fn later(&self, work: impl FnOnce() + Send + 'static) {
+        let _ = self.spawn(work);
+    }
+
+    /// The same for what is waited for.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and then the work is dropped.
+    pub(in crate::vfs) fn spawn(&self, work: impl FnOnce() + Send + 'static) -> Result {
         // SAFETY: By the type invariants.
         let queue = unsafe { Queue::from_raw(self.0.as_ptr().cast()) };
-        let _ = queue.try_spawn(GFP_KERNEL, work);
+        Ok(queue.try_spawn(GFP_KERNEL, work)?)
     }
 }
 
