@@ -16,7 +16,7 @@ use crate::content::Contents;
 use crate::locks::Locks;
 use crate::problem::Problem;
 use crate::problem::Result;
-use crate::seal::seal;
+use crate::seal;
 use crate::snapshotter::Snapshotter;
 use ferofs::digest::Digest;
 use ferofs::inspect::Image;
@@ -25,7 +25,6 @@ use ferofs::oci::ingest;
 use ferofs::oci::ingest::Request;
 use std::fs::File;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -196,18 +195,18 @@ impl Applier {
             _ => "written",
         };
         let layer = made.diff_id;
-        let record = Layer {
+        let mut record = Layer {
             form: Form::Tar,
             size: made.size,
             index: made.index.size,
             inodes: made.index.inodes,
             stored: vec![digest.to_string()],
+            verity: None,
         };
         let _held = here.layers.hold(layer);
-        let files = [here.places.tar(layer), here.places.image(layer)];
         self.make_room(layer)?;
         made.keep()?;
-        self.finish(snapshot, layer, &record, &files)?;
+        self.finish(snapshot, layer, &mut record)?;
         Ok((layer, record, how))
     }
 
@@ -233,18 +232,22 @@ impl Applier {
             )));
         }
         let layer = taken.digest;
-        let record = Layer {
-            form: Form::Image,
+        let mut record = Layer {
+            form: match image.superblock().algorithms() {
+                0 => Form::Image,
+                _ => Form::Compressed,
+            },
             size: taken.size,
             index: 0,
             inodes: image.superblock().inodes(),
             stored: vec![digest.to_string()],
+            verity: None,
         };
         drop(image);
         let _held = here.layers.hold(layer);
         self.make_room(layer)?;
         taken.keep()?;
-        self.finish(snapshot, layer, &record, &[here.places.image(layer)])?;
+        self.finish(snapshot, layer, &mut record)?;
         Ok((layer, record, "image"))
     }
 
@@ -252,29 +255,21 @@ impl Applier {
     fn make_room(&self, layer: Digest) -> Result<()> {
         let places = &self.snapshotter.places;
         for path in [places.image(layer), places.tar(layer)] {
-            crate::seal::open(&path)?;
+            seal::open(&path)?;
             places.throw_away(&path)?;
         }
         Ok(())
     }
 
     /// The files are there: they are checked and sealed as is wanted, and then known.
-    fn finish(
-        &self,
-        snapshot: &Snapshot,
-        layer: Digest,
-        record: &Layer,
-        files: &[PathBuf],
-    ) -> Result<()> {
+    fn finish(&self, snapshot: &Snapshot, layer: Digest, record: &mut Layer) -> Result<()> {
         let here = &self.snapshotter;
-        let done = || -> Result<()> {
+        let mut done = || -> Result<()> {
             // An index was made here; an image is somebody else's.
-            if here.config.layers.check || record.form == Form::Image {
+            if here.config.layers.check || record.form != Form::Tar {
                 check_layer(&here.places.image(layer), record)?;
             }
-            if here.config.layers.immutable {
-                files.iter().try_for_each(|file| seal(file))?;
-            }
+            here.seal(layer, record)?;
             self.record(snapshot, layer, record)
         };
         done().inspect_err(|_| {
@@ -297,7 +292,7 @@ fn check_layer(path: &Path, record: &Layer) -> Result<()> {
     let image = Image::open(path)?;
     let devices = match record.form {
         Form::Tar => vec![record.size],
-        Form::Image => Vec::new(),
+        Form::Image | Form::Compressed => Vec::new(),
     };
     let report = check::check(&image, &devices, &mut |_| {}).map_err(Problem::io("read", path))?;
     match report.problems.first() {

@@ -11,6 +11,7 @@
 use crate::problem::Problem;
 use crate::problem::Result;
 use ferofs::digest::Digest;
+use ferofs::digest::verity;
 use redb::Database;
 use redb::Durability;
 use redb::MultimapTableDefinition;
@@ -118,6 +119,9 @@ pub struct Snapshot {
     /// And in inodes.
     #[serde(default)]
     pub inodes: u64,
+    /// How much can be written to it, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
 }
 
 impl Snapshot {
@@ -162,6 +166,8 @@ pub enum Form {
     Tar,
     /// An image with its data in it.
     Image,
+    /// One whose data is compressed.
+    Compressed,
 }
 
 /// A layer.
@@ -178,6 +184,17 @@ pub struct Layer {
     /// What it was called in the registry, as far as is known.
     #[serde(default)]
     pub stored: Vec<String>,
+    /// The fs-verity digest of the file that has its data, if that has fs-verity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verity: Option<String>,
+}
+
+impl Layer {
+    /// Its fs-verity digest.
+    pub fn verity(&self) -> Option<verity::Digest> {
+        let digest = Digest::parse(self.verity.as_deref()?)?;
+        Some(verity::Digest(digest.0))
+    }
 }
 
 /// The database.
@@ -366,6 +383,7 @@ impl Catalog {
         parent: Option<&str>,
         labels: Labels,
         layer: Option<Digest>,
+        limit: Option<u64>,
     ) -> Result<Snapshot> {
         if name.is_empty() {
             return Err(Problem::invalid("a snapshot needs a name"));
@@ -385,6 +403,7 @@ impl Catalog {
                 layer,
                 bytes: 0,
                 inodes: 0,
+                limit,
             };
             if let Some(digest) = layer {
                 let layers = tables.0.open_table(LAYERS)?;
@@ -723,6 +742,7 @@ mod tests {
             index: 1,
             inodes: 2,
             stored: stored.iter().map(Digest::to_string).collect(),
+            verity: None,
         }
     }
 
@@ -736,7 +756,7 @@ mod tests {
         let catalog = Catalog::open(&scratch.0).unwrap();
         let (digest, gzip) = (Digest::of(b"tar"), Digest::of(b"gzip"));
         let one = catalog
-            .create(Kind::Active, "one", None, target("chain"), None)
+            .create(Kind::Active, "one", None, target("chain"), None, None)
             .unwrap();
         assert!(one.is_for_a_layer());
         catalog
@@ -760,8 +780,7 @@ mod tests {
             "two",
             Some("base"),
             target("next"),
-            Some(digest),
-        );
+            Some(digest), None);
         assert_eq!(two.unwrap().bytes, 11);
         assert_eq!(catalog.layers().unwrap().len(), 1);
         assert!(!catalog.remove("two").unwrap().1);
@@ -776,7 +795,7 @@ mod tests {
         let scratch = Scratch::new("again");
         let catalog = Catalog::open(&scratch.0).unwrap();
         let one = catalog
-            .create(Kind::Active, "one", None, Labels::new(), None)
+            .create(Kind::Active, "one", None, Labels::new(), None, None)
             .unwrap();
         let (first, second) = (Digest::of(b"1"), Digest::of(b"2"));
         assert_eq!(
@@ -799,7 +818,7 @@ mod tests {
     fn requests_that_make_no_sense_change_nothing() {
         let scratch = Scratch::new("wrong");
         let catalog = Catalog::open(&scratch.0).unwrap();
-        let create = |kind, name, parent| catalog.create(kind, name, parent, Labels::new(), None);
+        let create = |kind, name, parent| catalog.create(kind, name, parent, Labels::new(), None, None);
         create(Kind::Active, "active", None).unwrap();
         create(Kind::Active, "low", None).unwrap();
         catalog
@@ -876,7 +895,7 @@ mod tests {
         let catalog = Catalog::open(&scratch.0).unwrap();
         for name in ["a", "b"] {
             catalog
-                .create(Kind::Active, name, None, Labels::new(), None)
+                .create(Kind::Active, name, None, Labels::new(), None, None)
                 .unwrap();
         }
         catalog

@@ -73,7 +73,7 @@ impl Comparer {
         };
         let snapshot = self.written_to(request)?;
         let started = Instant::now();
-        let upper = self.snapshotter.places.upper(snapshot.number);
+        let upper = self.snapshotter.places.upper(&snapshot);
         let mut options = commit::Options::default().with_compression(compression);
         options = options.with_latest(request.source_date_epoch.as_ref().map(|time| time.seconds));
         let scratch = self.snapshotter.places.layers().join("made.layer");

@@ -2,6 +2,7 @@
 
 //! The configuration: what it says by default is [`DEFAULT`], a text for people that is also what is parsed.
 
+use crate::limit;
 use crate::problem::Problem;
 use crate::problem::Result;
 use serde::Deserialize;
@@ -43,6 +44,9 @@ links = true
 check = false
 # Whether tars and images of layers are made unchangeable, and are immutable files then. Not together with links.
 immutable = false
+# Whether tars, images of layers and their merged images get fs-verity, and the kernel mounts nothing without. The
+# filesystem has to have it (ext4 with the feature verity, f2fs, btrfs), and fsverity(1) has to be there.
+verity = false
 
 [snapshots]
 # Whether the layers below one that is being unpacked are mounted only if some other differ than this one asks for them.
@@ -50,6 +54,9 @@ immutable = false
 lazy = true
 # What is added to the options of overlay mounts.
 overlay_options = ["index=off"]
+# How much can be written to a snapshot, like "10G"; as much as there is room for if empty. The label
+# containerd.io/snapshot/max-size of a snapshot goes first. It takes an ext4 filesystem in a file, and mkfs.ext4(8).
+default_size = ""
 
 [metrics]
 # Where metrics are to be had as text for Prometheus, like "127.0.0.1:9410"; nowhere if empty.
@@ -136,6 +143,8 @@ pub struct Layers {
     pub check: bool,
     /// Whether files are made immutable.
     pub immutable: bool,
+    /// Whether files get fs-verity.
+    pub verity: bool,
 }
 
 /// What is done with snapshots.
@@ -146,6 +155,8 @@ pub struct Snapshots {
     pub lazy: bool,
     /// Options of overlay mounts.
     pub overlay_options: Vec<String>,
+    /// How much can be written to a snapshot, unless it says that itself.
+    pub default_size: String,
 }
 
 /// Where metrics are.
@@ -195,6 +206,7 @@ impl Default for Layers {
             links: true,
             check: false,
             immutable: false,
+            verity: false,
         }
     }
 }
@@ -204,6 +216,7 @@ impl Default for Snapshots {
         Snapshots {
             lazy: true,
             overlay_options: vec!["index=off".into()],
+            default_size: String::new(),
         }
     }
 }
@@ -276,6 +289,10 @@ impl Config {
                     .to_owned(),
             ));
         }
+        if !config.snapshots.default_size.is_empty() {
+            limit::parse(&config.snapshots.default_size)
+                .map_err(|problem| wrong(format!("snapshots.default_size: {problem}")))?;
+        }
         Ok(())
     }
 }
@@ -307,6 +324,7 @@ mod tests {
             ),
             ("root = \"/a,b\"", "root has a ','"),
             ("[layers]\nimmutable = true", "do not go together"),
+            ("[snapshots]\ndefault_size = \"big\"", "default_size: a snapshot cannot have \"big\""),
             ("root = \"/x", "line 1: "),
         ] {
             let error = Config::parse(text, Path::new("config.toml"))

@@ -3,18 +3,25 @@
 //! What is below a snapshot: all layers of a committed one in one image, mounted once however many are on top of it.
 //!
 //! The image is made when it is wanted for the first time, in one step, and never changed: it says the same however
-//! often it is made. The mount is the kernel's own and needs nobody to live; after a reboot it is made again. Called by
-//! [`crate::snapshotter`] and [`crate::applier`].
+//! often it is made. The mount is the kernel's own and needs nobody to live; after a reboot it is made again.
+//!
+//! A layer that is a compressed image cannot be part of another one: it is mounted alone, those above it are merged with
+//! their whiteouts kept, and overlayfs puts them on top of each other. Called by [`crate::snapshotter`] and
+//! [`crate::applier`].
 
 use crate::catalog::Catalog;
 use crate::catalog::Form;
+use crate::catalog::Layer;
 use crate::catalog::Snapshot;
 use crate::locks::Locks;
 use crate::places::Places;
 use crate::places::make;
 use crate::problem::Problem;
 use crate::problem::Result;
-use ferofs::blobs;
+use crate::seal;
+use ferofs::blobs::Tag;
+use ferofs::digest::Digest;
+use ferofs::digest::verity;
 use ferofs::error::Error;
 use ferofs::inspect::Image;
 use ferofs::merge::Merge;
@@ -22,10 +29,12 @@ use ferofs::mount::Mount;
 use ferofs::mount::Request;
 use ferofs::mount::options::Options;
 use ferofs::output::Output;
+use ferofs::tree::whiteouts::Form as Whiteouts;
 use rustix::fs::AtFlags;
 use rustix::fs::StatxAttributes;
 use rustix::fs::StatxFlags;
 use rustix::mount::UnmountFlags;
+use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,46 +44,72 @@ use std::time::Instant;
 pub struct Lowers {
     catalog: Arc<Catalog>,
     places: Arc<Places>,
+    /// Whether files have fs-verity, and the kernel is to see that they are the right ones.
+    verity: bool,
     /// Those that are being made or mounted, by number.
     busy: Locks<u64>,
 }
 
+/// A layer of a chain.
+struct Link {
+    snapshot: Snapshot,
+    digest: Digest,
+    layer: Layer,
+}
+
+impl Link {
+    /// Whether it can be part of another image.
+    fn merges(&self) -> bool {
+        self.layer.form != Form::Compressed
+    }
+}
+
+/// Layers that become one mount, which is that of the topmost one.
+struct Part {
+    /// The lowest one first.
+    links: Vec<Link>,
+    /// Whether there are others below.
+    on_top: bool,
+}
+
 impl Lowers {
-    /// For the snapshots of a catalog.
-    pub fn new(catalog: Arc<Catalog>, places: Arc<Places>) -> Self {
+    /// For the snapshots of a catalog. `verity` says whether files have fs-verity.
+    pub fn new(catalog: Arc<Catalog>, places: Arc<Places>, verity: bool) -> Self {
         Lowers {
             catalog,
             places,
+            verity,
             busy: Locks::default(),
         }
     }
 
-    /// Mounts a committed snapshot if it is not mounted yet. Returns where.
+    /// Where a committed snapshot is mounted or will be, for overlayfs's `lowerdir`: the topmost one first. Most have
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// When one of its layers is missing.
+    pub fn places(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>> {
+        let parts = self.parts(snapshot)?;
+        Ok(parts.iter().filter_map(|part| self.place(part)).collect())
+    }
+
+    fn place(&self, part: &Part) -> Option<PathBuf> {
+        let top = part.links.last()?;
+        Some(self.places.lower(top.snapshot.number))
+    }
+
+    /// Mounts a committed snapshot if it is not mounted yet. Returns where, as [`Self::places`] does.
     ///
     /// # Errors
     ///
     /// When one of its layers is missing or wrong, or the kernel does not mount it.
-    pub fn mounted(&self, snapshot: &Snapshot) -> Result<PathBuf> {
-        let lower = self.places.lower(snapshot.number);
-        let _held = self.busy.hold(snapshot.number);
-        make(&self.places.snapshot(snapshot.number), 0o711)?;
-        make(&lower, 0o755)?;
-        if is_mounted(&lower)? {
-            return Ok(lower);
+    pub fn mounted(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>> {
+        let mut lowers = Vec::new();
+        for part in self.parts(snapshot)? {
+            lowers.extend(self.mount(&part)?);
         }
-        let merged = self.merge(snapshot)?;
-        let mut options = Options::default();
-        options.devices = self.devices(&merged)?;
-        let devices = options.devices.len();
-        let mount = Mount::prepare(Request::new(merged).with_options(options), &|_| {})?;
-        for note in mount.notes() {
-            tracing::warn!(snapshot = snapshot.name, "{note}");
-        }
-        for warning in mount.attach(&lower)? {
-            tracing::warn!(snapshot = snapshot.name, "{warning}");
-        }
-        tracing::info!(snapshot = snapshot.name, devices, "mounted");
-        Ok(lower)
+        Ok(lowers)
     }
 
     /// Makes the image of a committed snapshot if there is none, without mounting it.
@@ -83,9 +118,13 @@ impl Lowers {
     ///
     /// When one of its layers is missing or wrong.
     pub fn prepare(&self, snapshot: &Snapshot) -> Result<()> {
-        let _held = self.busy.hold(snapshot.number);
-        make(&self.places.snapshot(snapshot.number), 0o711)?;
-        self.merge(snapshot).map(|_| ())
+        for part in self.parts(snapshot)? {
+            if let Some(top) = part.links.last() {
+                let _held = self.busy.hold(top.snapshot.number);
+                self.image(&part)?;
+            }
+        }
+        Ok(())
     }
 
     /// Unmounts one, once nobody uses it any more. That nothing is mounted is no problem.
@@ -94,70 +133,147 @@ impl Lowers {
     ///
     /// When the kernel refuses.
     pub fn unmount(&self, number: u64) -> Result<()> {
-        let lower = self.places.lower(number);
         let _held = self.busy.hold(number);
-        if lower.exists() && is_mounted(&lower)? {
-            rustix::mount::unmount(&lower, UnmountFlags::DETACH)
-                .map_err(|errno| Problem::io("unmount", &lower)(errno.into()))?;
-        }
-        Ok(())
+        unmount(&self.places.lower(number))
     }
 
-    fn merge(&self, snapshot: &Snapshot) -> Result<PathBuf> {
-        let path = self.places.merged(snapshot.number);
+    /// A chain of layers as mounts, the topmost one first.
+    fn parts(&self, snapshot: &Snapshot) -> Result<Vec<Part>> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut chain = self.catalog.chain(&snapshot.name)?;
+        chain.reverse();
+        for snapshot in chain {
+            let Some(digest) = snapshot.layer else {
+                let problem = format!("snapshot {} has no layer", snapshot.name);
+                return Err(Problem::precondition(problem));
+            };
+            let Some(layer) = self.catalog.layer(digest)? else {
+                return Err(Problem::missing(format!("layer {digest} does not exist")));
+            };
+            let link = Link {
+                snapshot,
+                digest,
+                layer,
+            };
+            match parts.last_mut() {
+                Some(part) if link.merges() && part.links.iter().all(Link::merges) => {
+                    part.links.push(link);
+                }
+                _ => parts.push(Part {
+                    on_top: !parts.is_empty(),
+                    links: vec![link],
+                }),
+            }
+        }
+        parts.reverse();
+        Ok(parts)
+    }
+
+    fn mount(&self, part: &Part) -> Result<Option<PathBuf>> {
+        let Some(top) = part.links.last() else {
+            return Ok(None);
+        };
+        let number = top.snapshot.number;
+        let lower = self.places.lower(number);
+        let _held = self.busy.hold(number);
+        make(&self.places.snapshot(number), 0o711)?;
+        make(&lower, 0o755)?;
+        if is_mounted(&lower)? {
+            return Ok(Some(lower));
+        }
+        let image = self.image(part)?;
+        let mut options = Options::default();
+        options.devices = self.devices(part, &image)?;
+        if self.verity {
+            let require = (String::from("verity"), Some(String::from("require")));
+            options.filesystem.push(require);
+        }
+        let devices = options.devices.len();
+        let mount = Mount::prepare(Request::new(image).with_options(options), &|_| {})?;
+        let name = &top.snapshot.name;
+        for note in mount.notes() {
+            tracing::warn!(snapshot = name, "{note}");
+        }
+        for warning in mount.attach(&lower)? {
+            tracing::warn!(snapshot = name, "{warning}");
+        }
+        tracing::info!(snapshot = name, devices, "mounted");
+        Ok(Some(lower))
+    }
+
+    /// The image of some layers, which is made if it is not there. Their topmost one's lock is held.
+    fn image(&self, part: &Part) -> Result<PathBuf> {
+        let Some(top) = part.links.last() else {
+            return Err(Problem::failed("there are no layers"));
+        };
+        if !top.merges() {
+            return Ok(self.places.image(top.digest));
+        }
+        let path = self.places.merged(top.snapshot.number);
         if path.exists() {
             return Ok(path);
         }
+        make(&self.places.snapshot(top.snapshot.number), 0o711)?;
         let started = Instant::now();
-        let mut merge = Merge::new();
-        let mut chain = self.catalog.chain(&snapshot.name)?;
-        chain.reverse();
-        for below in &chain {
-            let Some(digest) = below.layer else {
-                let problem = format!("snapshot {} has no layer", below.name);
-                return Err(Problem::precondition(problem));
-            };
-            let image = Image::open(&self.places.image(digest))?;
-            match self.form(digest)? {
+        let mut merge = match part.on_top {
+            true => Merge::new().with_whiteouts(Whiteouts::Overlay),
+            false => Merge::new(),
+        };
+        for link in &part.links {
+            let image = Image::open(&self.places.image(link.digest))?;
+            match link.layer.form {
                 Form::Tar => merge.apply(&image)?,
-                Form::Image => merge.apply_known(&image, Some(digest))?,
+                Form::Image | Form::Compressed => {
+                    merge.apply_known(&image, Some(Tag::Sha256(link.digest)))?;
+                }
             }
         }
-        let merged = merge.finish()?;
+        let mut merged = merge.finish()?;
+        if self.verity {
+            let known: HashMap<Digest, Option<verity::Digest>> =
+                part.links.iter().map(|link| (link.digest, link.layer.verity())).collect();
+            for device in &mut merged.devices {
+                device.verity = device.digest.and_then(|digest| known.get(&digest).copied().flatten());
+            }
+        }
         let output = Output::create(&path, &[])?;
         merged
             .write_file(&merged.options(), output.file())
             .map_err(Error::image(output.target()))?;
         output.finish()?;
-        for note in &merged.notes {
-            tracing::warn!(snapshot = snapshot.name, "{note}");
+        if self.verity {
+            // Without it the kernel would not mount it: it is made anew.
+            seal::enable_verity(&path).inspect_err(|_| {
+                let _ = std::fs::remove_file(&path);
+            })?;
         }
-        let (layers, ms) = (chain.len(), started.elapsed().as_millis());
-        tracing::info!(snapshot = snapshot.name, layers, ms, "merged");
+        for note in &merged.notes {
+            tracing::warn!(snapshot = top.snapshot.name, "{note}");
+        }
+        let (layers, ms) = (part.links.len(), started.elapsed().as_millis());
+        tracing::info!(snapshot = top.snapshot.name, layers, ms, "merged");
         Ok(path)
     }
 
-    fn form(&self, digest: ferofs::digest::Digest) -> Result<Form> {
-        match self.catalog.layer(digest)? {
-            Some(layer) => Ok(layer.form),
-            None => Err(Problem::missing(format!("layer {digest} does not exist"))),
-        }
-    }
-
-    /// The files that a merged image has its data in.
-    fn devices(&self, merged: &Path) -> Result<Vec<PathBuf>> {
-        let image = Image::open(merged)?;
-        let slots = image.devices()?;
-        let files = slots.iter().enumerate().map(|(index, slot)| {
-            let Some(digest) = blobs::tag(slot) else {
-                let (path, number) = (merged.display(), index + 1);
-                return Err(Problem::failed(format!(
-                    "{path}: device {number} has no sha256 that it could be found by"
-                )));
+    /// The files that an image has its data in.
+    fn devices(&self, part: &Part, image: &Path) -> Result<Vec<PathBuf>> {
+        let mut known = HashMap::new();
+        for link in &part.links {
+            let path = match link.layer.form {
+                Form::Tar => self.places.tar(link.digest),
+                Form::Image | Form::Compressed => self.places.image(link.digest),
             };
-            Ok(match self.form(digest)? {
-                Form::Tar => self.places.tar(digest),
-                Form::Image => self.places.image(digest),
+            known.insert(Tag::Sha256(link.digest), path.clone());
+            if let Some(verity) = link.layer.verity() {
+                known.insert(Tag::Verity(verity), path);
+            }
+        }
+        let slots = Image::open(image)?.devices()?;
+        let files = slots.iter().enumerate().map(|(index, slot)| {
+            let found = Tag::of(slot).and_then(|tag| known.get(&tag).cloned());
+            found.ok_or_else(|| {
+                let (path, number) = (image.display(), index + 1);
+                Problem::failed(format!("{path}: device {number} is none of the layers that it is made of"))
             })
         });
         files.collect()
@@ -165,6 +281,10 @@ impl Lowers {
 }
 
 /// Whether something is mounted at a directory.
+///
+/// # Errors
+///
+/// When there is no such directory.
 pub fn is_mounted(path: &Path) -> Result<bool> {
     let found = rustix::fs::statx(
         rustix::fs::CWD,
@@ -174,4 +294,17 @@ pub fn is_mounted(path: &Path) -> Result<bool> {
     )
     .map_err(|errno| Problem::io("look at", path)(errno.into()))?;
     Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Unmounts what is mounted at a directory, once nobody uses it any more. That nothing is, is no problem.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub fn unmount(path: &Path) -> Result<()> {
+    if path.exists() && is_mounted(path)? {
+        rustix::mount::unmount(path, UnmountFlags::DETACH)
+            .map_err(|errno| Problem::io("unmount", path)(errno.into()))?;
+    }
+    Ok(())
 }

@@ -20,6 +20,7 @@ mod comparer;
 mod config;
 mod content;
 mod filter;
+mod limit;
 mod locks;
 mod lower;
 mod metrics;

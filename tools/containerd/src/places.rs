@@ -8,11 +8,14 @@
 //! layers/HEX.erofs        its index; or, alone, a layer that is an image itself
 //! snapshots/N/fs          what is written to an active snapshot: overlayfs's upper directory
 //! snapshots/N/work        and what overlayfs needs beside it
+//! snapshots/N/limited.img  an ext4 filesystem with both in it, if it may be so large only
+//! snapshots/N/limited     where that is mounted
 //! snapshots/N/merged.erofs  the layers of a committed one and of all below it, in one image
 //! snapshots/N/lower       where that is mounted
 //! trash/                  what is being removed
 //! ```
 
+use crate::catalog::Snapshot;
 use crate::problem::Problem;
 use crate::problem::Result;
 use ferofs::digest::Digest;
@@ -86,13 +89,30 @@ impl Places {
     }
 
     /// What is written to it.
-    pub fn upper(&self, number: u64) -> PathBuf {
-        self.snapshot(number).join("fs")
+    pub fn upper(&self, snapshot: &Snapshot) -> PathBuf {
+        self.writable(snapshot).join("fs")
     }
 
     /// What overlayfs needs beside that.
-    pub fn work(&self, number: u64) -> PathBuf {
-        self.snapshot(number).join("work")
+    pub fn work(&self, snapshot: &Snapshot) -> PathBuf {
+        self.writable(snapshot).join("work")
+    }
+
+    fn writable(&self, snapshot: &Snapshot) -> PathBuf {
+        match snapshot.limit {
+            Some(_) => self.limited(snapshot.number),
+            None => self.snapshot(snapshot.number),
+        }
+    }
+
+    /// Where a filesystem of limited size is mounted.
+    pub fn limited(&self, number: u64) -> PathBuf {
+        self.snapshot(number).join("limited")
+    }
+
+    /// The file that it is in.
+    pub fn limited_image(&self, number: u64) -> PathBuf {
+        self.snapshot(number).join("limited.img")
     }
 
     /// It and all below it, in one image.

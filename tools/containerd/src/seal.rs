@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Files of layers that nobody is to change, not even root by mistake: FS_IMMUTABLE_FL, as chattr(1) sets it.
+//! Files of layers that nobody is to change: FS_IMMUTABLE_FL, as chattr(1) sets it, against root's mistakes, and
+//! fs-verity, by which the kernel notices what a disk changes. fsverity(1) of the system enables that.
 
 use crate::problem::Problem;
 use crate::problem::Result;
+use ferofs::digest::Digest;
 use rustix::fs::IFlags;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
 
 fn set(path: &Path, immutable: bool) -> Result<()> {
     let file = match File::open(path) {
@@ -46,4 +50,36 @@ pub fn seal(path: &Path) -> Result<()> {
 /// When that fails.
 pub fn open(path: &Path) -> Result<()> {
     set(path, false)
+}
+
+/// Enables fs-verity on a file. Returns its fs-verity digest.
+///
+/// # Errors
+///
+/// When the filesystem cannot do that, or there is no fsverity(1).
+pub fn enable_verity(path: &Path) -> Result<Digest> {
+    let measured = fsverity("measure", path);
+    if measured.is_err() {
+        fsverity("enable", path)?;
+    }
+    let text = measured.or_else(|_| fsverity("measure", path))?;
+    let digest = text.split_whitespace().next().and_then(Digest::parse);
+    digest.ok_or_else(|| {
+        let path = path.display();
+        Problem::failed(format!("{path}: fsverity says {text:?}, expected a digest by sha256"))
+    })
+}
+
+fn fsverity(what: &str, path: &Path) -> Result<String> {
+    let output = Command::new("fsverity").arg(what).arg(path).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| {
+        let help = "is the package fsverity installed? layers.verity needs it";
+        Problem::failed(format!("cannot run fsverity: {error}; {help}"))
+    })?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let last = text.trim().lines().last().unwrap_or("it said nothing").to_owned();
+        return Err(Problem::failed(format!("fsverity {what} {}: {last}", path.display())));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -15,13 +15,16 @@ use crate::catalog::Layer;
 use crate::catalog::Snapshot;
 use crate::catalog::TARGET;
 use crate::config::Config;
+use crate::limit;
 use crate::locks::Locks;
+use crate::lower;
 use crate::lower::Lowers;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::places::make;
 use crate::problem::Problem;
 use crate::problem::Result;
+use crate::seal;
 use crate::upper;
 use ferofs::digest::Digest;
 use std::fs;
@@ -30,6 +33,8 @@ use std::sync::Arc;
 
 /// The label that says which layer is going to be applied.
 const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
+/// The label that says how much can be written.
+const SIZE: &str = "containerd.io/snapshot/max-size";
 /// The labels that say as whom the users of a container are seen, and the options that mount(8) of containerd takes.
 const MAPPINGS: [(&str, &str); 2] = [
     ("containerd.io/snapshot/uidmapping", "uidmap"),
@@ -61,7 +66,8 @@ impl Snapshotter {
     pub fn open(config: Config) -> Result<Self> {
         let places = Arc::new(Places::create(&config.root)?);
         let catalog = Arc::new(Catalog::open(&places.database())?);
-        let lowers = Arc::new(Lowers::new(Arc::clone(&catalog), Arc::clone(&places)));
+        let verity = config.layers.verity;
+        let lowers = Arc::new(Lowers::new(Arc::clone(&catalog), Arc::clone(&places), verity));
         Ok(Snapshotter {
             catalog,
             places,
@@ -113,7 +119,7 @@ impl Snapshotter {
         let name = format!("{target}@{}", parent.unwrap_or(""));
         let made = self
             .catalog
-            .create(Kind::Committed, &name, parent, labels.clone(), Some(layer));
+            .create(Kind::Committed, &name, parent, labels.clone(), Some(layer), None);
         let snapshot = made?;
         make(&self.places.snapshot(snapshot.number), 0o711)?;
         tracing::info!(snapshot = name, layer = %layer, "taken from a layer that is there");
@@ -130,7 +136,7 @@ impl Snapshotter {
         let image = size(&self.places.image(digest));
         Ok(match layer.form {
             Form::Tar => image.is_some() && size(&self.places.tar(digest)) == Some(layer.size),
-            Form::Image => image == Some(layer.size),
+            Form::Image | Form::Compressed => image == Some(layer.size),
         })
     }
 
@@ -141,11 +147,16 @@ impl Snapshotter {
         parent: Option<&str>,
         labels: Labels,
     ) -> Result<Vec<Mount>> {
-        let snapshot = self.catalog.create(kind, key, parent, labels, None)?;
+        let size = labels.get(SIZE).unwrap_or(&self.config.snapshots.default_size);
+        // What is applied is not written there.
+        let limited = kind == Kind::Active && !labels.contains_key(TARGET) && !size.is_empty();
+        let limit = limited.then(|| limit::parse(size)).transpose()?;
+        let snapshot = self.catalog.create(kind, key, parent, labels, None, limit)?;
         match self.mounts_of(&snapshot) {
             Ok(mounts) => Ok(mounts),
             Err(problem) => {
                 self.catalog.remove(key)?;
+                lower::unmount(&self.places.limited(snapshot.number))?;
                 self.places
                     .throw_away(&self.places.snapshot(snapshot.number))?;
                 Err(problem)
@@ -170,39 +181,46 @@ impl Snapshotter {
 
     fn mounts_of(&self, snapshot: &Snapshot) -> Result<Vec<Mount>> {
         let number = snapshot.number;
-        let (upper, work) = (self.places.upper(number), self.places.work(number));
+        make(&self.places.snapshot(number), 0o711)?;
+        if let Some(bytes) = snapshot.limit {
+            limit::mount(&self.places.limited_image(number), &self.places.limited(number), bytes)?;
+        }
+        let (upper, work) = (self.places.upper(snapshot), self.places.work(snapshot));
         let parent = snapshot.parent.as_deref();
         let parent = parent.map(|parent| self.catalog.get(parent)).transpose()?;
         let read_only = snapshot.kind == Kind::View;
         let is_new = !upper.exists();
-        make(&self.places.snapshot(number), 0o711)?;
         if parent.is_none() || !read_only {
             make(&upper, 0o755)?;
         }
         let Some(parent) = parent else {
             return Ok(vec![bind(&upper, read_only)]);
         };
-        let lower = self.places.lower(parent.number);
         let late = snapshot.is_for_a_layer() && self.config.snapshots.lazy;
-        if !late {
-            self.lowers.mounted(&parent)?;
-        }
-        if read_only {
-            return Ok(vec![bind(&lower, true)]);
-        }
-        make(&work, 0o711)?;
-        if is_new && !late {
-            upper::look_like(&upper, &lower)?;
-        }
+        let lowers = match late {
+            true => self.lowers.places(&parent)?,
+            false => self.lowers.mounted(&parent)?,
+        };
         let mut options = self.config.snapshots.overlay_options.clone();
+        match (read_only, lowers.as_slice()) {
+            (true, [lower]) => return Ok(vec![bind(lower, true)]),
+            (true, _) => options.push("ro".into()),
+            (false, _) => {
+                make(&work, 0o711)?;
+                if let Some(top) = lowers.first().filter(|_| is_new && !late) {
+                    upper::look_like(&upper, top)?;
+                }
+                options.push(format!("workdir={}", work.display()));
+                options.push(format!("upperdir={}", upper.display()));
+            }
+        }
         for (label, option) in MAPPINGS {
             if let Some(mapping) = snapshot.labels.get(label) {
                 options.push(format!("{option}={mapping}"));
             }
         }
-        options.push(format!("workdir={}", work.display()));
-        options.push(format!("upperdir={}", upper.display()));
-        options.push(format!("lowerdir={}", lower.display()));
+        let lowers: Vec<_> = lowers.iter().map(|lower| lower.display().to_string()).collect();
+        options.push(format!("lowerdir={}", lowers.join(":")));
         Ok(vec![Mount {
             r#type: "overlay".into(),
             source: "overlay".into(),
@@ -220,8 +238,11 @@ impl Snapshotter {
         let Some(parent) = &snapshot.parent else {
             return Ok(());
         };
-        let lower = self.lowers.mounted(&self.catalog.get(parent)?)?;
-        upper::look_like(&self.places.upper(snapshot.number), &lower)
+        let lowers = self.lowers.mounted(&self.catalog.get(parent)?)?;
+        match lowers.first() {
+            Some(top) => upper::look_like(&self.places.upper(snapshot), top),
+            None => Ok(()),
+        }
     }
 
     /// Commits a snapshot: what was applied to it, or else what was written to it, becomes a layer.
@@ -244,22 +265,28 @@ impl Snapshotter {
                 self.catalog.commit(key, name, parent, labels, None)?
             }
             None => {
-                let upper = self.places.upper(snapshot.number);
-                make(&upper, 0o755)?;
+                let upper = self.places.upper(&snapshot);
+                // After a reboot nothing is mounted.
+                self.mounts_of(&snapshot)?;
                 let image = upper::image(&upper, &self.places.layers())?;
                 let digest = image.digest;
-                let layer = Layer {
+                let mut layer = Layer {
                     form: Form::Image,
                     size: image.size,
                     index: 0,
                     inodes: image.inodes,
                     stored: Vec::new(),
+                    verity: None,
                 };
                 let _held = self.layers.hold(digest);
-                image.keep()?;
-                let committed =
-                    self.catalog
-                        .commit(key, name, parent, labels, Some((digest, &layer)));
+                let committed = || -> Result<Snapshot> {
+                    if self.catalog.layer(digest)?.is_none() || !self.has_files(digest)? {
+                        image.keep()?;
+                    }
+                    self.seal(digest, &mut layer)?;
+                    self.catalog.commit(key, name, parent, labels, Some((digest, &layer)))
+                };
+                let committed = committed();
                 if committed.is_err() {
                     self.remove_files(digest)?;
                 }
@@ -267,10 +294,15 @@ impl Snapshotter {
             }
         };
         // Who has it mounted still sees it.
-        self.places
-            .throw_away(&self.places.upper(committed.number))?;
-        self.places
-            .throw_away(&self.places.work(committed.number))?;
+        lower::unmount(&self.places.limited(committed.number))?;
+        for path in [
+            self.places.limited_image(committed.number),
+            self.places.limited(committed.number),
+            self.places.upper(&snapshot),
+            self.places.work(&snapshot),
+        ] {
+            self.places.throw_away(&path)?;
+        }
         tracing::info!(snapshot = name, key, "committed");
         Ok(committed)
     }
@@ -293,13 +325,35 @@ impl Snapshotter {
         Ok(())
     }
 
+    /// Gives the files of a layer fs-verity and makes them immutable, as far as that is wanted. The layer's lock is held.
+    ///
+    /// # Errors
+    ///
+    /// When the filesystem cannot do that.
+    pub fn seal(&self, digest: Digest, layer: &mut Layer) -> Result<()> {
+        let config = &self.config.layers;
+        let data = match layer.form {
+            Form::Tar => self.places.tar(digest),
+            Form::Image | Form::Compressed => self.places.image(digest),
+        };
+        if config.verity {
+            seal::enable_verity(&self.places.image(digest))?;
+            layer.verity = Some(seal::enable_verity(&data)?.to_string());
+        }
+        if config.immutable {
+            seal::seal(&self.places.image(digest))?;
+            seal::seal(&data)?;
+        }
+        Ok(())
+    }
+
     /// Removes the files of a layer, unless somebody has come to have it meanwhile. The layer's lock is held.
     pub fn remove_files(&self, layer: Digest) -> Result<()> {
         if self.catalog.layer(layer)?.is_some() {
             return Ok(());
         }
         for path in [self.places.image(layer), self.places.tar(layer)] {
-            crate::seal::open(&path)?;
+            seal::open(&path)?;
             self.places.throw_away(&path)?;
         }
         Ok(())
@@ -314,7 +368,7 @@ impl Snapshotter {
         let snapshot = self.catalog.get(key)?;
         match snapshot.kind {
             Kind::Committed => Ok((snapshot.bytes, snapshot.inodes)),
-            Kind::Active => upper::usage(&self.places.upper(snapshot.number)),
+            Kind::Active => upper::usage(&self.places.upper(&snapshot)),
             Kind::View => Ok((0, 0)),
         }
     }

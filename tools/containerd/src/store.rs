@@ -35,7 +35,7 @@ impl Store for StoreService {
                 digest: digest.to_string(),
                 kind: match layer.form {
                     Form::Tar => "tar".into(),
-                    Form::Image => "image".into(),
+                    Form::Image | Form::Compressed => "image".into(),
                 },
                 bytes: layer.size,
                 index_bytes: layer.index,
@@ -91,7 +91,7 @@ impl Store for StoreService {
             for (digest, layer, _) in layers {
                 let path = match layer.form {
                     Form::Tar => here.places.tar(digest),
-                    Form::Image => here.places.image(digest),
+                    Form::Image | Form::Compressed => here.places.image(digest),
                 };
                 let problem = match sha256(&path) {
                     Ok(found) if found == digest => String::new(),

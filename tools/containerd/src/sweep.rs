@@ -5,6 +5,7 @@
 
 use crate::catalog::Form;
 use crate::locks::Held;
+use crate::lower;
 use crate::problem::Problem;
 use crate::problem::Result;
 use crate::snapshotter::Snapshotter;
@@ -39,7 +40,7 @@ pub fn sweep(here: &Snapshotter) -> Result<Swept> {
         let wanted = match form {
             None => false,
             Some(Form::Tar) => name.ends_with(".tar") || name.ends_with(".erofs"),
-            Some(Form::Image) => name.ends_with(".erofs"),
+            Some(Form::Image | Form::Compressed) => name.ends_with(".erofs"),
         };
         if wanted {
             continue;
@@ -55,6 +56,7 @@ pub fn sweep(here: &Snapshotter) -> Result<Swept> {
                 Ok(_) => true,
                 Err(problem) if problem.is_missing() => {
                     here.lowers.unmount(number)?;
+                    lower::unmount(&here.places.limited(number))?;
                     false
                 }
                 Err(problem) => return Err(problem),
