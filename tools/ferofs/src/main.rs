@@ -43,6 +43,7 @@ enum Command {
     Export(commands::export::Arguments),
     Mount(commands::mount::Arguments),
     Umount(commands::mount::UnmountArguments),
+    Store(commands::store::Arguments),
     Man(commands::pages::ManArguments),
     Completions(commands::pages::CompletionArguments),
 }
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         Command::Export(arguments) => commands::run(commands::export::run(arguments)),
         Command::Mount(arguments) => commands::run(commands::mount::run(arguments)),
         Command::Umount(arguments) => commands::run(commands::mount::run_unmount(arguments)),
+        Command::Store(arguments) => commands::run(commands::store::run(arguments)),
         Command::Man(arguments) => commands::run(commands::pages::man(arguments)),
         Command::Completions(arguments) => commands::run(commands::pages::completions(arguments)),
     }

@@ -18,6 +18,7 @@ pub mod mount;
 pub mod pages;
 mod progress;
 mod settings;
+pub mod store;
 pub mod umount;
 
 use ferofs::error::Error;
