@@ -129,3 +129,50 @@ fn a_layer_does_not_speak_to_the_overlay() {
         "{notes}"
     );
 }
+
+#[test]
+fn what_hides_a_long_name_has_a_longer_one() {
+    let scratch = Scratch::new();
+    for (len, fits) in [(251, true), (255, true), (256, false)] {
+        let name = "n".repeat(len);
+        let whiteout = format!("d/.wh.{name}");
+        let layer = Archive::new()
+            .directory("d")
+            .pax(&[("path", &whiteout)])
+            .file("x", "");
+        fs::write(scratch.join("layer.tar"), layer.end()).unwrap();
+        let build = |form: &[&str]| {
+            let arguments = [&["build", "-o", "image"], form, &["layer.tar"]].concat();
+            ferofs(&scratch, &arguments)
+        };
+        let (code, _, errors) = build(&[]);
+        if !fits {
+            let expected = "a name of 260 bytes in its path, expected at most 259";
+            assert!(code == 1 && errors.contains(expected), "{errors}");
+            continue;
+        }
+        assert_eq!((code, errors.as_str()), (0, ""));
+        let found = lines(&scratch, "image");
+        assert_eq!(found[2], format!("c/d/{name} "));
+        // Nothing else of such a name has room anywhere.
+        for form in [["--whiteouts", "keep"], ["--whiteouts", "aufs"]] {
+            let (code, _, errors) = build(&form);
+            let refused = errors.contains("too long") || errors.contains("a name of 259 bytes");
+            assert!(
+                code == i32::from(len > 251) && refused == (len > 251),
+                "{errors}"
+            );
+        }
+        for above in ["directory", "parent"] {
+            let path = format!("{whiteout}{}", if above == "parent" { "/x" } else { "" });
+            let entry = Archive::new().pax(&[("path", &path)]);
+            let entry = match above {
+                "parent" => entry.file("x", ""),
+                _ => entry.directory("x"),
+            };
+            fs::write(scratch.join("other.tar"), entry.end()).unwrap();
+            let (code, _, errors) = ferofs(&scratch, &["build", "-o", "other", "other.tar"]);
+            assert_eq!(code, i32::from(len > 251), "{above}: {errors}");
+        }
+    }
+}

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 ///
 /// All that is in the directory is in the layer: what was changed and made, and what was removed as the whiteouts of OCI
 /// layers. The layers below are not read, so what is equal to them, as after `touch`, is in it, too. Nothing else should change
-/// the directory meanwhile.
+/// the directory meanwhile. SOURCE_DATE_EPOCH in the environment is the time of all files that are younger.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs commit -o layer.tar.zst changes

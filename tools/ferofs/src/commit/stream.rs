@@ -80,7 +80,7 @@ impl<W: Write> Write for Stream<W> {
 
 /// The compressor and what is behind it.
 enum Packer<W: Write> {
-    Plain(W, u64),
+    Plain(Hashed<W>),
     #[cfg(feature = "gzip")]
     Gzip(flate2::write::GzEncoder<Hashed<W>>),
     #[cfg(feature = "zstd")]
@@ -89,18 +89,24 @@ enum Packer<W: Write> {
 
 impl<W: Write> Packer<W> {
     fn new(out: W, compression: Compression) -> io::Result<Self> {
+        let plain = compression == Compression::Plain;
+        let out = Hashed {
+            out,
+            // That of the plain tar is known otherwise.
+            sha: (!plain).then(Sha256::new),
+            size: 0,
+        };
         match compression {
-            Compression::Plain => Ok(Packer::Plain(out, 0)),
+            Compression::Plain => Ok(Packer::Plain(out)),
             #[cfg(feature = "gzip")]
             Compression::Gzip(level) => {
                 let level = flate2::Compression::new(level);
-                let encoder = flate2::write::GzEncoder::new(Hashed::new(out), level);
-                Ok(Packer::Gzip(encoder))
+                Ok(Packer::Gzip(flate2::write::GzEncoder::new(out, level)))
             }
             #[cfg(feature = "zstd")]
             Compression::Zstd(level) => {
                 let level = i32::try_from(level).unwrap_or(i32::MAX);
-                let mut encoder = zstd::Encoder::new(Hashed::new(out), level)?;
+                let mut encoder = zstd::Encoder::new(out, level)?;
                 encoder.include_checksum(true)?;
                 Ok(Packer::Zstd(encoder))
             }
@@ -114,10 +120,7 @@ impl<W: Write> Packer<W> {
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Packer::Plain(out, size) => {
-                *size += bytes.len() as u64;
-                out.write_all(bytes)
-            }
+            Packer::Plain(out) => out.write_all(bytes),
             #[cfg(feature = "gzip")]
             Packer::Gzip(encoder) => encoder.write_all(bytes),
             #[cfg(feature = "zstd")]
@@ -127,50 +130,35 @@ impl<W: Write> Packer<W> {
 
     fn finish(self, plain: Digest) -> io::Result<Written> {
         let mut hashed = match self {
-            Packer::Plain(mut out, size) => {
-                out.flush()?;
-                return Ok(Written {
-                    diff_id: plain,
-                    digest: plain,
-                    size,
-                });
-            }
+            Packer::Plain(out) => out,
             #[cfg(feature = "gzip")]
             Packer::Gzip(encoder) => encoder.finish()?,
             #[cfg(feature = "zstd")]
             Packer::Zstd(encoder) => encoder.finish()?,
         };
         hashed.out.flush()?;
+        let digest = hashed.sha.map(|sha| Digest(sha.finalize().into()));
         Ok(Written {
             diff_id: plain,
-            digest: Digest(hashed.sha.finalize().into()),
+            digest: digest.unwrap_or(plain),
             size: hashed.size,
         })
     }
 }
 
-/// Hashes and counts what is written.
+/// Counts what is written, and hashes it if that is asked for.
 struct Hashed<W> {
     out: W,
-    sha: Sha256,
+    sha: Option<Sha256>,
     size: u64,
-}
-
-impl<W> Hashed<W> {
-    #[cfg(any(feature = "gzip", feature = "zstd"))]
-    fn new(out: W) -> Self {
-        Hashed {
-            out,
-            sha: Sha256::new(),
-            size: 0,
-        }
-    }
 }
 
 impl<W: Write> Write for Hashed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
-        self.sha.update(bytes.get(..written).unwrap_or(bytes));
+        if let Some(sha) = &mut self.sha {
+            sha.update(bytes.get(..written).unwrap_or(bytes));
+        }
         self.size += written as u64;
         Ok(written)
     }

@@ -31,6 +31,7 @@ use crate::tree::Content;
 use crate::tree::Data;
 use crate::tree::Inode;
 use crate::tree::InodeId;
+use crate::tree::NAME_MAX;
 use crate::tree::NameId;
 use crate::tree::Tree;
 use erofs_format::ondisk;
@@ -716,6 +717,9 @@ impl Plan {
     pub fn shape(&self, tree: &Tree, children: &Children, name: NameId) -> Result<Shape, Error> {
         let id = tree.inode_of(name);
         let inode = tree.inode(id);
+        if inode.content == Content::Directory {
+            check_names(tree, children.of(name))?;
+        }
         let size = self.file_size(tree, children, name);
         let attributes = &inode.attributes;
         let extended = self.inode_form == Inodes::Extended
@@ -893,6 +897,19 @@ fn place_in_source(content: &Content) -> (u16, u64) {
             Data::Original | Data::SparseOriginal(_) | Data::Encoding(_) => (*blob, 0),
         },
         _ => (0, 0),
+    }
+}
+
+/// Fails if one of these names is too long. Those of whiteouts may be, as long as they are no names of files.
+fn check_names(tree: &Tree, names: &[NameId]) -> Result<(), Error> {
+    let len = |name: &NameId| tree.name_text(*name).len();
+    match names.iter().find(|name| len(name) > NAME_MAX) {
+        None => Ok(()),
+        Some(name) => {
+            let len = len(name);
+            let problem = format!("a name of {len} bytes, expected at most {NAME_MAX}");
+            Err(problem_of(tree, *name, problem))
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use super::Xattr;
 use super::XattrSet;
 use super::path;
 use super::path::Step;
+use super::whiteouts::PREFIX;
 use super::xattrs::is_acl;
 use crate::acl;
 use crate::tar;
@@ -277,7 +278,7 @@ impl<'t> Applier<'t> {
             mtime: Some(entry.mtime),
             xattrs: self.xattrs(entry)?,
         };
-        let Some((at, name)) = self.place(entry.path)? else {
+        let Some((at, name)) = self.place(entry.path, name_max(&entry.kind))? else {
             if entry.kind != Kind::Directory {
                 // Runtimes pass over it, too.
                 let path = Quoted(entry.path);
@@ -468,12 +469,16 @@ impl<'t> Applier<'t> {
 
     /// The directory an entry belongs in, which is made if need be, and its name there; `None` for
     /// the root itself.
-    fn place<'p>(&mut self, path: &'p [u8]) -> Result<Option<(At, &'p [u8])>, Refusal> {
+    fn place<'p>(
+        &mut self,
+        path: &'p [u8],
+        name_max: impl Fn(&[u8]) -> usize,
+    ) -> Result<Option<(At, &'p [u8])>, Refusal> {
         // Entries of one directory mostly follow each other.
         let plain = path::split_plain(path);
         if let (Some((directory, name)), Some((last, at))) = (plain, &self.last) {
             if directory == last {
-                check_name(name)?;
+                check_name(name, name_max(name))?;
                 return Ok(Some((*at, name)));
             }
         }
@@ -481,7 +486,7 @@ impl<'t> Applier<'t> {
         let Some((name, parents)) = parts.split_last() else {
             return Ok(None);
         };
-        check_name(name)?;
+        check_name(name, name_max(name))?;
         let mut links = 0;
         let mut at = At::ROOT;
         for part in parents {
@@ -522,7 +527,7 @@ impl<'t> Applier<'t> {
                 _ => self.remove(found),
             }
         }
-        check_name(part)?;
+        check_name(part, NAME_MAX)?;
         let what = "the paths of the entries so far lead through too many directories that have no \
                     entry themselves";
         Work::spend(&self.left.implied, 1, what)?;
@@ -764,11 +769,20 @@ fn last_of(links: &mut HashMap<InodeId, InodeId>, first: InodeId) -> InodeId {
     last
 }
 
-fn check_name(name: &[u8]) -> Result<(), Refusal> {
-    if name.len() > NAME_MAX {
+/// How long the name of an entry of this kind may be. That of a whiteout is no file's name, but has one behind its prefix.
+fn name_max(kind: &Kind<'_>) -> impl Fn(&[u8]) -> usize + use<> {
+    let is_file = matches!(kind, Kind::File { .. });
+    move |name| match is_file && name.starts_with(PREFIX) {
+        true => NAME_MAX + PREFIX.len(),
+        false => NAME_MAX,
+    }
+}
+
+fn check_name(name: &[u8], most: usize) -> Result<(), Refusal> {
+    if name.len() > most {
         let len = name.len();
         return refuse(format!(
-            "a name of {len} bytes in its path, expected at most {NAME_MAX}"
+            "a name of {len} bytes in its path, expected at most {most}"
         ));
     }
     Ok(())
