@@ -23,7 +23,7 @@ ROOT=/var/lib/containerd-ferofs-grpc
 SOCKET=/run/containerd-ferofs-grpc/containerd-ferofs-grpc.sock
 serve() {
     mkdir -p "${SOCKET%/*}"
-    "$SERVER" --root $ROOT --address $SOCKET --log-level debug >>"$WORK/server.log" 2>&1 &
+    "$SERVER" --root $ROOT --address $SOCKET --log-level info >>"$WORK/server.log" 2>&1 &
     SERVED=$!
     within 60 answers
 }
@@ -61,15 +61,15 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
     differ = "walking"
 END
 
-# Both have their state on one file system.
+# on IMAGE: both have their state on one mount of a disk, as in /var/lib.
 on() {
-    mkdir -p "$WORK/state" /var/lib/containerd $ROOT && mount -o loop "$1" "$WORK/state" &&
-        mkdir -p "$WORK/state/containerd" "$WORK/state/ferofs" &&
-        mount --bind "$WORK/state/containerd" /var/lib/containerd && mount --bind "$WORK/state/ferofs" $ROOT
+    mkdir -p "$WORK/state" && mount -o loop "$1" "$WORK/state" && mkdir -p "$WORK/state/containerd" "$WORK/state/ferofs" &&
+        rm -rf /var/lib/containerd $ROOT && ln -s "$WORK/state/containerd" /var/lib/containerd &&
+        ln -s "$WORK/state/ferofs" $ROOT
 }
 
 off() {
-    umount /var/lib/containerd && umount $ROOT && umount "$WORK/state"
+    umount "$WORK/state"
 }
 
 snapshots() {
@@ -110,8 +110,8 @@ unused() {
 
 # emptied: whether nothing of any size is left with the server.
 emptied() {
-    find "$ROOT" -type f -size +256k
-    [ -z "$(find "$ROOT" -type f -size +256k)" ] && [ "$(du -sk "$ROOT" | cut -f 1)" -lt 1024 ]
+    find "$ROOT/" -type f -size +256k
+    [ -z "$(find "$ROOT/" -type f -size +256k)" ] && [ "$(du -sk "$ROOT/" | cut -f 1)" -lt 1024 ]
 }
 
 # left NUMBER: whether so many snapshots are there.
@@ -137,7 +137,7 @@ for image in app deep kinds; do check "$image is imported" import $image; done
 snapshots ls >listed
 # 100 of deep:1, one more of app:1, five of kinds:1, whose first two are those of app:1.
 check "each chain of layers is one snapshot ($(grep -c Committed listed))" [ "$(grep -c Committed listed)" = 106 ]
-check "no layer was unpacked" [ -z "$(find "$ROOT" -xdev -name 'step-*' -o -xdev -name 'n*nnn')" ]
+check "no layer was unpacked" [ -z "$(find "$ROOT/" -xdev -name 'step-*' -o -xdev -name 'n*nnn')" ]
 check "python prints in a container of 2 layers" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
 check "and in one of 100 layers" prints 99 run deep:1 hundred /usr/bin/python3 -c \
     'print(open("/steps/newest").read(), end="")'
