@@ -258,8 +258,8 @@ for delay in 0.3 0.7 1.5 3 5; do
     importer=$!
     sleep $delay
     unserve -KILL
-    wait $importer
     again || fail "the server starts after it was killed" server.log
+    wait $importer
 done
 check "after it was killed in the middle, an image is imported" import deep
 check "and is whole" prints 99 run deep:1 hundred /usr/bin/python3 -c 'print(open("/steps/newest").read(), end="")'
