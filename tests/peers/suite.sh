@@ -32,7 +32,7 @@ while read -r result case; do
         pass "$case"
     else
         { sed -n "/^=== \(RUN\|CONT\|NAME\) *TestSnapshotter\/$case\$/,/^=== \(RUN\|CONT\|NAME\) *TestSnapshotter\/[^ ]*\$/p" cases |
-            grep -v -e '^===' -e '--- ' && tail -n 5 server.log; } >"$case.log"
+            grep -v -e '^===' -e '--- ' -e ' helpers.go:' && tail -n 5 server.log; } >"$case.log"
         fail "$case ($result)" "$case.log"
     fi
 done <results

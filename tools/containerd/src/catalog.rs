@@ -452,11 +452,14 @@ impl Catalog {
             }
             tables.parent(parent)?;
             tables.take(&old)?;
+            let now = Time::now();
             let mut new = Snapshot {
                 name: name.to_owned(),
                 kind: Kind::Committed,
                 parent: parent.map(str::to_owned).or(old.parent),
-                updated: Time::now(),
+                // For containerd a commit is the beginning of another snapshot.
+                created: now,
+                updated: now,
                 labels,
                 ..old
             };
@@ -769,6 +772,9 @@ mod tests {
             (committed.number, committed.bytes, committed.inodes),
             (one.number, 11, 2)
         );
+        // As containerd's own suite wants it.
+        assert_eq!(committed.created, committed.updated);
+        assert_ne!(committed.created, one.created);
         assert_eq!(
             catalog.target("chain", None).unwrap().as_deref(),
             Some("base")

@@ -37,7 +37,6 @@ use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What is to be taken in, and where to.
@@ -105,8 +104,8 @@ pub struct Ingested {
     /// What was skipped in the tar, or read in a way its author may not have meant.
     pub notes: Vec<String>,
     directory: Arc<Directory>,
-    /// The plain tar, if it is a file of its own.
-    tar: Option<Output>,
+    /// The plain tar, which is empty if the layer is it.
+    tar: Output,
     /// The layer, if it is the plain tar.
     link: Option<File>,
     written: Output,
@@ -120,30 +119,42 @@ impl Ingested {
     /// When that cannot be done.
     pub fn keep(self) -> Result<()> {
         let mut outputs = Vec::new();
-        if let Some(file) = &self.link {
-            let name = format!("{}.tar", self.diff_id);
-            let path = directory_of(&self.written).join(&name);
-            match self.directory.name(file, name.as_bytes()) {
-                // It may be another file with the same bytes.
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(Error::io("create", &path)(errno.into())),
+        let linked = match &self.link {
+            None => false,
+            Some(file) => {
+                let name = format!("{}.tar", self.diff_id);
+                match self.directory.name(file, name.as_bytes()) {
+                    // It may be another file with the same bytes.
+                    Ok(()) | Err(Errno::EXIST) => true,
+                    // There are no links to what is immutable, has as many as it can have, or was removed meanwhile.
+                    Err(_) => {
+                        copy(file, &self.tar)?;
+                        false
+                    }
+                }
             }
-        }
+        };
         // Who finds an index looks for its tar, so the tar comes first.
-        outputs.extend(self.tar);
+        if !linked {
+            outputs.push(self.tar);
+        }
         outputs.push(self.written);
         Output::finish_all(outputs)
     }
+}
+
+/// Copies a file from its beginning into one that is empty.
+fn copy(file: &File, output: &Output) -> Result<()> {
+    let mut reader = At(file, 0);
+    let copied = io::copy(&mut reader, &mut output.file());
+    copied.map_err(Error::io("write", output.target()))?;
+    Ok(())
 }
 
 /// The mount that a file is on: only within one can it get another name, whatever filesystem there is below.
 fn mount_of(file: &File) -> Option<u64> {
     let found = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
     Some(found.stx_mnt_id)
-}
-
-fn directory_of(output: &Output) -> PathBuf {
-    output.target().parent().unwrap_or(Path::new("")).into()
 }
 
 /// Reads a layer, compressed or not, and makes its index. `watch` is told how much of what is stored was read.
@@ -168,7 +179,9 @@ pub fn ingest(layer: File, request: Request<'_>, watch: Watch<'_>) -> Result<Ing
     if compression.is_none() {
         if rustix::fs::ioctl_ficlone(tar.file(), &layer).is_ok() {
             how = How::Cloned;
-        } else if request.links && mount_of(tar.file()).is_some_and(|mount| mount_of(&layer) == Some(mount)) {
+        } else if request.links
+            && mount_of(tar.file()).is_some_and(|mount| mount_of(&layer) == Some(mount))
+        {
             how = How::Linked;
         }
     }
@@ -199,10 +212,7 @@ pub fn ingest(layer: File, request: Request<'_>, watch: Watch<'_>) -> Result<Ing
     for (output, what) in [(&mut tar, "tar"), (&mut index, "erofs")] {
         output.call(&request.directory.join(format!("{diff_id}.{what}")));
     }
-    let (tar, link) = match how {
-        How::Linked => (None, Some(layer)),
-        How::Cloned | How::Written => (Some(tar), None),
-    };
+    let link = (how == How::Linked).then_some(layer);
     Ok(Ingested {
         diff_id,
         size,
@@ -441,6 +451,7 @@ impl<R: Read> Read for Hashing<'_, R> {
 mod tests {
     use super::*;
     use std::fs;
+    use std::path::PathBuf;
     use std::process::Command;
 
     struct Place(PathBuf);
@@ -538,6 +549,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_layer_that_can_get_no_second_name_is_copied() {
+        let place = Place::new("gone");
+        let tar = place.tar();
+        let path = place.path("plain");
+        fs::write(&path, &tar).unwrap();
+        let out = place.path("out");
+        let request = Request::new(&out, &path).with_links(true);
+        let made = ingest(File::open(&path).unwrap(), request, &|_| {}).unwrap();
+        // A file without any name gets none.
+        fs::remove_file(&path).unwrap();
+        let plain = out.join(format!("{}.tar", made.diff_id));
+        made.keep().unwrap();
+        assert_eq!(fs::read(plain).unwrap(), tar);
     }
 
     #[test]
