@@ -415,7 +415,6 @@ mod options {
     use crate::filesystem::Ferofs;
     use crate::verity::Verity;
     use crate::vfs::kunit::Registered;
-    use kernel::fmt;
     use kernel::prelude::*;
     use kernel::str::CStr;
     use kernel::str::CString;
