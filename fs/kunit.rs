@@ -415,7 +415,6 @@ mod options {
     use crate::filesystem::Ferofs;
     use crate::verity::Verity;
     use crate::vfs::kunit::Registered;
-    use kernel::fmt;
     use kernel::prelude::*;
     use kernel::str::CStr;
     use kernel::str::CString;
@@ -461,6 +460,17 @@ mod options {
         (&[(c"verity", Some(c"sha512:00"))], Err(EINVAL)),
         (&[(c"verity", None)], Err(EINVAL)),
         (&[(c"noverity", None)], Err(EINVAL)),
+        (
+            &[(c"holes", Some(c"error")), (c"holes", Some(c"error"))],
+            Ok(()),
+        ),
+        (&[(c"holes", Some(c"zero"))], Ok(())),
+        (
+            &[(c"holes", Some(c"error")), (c"holes", Some(c"zero"))],
+            Err(EINVAL),
+        ),
+        (&[(c"holes", Some(c"errors"))], Err(EINVAL)),
+        (&[(c"holes", None)], Err(EINVAL)),
     ];
 
     const SHA256: &CStr = c"00ff112233445566778899aabbccddeeff00112233445566778899aabbccddee";
