@@ -293,6 +293,7 @@ for number in 1 2 3 4 5 6; do check "container $number starts after that" prints
 # --- the machine starts again -------------------------------------------------------------------------------------------
 check "a container is started" started deep:1 before
 pkill -KILL -f containerd-shim
+pkill -KILL -f 'busybox sleep 100000'
 stop -KILL
 unserve -KILL
 # Of what is mounted nothing outlives a reboot, and nothing of /run.
