@@ -102,7 +102,7 @@ fn fs_verity_digests_are_tags_of_one_form() {
         ([0; 32], "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
         ([0xff; 32], "__________________________________________8"),
         (
-            core::array::from_fn(|at| at as u8 * 9 + 230),
+            core::array::from_fn(|at| (at * 9 + 230) as u8),
             "5u_4AQoTHCUuN0BJUltkbXZ_iJGao6y1vsfQ2eLr9P0",
         ),
     ];

@@ -4,8 +4,8 @@
 
 use super::Driver;
 use super::kernel;
+use super::options::NEVER_LEFT_OUT;
 use super::options::Options;
-use super::options::VERITY;
 use crate::blobs;
 use crate::blobs::Blob;
 use crate::blobs::Tag;
@@ -97,8 +97,7 @@ impl Filesystem {
                 Some(value) => context.string(key, Path::new(value)),
                 None => context.flag(key),
             };
-            // Who asks for proof is not to go without.
-            if !options.sloppy || key == VERITY {
+            if !options.sloppy || NEVER_LEFT_OUT.contains(&key.as_str()) {
                 result?;
             }
         }

@@ -74,8 +74,11 @@ const ATTRIBUTES: [(&str, MountAttrFlags, MountAttrFlags); 16] = {
     ]
 };
 
-/// The option of the driver that is never left out.
-pub(super) const VERITY: &str = "verity";
+/// By which the driver knows files by their fs-verity digests.
+const VERITY: &str = "verity";
+
+/// Options of the driver that are never left out: who asks for proof, or for errors, is not to go without.
+pub(super) const NEVER_LEFT_OUT: [&str; 2] = [VERITY, "holes"];
 
 /// Options with a path.
 const PATHS: [&str; 5] = ["device", "blobs", "upper", "work", "cache"];
