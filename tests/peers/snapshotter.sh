@@ -113,10 +113,10 @@ unused() {
     [ "$(users)" = 0 ]
 }
 
-# emptied: whether nothing of any size is left with the server.
+# emptied: whether nothing is left with the server but its database.
 emptied() {
-    find "$ROOT/" -type f -size +256k
-    [ -z "$(find "$ROOT/" -type f -size +256k)" ] && [ "$(du -sk "$ROOT/" | cut -f 1)" -lt 1024 ]
+    find "$ROOT/" -type f ! -name metadata.redb
+    [ -z "$(find "$ROOT/" -type f ! -name metadata.redb)" ]
 }
 
 # left NUMBER: whether so many snapshots are there.
