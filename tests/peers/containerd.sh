@@ -45,44 +45,32 @@ sealed() {
     while read -r sealed_image; do fsverity measure "$sealed_image" || return; done <"$WORK/layers"
 }
 
-# containers: what a person does with containerd, from an empty state to an empty state.
-containers() {
-    check "$MAKER: containerd starts" start "$1"
+# begins DIRECTORY LAYERS IMAGE...: starts containerd and imports images, which come to so many layers.
+begins() {
+    begins_in=$1
+    begins_layers=$2
+    shift 2
+    check "$MAKER: containerd starts" start "$begins_in"
     ctr plugins ls >plugins.txt
     check "$MAKER: it has its erofs snapshotter and differ" test "$(grep -c 'erofs .* ok *$' plugins.txt)" = 2
-    for image in app deep; do
+    for image; do
         check "$MAKER: $image is imported by the erofs snapshotter" \
             ctr images import --snapshotter erofs "$SHARED/images/$image.tar"
     done
     check "$MAKER: the layers are images with fs-verity ($(layers | wc -l))" sealed
-    check "$MAKER: there are 101 of them" [ "$(layers | wc -l)" = 101 ]
-
+    check "$MAKER: there are $begins_layers of them" [ "$(layers | wc -l)" = "$begins_layers" ]
     check "$MAKER: python prints in a container of 2 layers" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
     check "$MAKER: ferofs is what is mounted" [ "$(users)" -gt 0 ]
-    check "$MAKER: and in one of 100 layers" prints 99 run deep:1 hundred /usr/bin/python3 -c \
-        'print(open("/steps/newest").read(), end="")'
-    for image in app:1 deep:1; do
-        mounts_of $image
-        same "$MAKER: $image is what the overlayfs snapshotter shows" $image.overlayfs "$MAKER.$image.erofs" --ignore blocks
+    for image; do
+        mounts_of "$image:1"
+        same "$MAKER: $image:1 is what the overlayfs snapshotter shows" "$image:1.overlayfs" "$MAKER.$image:1.erofs" \
+            --ignore blocks
     done
+}
 
-    # What runs goes on without the daemon.
-    check "$MAKER: a container is started" ctr run -d --snapshotter erofs local/deep:1 long /bin/busybox sleep 1000
-    stop -KILL
-    pid=$(pgrep -f 'busybox sleep 1000')
-    check "$MAKER: it survives a killed containerd" test -d "/proc/$pid/root/steps"
-    echo 3 >/proc/sys/vm/drop_caches
-    check "$MAKER: and its files are still there" grep -qx 99 "/proc/$pid/root/steps/newest"
-    check "$MAKER: containerd starts again" start "$1"
-    check "$MAKER: it knows the container" sh -c 'ctr tasks ls | grep -q "^long .*RUNNING"'
-    check "$MAKER: and runs a program in it" prints again ctr tasks exec --exec-id second long /bin/busybox echo again
-    check "$MAKER: another container starts" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
-
-    # Nothing stays behind.
-    ctr tasks kill --signal KILL long >output 2>&1 && within 60 sh -c 'ctr tasks ls | grep -q "^long .*STOPPED"' &&
-        ctr tasks rm long >>output 2>&1
-    check "$MAKER: the container is removed" ctr containers rm long
-    for image in app:1 deep:1; do check "$MAKER: $image is removed" ctr images rm --sync "local/$image"; done
+# ends IMAGE...: removes the images. Nothing stays behind.
+ends() {
+    for image; do check "$MAKER: $image is removed" ctr images rm --sync "local/$image:1"; done
     check "$MAKER: no layer is left" within 60 sh -c "[ -z \"\$(find $STATE/io.containerd.snapshotter.v1.erofs -name layer.erofs)\" ]"
     mounted_below io.containerd >left
     check "$MAKER: nothing is left mounted" [ ! -s left ]
@@ -90,10 +78,32 @@ containers() {
     stop
 }
 
+# What a person does with containerd, from an empty state to an empty state.
 MAKER="ferofs"
-containers "$WORK/bin"
+begins "$WORK/bin" 101 app deep
+check "$MAKER: python prints in a container of 100 layers" prints 99 run deep:1 hundred /usr/bin/python3 -c \
+    'print(open("/steps/newest").read(), end="")'
+
+# What runs goes on without the daemon.
+check "$MAKER: a container is started" ctr run -d --snapshotter erofs local/deep:1 long /bin/busybox sleep 1000
+stop -KILL
+pid=$(pgrep -f 'busybox sleep 1000')
+check "$MAKER: it survives a killed containerd" test -d "/proc/$pid/root/steps"
+echo 3 >/proc/sys/vm/drop_caches
+check "$MAKER: and its files are still there" grep -qx 99 "/proc/$pid/root/steps/newest"
+check "$MAKER: containerd starts again" start "$WORK/bin"
+check "$MAKER: it knows the container" sh -c 'ctr tasks ls | grep -q "^long .*RUNNING"'
+check "$MAKER: and runs a program in it" prints again ctr tasks exec --exec-id second long /bin/busybox echo again
+check "$MAKER: another container starts" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
+ctr tasks kill --signal KILL long >output 2>&1 && within 60 sh -c 'ctr tasks ls | grep -q "^long .*STOPPED"' &&
+    ctr tasks rm long >>output 2>&1
+check "$MAKER: the container is removed" ctr containers rm long
+ends app deep
+
+# The same from images that are not ours.
 MAKER="mkfs.erofs"
-containers ""
+begins "" 2 app
+ends app
 grep -E 'level=(error|fatal)' containerd.log | grep -v 'context canceled' | tail -n 5 | cut -c 1-300 | sed 's/^/# /'
 umount $STATE
 finish

@@ -24,6 +24,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 TIME = 1700000000
 DEEP = 100
@@ -180,6 +181,17 @@ def chunked(content):
     return b"".join(zstd(piece) for piece in pieces(content)) + struct.pack("<II", 0x184D2A50, 100) + bytes(100)
 
 
+def erofs(*options):
+    """Makes images with their data in them by mkfs.erofs, with whiteouts as overlayfs has them."""
+    def make(content):
+        with tempfile.TemporaryDirectory() as place:
+            image = os.path.join(place, "image")
+            subprocess.run(["mkfs.erofs", "--quiet", "--tar=f", "--aufs", *options, image], input=content, check=True)
+            with open(image, "rb") as file:
+                return file.read()
+    return make
+
+
 OCI = "application/vnd.oci.image"
 DOCKER = "application/vnd.docker.image.rootfs.diff"
 # How a layer is stored: its media type, and what makes it of a tar.
@@ -192,6 +204,8 @@ FORMS = {
     "docker zstd": (f"{DOCKER}.tar.zstd", zstd),
     "estargz": (f"{OCI}.layer.v1.tar+gzip", estargz),
     "zstd:chunked": (f"{OCI}.layer.v1.tar+zstd", chunked),
+    "erofs": (f"{OCI}.layer.v1.erofs", erofs("-Enoinline_data")),
+    "erofs lz4": (f"{OCI}.layer.v1.erofs", erofs("-zlz4")),
     "cut short": (f"{OCI}.layer.v1.tar+gzip", lambda content: gzip.compress(content, 1, mtime=0)[:-len(content) // 200]),
     "another's": (f"{OCI}.layer.v1.tar", lambda content: content.replace(b"step 50", b"stop 50")),
     "no archive": (f"{OCI}.layer.v1.tar", lambda content: b"no archive\n" * 1000),
@@ -218,8 +232,11 @@ class Layout:
         descriptors, ids = [], []
         for content, form in layers:
             media, make = FORMS[form]
-            ids.append("sha256:" + hashlib.sha256(content).hexdigest())
-            descriptors.append(self.blob(make(content), media))
+            stored = make(content)
+            # An image of a layer is the layer itself, whatever it was made of.
+            plain = stored if media.endswith(".erofs") else content
+            ids.append("sha256:" + hashlib.sha256(plain).hexdigest())
+            descriptors.append(self.blob(stored, media))
         return self.manifest(name, descriptors, ids)
 
     def manifest(self, name, descriptors, ids):
@@ -294,6 +311,8 @@ def main():
     archived("deep", [(bottom, "plain")] + [(step(number), "plain") for number in range(1, DEEP)], first=1)
     archived("kinds", [(bottom, "zstd"), (second, "docker gzip"), (step(1), "docker"), (step(2), "docker zstd"), (step(2), "docker zstd"),
                        (step(3), "estargz"), (step(4), "zstd:chunked")])
+    archived("native", [(bottom, "erofs"), (second, "erofs lz4"), (step(1), "plain"), (step(2), "plain"), (step(3), "erofs"),
+                        (step(4), "plain")])
     for name, form in (("short", "cut short"), ("wrong", "another's"), ("text", "no archive")):
         archived(name, [(bottom, "plain"), (step(50), form)])
 

@@ -57,9 +57,10 @@ pub fn stored_as(media_type: &str) -> Option<Stored> {
         | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => {
             suffix.is_none().then_some(Stored::Tar)
         }
-        "application/vnd.erofs.layer.v1" | "application/vnd.erofs" => {
-            suffix.is_none().then_some(Stored::Image)
-        }
+        "application/vnd.erofs" => known.then_some(Stored::Image),
+        base if base.starts_with("application/vnd.erofs.layer") => known.then_some(Stored::Image),
+        // As they were called first.
+        base if base.ends_with(".erofs") => suffix.is_none().then_some(Stored::Image),
         _ => None,
     }
 }
@@ -336,6 +337,11 @@ mod tests {
                 Some(Stored::Tar),
             ),
             ("application/vnd.erofs.layer.v1", Some(Stored::Image)),
+            ("application/vnd.erofs.layer.v1+zstd", Some(Stored::Image)),
+            ("application/vnd.erofs+zstd", Some(Stored::Image)),
+            ("application/vnd.oci.image.layer.v1.erofs", Some(Stored::Image)),
+            ("application/vnd.oci.image.layer.v1.erofs+zstd", None),
+            ("application/vnd.erofs.layer.v1+encrypted", None),
             (
                 "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
                 None,

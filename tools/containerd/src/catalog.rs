@@ -786,7 +786,9 @@ mod tests {
             "two",
             Some("base"),
             target("next"),
-            Some(digest), None);
+            Some(digest),
+            None,
+        );
         assert_eq!(two.unwrap().bytes, 11);
         assert_eq!(catalog.layers().unwrap().len(), 1);
         assert!(!catalog.remove("two").unwrap().1);
@@ -824,7 +826,8 @@ mod tests {
     fn requests_that_make_no_sense_change_nothing() {
         let scratch = Scratch::new("wrong");
         let catalog = Catalog::open(&scratch.0).unwrap();
-        let create = |kind, name, parent| catalog.create(kind, name, parent, Labels::new(), None, None);
+        let create =
+            |kind, name, parent| catalog.create(kind, name, parent, Labels::new(), None, None);
         create(Kind::Active, "active", None).unwrap();
         create(Kind::Active, "low", None).unwrap();
         catalog

@@ -324,7 +324,10 @@ mod tests {
             ),
             ("root = \"/a,b\"", "root has a ','"),
             ("[layers]\nimmutable = true", "do not go together"),
-            ("[snapshots]\ndefault_size = \"big\"", "default_size: a snapshot cannot have \"big\""),
+            (
+                "[snapshots]\ndefault_size = \"big\"",
+                "default_size: a snapshot cannot have \"big\"",
+            ),
             ("root = \"/x", "line 1: "),
         ] {
             let error = Config::parse(text, Path::new("config.toml"))

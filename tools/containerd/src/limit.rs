@@ -29,7 +29,9 @@ pub fn parse(text: &str) -> Result<u64> {
         ))
     };
     let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(lower.len());
+    let digits = lower
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(lower.len());
     let (number, unit) = lower.split_at(digits);
     let shift = match unit.trim() {
         "" | "b" => 0,
@@ -59,18 +61,36 @@ pub fn mount(file: &Path, directory: &Path, bytes: u64) -> Result<()> {
     }
     if !file.exists() {
         let output = Output::create(file, &[])?;
-        output.file().set_len(bytes).map_err(Problem::io("write", file))?;
+        output
+            .file()
+            .set_len(bytes)
+            .map_err(Problem::io("write", file))?;
         // It is made where it has no name yet, so there is never one that is half made.
-        let options = ["-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1,root_owner=0:0"];
-        let inherited = rustix::io::dup(output.file()).map_err(|errno| Problem::io("open", file)(errno.into()))?;
+        let options = [
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-E",
+            "nodiscard,lazy_itable_init=1,root_owner=0:0",
+        ];
+        let inherited = rustix::io::dup(output.file())
+            .map_err(|errno| Problem::io("open", file)(errno.into()))?;
         // As its standard input it has a name for the program.
         let mut command = Command::new("mkfs.ext4");
-        command.args(options).arg("/proc/self/fd/0").stdin(Stdio::from(inherited));
+        command
+            .args(options)
+            .arg("/proc/self/fd/0")
+            .stdin(Stdio::from(inherited));
         run(command)?;
         output.finish()?;
     }
     let mut command = Command::new("mount");
-    command.args(["-t", "ext4", "-o", "loop,noatime"]).arg(file).arg(directory).stdin(Stdio::null());
+    command
+        .args(["-t", "ext4", "-o", "loop,noatime"])
+        .arg(file)
+        .arg(directory)
+        .stdin(Stdio::null());
     run(command)
 }
 

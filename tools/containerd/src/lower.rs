@@ -230,10 +230,15 @@ impl Lowers {
         }
         let mut merged = merge.finish()?;
         if self.verity {
-            let known: HashMap<Digest, Option<verity::Digest>> =
-                part.links.iter().map(|link| (link.digest, link.layer.verity())).collect();
+            let known: HashMap<Digest, Option<verity::Digest>> = part
+                .links
+                .iter()
+                .map(|link| (link.digest, link.layer.verity()))
+                .collect();
             for device in &mut merged.devices {
-                device.verity = device.digest.and_then(|digest| known.get(&digest).copied().flatten());
+                device.verity = device
+                    .digest
+                    .and_then(|digest| known.get(&digest).copied().flatten());
             }
         }
         let output = Output::create(&path, &[])?;
@@ -273,7 +278,9 @@ impl Lowers {
             let found = Tag::of(slot).and_then(|tag| known.get(&tag).cloned());
             found.ok_or_else(|| {
                 let (path, number) = (image.display(), index + 1);
-                Problem::failed(format!("{path}: device {number} is none of the layers that it is made of"))
+                Problem::failed(format!(
+                    "{path}: device {number} is none of the layers that it is made of"
+                ))
             })
         });
         files.collect()

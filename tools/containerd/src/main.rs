@@ -170,7 +170,10 @@ fn start_log(config: &Config) {
         .with_target(false)
         .with_ansi(false);
     let registry = tracing_subscriber::registry().with(targets);
-    match (config.log.format, std::env::var_os("JOURNAL_STREAM").is_some()) {
+    match (
+        config.log.format,
+        std::env::var_os("JOURNAL_STREAM").is_some(),
+    ) {
         (Format::Json, _) => registry.with(lines.json()).init(),
         (Format::Text, true) => registry.with(lines.without_time()).init(),
         (Format::Text, false) => registry.with(lines).init(),

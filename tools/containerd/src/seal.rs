@@ -66,20 +66,34 @@ pub fn enable_verity(path: &Path) -> Result<Digest> {
     let digest = text.split_whitespace().next().and_then(Digest::parse);
     digest.ok_or_else(|| {
         let path = path.display();
-        Problem::failed(format!("{path}: fsverity says {text:?}, expected a digest by sha256"))
+        Problem::failed(format!(
+            "{path}: fsverity says {text:?}, expected a digest by sha256"
+        ))
     })
 }
 
 fn fsverity(what: &str, path: &Path) -> Result<String> {
-    let output = Command::new("fsverity").arg(what).arg(path).stdin(Stdio::null()).output();
+    let output = Command::new("fsverity")
+        .arg(what)
+        .arg(path)
+        .stdin(Stdio::null())
+        .output();
     let output = output.map_err(|error| {
         let help = "is the package fsverity installed? layers.verity needs it";
         Problem::failed(format!("cannot run fsverity: {error}; {help}"))
     })?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        let last = text.trim().lines().last().unwrap_or("it said nothing").to_owned();
-        return Err(Problem::failed(format!("fsverity {what} {}: {last}", path.display())));
+        let last = text
+            .trim()
+            .lines()
+            .last()
+            .unwrap_or("it said nothing")
+            .to_owned();
+        return Err(Problem::failed(format!(
+            "fsverity {what} {}: {last}",
+            path.display()
+        )));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -67,7 +67,11 @@ impl Snapshotter {
         let places = Arc::new(Places::create(&config.root)?);
         let catalog = Arc::new(Catalog::open(&places.database())?);
         let verity = config.layers.verity;
-        let lowers = Arc::new(Lowers::new(Arc::clone(&catalog), Arc::clone(&places), verity));
+        let lowers = Arc::new(Lowers::new(
+            Arc::clone(&catalog),
+            Arc::clone(&places),
+            verity,
+        ));
         Ok(Snapshotter {
             catalog,
             places,
@@ -117,9 +121,14 @@ impl Snapshotter {
         }
         // The name is of nobody else's: the database counts on, and chain IDs are not keys.
         let name = format!("{target}@{}", parent.unwrap_or(""));
-        let made = self
-            .catalog
-            .create(Kind::Committed, &name, parent, labels.clone(), Some(layer), None);
+        let made = self.catalog.create(
+            Kind::Committed,
+            &name,
+            parent,
+            labels.clone(),
+            Some(layer),
+            None,
+        );
         let snapshot = made?;
         make(&self.places.snapshot(snapshot.number), 0o711)?;
         tracing::info!(snapshot = name, layer = %layer, "taken from a layer that is there");
@@ -147,11 +156,15 @@ impl Snapshotter {
         parent: Option<&str>,
         labels: Labels,
     ) -> Result<Vec<Mount>> {
-        let size = labels.get(SIZE).unwrap_or(&self.config.snapshots.default_size);
+        let size = labels
+            .get(SIZE)
+            .unwrap_or(&self.config.snapshots.default_size);
         // What is applied is not written there.
         let limited = kind == Kind::Active && !labels.contains_key(TARGET) && !size.is_empty();
         let limit = limited.then(|| limit::parse(size)).transpose()?;
-        let snapshot = self.catalog.create(kind, key, parent, labels, None, limit)?;
+        let snapshot = self
+            .catalog
+            .create(kind, key, parent, labels, None, limit)?;
         match self.mounts_of(&snapshot) {
             Ok(mounts) => Ok(mounts),
             Err(problem) => {
@@ -183,7 +196,11 @@ impl Snapshotter {
         let number = snapshot.number;
         make(&self.places.snapshot(number), 0o711)?;
         if let Some(bytes) = snapshot.limit {
-            limit::mount(&self.places.limited_image(number), &self.places.limited(number), bytes)?;
+            limit::mount(
+                &self.places.limited_image(number),
+                &self.places.limited(number),
+                bytes,
+            )?;
         }
         let (upper, work) = (self.places.upper(snapshot), self.places.work(snapshot));
         let parent = snapshot.parent.as_deref();
@@ -219,7 +236,10 @@ impl Snapshotter {
                 options.push(format!("{option}={mapping}"));
             }
         }
-        let lowers: Vec<_> = lowers.iter().map(|lower| lower.display().to_string()).collect();
+        let lowers: Vec<_> = lowers
+            .iter()
+            .map(|lower| lower.display().to_string())
+            .collect();
         options.push(format!("lowerdir={}", lowers.join(":")));
         Ok(vec![Mount {
             r#type: "overlay".into(),
@@ -284,7 +304,8 @@ impl Snapshotter {
                         image.keep()?;
                     }
                     self.seal(digest, &mut layer)?;
-                    self.catalog.commit(key, name, parent, labels, Some((digest, &layer)))
+                    self.catalog
+                        .commit(key, name, parent, labels, Some((digest, &layer)))
                 };
                 let committed = committed();
                 if committed.is_err() {
@@ -315,6 +336,7 @@ impl Snapshotter {
     pub fn remove(&self, key: &str) -> Result<()> {
         let (snapshot, unused) = self.catalog.remove(key)?;
         self.lowers.unmount(snapshot.number)?;
+        lower::unmount(&self.places.limited(snapshot.number))?;
         self.places
             .throw_away(&self.places.snapshot(snapshot.number))?;
         if let Some(layer) = snapshot.layer.filter(|_| unused) {

@@ -36,7 +36,9 @@ fn the_generated_code_is_that_of_the_definitions() {
     let write = std::env::var_os("FEROFS_GENERATE").is_some();
     for name in &names {
         let generated = fs::read_to_string(out.join(name)).unwrap();
+        // REUSE-IgnoreStart
         let text = format!("// SPDX-License-Identifier: GPL-2.0-only OR MIT\n\n{generated}");
+        // REUSE-IgnoreEnd
         let kept = here.join("src/api").join(name);
         if write {
             fs::create_dir_all(kept.parent().unwrap()).unwrap();

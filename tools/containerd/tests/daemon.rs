@@ -41,7 +41,8 @@ struct Place(PathBuf);
 
 impl Place {
     fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(path.join("content/blobs/sha256")).unwrap();
         Place(path)
@@ -81,7 +82,11 @@ impl Place {
         );
         fs::write(&config, text).unwrap();
         // A path that is short enough for a socket, wherever this is built.
-        let socket = std::env::temp_dir().join(format!("ferofs-{}-{:x}.sock", std::process::id(), hash(&self.0)));
+        let socket = std::env::temp_dir().join(format!(
+            "ferofs-{}-{:x}.sock",
+            std::process::id(),
+            hash(&self.0)
+        ));
         let child = Command::new(env!("CARGO_BIN_EXE_containerd-ferofs-grpc"))
             .arg("--config")
             .arg(&config)
@@ -105,7 +110,10 @@ impl Place {
                 return daemon;
             }
             assert!(daemon.child.try_wait().unwrap().is_none(), "it ended");
-            assert!(started.elapsed() < Duration::from_secs(60), "it does not answer");
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "it does not answer"
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -142,7 +150,9 @@ async fn connect(socket: &Path) -> Result<Channel, tonic::transport::Error> {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    Endpoint::from_static("http://daemon").connect_with_connector(connector).await
+    Endpoint::from_static("http://daemon")
+        .connect_with_connector(connector)
+        .await
 }
 
 fn labels(target: &str) -> HashMap<String, String> {
@@ -154,7 +164,12 @@ impl Daemon {
         SnapshotsClient::new(self.channel.clone().unwrap())
     }
 
-    async fn prepare(&self, key: &str, parent: &str, labels: HashMap<String, String>) -> Result<Vec<Mount>, Status> {
+    async fn prepare(
+        &self,
+        key: &str,
+        parent: &str,
+        labels: HashMap<String, String>,
+    ) -> Result<Vec<Mount>, Status> {
         let request = snapshots::PrepareSnapshotRequest {
             key: key.into(),
             parent: parent.into(),
@@ -174,7 +189,13 @@ impl Daemon {
         Ok(client.apply(request).await?.into_inner().applied.unwrap())
     }
 
-    async fn commit(&self, key: &str, name: &str, parent: &str, labels: HashMap<String, String>) -> Result<(), Status> {
+    async fn commit(
+        &self,
+        key: &str,
+        name: &str,
+        parent: &str,
+        labels: HashMap<String, String>,
+    ) -> Result<(), Status> {
         let request = snapshots::CommitSnapshotRequest {
             key: key.into(),
             name: name.into(),
@@ -210,7 +231,12 @@ impl Daemon {
     }
 
     /// A layer of an image, from nothing to a committed snapshot.
-    async fn layer(&self, name: &str, parent: &str, diff: &Descriptor) -> Result<Descriptor, Status> {
+    async fn layer(
+        &self,
+        name: &str,
+        parent: &str,
+        diff: &Descriptor,
+    ) -> Result<Descriptor, Status> {
         let key = format!("default/1/extract-{name}");
         let mounts = self.prepare(&key, parent, labels(name)).await?;
         let applied = self.apply(diff, mounts).await?;
@@ -232,7 +258,10 @@ fn tar(place: &Place, name: &str, files: usize) -> (Vec<u8>, Vec<u8>) {
         assert!(output.status.success());
         output.stdout
     };
-    let tar = run(Command::new("tar").arg("-C").arg(&top).args(["--sort=name", "-cf", "-", "."]));
+    let tar = run(Command::new("tar")
+        .arg("-C")
+        .arg(&top)
+        .args(["--sort=name", "-cf", "-", "."]));
     let file = place.0.join("plain.tar");
     fs::write(&file, &tar).unwrap();
     let gzip = run(Command::new("gzip").arg("-1c").arg(&file));
@@ -250,33 +279,54 @@ async fn layers_are_applied_once_and_go_with_their_last_snapshot() {
     let daemon = place.start().await;
     let (plain, gzip) = tar(&place, "base", 20);
     let diff_id = Digest::of(&plain);
-    let (plain_diff, gzip_diff) = (place.blob(&plain, TAR), place.blob(&gzip, &format!("{TAR}+gzip")));
+    let (plain_diff, gzip_diff) = (
+        place.blob(&plain, TAR),
+        place.blob(&gzip, &format!("{TAR}+gzip")),
+    );
 
     let applied = daemon.layer("chain-1", "", &gzip_diff).await.unwrap();
     assert_eq!(applied.digest, format!("sha256:{diff_id}"));
-    assert_eq!((applied.media_type.as_str(), applied.size), (TAR, plain.len() as i64));
+    assert_eq!(
+        (applied.media_type.as_str(), applied.size),
+        (TAR, plain.len() as i64)
+    );
     let (index, kept) = (format!("{diff_id}.erofs"), format!("{diff_id}.tar"));
     assert_eq!(place.files(), [index.clone(), kept.clone()]);
     assert!(fs::read(place.root().join("layers").join(&kept)).unwrap() == plain);
 
     // The same target is there, for anybody.
     let (found, text) = code(daemon.prepare("other/1/x", "", labels("chain-1")).await);
-    assert_eq!((found, text.contains("chain-1 already exists")), (Code::AlreadyExists, true));
+    assert_eq!(
+        (found, text.contains("chain-1 already exists")),
+        (Code::AlreadyExists, true)
+    );
     let filter = format!(r#"labels.{TARGET:?}==chain-1,parent=="""#);
     let listed = daemon.list(&filter).await.unwrap();
     assert_eq!(listed.len(), 1);
-    assert_eq!((listed[0].name.as_str(), listed[0].kind()), ("chain-1", snapshots::Kind::Committed));
+    assert_eq!(
+        (listed[0].name.as_str(), listed[0].kind()),
+        ("chain-1", snapshots::Kind::Committed)
+    );
 
     // The same layer on top of itself, plain this time, and without being read: its blob is gone.
     fs::remove_dir_all(place.0.join("content/blobs/sha256")).unwrap();
-    let again = daemon.layer("chain-2", "chain-1", &plain_diff).await.unwrap();
+    let again = daemon
+        .layer("chain-2", "chain-1", &plain_diff)
+        .await
+        .unwrap();
     assert_eq!(again.digest, applied.digest);
     // By its diff ID it need not even be applied.
     let mut known = labels("chain-3");
-    known.insert("containerd.io/snapshot/diff-id".into(), format!("sha256:{diff_id}"));
+    known.insert(
+        "containerd.io/snapshot/diff-id".into(),
+        format!("sha256:{diff_id}"),
+    );
     let (found, _) = code(daemon.prepare("default/9/x", "chain-2", known).await);
     assert_eq!(found, Code::AlreadyExists);
-    let third = daemon.list(&format!(r#"labels.{TARGET:?}==chain-3,parent==chain-2"#)).await.unwrap();
+    let third = daemon
+        .list(&format!(r#"labels.{TARGET:?}==chain-3,parent==chain-2"#))
+        .await
+        .unwrap();
     assert_eq!(third.len(), 1);
 
     let usage = snapshots::UsageRequest {
@@ -284,10 +334,16 @@ async fn layers_are_applied_once_and_go_with_their_last_snapshot() {
         ..Default::default()
     };
     let usage = daemon.snapshots().usage(usage).await.unwrap().into_inner();
-    assert!(usage.size > plain.len() as i64 && usage.inodes == 22, "{usage:?}");
+    assert!(
+        usage.size > plain.len() as i64 && usage.inodes == 22,
+        "{usage:?}"
+    );
 
     let (found, text) = code(daemon.remove("chain-1").await);
-    assert_eq!((found, text.contains("chain-2 is on top of it")), (Code::FailedPrecondition, true));
+    assert_eq!(
+        (found, text.contains("chain-2 is on top of it")),
+        (Code::FailedPrecondition, true)
+    );
     daemon.remove(&third[0].name).await.unwrap();
     daemon.remove("chain-2").await.unwrap();
     assert_eq!(place.files().len(), 2);
@@ -306,16 +362,28 @@ async fn a_parent_may_come_with_the_commit() {
     // Both are applied before either is committed, as containerd does in parallel.
     for (number, diff) in diffs.iter().enumerate() {
         let key = format!("default/{number}/extract");
-        let mounts = daemon.prepare(&key, "", labels(&number.to_string())).await.unwrap();
+        let mounts = daemon
+            .prepare(&key, "", labels(&number.to_string()))
+            .await
+            .unwrap();
         assert_eq!(mounts[0].r#type, "bind");
         daemon.apply(diff, mounts).await.unwrap();
     }
-    daemon.commit("default/0/extract", "low", "", labels("0")).await.unwrap();
-    daemon.commit("default/1/extract", "high", "low", labels("1")).await.unwrap();
+    daemon
+        .commit("default/0/extract", "low", "", labels("0"))
+        .await
+        .unwrap();
+    daemon
+        .commit("default/1/extract", "high", "low", labels("1"))
+        .await
+        .unwrap();
     let listed = daemon.list("name==high").await.unwrap();
     assert_eq!(listed[0].parent, "low");
     // The next one is for a layer, so nothing has to be mounted for it.
-    let mounts = daemon.prepare("default/2/extract", "high", labels("2")).await.unwrap();
+    let mounts = daemon
+        .prepare("default/2/extract", "high", labels("2"))
+        .await
+        .unwrap();
     assert_eq!(mounts[0].r#type, "overlay");
 }
 
@@ -341,7 +409,9 @@ async fn what_makes_no_sense_is_refused_by_its_class() {
     let mut wrong = place.blob(&plain, TAR);
     let other = Digest::of(b"another");
     fs::rename(
-        place.0.join(format!("content/blobs/{}", wrong.digest.replace(':', "/"))),
+        place
+            .0
+            .join(format!("content/blobs/{}", wrong.digest.replace(':', "/"))),
         place.0.join(format!("content/blobs/sha256/{other}")),
     )
     .unwrap();
@@ -356,10 +426,25 @@ async fn what_makes_no_sense_is_refused_by_its_class() {
     };
     let image = place.blob(&vec![7; 8192], "application/vnd.erofs.layer.v1");
     for (diff, mounts, expected, part) in [
-        (&good, &elsewhere, Code::Unimplemented, "none of this snapshotter"),
+        (
+            &good,
+            &elsewhere,
+            Code::Unimplemented,
+            "none of this snapshotter",
+        ),
         (&good, &gone, Code::NotFound, "number 4711 is gone"),
-        (&typed("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"), &mounts, Code::Unimplemented, "encrypted"),
-        (&typed("text/plain"), &mounts, Code::Unimplemented, "for another differ"),
+        (
+            &typed("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"),
+            &mounts,
+            Code::Unimplemented,
+            "encrypted",
+        ),
+        (
+            &typed("text/plain"),
+            &mounts,
+            Code::Unimplemented,
+            "for another differ",
+        ),
         (&cut, &mounts, Code::Unknown, "cannot read"),
         (&text, &mounts, Code::InvalidArgument, "at offset"),
         (&wrong, &mounts, Code::FailedPrecondition, "its sha256 is"),
@@ -389,7 +474,10 @@ async fn what_makes_no_sense_is_refused_by_its_class() {
     let (found, _) = code(daemon.commit("none", "x", "", HashMap::new()).await);
     assert_eq!(found, Code::NotFound);
     let (found, text) = code(daemon.list("name=k").await);
-    assert_eq!((found, text.contains("at byte 4")), (Code::InvalidArgument, true));
+    assert_eq!(
+        (found, text.contains("at byte 4")),
+        (Code::InvalidArgument, true)
+    );
     // And what failed can be done right.
     daemon.apply(&good, mounts).await.unwrap();
     assert_eq!(place.files().len(), 2);
@@ -409,7 +497,10 @@ async fn what_was_written_becomes_a_layer() {
     let path = place.root().join("layers").join(&files[0]);
     let image = ferofs::inspect::Image::open(&path).unwrap();
     assert!(image.find(b"/hello").is_ok());
-    assert_eq!(files[0], format!("{}.erofs", Digest::of(&fs::read(&path).unwrap())));
+    assert_eq!(
+        files[0],
+        format!("{}.erofs", Digest::of(&fs::read(&path).unwrap()))
+    );
     assert!(!upper.exists());
 }
 
@@ -454,7 +545,10 @@ async fn a_daemon_that_is_killed_leaves_nothing_half_done() {
         let layered = match files.as_slice() {
             [] => false,
             [index, tar] => {
-                assert_eq!((index, tar), (&format!("{diff_id}.erofs"), &format!("{diff_id}.tar")));
+                assert_eq!(
+                    (index, tar),
+                    (&format!("{diff_id}.erofs"), &format!("{diff_id}.tar"))
+                );
                 true
             }
             files => panic!("round {round}: {files:?}"),
@@ -462,15 +556,28 @@ async fn a_daemon_that_is_killed_leaves_nothing_half_done() {
         if layered {
             assert!(fs::read(place.root().join("layers").join(&files[1])).unwrap() == plain);
             let index = place.root().join("layers").join(&files[0]);
-            assert!(ferofs::inspect::Image::open(&index).unwrap().find(b"/etc/299").is_ok());
+            assert!(
+                ferofs::inspect::Image::open(&index)
+                    .unwrap()
+                    .find(b"/etc/299")
+                    .is_ok()
+            );
         }
-        let committed = listed.iter().filter(|info| info.kind() == snapshots::Kind::Committed).count();
-        assert!(committed == 0 || layered, "round {round}: a snapshot without its layer");
+        let committed = listed
+            .iter()
+            .filter(|info| info.kind() == snapshots::Kind::Committed)
+            .count();
+        assert!(
+            committed == 0 || layered,
+            "round {round}: a snapshot without its layer"
+        );
         for info in listed {
             daemon.remove(&info.name).await.unwrap();
         }
         assert!(place.files().is_empty(), "round {round}");
-        let directories = fs::read_dir(place.root().join("snapshots")).unwrap().count();
+        let directories = fs::read_dir(place.root().join("snapshots"))
+            .unwrap()
+            .count();
         assert_eq!(directories, 0, "round {round}");
     }
     assert!(interrupted >= 10, "{interrupted} interrupted, {done} done");
@@ -501,17 +608,33 @@ async fn one_daemon_has_a_store_and_a_socket() {
             .args(arguments)
             .output()
             .unwrap();
-        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
     };
     let (_, gzip) = tar(&place, "base", 3);
     let diff = place.blob(&gzip, &format!("{TAR}+gzip"));
     let applied = daemon.layer("chain", "", &diff).await.unwrap();
     let (good, listing) = command(&["store", "ls"]);
-    assert!(good && listing.contains(&applied.digest) && listing.contains("chain"), "{listing}");
+    assert!(
+        good && listing.contains(&applied.digest) && listing.contains("chain"),
+        "{listing}"
+    );
     let (good, text) = command(&["store", "verify"]);
-    assert!(good && text.contains("1 layers are as they should be, 0 are not"), "{text}");
-    let tar = place.files().into_iter().find(|name| name.ends_with(".tar")).unwrap();
-    let mut file = fs::OpenOptions::new().write(true).open(place.root().join("layers").join(tar)).unwrap();
+    assert!(
+        good && text.contains("1 layers are as they should be, 0 are not"),
+        "{text}"
+    );
+    let tar = place
+        .files()
+        .into_iter()
+        .find(|name| name.ends_with(".tar"))
+        .unwrap();
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(place.root().join("layers").join(tar))
+        .unwrap();
     file.write_all(b"X").unwrap();
     let (good, text) = command(&["store", "verify"]);
     assert!(!good && text.contains("its sha256 is"), "{text}");
