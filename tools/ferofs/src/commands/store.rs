@@ -24,7 +24,12 @@ const PROGRAM: &str = "containerd-ferofs-grpc";
       Remove files that no snapshot has.")]
 pub struct Arguments {
     /// ls, gc or verify, and options for it
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true
+    )]
     command: Vec<OsString>,
 }
 
@@ -32,8 +37,13 @@ pub struct Arguments {
 fn candidates() -> Vec<PathBuf> {
     let beside = std::env::current_exe().ok();
     let beside = beside.and_then(|path| Some(path.parent()?.join(PROGRAM)));
-    let fixed = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(|directory| PathBuf::from(directory).join(PROGRAM));
-    let mut found: Vec<_> = beside.into_iter().chain(fixed).filter(|path| path.is_file()).collect();
+    let fixed = ["/usr/sbin", "/sbin", "/usr/local/sbin"]
+        .map(|directory| PathBuf::from(directory).join(PROGRAM));
+    let mut found: Vec<_> = beside
+        .into_iter()
+        .chain(fixed)
+        .filter(|path| path.is_file())
+        .collect();
     found.push(PROGRAM.into());
     found
 }
@@ -42,7 +52,10 @@ fn candidates() -> Vec<PathBuf> {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut problem = None;
     for path in candidates() {
-        let error = Command::new(&path).arg("store").args(&arguments.command).exec();
+        let error = Command::new(&path)
+            .arg("store")
+            .args(&arguments.command)
+            .exec();
         problem = Some(error);
     }
     let reason = problem.map(|error| error.to_string()).unwrap_or_default();
