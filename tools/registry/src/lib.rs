@@ -51,6 +51,10 @@ mod error;
 mod manifests;
 mod reference;
 pub mod referrers;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub use client::Client;
