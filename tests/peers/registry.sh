@@ -13,8 +13,10 @@ versions docker-registry skopeo
 images
 ip link set lo up
 layout=$SHARED/images/layout
+SERVED=
 
-# serve PORT [LINE...]: starts a registry of its own on the port, with these lines in its configuration.
+# serve PORT [LINE...]: starts a registry of its own on the port, with these lines in its configuration. `check` runs it in
+# this shell, so SERVED has it.
 serve() {
     serve_port=$1
     shift
@@ -24,6 +26,7 @@ serve() {
         [ $# -eq 0 ] || printf '%s\n' "$@"
     } >"registry-$serve_port.yml"
     docker-registry serve "registry-$serve_port.yml" >>"registry-$serve_port.log" 2>&1 &
+    SERVED="$SERVED $!"
     within 60 python3 -c "import socket; socket.create_connection(('127.0.0.1', $serve_port))"
 }
 
@@ -55,7 +58,8 @@ for image in app deep kinds; do
     check "those of $image are pushed" ferofs push-index --layers $image.built "$plain/some/$image:1"
     cp output first
     check "and again" ferofs push-index --layers $image.built "$plain/some/$image:1"
-    check "which is the same artifact" cmp first output
+    cp output second
+    check "which is the same artifact" cmp first second
     check "those of $image are pulled" ferofs pull-index -o $image.pulled "$plain/some/$image:1"
     check "and are what was made" equal $image.built $image.pulled
     check "those of $image are pulled and compared with the tars" ferofs pull-index -o $image.verified --verify \
@@ -111,4 +115,6 @@ printf '{"auths": {"%s": {"auth": "%s"}}}' "$safe" "$(printf someone:wrong | bas
 refuses "a wrong password" "the answer is 401" ferofs pull-index -o denied "$safe/some/app:1"
 check "nothing is left of the try" [ ! -e denied ]
 
+# shellcheck disable=SC2086 # one word for each
+kill $SERVED
 finish
