@@ -136,6 +136,8 @@ pub enum Kind {
     TooLarge,
     /// It could be done and is not, since something would be lost or cannot be trusted.
     Refused,
+    /// A registry cannot be reached, does not allow it, or fails.
+    Registry,
     /// The kernel does not mount it.
     Mount,
     /// What was asked for makes no sense.

@@ -41,6 +41,10 @@ enum Command {
     Merge(commands::merge::Arguments),
     Commit(commands::commit::Arguments),
     Export(commands::export::Arguments),
+    #[cfg(feature = "registry")]
+    PushIndex(commands::registry::PushArguments),
+    #[cfg(feature = "registry")]
+    PullIndex(commands::registry::PullArguments),
     Mount(commands::mount::Arguments),
     Umount(commands::mount::UnmountArguments),
     Store(commands::store::Arguments),
@@ -100,6 +104,10 @@ fn main() -> ExitCode {
         Command::Merge(arguments) => commands::run(commands::merge::run(arguments)),
         Command::Commit(arguments) => commands::run(commands::commit::run(arguments)),
         Command::Export(arguments) => commands::run(commands::export::run(arguments)),
+        #[cfg(feature = "registry")]
+        Command::PushIndex(arguments) => commands::run(commands::registry::push(arguments)),
+        #[cfg(feature = "registry")]
+        Command::PullIndex(arguments) => commands::run(commands::registry::pull(arguments)),
         Command::Mount(arguments) => commands::run(commands::mount::run(arguments)),
         Command::Umount(arguments) => commands::run(commands::mount::run_unmount(arguments)),
         Command::Store(arguments) => commands::run(commands::store::run(arguments)),

@@ -17,6 +17,8 @@ pub mod mkfs;
 pub mod mount;
 pub mod pages;
 mod progress;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod settings;
 pub mod store;
 pub mod umount;

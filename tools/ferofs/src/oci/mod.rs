@@ -32,6 +32,8 @@ pub mod ingest;
 pub mod layers;
 mod platform;
 mod reference;
+#[cfg(feature = "registry")]
+pub mod remote;
 mod resolve;
 mod store;
 

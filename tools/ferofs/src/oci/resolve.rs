@@ -94,7 +94,7 @@ fn parse<T: DeserializeOwned>(blob: &Blob, bytes: &[u8]) -> Result<T> {
 }
 
 /// The digest in a document, which must be a sha256.
-fn parse_digest(shown: &Path, text: &str) -> Result<Digest> {
+pub(super) fn parse_digest(shown: &Path, text: &str) -> Result<Digest> {
     let digest = text
         .starts_with("sha256:")
         .then(|| Digest::parse(text))
@@ -439,7 +439,7 @@ impl Resolver<'_> {
 }
 
 /// The diff IDs in a configuration, as many as there are layers.
-fn diff_ids(of: &str, config: &Config, layers: usize) -> Result<Vec<Digest>> {
+pub(super) fn diff_ids(of: &str, config: &Config, layers: usize) -> Result<Vec<Digest>> {
     let diff_ids = config.rootfs.diff_ids.as_deref().unwrap_or_default();
     let count = diff_ids.len();
     if count != layers {
@@ -474,7 +474,7 @@ fn familiar(name: &str) -> String {
 }
 
 /// What there is, for a message.
-fn list(names: &BTreeSet<String>) -> String {
+pub(super) fn list(names: &BTreeSet<String>) -> String {
     let shown: Vec<_> = names
         .iter()
         .take(MAX_SHOWN)
