@@ -56,6 +56,13 @@ impl Client {
             "application/vnd.docker.distribution.manifest.v2+json",
             "application/vnd.docker.distribution.manifest.list.v2+json",
         ];
+        let wanted = Digest::parse(which);
+        if which.contains(':') && wanted.is_none() {
+            let which = which.escape_debug();
+            let problem =
+                format!("\"{which}\": expected sha256: and 64 hexadecimal digits, or a tag");
+            return Err(Error::of(Kind::Request, problem));
+        }
         let uri = self.uri(&format!("manifests/{which}"))?;
         let call = Call::new(Method::GET, uri).with("accept", accepted.join(", "));
         let Some((answer, bytes)) = self.document(&call, MANIFEST_MAX)? else {
@@ -64,7 +71,7 @@ impl Client {
         let digest = Digest::of(&bytes);
         // By a tag there is nothing else to compare with.
         let said = answer.digest.as_deref().and_then(Digest::parse);
-        let expected = Digest::parse(which).or(said);
+        let expected = wanted.or(said);
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             return Err(Error::of(
                 Kind::WrongDigest,

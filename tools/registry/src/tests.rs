@@ -432,6 +432,33 @@ fn redirects_that_lead_nowhere_are_errors() {
 }
 
 #[test]
+fn a_redirect_to_tls_is_followed() {
+    // To a server that has none, so it fails there.
+    let other = Server::start(|_, _| NOBODY);
+    let location = format!("https://{}/", other.address);
+    let server = Server::start(move |_, _| Reply::new(307, "").with("Location", location.clone()));
+    let error = client(&server)
+        .small_blob(Digest::of(b""), 0, 9)
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Network);
+    assert!(error.to_string().contains("GET https://"), "{error}");
+}
+
+#[test]
+fn a_digest_that_is_none_is_not_asked_for() {
+    let server = Server::start(|_, _| Reply::new(200, "{}"));
+    let capitals = Digest::of(b"{}")
+        .to_string()
+        .to_uppercase()
+        .replace("SHA", "sha");
+    for which in ["sha256:12", "md5:12", capitals.as_str()] {
+        let error = client(&server).manifest(which).unwrap_err();
+        assert_eq!(error.kind(), Kind::Request, "{error}");
+    }
+    assert!(server.asked().is_empty());
+}
+
+#[test]
 fn a_blob_is_uploaded_once() {
     let digest = Digest::of(b"1234");
     let server = Server::start(move |asked, number| {

@@ -234,28 +234,27 @@ fn agent(registry: &Origin, options: &Options) -> Result<Agent> {
     if registry.is_loopback() {
         config = config.proxy(None);
     }
-    if registry.is_encrypted() {
-        let found = rustls_native_certs::load_native_certs();
-        if found.certs.is_empty() {
-            let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-            let why = why.join("; ");
-            return Err(Error::of(
-                Kind::Request,
-                format!(
-                    "this system has no certificates to know a registry by: expected some in /etc/ssl/certs, or where \
+    // Also for a registry without encryption: it may lead to others.
+    let found = rustls_native_certs::load_native_certs();
+    if registry.is_encrypted() && found.certs.is_empty() {
+        let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+        let why = why.join("; ");
+        return Err(Error::of(
+            Kind::Request,
+            format!(
+                "this system has no certificates to know a registry by: expected some in /etc/ssl/certs, or where \
                      SSL_CERT_FILE or SSL_CERT_DIR say{}{why}",
-                    if why.is_empty() { "" } else { "; " }
-                ),
-            ));
-        }
-        let certificates: Vec<Certificate<'static>> = found
-            .certs
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned())
-            .collect();
-        let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates));
-        config = config.tls_config(tls.build());
+                if why.is_empty() { "" } else { "; " }
+            ),
+        ));
     }
+    let certificates: Vec<Certificate<'static>> = found
+        .certs
+        .iter()
+        .map(|certificate| Certificate::from_der(certificate).to_owned())
+        .collect();
+    let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates));
+    config = config.tls_config(tls.build());
     Ok(config.build().new_agent())
 }
 

@@ -79,6 +79,8 @@ const INDEX_MAX: u64 = 1 << 30;
 const LEVEL: i32 = 12;
 /// The most memory that decompression may take is two to the power of this.
 const WINDOW_BITS: u32 = 27;
+/// So many artifacts of one image are looked at: anybody who may push can make any number of them.
+const ARTIFACTS: usize = 32;
 /// So much of two files is compared at once.
 const PIECE: usize = 64 << 10;
 
@@ -368,11 +370,11 @@ impl Remote {
     fn offers(&self) -> Result<Vec<Descriptor>> {
         let found = referrers::list(&self.client, self.manifest.digest, ARTIFACT_TYPE);
         let mut offers = Vec::new();
-        for descriptor in found.map_err(failed)?.iter().rev() {
-            let which = &descriptor.digest;
-            let of = format!("{}: {}", self.name, which.escape_debug());
-            parse_digest(Path::new(&self.name), which)?;
-            let Some(manifest) = self.client.manifest(which).map_err(failed)? else {
+        for descriptor in found.map_err(failed)?.iter().rev().take(ARTIFACTS) {
+            let digest = parse_digest(Path::new(&self.name), &descriptor.digest)?;
+            let which = format!("sha256:{digest}");
+            let of = format!("{}: {which}", self.name);
+            let Some(manifest) = self.client.manifest(&which).map_err(failed)? else {
                 // Somebody removed it, but not what refers to it.
                 continue;
             };
