@@ -339,7 +339,10 @@ mod tests {
             ("application/vnd.erofs.layer.v1", Some(Stored::Image)),
             ("application/vnd.erofs.layer.v1+zstd", Some(Stored::Image)),
             ("application/vnd.erofs+zstd", Some(Stored::Image)),
-            ("application/vnd.oci.image.layer.v1.erofs", Some(Stored::Image)),
+            (
+                "application/vnd.oci.image.layer.v1.erofs",
+                Some(Stored::Image),
+            ),
             ("application/vnd.oci.image.layer.v1.erofs+zstd", None),
             ("application/vnd.erofs.layer.v1+encrypted", None),
             (
