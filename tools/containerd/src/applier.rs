@@ -143,9 +143,11 @@ impl Applier {
             None => here.catalog.layer(digest)?.map(|layer| (digest, layer)),
         };
         if let Some((layer, record)) = known {
-            let _held = here.layers.hold(layer);
+            let held = here.layers.hold(layer);
             if here.has_files(layer)? {
-                self.record(snapshot, layer, &record)?;
+                let unused = here.catalog.apply(snapshot.number, layer, &record)?;
+                drop(held);
+                self.discard(unused)?;
                 here.metrics.reused.inc();
                 tracing::info!(snapshot = snapshot.name, %layer, "the layer is there already");
                 return Ok((layer, record.size));
@@ -204,10 +206,15 @@ impl Applier {
             stored: vec![digest.to_string()],
             verity: None,
         };
-        let _held = here.layers.hold(layer);
-        self.make_room(layer)?;
-        made.keep()?;
-        self.finish(snapshot, layer, &mut record)?;
+        let held = here.layers.hold(layer);
+        // It may have come meanwhile, compressed in another way.
+        if !here.has_files(layer)? {
+            self.make_room(layer)?;
+            made.keep()?;
+        }
+        let unused = self.finish(snapshot, layer, &mut record)?;
+        drop(held);
+        self.discard(unused)?;
         Ok((layer, record, how))
     }
 
@@ -233,22 +240,28 @@ impl Applier {
             )));
         }
         let layer = taken.digest;
+        let superblock = image.superblock();
+        let elsewhere = superblock.packed_nid().or(superblock.metabox_nid());
         let mut record = Layer {
-            form: match image.superblock().algorithms() {
-                0 => Form::Image,
-                _ => Form::Compressed,
+            form: match superblock.algorithms() != 0 || elsewhere.is_some() {
+                false => Form::Image,
+                true => Form::Compressed,
             },
             size: taken.size,
             index: 0,
-            inodes: image.superblock().inodes(),
+            inodes: superblock.inodes(),
             stored: vec![digest.to_string()],
             verity: None,
         };
         drop(image);
-        let _held = here.layers.hold(layer);
-        self.make_room(layer)?;
-        taken.keep()?;
-        self.finish(snapshot, layer, &mut record)?;
+        let held = here.layers.hold(layer);
+        if !here.has_files(layer)? {
+            self.make_room(layer)?;
+            taken.keep()?;
+        }
+        let unused = self.finish(snapshot, layer, &mut record)?;
+        drop(held);
+        self.discard(unused)?;
         Ok((layer, record, "image"))
     }
 
@@ -262,40 +275,50 @@ impl Applier {
         Ok(())
     }
 
-    /// The files are there: they are checked and sealed as is wanted, and then known.
-    fn finish(&self, snapshot: &Snapshot, layer: Digest, record: &mut Layer) -> Result<()> {
+    /// The files are there: they are checked and sealed as is wanted, and then known. Returns the layer that the snapshot
+    /// had before, if nobody has that now.
+    fn finish(
+        &self,
+        snapshot: &Snapshot,
+        layer: Digest,
+        record: &mut Layer,
+    ) -> Result<Option<Digest>> {
         let here = &self.snapshotter;
-        let mut done = || -> Result<()> {
+        let mut done = || -> Result<Option<Digest>> {
             // An index was made here; an image is somebody else's.
             if here.config.layers.check || record.form != Form::Tar {
                 check_layer(&here.places.image(layer), record)?;
             }
             here.seal(layer, record)?;
-            self.record(snapshot, layer, record)
+            here.catalog.apply(snapshot.number, layer, record)
         };
         done().inspect_err(|_| {
             let _ = here.remove_files(layer);
         })
     }
 
-    fn record(&self, snapshot: &Snapshot, layer: Digest, record: &Layer) -> Result<()> {
-        let here = &self.snapshotter;
-        if let Some(unused) = here.catalog.apply(snapshot.number, layer, record)? {
-            // Nobody can have come to have it: its own lock would be waited for otherwise.
-            here.remove_files(unused)?;
-        }
-        Ok(())
+    /// Removes the files of a layer that nobody has. No other layer's lock is held.
+    fn discard(&self, unused: Option<Digest>) -> Result<()> {
+        let Some(unused) = unused else {
+            return Ok(());
+        };
+        let _held = self.snapshotter.layers.hold(unused);
+        self.snapshotter.remove_files(unused)
     }
 }
 
-/// Fails if there is anything wrong with the image of a layer.
-fn check_layer(path: &Path, record: &Layer) -> Result<()> {
+/// Fails if there is anything wrong with the image of a layer. What was taken for an image that can be part of another
+/// one is known for one that cannot, if that shows.
+fn check_layer(path: &Path, record: &mut Layer) -> Result<()> {
     let image = Image::open(path)?;
     let devices = match record.form {
         Form::Tar => vec![record.size],
         Form::Image | Form::Compressed => Vec::new(),
     };
     let report = check::check(&image, &devices, &mut |_| {}).map_err(Problem::io("read", path))?;
+    if record.form == Form::Image && report.encoded > 0 {
+        record.form = Form::Compressed;
+    }
     match report.problems.first() {
         None => Ok(()),
         Some(problem) => {

@@ -155,6 +155,7 @@ impl Places {
                         ErrorKind::AlreadyExists
                             | ErrorKind::DirectoryNotEmpty
                             | ErrorKind::NotADirectory
+                            | ErrorKind::IsADirectory
                     ) => {}
                 Err(error) => return Err(Problem::io("remove", path)(error)),
             }

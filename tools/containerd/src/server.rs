@@ -55,7 +55,7 @@ pub async fn serve(config: Config) -> Result<()> {
         let config = config.clone();
         tokio::task::spawn_blocking(move || {
             let snapshotter = Snapshotter::open(config)?;
-            let swept = sweep(&snapshotter)?;
+            let swept = sweep(&snapshotter, true)?;
             if swept.files > 0 {
                 let (files, bytes) = (swept.files, swept.bytes);
                 tracing::info!(files, bytes, "removed what was left half done");

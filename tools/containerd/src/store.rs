@@ -66,7 +66,7 @@ impl Store for StoreService {
         _request: Request<api::CollectRequest>,
     ) -> Result<Response<api::CollectResponse>, Status> {
         let here = Arc::clone(&self.0);
-        let swept = blocking(move || sweep(&here)).await?;
+        let swept = blocking(move || sweep(&here, false)).await?;
         Ok(Response::new(api::CollectResponse {
             files: swept.files,
             bytes: swept.bytes,

@@ -24,10 +24,12 @@ pub struct Swept {
 
 /// Removes all files of layers and directories of snapshots that the database does not have.
 ///
+/// `at_start` says that nobody is at work: files that are not called after a layer are leavings then, too.
+///
 /// # Errors
 ///
 /// When something cannot be looked at or removed.
-pub fn sweep(here: &Snapshotter) -> Result<Swept> {
+pub fn sweep(here: &Snapshotter, at_start: bool) -> Result<Swept> {
     let mut swept = Swept::default();
     for (path, name) in entries(&here.places.layers())? {
         let hex = name.split('.').next().unwrap_or("");
@@ -38,7 +40,7 @@ pub fn sweep(here: &Snapshotter) -> Result<Swept> {
             None => None,
         };
         let wanted = match form {
-            None => false,
+            None => digest.is_none() && !at_start,
             Some(Form::Tar) => name.ends_with(".tar") || name.ends_with(".erofs"),
             Some(Form::Image | Form::Compressed) => name.ends_with(".erofs"),
         };
