@@ -218,7 +218,8 @@ fn is_tls(error: &ureq::Error) -> bool {
     }
 }
 
-fn agent(registry: &Origin, options: &Options) -> Result<Agent> {
+/// `needs_certificates` is whether none at all are an error.
+fn agent(registry: &Origin, options: &Options, needs_certificates: bool) -> Result<Agent> {
     static PROVIDER: Once = Once::new();
     // Whoever uses this library may have chosen another one.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -236,7 +237,7 @@ fn agent(registry: &Origin, options: &Options) -> Result<Agent> {
     }
     // Also for a registry without encryption: it may lead to others.
     let found = rustls_native_certs::load_native_certs();
-    if registry.is_encrypted() && found.certs.is_empty() {
+    if needs_certificates && found.certs.is_empty() {
         let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
         let why = why.join("; ");
         return Err(Error::of(
@@ -260,7 +261,7 @@ fn agent(registry: &Origin, options: &Options) -> Result<Agent> {
 
 /// Whether a registry on this machine is one for TLS: it may still have a certificate that is not good for it.
 pub fn speaks_tls(registry: &Origin, host: &str, options: &Options) -> bool {
-    let Ok(agent) = agent(registry, options) else {
+    let Ok(agent) = agent(registry, options, false) else {
         return false;
     };
     match agent.get(format!("https://{host}/v2/")).call() {
@@ -287,7 +288,7 @@ impl Transport {
         options: Options,
     ) -> Result<Self> {
         Ok(Transport {
-            agent: agent(&registry, &options)?,
+            agent: agent(&registry, &options, registry.is_encrypted())?,
             registry,
             repository: repository.to_string(),
             credentials,
