@@ -101,12 +101,12 @@ check "store verify says that all is well" sh -c 'ferofs store verify | grep -q 
 check "store ls knows an image" sh -c 'ferofs store ls | grep -q "image "'
 
 # A tar that is another one is not mounted, nor one without fs-verity.
-stop
-kill $SERVED
-wait $SERVED 2>/dev/null
-for lower in $ROOT/snapshots/*/lower; do umount "$lower" 2>/dev/null; done
+stop -TERM
+kill "$SERVED"
+wait "$SERVED" 2>/dev/null
+for lower in "$ROOT"/snapshots/*/lower; do umount "$lower" 2>/dev/null; done
 # The largest one is the first layer's.
-tar=$(ls -S $ROOT/layers/*.tar | head -n 1)
+tar=$(find $ROOT/layers -name '*.tar' -printf '%s %p\n' | sort -rn | sed -n '1s/^[0-9]* //p')
 chattr -i "$tar"
 cp "$tar" kept && rm "$tar" && cp kept "$tar"
 check "the daemon starts again" serve
@@ -139,9 +139,9 @@ empty() {
 }
 check "nothing is left" within 60 empty
 check "nobody uses the module" [ "$(users)" = 0 ]
-stop
-kill $SERVED
-wait $SERVED 2>/dev/null
+stop -TERM
+kill "$SERVED"
+wait "$SERVED" 2>/dev/null
 grep -E 'ERROR|WARN' server.log | tail -n 5 | cut -c 1-300 | sed 's/^/# /'
 umount /var/lib/containerd $ROOT state
 finish
