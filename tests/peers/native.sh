@@ -71,10 +71,10 @@ print(next(line.split()[1] for line in text.splitlines() if line.startswith(sys.
 
 # sealed: whether all files of layers and merged images have fs-verity, and layers cannot be removed.
 sealed() {
-    find $ROOT/layers $ROOT/snapshots -xdev -name '*.erofs' -o -xdev -name '*.tar' >files
+    find "$ROOT/layers" "$ROOT/snapshots" -xdev -name '*.erofs' -o -xdev -name '*.tar' >files
     [ "$(wc -l <files)" -gt 3 ] || return 1
     while read -r file; do fsverity measure "$file" || return; done <files
-    ! rm -f $ROOT/layers/*.tar 2>/dev/null
+    ! rm -f "$ROOT"/layers/*.tar 2>/dev/null
 }
 
 check "the daemon starts" serve
@@ -106,7 +106,7 @@ kill "$SERVED"
 wait "$SERVED" 2>/dev/null
 for lower in "$ROOT"/snapshots/*/lower; do umount "$lower" 2>/dev/null; done
 # The largest one is the first layer's.
-tar=$(find $ROOT/layers -name '*.tar' -printf '%s %p\n' | sort -rn | sed -n '1s/^[0-9]* //p')
+tar=$(find "$ROOT/layers" -name '*.tar' -printf '%s %p\n' | sort -rn | sed -n '1s/^[0-9]* //p')
 chattr -i "$tar"
 cp "$tar" kept && rm "$tar" && cp kept "$tar"
 check "the daemon starts again" serve
