@@ -137,7 +137,10 @@ empty() {
     find "$ROOT/" -type f ! -name metadata.redb
     [ -z "$(find "$ROOT/" -type f ! -name metadata.redb)" ]
 }
-check "nothing is left" within 60 empty
+within 60 empty
+check "nothing is left" empty
+ferofs store ls | sed "s/^/# /" >store.txt
+[ "$(wc -l <store.txt)" -le 3 ] || cat store.txt
 check "nobody uses the module" [ "$(users)" = 0 ]
 stop -TERM
 kill "$SERVED"
