@@ -93,7 +93,7 @@ ferofs_of() { ctr images mount --snapshotter ferofs --platform linux/amd64 "loca
 mkdir -p view
 check "native:1 is mounted" ferofs_of native:1
 ferofs-testkit manifest --xattrs view | sed '1s/ mtime=[^ ]*//' >native
-check "it is unmounted" ctr images unmount --rm --snapshotter ferofs view
+check "it is unmounted" ctr images unmount --rm --snapshotter ferofs "$WORK/view"
 same "images and tars show what tars show" kinds:1.overlayfs native --ignore blocks
 
 check "metrics count layers" [ "$(metric ferofs_layers_applied_total)" -ge 10 ]
