@@ -310,7 +310,9 @@ fn check_as_fsck_and_as_json() {
         ("unused_devices", json!([])),
         (
             "digests",
-            json!([{"device": 1, "file": "a.tar", "expected": digest, "found": digest, "good": true}]),
+            json!([{
+                "device": 1, "file": "a.tar", "kind": "sha256", "expected": digest, "found": digest, "good": true
+            }]),
         ),
     ] {
         assert_eq!(good[member], expected, "{member}");

@@ -28,7 +28,7 @@ struct Image {
     /// No progress bar, and no messages about what is tried again
     #[arg(short, long)]
     quiet: bool,
-    /// The image: REGISTRY/REPOSITORY[:TAG][@sha256:HEX]
+    /// The image, such as registry.example/app:1.0, or with @sha256:HEX behind it
     #[arg(value_name = "IMAGE")]
     image: String,
 }
