@@ -206,15 +206,7 @@ impl Applier {
             stored: vec![digest.to_string()],
             verity: None,
         };
-        let held = here.layers.hold(layer);
-        // It may have come meanwhile, compressed in another way.
-        if !here.has_files(layer)? {
-            self.make_room(layer)?;
-            made.keep()?;
-        }
-        let unused = self.finish(snapshot, layer, &mut record)?;
-        drop(held);
-        self.discard(unused)?;
+        self.enter(snapshot, layer, &mut record, || made.keep())?;
         Ok((layer, record, how))
     }
 
@@ -254,15 +246,28 @@ impl Applier {
             verity: None,
         };
         drop(image);
+        self.enter(snapshot, layer, &mut record, || taken.keep())?;
+        Ok((layer, record, "image"))
+    }
+
+    /// Gives the files of a layer their names by `keep`, unless they came meanwhile, compressed in another way; and
+    /// makes them known.
+    fn enter(
+        &self,
+        snapshot: &Snapshot,
+        layer: Digest,
+        record: &mut Layer,
+        keep: impl FnOnce() -> ferofs::error::Result<()>,
+    ) -> Result<()> {
+        let here = &self.snapshotter;
         let held = here.layers.hold(layer);
         if !here.has_files(layer)? {
             self.make_room(layer)?;
-            taken.keep()?;
+            keep()?;
         }
-        let unused = self.finish(snapshot, layer, &mut record)?;
+        let unused = self.finish(snapshot, layer, record)?;
         drop(held);
-        self.discard(unused)?;
-        Ok((layer, record, "image"))
+        self.discard(unused)
     }
 
     /// What is there by the name of a layer is of no use, or it would have been used.

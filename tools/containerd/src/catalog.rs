@@ -290,6 +290,21 @@ impl Writing<'_> {
         Ok(true)
     }
 
+    /// Says what a snapshot takes on disk, which is what its layer takes.
+    fn measure(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let Some(digest) = snapshot.layer else {
+            return Ok(());
+        };
+        let layers = self.0.open_table(LAYERS)?;
+        let Some(found) = layers.get(&digest.0)? else {
+            return Err(Problem::missing(format!("layer {digest} does not exist")));
+        };
+        let found: Layer = serde_json::from_slice(found.value())?;
+        snapshot.bytes = found.size.saturating_add(found.index);
+        snapshot.inodes = found.inodes;
+        Ok(())
+    }
+
     fn number(&self) -> Result<u64> {
         let mut counters = self.0.open_table(COUNTERS)?;
         let number = counters.get("number")?.map_or(1, |number| number.value());
@@ -405,15 +420,7 @@ impl Catalog {
                 inodes: 0,
                 limit,
             };
-            if let Some(digest) = layer {
-                let layers = tables.0.open_table(LAYERS)?;
-                let Some(found) = layers.get(&digest.0)? else {
-                    return Err(Problem::missing(format!("layer {digest} does not exist")));
-                };
-                let found: Layer = serde_json::from_slice(found.value())?;
-                snapshot.bytes = found.size.saturating_add(found.index);
-                snapshot.inodes = found.inodes;
-            }
+            tables.measure(&mut snapshot)?;
             tables.put(&snapshot)?;
             Ok(snapshot)
         })
@@ -467,14 +474,7 @@ impl Catalog {
                 new.layer = Some(digest);
                 put_layer(tables, digest, layer)?;
             }
-            if let Some(digest) = new.layer {
-                let layers = tables.0.open_table(LAYERS)?;
-                if let Some(found) = layers.get(&digest.0)? {
-                    let found: Layer = serde_json::from_slice(found.value())?;
-                    new.bytes = found.size.saturating_add(found.index);
-                    new.inodes = found.inodes;
-                }
-            }
+            tables.measure(&mut new)?;
             tables.put(&new)?;
             Ok(new)
         })

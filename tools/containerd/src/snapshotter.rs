@@ -359,7 +359,9 @@ impl Snapshotter {
             Form::Image | Form::Compressed => self.places.image(digest),
         };
         if config.verity {
-            seal::enable_verity(&self.places.image(digest))?;
+            if layer.form == Form::Tar {
+                seal::enable_verity(&self.places.image(digest))?;
+            }
             layer.verity = Some(seal::enable_verity(&data)?.to_string());
         }
         if config.immutable {
