@@ -14,41 +14,19 @@ use ferofs::image::Options;
 use ferofs::image::source::Directory;
 use ferofs::output::Output;
 use ferofs::tree::scan::scan;
-use rustix::fs::Gid;
-use rustix::fs::Timespec;
-use rustix::fs::Timestamps;
-use rustix::fs::Uid;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Gives an upper directory the owner, mode and time of the root directory below: it is what is seen of both. `owner`
-/// is another owner for it.
+/// Gives an upper directory the owner, mode and time of the root directory below: it is what is seen of both.
 ///
 /// # Errors
 ///
 /// When they cannot be had or set.
 pub fn look_like(upper: &Path, below: &Path) -> Result<()> {
-    let set = || -> std::io::Result<()> {
-        let found = fs::metadata(below)?;
-        let file = fs::File::open(upper)?;
-        let (uid, gid) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
-        rustix::fs::fchown(&file, Some(uid), Some(gid))?;
-        file.set_permissions(fs::Permissions::from_mode(found.mode() & 0o7777))?;
-        let time = Timespec {
-            tv_sec: found.mtime(),
-            tv_nsec: found.mtime_nsec() as _,
-        };
-        let times = Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
-        rustix::fs::futimens(&file, &times)?;
-        Ok(())
-    };
+    let set = || ferofs::mount::look_like(fs::File::open(upper)?, fs::File::open(below)?);
     set().map_err(Problem::io("set the attributes of", upper))
 }
 

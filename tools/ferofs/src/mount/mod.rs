@@ -60,6 +60,7 @@ use std::sync::Arc;
 
 pub use container::default_cache;
 pub use memory::index_in_memory;
+pub use overlay::look_like;
 pub use unmount::unmount;
 
 /// Which driver is to mount.

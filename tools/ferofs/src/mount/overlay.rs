@@ -19,6 +19,8 @@ use rustix::fs::Uid;
 use rustix::mount::MountAttrFlags;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -74,22 +76,7 @@ impl Upper {
         if !self.made_upper.is_new() {
             return Ok(());
         }
-        let set = || {
-            let found = rustix::fs::fstat(below)?;
-            let (uid, gid) = (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid));
-            rustix::fs::fchown(&self.upper, Some(uid), Some(gid))?;
-            rustix::fs::fchmod(&self.upper, Mode::from_raw_mode(found.st_mode & 0o7777))?;
-            let time = Timespec {
-                tv_sec: found.st_mtime,
-                tv_nsec: found.st_mtime_nsec as _,
-            };
-            let times = Timestamps {
-                last_access: time,
-                last_modification: time,
-            };
-            rustix::fs::futimens(&self.upper, &times)
-        };
-        set().map_err(|errno| Error::io("set the attributes of", &self.path)(errno.into()))
+        look_like(&self.upper, below).map_err(Error::io("set the attributes of", &self.path))
     }
 
     /// It was mounted: the directories stay.
@@ -97,6 +84,28 @@ impl Upper {
         self.made_upper.stay();
         self.made_work.stay();
     }
+}
+
+/// Gives an upper directory the owner, mode and time of the root directory below it.
+///
+/// # Errors
+///
+/// When they cannot be had or set.
+pub fn look_like(upper: impl AsFd, below: impl AsFd) -> io::Result<()> {
+    let found = rustix::fs::fstat(below)?;
+    let (uid, gid) = (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid));
+    rustix::fs::fchown(&upper, Some(uid), Some(gid))?;
+    rustix::fs::fchmod(&upper, Mode::from_raw_mode(found.st_mode & 0o7777))?;
+    let time = Timespec {
+        tv_sec: found.st_mtime,
+        tv_nsec: found.st_mtime_nsec as _,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    rustix::fs::futimens(&upper, &times)?;
+    Ok(())
 }
 
 impl Drop for Upper {
