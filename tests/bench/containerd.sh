@@ -5,11 +5,11 @@
 # differ, with its own erofs snapshotter and mkfs.erofs of erofs-utils, and with overlayfs. Prints lines
 # `result ROW|KIND|MILLISECONDS|MEGABYTES WRITTEN|MORE`. /data has the images, and `options`: kinds and rows.
 
+. "$FEROFS_TESTS/peers/lib/proxied.sh"
 read -r KINDS </data/options
 ROWS=$(sed -n 2p /data/options)
 IMAGES=/data/images
 read -r _ distinct files <"$IMAGES/sizes"
-SOCKET=/run/containerd-ferofs-grpc/containerd-ferofs-grpc.sock
 DISK=/run/disk
 for module in erofs overlay xfs; do modprobe $module || exit 1; done
 insmod "$FEROFS_KO" || exit 1
@@ -57,18 +57,10 @@ begin() {
     erofs) first=erofs ;;
     *) first=walking ;;
     esac
-    cat >/etc/containerd/config.toml <<END
-version = 3
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
-[proxy_plugins.ferofs]
-  type = "snapshot"
-  address = "$SOCKET"
-[proxy_plugins.ferofs-diff]
-  type = "diff"
-  address = "$SOCKET"
-[plugins."io.containerd.service.v1.diff-service"]
-  default = ["$first"$([ $first = walking ] || echo ', "walking"')]
-END
+    case $first in
+    walking) proxied walking ;;
+    *) proxied $first walking ;;
+    esac
     if [ "$kind" = ferofs ]; then
         containerd-ferofs-grpc >>/run/server.log 2>&1 &
         server=$!

@@ -5,7 +5,7 @@
 # `ferofs merge`, is what the overlay showed. Once over directories, once over ferofs; with and without userxattr.
 
 . "$FEROFS_TESTS/lib.sh"
-. "$FEROFS_TESTS/data/changes.sh"
+. "$FEROFS_TESTS/mount/lib/changes.sh"
 
 make_base
 

@@ -8,7 +8,7 @@
 # top of its base is what the overlay showed; in an image that ferofs mounts it is that, too.
 
 . "$FEROFS_TESTS/peers/lib/peers.sh"
-. "$FEROFS_TESTS/data/changes.sh"
+. "$FEROFS_TESTS/mount/lib/changes.sh"
 versions umoci
 modprobe overlay
 make_base

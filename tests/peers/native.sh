@@ -11,38 +11,17 @@
 # shellcheck disable=SC2317 # `check` calls the functions
 SNAPSHOTTER=ferofs
 . "$FEROFS_TESTS/peers/lib/containerd.sh"
+. "$FEROFS_TESTS/peers/lib/proxied.sh"
 versions containerd erofs-utils fsverity
 images
 modprobe overlay
 ip link set lo up
-ROOT=/var/lib/containerd-ferofs-grpc
-SOCKET=/run/containerd-ferofs-grpc/containerd-ferofs-grpc.sock
 verity_disk state.img 3G state >output 2>&1 || { fail "a disk with fs-verity" output; finish; }
-mkdir -p state/containerd state/ferofs /var/lib/containerd $ROOT /etc/containerd /etc/containerd-ferofs-grpc
+mkdir -p state/containerd state/ferofs /var/lib/containerd $ROOT
 mount --bind state/containerd /var/lib/containerd && mount --bind state/ferofs $ROOT
 
-cat >/etc/containerd/config.toml <<END2
-version = 3
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
-[proxy_plugins.ferofs]
-  type = "snapshot"
-  address = "$SOCKET"
-[proxy_plugins.ferofs-diff]
-  type = "diff"
-  address = "$SOCKET"
-[plugins."io.containerd.service.v1.diff-service"]
-  default = ["ferofs-diff", "walking"]
-[plugins."io.containerd.transfer.v1.local"]
-  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
-    platform = "linux/amd64"
-    snapshotter = "ferofs"
-    differ = "ferofs-diff"
-  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
-    platform = "linux/amd64"
-    snapshotter = "overlayfs"
-    differ = "walking"
-END2
-cat >/etc/containerd-ferofs-grpc/config.toml <<END2
+proxied ferofs-diff walking
+cat >server.toml <<END
 [layers]
 links = false
 verity = true
@@ -50,14 +29,14 @@ immutable = true
 check = true
 [metrics]
 address = "127.0.0.1:9410"
-END2
+END
 
 answers() {
     containerd-ferofs-grpc store ls
 }
 
 serve() {
-    containerd-ferofs-grpc >>"$WORK/server.log" 2>&1 &
+    containerd-ferofs-grpc --config server.toml >>"$WORK/server.log" 2>&1 &
     SERVED=$!
     within 60 answers
 }

@@ -11,6 +11,7 @@
 # shellcheck disable=SC2317 # `check` calls the functions
 SNAPSHOTTER=ferofs
 . "$FEROFS_TESTS/peers/lib/containerd.sh"
+. "$FEROFS_TESTS/peers/lib/proxied.sh"
 versions containerd runc
 images
 modprobe overlay
@@ -19,8 +20,6 @@ modprobe overlay
 # of overlayfs (that of tests/vm/make-suite), the script shows what of it is true of that one.
 SERVER=${SERVER:-containerd-ferofs-grpc}
 DIFFER=${DIFFER:-ferofs-diff}
-ROOT=/var/lib/containerd-ferofs-grpc
-SOCKET=/run/containerd-ferofs-grpc/containerd-ferofs-grpc.sock
 serve() {
     mkdir -p "${SOCKET%/*}"
     "$SERVER" --root $ROOT --address $SOCKET --log-level info >>"$WORK/server.log" 2>&1 &
@@ -42,8 +41,7 @@ unserve() {
     wait "$SERVED" 2>/dev/null
 }
 
-mkdir -p /etc/containerd
-cat >/etc/containerd/config.toml <<END
+proxied "$DIFFER" walking
 version = 3
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
 [proxy_plugins.ferofs]
