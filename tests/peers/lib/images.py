@@ -219,6 +219,7 @@ class Layout:
         self.top = top
         self.sizes = {}
         self.manifests = []
+        self.command = ["/bin/busybox", "sh"]
         os.makedirs(os.path.join(top, "blobs/sha256"), exist_ok=True)
 
     def blob(self, content, media):
@@ -241,7 +242,7 @@ class Layout:
 
     def manifest(self, name, descriptors, ids):
         config = self.blob(json.dumps({
-            "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/busybox", "sh"], "Env": ["PATH=/usr/bin:/bin"]},
+            "architecture": "amd64", "os": "linux", "config": {"Cmd": self.command, "Env": ["PATH=/usr/bin:/bin"]},
             "rootfs": {"type": "layers", "diff_ids": ids},
         }).encode(), f"{OCI}.config.v1+json")
         manifest = self.blob(json.dumps({

@@ -1,0 +1,177 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# image: peers
+# timeout: 900
+#
+# What a kubelet does with containerd, by its container runtime interface, on ferofs' snapshotter and differ: images from a
+# registry, pods, containers that write and that cannot, an image as a volume, a pod in a user namespace.
+
+# shellcheck disable=SC2317 # `check` calls the functions
+SNAPSHOTTER=ferofs
+. "$FEROFS_TESTS/peers/lib/containerd.sh"
+. "$FEROFS_TESTS/peers/lib/proxied.sh"
+versions containerd runc docker-registry
+images
+modprobe overlay
+ip link set lo up
+mkdir suite
+mount -o ro /dev/disk/by-id/virtio-suite suite >output 2>&1 || { fail "the disk with the client" output; finish; }
+grep cri-api suite/packages | sed 's/^/# /'
+modprobe loop
+truncate -s 4G state.img && mkfs.ext4 -q state.img && mkdir state && mount -o loop state.img state || { fail "a disk"; finish; }
+mkdir state/containerd state/ferofs state/registry
+for place in containerd containerd-ferofs-grpc; do
+    rm -rf /var/lib/$place && mkdir /var/lib/$place && mount --bind "state/$(echo $place | sed 's/containerd-.*/ferofs/')" /var/lib/$place
+done
+
+REGISTRY=127.0.0.1:5000
+proxied ferofs-diff walking
+sed -i '/^disabled_plugins/d' /etc/containerd/config.toml
+cat >>/etc/containerd/config.toml <<END2
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "ferofs"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "$REGISTRY/some/pause:1"
+  [plugins."io.containerd.cri.v1.images".registry]
+    config_path = "/etc/containerd/certs.d"
+[plugins."io.containerd.cri.v1.runtime"]
+  disable_apparmor = true
+  [plugins."io.containerd.cri.v1.runtime".containerd]
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+END2
+mkdir -p "/etc/containerd/certs.d/$REGISTRY"
+echo "server = \"http://$REGISTRY\"" >"/etc/containerd/certs.d/$REGISTRY/hosts.toml"
+cat >registry.yml <<END2
+version: 0.1
+log: {level: warn}
+storage: {filesystem: {rootdirectory: $WORK/state/registry}}
+http: {addr: "$REGISTRY"}
+END2
+
+serve() {
+    containerd-ferofs-grpc --log-level info >>"$WORK/server.log" 2>&1 &
+    SERVED=$!
+    within 60 containerd-ferofs-grpc store ls
+}
+
+cri() {
+    suite/cri "$@"
+}
+
+# named FILE COMMAND...: keeps what the command prints last in the file.
+named() {
+    named_file=$1
+    shift
+    "$@" >output || return
+    tail -n 1 output >"$named_file"
+}
+
+# says TEXT COMMAND...: whether it prints the text alone.
+says() {
+    says_text=$1
+    shift
+    "$@" >printed && cat printed && [ "$(cat printed)" = "$says_text" ]
+}
+
+# bring NAME: an image of the layout to the registry.
+bring() {
+    skopeo --insecure-policy copy --dest-tls-verify=false --preserve-digests "oci:$SHARED/images/layout:$1:1" \
+        "docker://$REGISTRY/some/$1:1"
+}
+
+# A network for pods that are not in the machine's own: none, and an address that is nobody's.
+mkdir -p /opt/cni/bin /etc/cni/net.d
+cat >/opt/cni/bin/nowhere <<'END2'
+#!/bin/sh
+case $CNI_COMMAND in
+ADD)
+    printf '{"cniVersion": "1.0.0", "interfaces": [{"name": "%s", "sandbox": "%s"}], "ips": [{"address": "192.0.2.7/24", "interface": 0}]}\n' \
+        "$CNI_IFNAME" "$CNI_NETNS" ;;
+VERSION) echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}' ;;
+esac
+END2
+chmod 755 /opt/cni/bin/nowhere
+cp /opt/cni/bin/nowhere /opt/cni/bin/loopback
+echo '{"cniVersion": "1.0.0", "name": "nowhere", "plugins": [{"type": "nowhere"}]}' >/etc/cni/net.d/10-nowhere.conflist
+
+docker-registry serve registry.yml >registry.log 2>&1 &
+registry=$!
+check "the registry starts" within 60 python3 -c "import socket; socket.create_connection(('127.0.0.1', 5000))"
+for image in app deep kinds; do check "$image is there" bring $image; done
+# What holds the namespaces of a pod: a program that waits.
+python3 - "$SHARED/images" pause.tar <<'END2' >output 2>&1 || fail "an image for pods" output
+import os, sys
+sys.path.insert(0, os.path.join(os.environ["FEROFS_TESTS"], "peers/lib"))
+import images
+layer = images.Layer()
+with open("/usr/bin/busybox", "rb") as file:
+    layer.add("bin/busybox", content=file.read(), mode=0o755)
+for name in ("dev", "proc", "sys", "run", "tmp", "etc"):
+    layer.directory(name)
+layout = images.Layout("pause")
+layout.command = ["/bin/busybox", "sleep", "1000000"]
+layout.image("pause:1", [(layer.finish(), "gzip")])
+END2
+check "the pods' image is there" skopeo --insecure-policy copy --dest-tls-verify=false oci:pause:pause:1 "docker://$REGISTRY/some/pause:1"
+check "the server starts" serve
+check "containerd starts" start
+check "it answers a kubelet" within 60 cri version
+for image in pause app deep kinds; do check "$image is pulled" cri pull "$REGISTRY/some/$image:1"; done
+check "no layer was unpacked" [ -z "$(find /var/lib/containerd-ferofs-grpc -xdev -name 'step-*')" ]
+check "the images are listed" sh -c "suite/cri images | grep -c $REGISTRY/some/ | grep -qx 4"
+cri fsinfo >fsinfo 2>&1
+sed 's/^/# /' fsinfo
+check "images take room somewhere" sh -c '[ "$(awk "{ print \$2 }" fsinfo | head -n 1)" -gt 1000000 ]'
+
+check "a pod starts" named pod cri pod first
+check "a container of 2 layers starts" named app cri start "$(cat pod)" app "$REGISTRY/some/app:1" /bin/busybox sleep 100000
+check "ferofs is what is mounted" [ "$(users)" -gt 0 ]
+check "python runs in it" says hello cri exec "$(cat app)" /usr/bin/python3 -c 'print("hello")'
+check "it can write" says written cri exec "$(cat app)" /bin/busybox sh -c 'echo written >/etc/new && cat /etc/new'
+check "one of 100 layers starts, that cannot write" named deep cri start -read-only "$(cat pod)" deep "$REGISTRY/some/deep:1" \
+    /bin/busybox sleep 100000
+check "it has the last layer's file" says 99 cri exec "$(cat deep)" /bin/busybox cat /steps/newest
+check "and nothing can be written" sh -c "! suite/cri exec '$(cat deep)' /bin/busybox touch /new"
+check "one with an image as volume starts" named volume cri start -volume "$REGISTRY/some/kinds:1:/other" "$(cat pod)" volume \
+    "$REGISTRY/some/app:1" /bin/busybox sleep 100000
+check "the image is there" says "a name in UTF-8" cri exec "$(cat volume)" /bin/busybox cat /other/srv/ümläut
+check "and cannot be written to" sh -c "! suite/cri exec '$(cat volume)' /bin/busybox touch /other/new"
+check "one that ends" named short cri start "$(cat pod)" short "$REGISTRY/some/app:1" /bin/busybox sh -c 'exit 7'
+check "has its status" says 7 cri exit "$(cat short)"
+
+check "a pod in a user namespace starts" named mapped cri pod -mapped second
+check "a container in it" named inside cri start -mapped "$(cat mapped)" inside "$REGISTRY/some/app:1" /bin/busybox sleep 100000
+check "its root is another user outside" says "         0     100000      65536" cri exec "$(cat inside)" /bin/busybox cat /proc/self/uid_map
+check "files there are root's" says "0 0" cri exec "$(cat inside)" /bin/busybox stat -c '%u %g' /usr/bin/busybox
+check "and what it writes is" says "0 0" cri exec "$(cat inside)" /bin/busybox sh -c 'echo >/etc/new; /bin/busybox stat -c "%u %g" /etc/new'
+
+kill -KILL "$SERVED"
+wait "$SERVED" 2>/dev/null
+check "without the server containers run on" says still cri exec "$(cat app)" /usr/bin/python3 -c 'print("still")'
+again() {
+    serve && within 60 ctr -n k8s.io snapshots --snapshotter ferofs ls
+}
+check "the server starts again" again
+check "a container starts again" named again cri start "$(cat pod)" again "$REGISTRY/some/deep:1" /bin/busybox sleep 100000
+
+for container in app deep volume short inside again; do check "$container is removed" cri rm "$(cat $container)"; done
+for pod in pod mapped; do
+    check "the $pod is stopped" cri stop-pod "$(cat $pod)"
+    check "and removed" cri rm-pod "$(cat $pod)"
+done
+for image in app deep kinds pause; do check "$image is removed" cri rmi "$REGISTRY/some/$image:1"; done
+gone() {
+    [ "$(ctr -n k8s.io snapshots --snapshotter ferofs ls | wc -l)" = 1 ] && [ "$(users)" = 0 ]
+}
+check "no snapshot is left, and nobody uses the module" within 60 gone
+stop
+kill "$SERVED" "$registry"
+wait "$SERVED" "$registry" 2>/dev/null
+umount /var/lib/containerd /var/lib/containerd-ferofs-grpc
+check "the disk is unmounted" umount state
+check "the module can be removed" rmmod ferofs
+grep -E 'level=(error|fatal)' containerd.log | tail -n 5 | cut -c 1-300 | sed 's/^/# /'
+umount suite
+finish
