@@ -13,7 +13,7 @@ read -r _ distinct files <"$IMAGES/sizes"
 DISK=/run/disk
 for module in erofs overlay xfs; do modprobe $module || exit 1; done
 insmod "$FEROFS_KO" || exit 1
-mkdir -p "$DISK" /etc/containerd /var/lib/containerd /var/lib/containerd-ferofs-grpc ${SOCKET%/*} /run/view
+mkdir -p "$DISK" /etc/containerd ${SOCKET%/*} /run/view
 device=$(basename "$(readlink -f /dev/disk0)")
 
 # say ROW MORE: a result of what was measured last.
@@ -50,8 +50,10 @@ begin() {
     esac
     mount -o noatime /dev/disk0 "$DISK" || exit 1
     mkdir "$DISK/containerd" "$DISK/ferofs"
-    mount --bind "$DISK/containerd" /var/lib/containerd
-    mount --bind "$DISK/ferofs" /var/lib/containerd-ferofs-grpc
+    # One mount, as below /var/lib: files are linked within one mount alone.
+    rm -rf /var/lib/containerd "$ROOT"
+    ln -s "$DISK/containerd" /var/lib/containerd
+    ln -s "$DISK/ferofs" "$ROOT"
     case $kind in
     ferofs) first=ferofs-diff ;;
     erofs) first=erofs ;;
@@ -76,7 +78,7 @@ end() {
     kill "$containerd" $server 2>/dev/null
     wait "$containerd" $server 2>/dev/null
     server=
-    awk '{ print $2 }' /proc/self/mounts | grep -e '^/run/containerd' -e "^$DISK/" -e '^/var/lib/containerd' | sort -r |
+    awk '{ print $2 }' /proc/self/mounts | grep -e '^/run/containerd' -e "^$DISK/" | sort -r |
         while read -r mount; do umount "$mount" 2>/dev/null || umount -l "$mount"; done
     until_it umount "$DISK"
     rm -rf /run/containerd "$SOCKET"
@@ -88,7 +90,7 @@ import() {
 
 # unpack IMAGE: all its layers, with the differs in the order of the configuration.
 unpack() {
-    ctr snapshots --snapshotter "$kind" unpack "$(ctr images ls "name==local/$1:1" | awk 'NR == 2 { print $3 }')"
+    ctr snapshots unpack --snapshotter "$kind" "$(ctr images ls "name==local/$1:1" | awk 'NR == 2 { print $3 }')"
 }
 
 unpacking() {

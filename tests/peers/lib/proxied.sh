@@ -19,6 +19,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
   type = "snapshot"
   address = "$SOCKET"
   capabilities = ["rebase", "remap-ids"]
+  [proxy_plugins.ferofs.exports]
+    root = "$ROOT"
 [proxy_plugins.ferofs-diff]
   type = "diff"
   address = "$SOCKET"

@@ -96,9 +96,9 @@ impl Applier {
         payloads: bool,
     ) -> Result<Descriptor> {
         let Some(number) = self.snapshotter.of_mounts(mounts) else {
-            return Err(Problem::unsupported(
-                "the mounts are none of this snapshotter",
-            ));
+            return Err(Problem::unsupported(format!(
+                "the mounts are none of this snapshotter: {mounts:?}"
+            )));
         };
         let snapshot = self.snapshotter.catalog.numbered(number)?;
         let digest = Digest::parse(&descriptor.digest);

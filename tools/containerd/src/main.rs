@@ -23,6 +23,7 @@ mod filter;
 mod limit;
 mod locks;
 mod lower;
+mod mapping;
 mod metrics;
 mod places;
 mod problem;
@@ -62,6 +63,8 @@ use tracing_subscriber::util::SubscriberInitExt;
     type = \"snapshot\"
     address = \"/run/containerd-ferofs-grpc/containerd-ferofs-grpc.sock\"
     capabilities = [\"rebase\", \"remap-ids\"]
+    [proxy_plugins.ferofs.exports]
+      root = \"/var/lib/containerd-ferofs-grpc\"
   [proxy_plugins.ferofs-diff]
     type = \"diff\"
     address = \"/run/containerd-ferofs-grpc/containerd-ferofs-grpc.sock\"

@@ -19,6 +19,7 @@ use crate::limit;
 use crate::locks::Locks;
 use crate::lower;
 use crate::lower::Lowers;
+use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::places::make;
@@ -35,11 +36,6 @@ use std::sync::Arc;
 const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
 /// The label that says how much can be written.
 const SIZE: &str = "containerd.io/snapshot/max-size";
-/// The labels that say as whom the users of a container are seen, and the options that mount(8) of containerd takes.
-const MAPPINGS: [(&str, &str); 2] = [
-    ("containerd.io/snapshot/uidmapping", "uidmap"),
-    ("containerd.io/snapshot/gidmapping", "gidmap"),
-];
 
 /// The snapshotter.
 pub struct Snapshotter {
@@ -210,7 +206,13 @@ impl Snapshotter {
         if parent.is_none() || !read_only {
             make(&upper, 0o755)?;
         }
+        let mapping = Mapping::of(&snapshot.labels)?;
+        let mapped = mapping.is_some();
+        let mapping = mapping.filter(|_| is_new);
         let Some(parent) = parent else {
+            if let Some(mapping) = mapping {
+                mapping.chown(&upper)?;
+            }
             return Ok(vec![bind(&upper, read_only)]);
         };
         let late = snapshot.is_for_a_layer() && self.config.snapshots.lazy;
@@ -227,20 +229,31 @@ impl Snapshotter {
                 if let Some(top) = lowers.first().filter(|_| is_new && !late) {
                     upper::look_like(&upper, top)?;
                 }
+                if let Some(mapping) = mapping {
+                    mapping.chown(&upper)?;
+                }
                 options.push(format!("workdir={}", work.display()));
                 options.push(format!("upperdir={}", upper.display()));
             }
         }
-        for (label, option) in MAPPINGS {
-            if let Some(mapping) = snapshot.labels.get(label) {
-                options.push(format!("{option}={mapping}"));
-            }
-        }
+        options.extend(Mapping::options(&snapshot.labels));
         let lowers: Vec<_> = lowers
             .iter()
             .map(|lower| lower.display().to_string())
             .collect();
-        options.push(format!("lowerdir={}", lowers.join(":")));
+        let lowers = match (mapped, lowers.as_slice()) {
+            (false, _) => lowers.join(":"),
+            // containerd maps the users of the directory that they have in common, without what is mounted below it:
+            // for a path with a slash at its end that is the directory itself.
+            (true, [lower]) => format!("{lower}/"),
+            (true, _) => {
+                return Err(Problem::precondition(format!(
+                    "snapshot {}: layers that are compressed images cannot be below a container in a user namespace",
+                    snapshot.name
+                )));
+            }
+        };
+        options.push(format!("lowerdir={lowers}"));
         Ok(vec![Mount {
             r#type: "overlay".into(),
             source: "overlay".into(),
