@@ -110,7 +110,7 @@ pub struct Snapshot {
     pub updated: Time,
     /// What else is known of it.
     pub labels: Labels,
-    /// The sha256 of the layer that it consists of.
+    /// The sha256 of the layer that it consists of. A committed snapshot without one is the directory that was written to.
     #[serde(default, with = "hex", skip_serializing_if = "Option::is_none")]
     pub layer: Option<Digest>,
     /// Once it is committed: what it takes on disk, in bytes.
@@ -122,6 +122,21 @@ pub struct Snapshot {
     /// How much can be written to it, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+}
+
+/// What a snapshot consists of when it is committed.
+pub enum Content<'a> {
+    /// The layer that was applied to it.
+    Applied,
+    /// A layer by its sha256.
+    Layer(Digest, &'a Layer),
+    /// What was written to it, where it was written to.
+    Directory {
+        /// Bytes on disk.
+        bytes: u64,
+        /// And inodes.
+        inodes: u64,
+    },
 }
 
 impl Snapshot {
@@ -438,7 +453,7 @@ impl Catalog {
         name: &str,
         parent: Option<&str>,
         labels: Labels,
-        layer: Option<(Digest, &Layer)>,
+        content: Content<'_>,
     ) -> Result<Snapshot> {
         if name.is_empty() {
             return Err(Problem::invalid("a snapshot needs a name"));
@@ -470,9 +485,15 @@ impl Catalog {
                 labels,
                 ..old
             };
-            if let Some((digest, layer)) = layer {
-                new.layer = Some(digest);
-                put_layer(tables, digest, layer)?;
+            match content {
+                Content::Applied => {}
+                Content::Layer(digest, layer) => {
+                    new.layer = Some(digest);
+                    put_layer(tables, digest, layer)?;
+                }
+                Content::Directory { bytes, inodes } => {
+                    (new.bytes, new.inodes) = (bytes, inodes);
+                }
             }
             tables.measure(&mut new)?;
             tables.put(&new)?;
@@ -766,7 +787,7 @@ mod tests {
             .apply(one.number, digest, &layer(10, &[gzip]))
             .unwrap();
         let committed = catalog
-            .commit("one", "base", None, target("chain"), None)
+            .commit("one", "base", None, target("chain"), Content::Applied)
             .unwrap();
         assert_eq!(
             (committed.number, committed.bytes, committed.inodes),
@@ -831,7 +852,7 @@ mod tests {
         create(Kind::Active, "active", None).unwrap();
         create(Kind::Active, "low", None).unwrap();
         catalog
-            .commit("low", "base", None, Labels::new(), None)
+            .commit("low", "base", None, Labels::new(), Content::Applied)
             .unwrap();
         create(Kind::View, "view", Some("base")).unwrap();
         let before = serde_json::to_string(&catalog.all().unwrap()).unwrap();
@@ -859,17 +880,17 @@ mod tests {
                 "needs a name",
             ),
             (
-                text(catalog.commit("view", "x", None, Labels::new(), None)),
+                text(catalog.commit("view", "x", None, Labels::new(), Content::Applied)),
                 Code::FailedPrecondition,
                 "view is view, expected an active",
             ),
             (
-                text(catalog.commit("active", "base", None, Labels::new(), None)),
+                text(catalog.commit("active", "base", None, Labels::new(), Content::Applied)),
                 Code::AlreadyExists,
                 "base already exists",
             ),
             (
-                text(catalog.commit("active", "x", Some("view"), Labels::new(), None)),
+                text(catalog.commit("active", "x", Some("view"), Labels::new(), Content::Applied)),
                 Code::InvalidArgument,
                 "is view, expected a committed",
             ),
@@ -908,10 +929,10 @@ mod tests {
                 .unwrap();
         }
         catalog
-            .commit("a", "low", None, Labels::new(), None)
+            .commit("a", "low", None, Labels::new(), Content::Applied)
             .unwrap();
         catalog
-            .commit("b", "high", Some("low"), Labels::new(), None)
+            .commit("b", "high", Some("low"), Labels::new(), Content::Applied)
             .unwrap();
         let chain = catalog.chain("high").unwrap();
         let names: Vec<_> = chain

@@ -7,7 +7,6 @@
 
 use crate::api::containerd::services::diff::v1::DiffRequest;
 use crate::api::containerd::types::Descriptor;
-use crate::api::containerd::types::Mount;
 use crate::catalog::Kind;
 use crate::catalog::Snapshot;
 use crate::content::Contents;
@@ -15,6 +14,7 @@ use crate::content::Ingest;
 use crate::problem::Problem;
 use crate::problem::Result;
 use crate::snapshotter::Snapshotter;
+use crate::snapshotter::directories;
 use ferofs::commit;
 use ferofs::commit::Compression;
 use ferofs::output::Output;
@@ -127,38 +127,34 @@ impl Comparer {
         })
     }
 
-    /// The snapshot whose upper directory is all the difference.
+    /// The snapshot whose upper directory is all the difference: one that is written to, or was committed where it is.
     fn written_to(&self, request: &DiffRequest) -> Result<Snapshot> {
         let here = &self.snapshotter;
         let other =
             || Problem::unsupported("what is compared is not a snapshot and what it is on top of");
-        let number = here.of_mounts(&request.right).ok_or_else(other)?;
+        let right = directories(&request.right).ok_or_else(other)?;
+        let upper = right.first().ok_or_else(other)?;
+        let number = here.places.number_of(upper).ok_or_else(other)?;
         let snapshot = here.catalog.numbered(number)?;
-        if snapshot.kind != Kind::Active || snapshot.layer.is_some() {
+        let is_written = snapshot.kind != Kind::View && snapshot.layer.is_none();
+        if !is_written || *upper != here.places.upper(&snapshot) {
             return Err(other());
         }
-        let below = match &snapshot.parent {
-            Some(parent) => Some(here.catalog.get(parent)?.number),
-            None => None,
+        let Some(parent) = &snapshot.parent else {
+            let is_empty = match directories(&request.left) {
+                None => request.left.is_empty(),
+                Some(left) => {
+                    let number = left.first().and_then(|path| here.places.number_of(path));
+                    let left = here.catalog.numbered(number.ok_or_else(other)?)?;
+                    left.kind == Kind::View && left.parent.is_none()
+                }
+            };
+            return is_empty.then_some(snapshot).ok_or_else(other);
         };
-        match (below, request.left.as_slice()) {
-            (Some(below), [left]) if bound(left) == Some(&here.places.lower(below)) => Ok(snapshot),
-            (None, []) => Ok(snapshot),
-            (None, [left]) => {
-                let left = here
-                    .of_mounts(std::slice::from_ref(left))
-                    .ok_or_else(other)?;
-                let left = here.catalog.numbered(left)?;
-                let is_empty = left.kind == Kind::View && left.parent.is_none();
-                is_empty.then_some(snapshot).ok_or_else(other)
-            }
-            _ => Err(other()),
-        }
+        let below = here.lowers.places(&here.catalog.get(parent)?)?;
+        let left = directories(&request.left).ok_or_else(other)?;
+        (left == below).then_some(snapshot).ok_or_else(other)
     }
-}
-
-fn bound(mount: &Mount) -> Option<&Path> {
-    (mount.r#type == "bind").then_some(Path::new(&mount.source))
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //! often it is made. The mount is the kernel's own and needs nobody to live; after a reboot it is made again.
 //!
 //! A layer that is a compressed image cannot be part of another one: it is mounted alone, those above it are merged with
-//! their whiteouts kept, and overlayfs puts them on top of each other. Called by [`crate::snapshotter`] and
+//! their whiteouts kept, and overlayfs puts them on top of each other. What was written to a snapshot that was committed
+//! is one more directory there, as it is. Called by [`crate::snapshotter`] and
 //! [`crate::applier`].
 
 use crate::catalog::Catalog;
@@ -64,8 +65,15 @@ impl Link {
     }
 }
 
-/// Layers that become one mount, which is that of the topmost one.
-struct Part {
+/// One of the directories that overlayfs puts on top of each other.
+enum Part {
+    /// What was written to a snapshot.
+    Written(Snapshot),
+    /// Layers that become one mount, which is that of the topmost one.
+    Layers(Layers),
+}
+
+struct Layers {
     /// The lowest one first.
     links: Vec<Link>,
     /// Whether there are others below.
@@ -95,8 +103,13 @@ impl Lowers {
     }
 
     fn place(&self, part: &Part) -> Option<PathBuf> {
-        let top = part.links.last()?;
-        Some(self.places.lower(top.snapshot.number))
+        match part {
+            Part::Written(snapshot) => Some(self.places.upper(snapshot)),
+            Part::Layers(layers) => {
+                let top = layers.links.last()?;
+                Some(self.places.lower(top.snapshot.number))
+            }
+        }
     }
 
     /// Mounts a committed snapshot if it is not mounted yet. Returns where, as [`Self::places`] does.
@@ -107,7 +120,10 @@ impl Lowers {
     pub fn mounted(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>> {
         let mut lowers = Vec::new();
         for part in self.parts(snapshot)? {
-            lowers.extend(self.mount(&part)?);
+            match &part {
+                Part::Written(_) => lowers.extend(self.place(&part)),
+                Part::Layers(layers) => lowers.extend(self.mount(layers)?),
+            }
         }
         Ok(lowers)
     }
@@ -119,9 +135,11 @@ impl Lowers {
     /// When one of its layers is missing or wrong.
     pub fn prepare(&self, snapshot: &Snapshot) -> Result<()> {
         for part in self.parts(snapshot)? {
-            if let Some(top) = part.links.last() {
-                let _held = self.busy.hold(top.snapshot.number);
-                self.image(&part)?;
+            if let Part::Layers(layers) = part {
+                if let Some(top) = layers.links.last() {
+                    let _held = self.busy.hold(top.snapshot.number);
+                    self.image(&layers)?;
+                }
             }
         }
         Ok(())
@@ -144,8 +162,8 @@ impl Lowers {
         chain.reverse();
         for snapshot in chain {
             let Some(digest) = snapshot.layer else {
-                let problem = format!("snapshot {} has no layer", snapshot.name);
-                return Err(Problem::precondition(problem));
+                parts.push(Part::Written(snapshot));
+                continue;
             };
             let Some(layer) = self.catalog.layer(digest)? else {
                 return Err(Problem::missing(format!("layer {digest} does not exist")));
@@ -156,21 +174,23 @@ impl Lowers {
                 layer,
             };
             match parts.last_mut() {
-                Some(part) if link.merges() && part.links.iter().all(Link::merges) => {
-                    part.links.push(link);
+                Some(Part::Layers(layers))
+                    if link.merges() && layers.links.iter().all(Link::merges) =>
+                {
+                    layers.links.push(link);
                 }
-                _ => parts.push(Part {
+                _ => parts.push(Part::Layers(Layers {
                     on_top: !parts.is_empty(),
                     links: vec![link],
-                }),
+                })),
             }
         }
         parts.reverse();
         Ok(parts)
     }
 
-    fn mount(&self, part: &Part) -> Result<Option<PathBuf>> {
-        let Some(top) = part.links.last() else {
+    fn mount(&self, layers: &Layers) -> Result<Option<PathBuf>> {
+        let Some(top) = layers.links.last() else {
             return Ok(None);
         };
         let number = top.snapshot.number;
@@ -181,9 +201,9 @@ impl Lowers {
         if is_mounted(&lower)? {
             return Ok(Some(lower));
         }
-        let image = self.image(part)?;
+        let image = self.image(layers)?;
         let mut options = Options::default();
-        options.devices = self.devices(part, &image)?;
+        options.devices = self.devices(layers, &image)?;
         if self.verity {
             let require = (String::from("verity"), Some(String::from("require")));
             options.filesystem.push(require);
@@ -202,8 +222,8 @@ impl Lowers {
     }
 
     /// The image of some layers, which is made if it is not there. Their topmost one's lock is held.
-    fn image(&self, part: &Part) -> Result<PathBuf> {
-        let Some(top) = part.links.last() else {
+    fn image(&self, layers: &Layers) -> Result<PathBuf> {
+        let Some(top) = layers.links.last() else {
             return Err(Problem::failed("there are no layers"));
         };
         if !top.merges() {
@@ -215,11 +235,11 @@ impl Lowers {
         }
         make(&self.places.snapshot(top.snapshot.number), 0o711)?;
         let started = Instant::now();
-        let mut merge = match part.on_top {
+        let mut merge = match layers.on_top {
             true => Merge::new().with_whiteouts(Whiteouts::Overlay),
             false => Merge::new(),
         };
-        for link in &part.links {
+        for link in &layers.links {
             let image = Image::open(&self.places.image(link.digest))?;
             match link.layer.form {
                 Form::Tar => merge.apply(&image)?,
@@ -230,7 +250,7 @@ impl Lowers {
         }
         let mut merged = merge.finish()?;
         if self.verity {
-            let known: HashMap<Digest, Option<verity::Digest>> = part
+            let known: HashMap<Digest, Option<verity::Digest>> = layers
                 .links
                 .iter()
                 .map(|link| (link.digest, link.layer.verity()))
@@ -255,15 +275,15 @@ impl Lowers {
         for note in &merged.notes {
             tracing::warn!(snapshot = top.snapshot.name, "{note}");
         }
-        let (layers, ms) = (part.links.len(), started.elapsed().as_millis());
-        tracing::info!(snapshot = top.snapshot.name, layers, ms, "merged");
+        let (count, ms) = (layers.links.len(), started.elapsed().as_millis());
+        tracing::info!(snapshot = top.snapshot.name, layers = count, ms, "merged");
         Ok(path)
     }
 
     /// The files that an image has its data in.
-    fn devices(&self, part: &Part, image: &Path) -> Result<Vec<PathBuf>> {
+    fn devices(&self, layers: &Layers, image: &Path) -> Result<Vec<PathBuf>> {
         let mut known = HashMap::new();
-        for link in &part.links {
+        for link in &layers.links {
             let path = match link.layer.form {
                 Form::Tar => self.places.tar(link.digest),
                 Form::Image | Form::Compressed => self.places.image(link.digest),

@@ -8,6 +8,7 @@
 
 use crate::api::containerd::types::Mount;
 use crate::catalog::Catalog;
+use crate::catalog::Content;
 use crate::catalog::Form;
 use crate::catalog::Kind;
 use crate::catalog::Labels;
@@ -30,6 +31,7 @@ use crate::upper;
 use ferofs::digest::Digest;
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The label that says which layer is going to be applied.
@@ -248,7 +250,7 @@ impl Snapshotter {
             (true, [lower]) => format!("{lower}/"),
             (true, _) => {
                 return Err(Problem::precondition(format!(
-                    "snapshot {}: layers that are compressed images cannot be below a container in a user namespace",
+                    "snapshot {}: what is in several directories cannot be below a container in a user namespace",
                     snapshot.name
                 )));
             }
@@ -291,40 +293,21 @@ impl Snapshotter {
         labels: Labels,
     ) -> Result<Snapshot> {
         let snapshot = self.catalog.get(key)?;
-        let committed = match snapshot.layer {
-            Some(_) => self.catalog.commit(key, name, parent, labels, None)?,
-            None if snapshot.kind != Kind::Active => {
-                // It says why not.
-                self.catalog.commit(key, name, parent, labels, None)?
+        if snapshot.layer.is_none() && snapshot.kind == Kind::Active {
+            // After a reboot nothing is mounted.
+            self.mounts_of(&snapshot)?;
+            if !self.becomes_image(&snapshot) {
+                return self.commit_directory(&snapshot, name, parent, labels);
             }
-            None => {
-                let upper = self.places.upper(&snapshot);
-                // After a reboot nothing is mounted.
-                self.mounts_of(&snapshot)?;
-                let image = upper::image(&upper, &self.places.layers())?;
-                let digest = image.digest;
-                let mut layer = Layer {
-                    form: Form::Image,
-                    size: image.size,
-                    index: 0,
-                    inodes: image.inodes,
-                    stored: Vec::new(),
-                    verity: None,
-                };
-                let _held = self.layers.hold(digest);
-                let committed = || -> Result<Snapshot> {
-                    if self.catalog.layer(digest)?.is_none() || !self.has_files(digest)? {
-                        image.keep()?;
-                    }
-                    self.seal(digest, &mut layer)?;
-                    self.catalog
-                        .commit(key, name, parent, labels, Some((digest, &layer)))
-                };
-                let committed = committed();
-                if committed.is_err() {
-                    self.remove_files(digest)?;
-                }
-                committed?
+        }
+        let committed = match snapshot.layer {
+            None if snapshot.kind == Kind::Active => {
+                self.commit_image(&snapshot, name, parent, labels)?
+            }
+            // Of what is no active snapshot it says why not.
+            _ => {
+                let content = Content::Applied;
+                self.catalog.commit(key, name, parent, labels, content)?
             }
         };
         // Who has it mounted still sees it.
@@ -339,6 +322,69 @@ impl Snapshotter {
         }
         tracing::info!(snapshot = name, key, "committed");
         Ok(committed)
+    }
+
+    /// Whether what was written to a snapshot becomes an image, and a part of the one that is mounted: what another
+    /// differ unpacked there, what is in a filesystem of its own, and all when files are to be sealed.
+    fn becomes_image(&self, snapshot: &Snapshot) -> bool {
+        let config = &self.config.layers;
+        snapshot.is_for_a_layer() || snapshot.limit.is_some() || config.verity || config.immutable
+    }
+
+    /// Commits what was written to a snapshot where it is. Mounts that were given out for it stay good: BuildKit looks at
+    /// what it wrote by them afterwards.
+    fn commit_directory(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        parent: Option<&str>,
+        labels: Labels,
+    ) -> Result<Snapshot> {
+        let upper = self.places.upper(snapshot);
+        let failed = Problem::io("write", &upper);
+        let written = fs::File::open(&upper).and_then(|file| Ok(rustix::fs::syncfs(file)?));
+        written.map_err(failed)?;
+        let (bytes, inodes) = upper::usage(&upper)?;
+        let content = Content::Directory { bytes, inodes };
+        let key = &snapshot.name;
+        let committed = self.catalog.commit(key, name, parent, labels, content)?;
+        tracing::info!(snapshot = name, key, "committed as it is");
+        Ok(committed)
+    }
+
+    fn commit_image(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        parent: Option<&str>,
+        labels: Labels,
+    ) -> Result<Snapshot> {
+        let upper = self.places.upper(snapshot);
+        let image = upper::image(&upper, &self.places.layers())?;
+        let digest = image.digest;
+        let mut layer = Layer {
+            form: Form::Image,
+            size: image.size,
+            index: 0,
+            inodes: image.inodes,
+            stored: Vec::new(),
+            verity: None,
+        };
+        let _held = self.layers.hold(digest);
+        let committed = || -> Result<Snapshot> {
+            if self.catalog.layer(digest)?.is_none() || !self.has_files(digest)? {
+                image.keep()?;
+            }
+            self.seal(digest, &mut layer)?;
+            let content = Content::Layer(digest, &layer);
+            self.catalog
+                .commit(&snapshot.name, name, parent, labels, content)
+        };
+        let committed = committed();
+        if committed.is_err() {
+            self.remove_files(digest)?;
+        }
+        committed
     }
 
     /// Removes a snapshot, and its layer if nobody else has it.
@@ -412,18 +458,29 @@ impl Snapshotter {
 
     /// The snapshot that mounts lead to, if they are of one here: by what is bound, or written to.
     pub fn of_mounts(&self, mounts: &[Mount]) -> Option<u64> {
-        let [mount] = mounts else {
-            return None;
-        };
-        let path = match mount.r#type.as_str() {
-            "bind" => mount.source.as_str(),
-            "overlay" => mount
-                .options
-                .iter()
-                .find_map(|option| option.strip_prefix("upperdir="))?,
-            _ => return None,
-        };
-        self.places.number_of(Path::new(path))
+        let directories = directories(mounts)?;
+        self.places.number_of(directories.first()?)
+    }
+}
+
+/// The directories that a mount consists of, the topmost one first: what is bound, or written to, and what is below.
+pub fn directories(mounts: &[Mount]) -> Option<Vec<PathBuf>> {
+    let [mount] = mounts else {
+        return None;
+    };
+    match mount.r#type.as_str() {
+        "bind" => Some(vec![PathBuf::from(&mount.source)]),
+        "overlay" => {
+            let option = |key| {
+                let mut options = mount.options.iter();
+                options.find_map(|option| option.strip_prefix(key))
+            };
+            let upper = option("upperdir=").into_iter();
+            let lowers = option("lowerdir=").unwrap_or("").split(':');
+            let all = upper.chain(lowers).filter(|path| !path.is_empty());
+            Some(all.map(PathBuf::from).collect())
+        }
+        _ => None,
     }
 }
 

@@ -483,12 +483,16 @@ async fn what_makes_no_sense_is_refused_by_its_class() {
     assert_eq!(place.files().len(), 2);
 }
 
-/// What a person does to a directory that is not mounted on anything becomes an image.
+/// What another differ unpacks becomes an image, and is not there twice.
 #[tokio::test]
-async fn what_was_written_becomes_a_layer() {
-    let place = Place::new("written");
+async fn what_was_unpacked_becomes_an_image() {
+    let place = Place::new("unpacked");
     let daemon = place.start().await;
-    let mounts = daemon.prepare("k", "", HashMap::new()).await.unwrap();
+    let target = HashMap::from([(
+        String::from("containerd.io/snapshot.ref"),
+        String::from("c"),
+    )]);
+    let mounts = daemon.prepare("k", "", target).await.unwrap();
     let upper = PathBuf::from(&mounts[0].source);
     fs::write(upper.join("hello"), "Hello!").unwrap();
     daemon.commit("k", "c", "", HashMap::new()).await.unwrap();
@@ -502,6 +506,39 @@ async fn what_was_written_becomes_a_layer() {
         format!("{}.erofs", Digest::of(&fs::read(&path).unwrap()))
     );
     assert!(!upper.exists());
+}
+
+/// What somebody wrote stays where it was written, also for who has its mounts from before.
+#[tokio::test]
+async fn what_was_written_stays_where_it_is() {
+    let place = Place::new("written");
+    let daemon = place.start().await;
+    let mounts = daemon.prepare("k", "", HashMap::new()).await.unwrap();
+    let lowest = PathBuf::from(&mounts[0].source);
+    fs::write(lowest.join("hello"), "Hello!").unwrap();
+    daemon.commit("k", "c", "", HashMap::new()).await.unwrap();
+    let mounts = daemon.prepare("l", "c", HashMap::new()).await.unwrap();
+    let option = |key: &str| {
+        let mut options = mounts[0].options.iter();
+        PathBuf::from(options.find_map(|option| option.strip_prefix(key)).unwrap())
+    };
+    assert_eq!(option("lowerdir="), lowest);
+    let upper = option("upperdir=");
+    fs::write(upper.join("more"), "More.").unwrap();
+    daemon.commit("l", "d", "", HashMap::new()).await.unwrap();
+    let daemon = {
+        drop(daemon);
+        place.start().await
+    };
+    let mounts = daemon.prepare("m", "d", HashMap::new()).await.unwrap();
+    let lowers = format!("lowerdir={}:{}", upper.display(), lowest.display());
+    assert!(mounts[0].options.contains(&lowers), "{mounts:?}");
+    assert_eq!(fs::read(upper.join("more")).unwrap(), b"More.");
+    assert!(place.files().is_empty());
+    for key in ["m", "d", "c"] {
+        daemon.remove(key).await.unwrap();
+    }
+    assert!(!upper.exists() && !lowest.exists());
 }
 
 /// Kills the daemon at many moments of applying, committing and removing. After a restart there are no files that
