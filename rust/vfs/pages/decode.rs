@@ -8,7 +8,6 @@
 //! has of the page behind is kept ([`crate::vfs::pages::tails`]) for when that is read.
 
 use crate::vfs::backing::file::BackingFile;
-use crate::vfs::backing::holes::Wait;
 use crate::vfs::bindings;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::buffer::Buffer;
@@ -303,7 +302,7 @@ fn widened<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: Range<u64>) -> Ran
 }
 
 /// Where what cannot be decoded begins in what is to be read ahead, since a backing file does not have what it is decoded
-/// from. What lies in another inode counts as that, until all is there: it would have to be read to know. None if nothing is
+/// from, or listeners were not asked for that. What lies in another inode counts as that, until all is there: it would have to be read to know. None if nothing is
 /// missing.
 fn limit<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: &Range<u64>) -> Option<u64> {
     if !C::may_lack_parts(inode) {
@@ -320,7 +319,7 @@ fn limit<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: &Range<u64>) -> Opti
             Content::Encoded(place, len, _) => (Some(place), *len as u64),
         };
         if let Some(Place::File(file, from)) = place {
-            if file.there(*from, len, Wait::NoLock).unwrap_or(0) < len {
+            if file.ahead(*from, len) < len {
                 return Some(pos);
             }
         }
@@ -443,7 +442,8 @@ impl<C: Clusters> Operations<C> {
         let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
         // SAFETY: As above.
         let can_wait = unsafe { bindings::vfs_helper_readahead_can_wait(control) };
-        let workers = C::workers(inode).filter(|_| can_wait);
+        // Listeners were asked for what this task reads.
+        let workers = C::workers(inode).filter(|_| can_wait && !C::may_lack_parts(inode));
         loop {
             let mut batch = FolioBatch::with_room(pages as usize);
             if !batch.take(next) {
