@@ -25,6 +25,7 @@
 #include <linux/shmem_fs.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/splice.h>
 #include <linux/swait.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
@@ -411,6 +412,14 @@ ssize_t vfs_helper_read_asked(struct kiocb *iocb, struct iov_iter *iter)
 	if (done >= 0)
 		fsnotify_access(iocb->ki_filp);
 	return done;
+}
+
+ssize_t vfs_helper_splice_asked(struct file *file, loff_t *pos, struct pipe_inode_info *pipe, size_t len,
+				unsigned int flags)
+{
+	if ((file->f_flags & O_DIRECT) || IS_DAX(file->f_mapping->host))
+		return copy_splice_read(file, pos, pipe, len, flags);
+	return file->f_op->splice_read(file, pos, pipe, len, flags);
 }
 
 long vfs_helper_wait_killable(struct completion *done, unsigned long most)

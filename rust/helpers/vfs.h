@@ -96,6 +96,9 @@ pgoff_t vfs_helper_drop_pages(struct address_space *mapping, pgoff_t first, pgof
 bool vfs_helper_is_watched(const struct file *file);
 /* Calls read_iter() for who has asked already whether that may be read. */
 ssize_t vfs_helper_read_asked(struct kiocb *iocb, struct iov_iter *iter);
+/* The same for splice_read(), which there is; the pipe has room. */
+ssize_t vfs_helper_splice_asked(struct file *file, loff_t *pos, struct pipe_inode_info *pipe, size_t len,
+				unsigned int flags);
 /*
  * Waits for a completion of which all are told, as long as `most` jiffies at the most: 0 if that went by, and -ERESTARTSYS if
  * the task is being killed. It may be frozen meanwhile, whatever it holds: it waits for what will be thawed, too.

@@ -154,3 +154,79 @@ impl Drop for Scope<'_> {
         self.listeners.allowed.lock().end(self.number);
     }
 }
+
+#[cfg(CONFIG_KUNIT = "y")]
+#[kunit_tests(ferofs_listeners)]
+mod tests {
+    use super::*;
+    use crate::vfs::bindings;
+
+    const INODE: usize = 64;
+
+    fn allowed(listeners: &Listeners, pos: u64, len: u64) -> u64 {
+        listeners.allowed(INODE, pos, len)
+    }
+
+    #[test]
+    fn what_was_allowed_is_known_until_it_was_read() -> Result {
+        let listeners = Listeners::new()?;
+        let first = listeners.scope();
+        let second = listeners.scope();
+        assert_eq!(allowed(&listeners, 0, 100), 0);
+        second.note(INODE, 150..300)?;
+        first.note(INODE, 100..200)?;
+        // From the position on, in whatever order and pieces.
+        for (pos, len, expected) in [
+            (100, 200, 200),
+            (100, 201, 200),
+            (99, 10, 0),
+            (199, 1, 1),
+            (299, 2, 1),
+            (300, 1, 0),
+            (150, 0, 0),
+            (120, u64::MAX, 180),
+        ] {
+            assert_eq!(allowed(&listeners, pos, len), expected);
+        }
+        // Of this file, and to this task.
+        assert_eq!(listeners.allowed(INODE + 64, 100, 10), 0);
+        let others = listeners
+            .allowed
+            .lock()
+            .allowed(task() + 64, INODE, 100, 10);
+        assert_eq!(others, 0);
+        drop(first);
+        assert_eq!(allowed(&listeners, 100, 200), 0);
+        assert_eq!(allowed(&listeners, 150, 200), 150);
+        drop(second);
+        assert_eq!(allowed(&listeners, 150, 200), 0);
+        assert!(listeners.allowed.lock().entries.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn who_is_excused_may_read_anything() -> Result {
+        let listeners = Listeners::new()?;
+        let excused = listeners.excused()?;
+        assert_eq!(allowed(&listeners, 5, 1 << 40), 1 << 40);
+        assert_eq!(listeners.allowed(INODE + 64, 5, 10), 10);
+        drop(excused);
+        assert_eq!(allowed(&listeners, 5, 10), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn answers_are_waited_for_but_not_for_ever() -> Result {
+        let listeners = Listeners::new()?;
+        assert_eq!(listeners.ask(|| Ok(())), Ok(()));
+        assert_eq!(listeners.ask(|| Err(EBUSY)), Err(EBUSY));
+        let slow = || {
+            // SAFETY: A worker may sleep.
+            unsafe { bindings::msleep(500) };
+            7
+        };
+        assert_eq!(reply::ask(&listeners.workers, 10, slow), Err(EIO));
+        assert_eq!(reply::ask(&listeners.workers, 60_000, slow), Ok(7));
+        Ok(())
+    }
+}

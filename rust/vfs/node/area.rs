@@ -8,7 +8,6 @@ use crate::vfs::backing::listeners::Scope;
 use crate::vfs::backing::reply::Wait;
 use crate::vfs::bindings;
 use crate::vfs::node::backed::Backed;
-use crate::vfs::node::mapped;
 use crate::vfs::node::opener::Opener;
 use crate::vfs::object::fserror;
 use crate::vfs::object::fserror::Access;
@@ -19,6 +18,10 @@ use core::ops::Range;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
+
+/// How many pages a listener is asked for at the most for a fault. It may have to bring them from far away, and a mapping of a
+/// large file is often read in few places.
+const AROUND_MAX: usize = (128 << 10) / PAGE_SIZE;
 
 /// Files whose bytes listeners of fanotify may have to allow.
 pub(in crate::vfs) trait Watched {
@@ -96,7 +99,7 @@ impl<W: Watched> Area<W> {
                     Err(_) => bindings::vm_fault_reason_VM_FAULT_OOM,
                 };
             }
-            let window = bindings::vfs_helper_fault_window(fault, mapped::READAHEAD_MAX as usize);
+            let window = bindings::vfs_helper_fault_window(fault, AROUND_MAX);
             if window.start == window.end {
                 return bindings::filemap_fault(fault);
             }

@@ -9,6 +9,7 @@ use crate::vfs::backing::listeners::Listeners;
 use crate::vfs::backing::listeners::Scope;
 use crate::vfs::backing::reply::Wait;
 use crate::vfs::bindings;
+use crate::vfs::errno::EUCLEAN;
 use crate::vfs::node::area::Area;
 use crate::vfs::node::area::Watched;
 use crate::vfs::node::backed::Backed;
@@ -268,7 +269,6 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
 impl<C: Clusters<FileSystem: Backed>> Watched for Table<C> {
     type FileSystem = C::FileSystem;
 
-    /// What lies in another inode is asked for when that is read.
     fn ask(
         inode: &Inode<C::FileSystem>,
         range: Range<u64>,
@@ -279,6 +279,17 @@ impl<C: Clusters<FileSystem: Backed>> Watched for Table<C> {
         let mut run: Option<(&BackingFile, Range<u64>)> = None;
         for_each::<C>(inode, range.start, range.end, |cluster| {
             let (file, from, len) = match cluster.content {
+                Content::Inode(ref other, from) => {
+                    let pages = decode::pages_of(from, &cluster, &range);
+                    if decode::is_missing(other, &pages) {
+                        match Self::ask(other, pages, scope, wait) {
+                            // Its bytes are not decoded: they are asked for when they are read.
+                            Err(error) if error == EUCLEAN => {}
+                            asked => asked?,
+                        }
+                    }
+                    return Ok(true);
+                }
                 Content::Encoded(Place::File(file, from), len, _) => (file, from, len as u64),
                 Content::Plain(Place::File(file, from)) => {
                     let start = range.start.max(cluster.start);
@@ -295,16 +306,24 @@ impl<C: Clusters<FileSystem: Backed>> Watched for Table<C> {
                 }
                 _ => {
                     if let Some((file, range)) = run.replace((file, from..behind)) {
-                        scope.ask(file, range.start, range.end.saturating_sub(range.start), wait)?;
+                        scope.ask(
+                            file,
+                            range.start,
+                            range.end.saturating_sub(range.start),
+                            wait,
+                        )?;
                     }
                 }
             }
             Ok(true)
         })?;
         match run {
-            Some((file, range)) => {
-                scope.ask(file, range.start, range.end.saturating_sub(range.start), wait)
-            }
+            Some((file, range)) => scope.ask(
+                file,
+                range.start,
+                range.end.saturating_sub(range.start),
+                wait,
+            ),
             None => Ok(()),
         }
     }
@@ -365,7 +384,10 @@ impl<'a> Asked<'a> {
         }
         let size = inode.size();
         let page = |pos: u64| pos.div_ceil(PAGE_SIZE as u64) as usize;
-        let (first, end) = ((pos >> PAGE_SHIFT) as usize, page(pos.saturating_add(len).min(size)));
+        let (first, end) = (
+            (pos >> PAGE_SHIFT) as usize,
+            page(pos.saturating_add(len).min(size)),
+        );
         // SAFETY: The mapping is that of an inode in use.
         let missing = unsafe { bindings::vfs_helper_first_missing(inode.mapping(), first, end) };
         if missing >= end {

@@ -114,7 +114,10 @@ impl<'a> Opener<'a> {
     ///
     /// `ENOMEM`.
     #[inline]
-    pub(in crate::vfs) fn excused(self, listeners: Option<&Listeners>) -> Result<Option<Scope<'_>>> {
+    pub(in crate::vfs) fn excused(
+        self,
+        listeners: Option<&Listeners>,
+    ) -> Result<Option<Scope<'_>>> {
         match listeners {
             Some(listeners) if self.is_silent() => listeners.excused().map(Some),
             _ => Ok(None),

@@ -461,7 +461,8 @@ pub(in crate::vfs) unsafe fn splice_read<E: Extents>(
         Source::File(backing, from) => {
             let mut at = i64::try_from(from).map_err(|_| EIO)?;
             let view = opener.view(backing, false)?;
-            if backing.refuses_holes() && backing.listeners().is_some() {
+            let is_asked = backing.refuses_holes() && backing.listeners().is_some();
+            if is_asked {
                 // Who may bring what would be missing.
                 ask(backing, &view, from, len as u64)?;
             }
@@ -472,7 +473,17 @@ pub(in crate::vfs) unsafe fn splice_read<E: Extents>(
                     bindings::copy_splice_read(file, pos, pipe, len, flags)
                 } else {
                     let read = backing.as_opener(|| {
-                        bindings::vfs_splice_read(view.as_ptr(), &mut at, pipe, len, flags)
+                        if is_asked {
+                            bindings::vfs_helper_splice_asked(
+                                view.as_ptr(),
+                                &mut at,
+                                pipe,
+                                len,
+                                flags,
+                            )
+                        } else {
+                            bindings::vfs_splice_read(view.as_ptr(), &mut at, pipe, len, flags)
+                        }
                     });
                     if let Ok(read) = u64::try_from(read) {
                         *pos = i64::try_from(start.saturating_add(read)).unwrap_or(i64::MAX);

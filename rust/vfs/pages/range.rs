@@ -366,10 +366,7 @@ impl RangeCache {
             let from = data.start.checked_add(start).ok_or(EIO)?;
             let _asked = self.ask(start, size)?;
             // Of so much one copy is enough: single pages are what the next mount wants first.
-            if folio
-                .fill(len as usize, &data.file.passed(), from)
-                .is_err()
-            {
+            if folio.fill(len as usize, &data.file.passed(), from).is_err() {
                 return Ok(None);
             }
             data.next.store(first.saturating_add(pages), Relaxed);
