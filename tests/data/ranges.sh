@@ -456,15 +456,20 @@ libc.mmap.restype = ctypes.c_void_p
 libc.pwrite.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long]
 address = libc.mmap(None, 10 << 20, 1, 2, file, 0)
 blob = os.open("blob.tar.served", os.O_WRONLY)
+began = time.monotonic()
 written = libc.pwrite(blob, address + (6 << 20), 4096, 8 << 20)
 number = ctypes.get_errno()
 # Either it was brought before the lock was taken, or it is an error.
 assert (written, number) == (-1, errno.EFAULT) or written == 4096, (written, number)
-print(f"# {written}")
+print(f"# {written} {number}, after {time.monotonic() - began:.0f} s")
+os.close(file)
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+libc.munmap(address, 10 << 20)
 umount()
 daemon.stop()
 PYTHON
 check "a blob is written from its own hole, mapped: ends" timeout 300 python3 circle.py
+grep '^# ' output
 
 cat >frozen.py <<'PYTHON'
 # A task writes from such a mapping to the filesystem that the blob is on, which is being frozen meanwhile: the daemon cannot
@@ -485,6 +490,7 @@ if writer == 0:
     os._exit(ctypes.get_errno() if written < 0 else 0)
 while not daemon.asked():
     time.sleep(0.01)
+began = time.monotonic()
 freezer = subprocess.Popen(["fsfreeze", "--freeze", "disk"])
 time.sleep(1)
 os.remove("hold")
@@ -493,7 +499,7 @@ assert status in (0, errno.EFAULT), status
 assert freezer.wait(120) == 0
 subprocess.run(["fsfreeze", "--unfreeze", "disk"], check=True)
 assert piece("mnt/big", 6 << 20, 4096, "kernel") == open("tree/big", "rb").read()[6 << 20 :][:4096]
-print(f"# {status}")
+print(f"# {status}, after {time.monotonic() - began:.0f} s")
 os.close(file)
 libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 libc.munmap(address, 10 << 20)
@@ -504,6 +510,7 @@ modprobe -q loop
 truncate -s 100M disk.image && mkfs.ext4 -q disk.image && mkdir disk
 mount -o loop disk.image disk || fail "a disk"
 check "a filesystem is frozen while who writes to it waits: ends" timeout 300 python3 frozen.py
+grep '^# ' output
 umount disk
 check "the module is not in use any more" rmmod ferofs
 modprobe -q ferofs || insmod "$FEROFS_KO"
