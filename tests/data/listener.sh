@@ -99,11 +99,11 @@ listener = os.fork()
 if listener == 0:
     listen(group)
 try:
-    subprocess.run(mount, shell=True, check=True, timeout=30)
+    subprocess.run(mount, shell=True, check=True, timeout=240)
     watch(group, MOUNT, mounted)
     for name in "small", "large":
         path = os.path.join(mounted, name)
-        done = subprocess.run(["cmp", path, os.path.join(expected, name)], timeout=30)
+        done = subprocess.run(["cmp", path, os.path.join(expected, name)], timeout=240)
         assert done.returncode == 0, path
         with open(path, "rb") as file, open(os.path.join(expected, name), "rb") as same:
             assert mapped(file) == same.read(), path
