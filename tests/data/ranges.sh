@@ -62,7 +62,7 @@ class Daemon:
             if libc.fanotify_mark(self.group, ADD, mask, -100, os.fsencode(self.path(name))):
                 raise OSError(ctypes.get_errno(), "fanotify_mark")
         # What he does: nothing but answering, and what is in these files.
-        for name in ("deny", "hold", "asked"):
+        for name in ("deny", "narrow", "hold", "asked"):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(name)
         self.child = os.fork()
@@ -96,6 +96,8 @@ class Daemon:
                 answer = 1
                 if os.path.exists("deny"):
                     answer = 2 | int(open("deny").read()) << 24
+                elif os.path.exists("narrow") and count > 8192:
+                    answer = 2 | errno.EIO << 24
                 else:
                     data = os.pread(sources[inode], count, offset)
                     # Zeros, too: else they would be holes, which count as missing.
@@ -349,6 +351,13 @@ for image, devices, path, data in (
             result = signal_of(lambda: piece(path, 300_000, 5000, way))
             assert result == found, (image, way, number, result, found)
         os.remove("deny")
+        if devices:
+            # What is around a page cannot be had, but the page can.
+            open("narrow", "w").close()
+            for turn, way in enumerate(["mapped", "kernel", "populate", "random", "read"]):
+                at = 2_000_000 + turn * 300_000
+                assert piece(path, at, 50, way) == data[at : at + 50], way
+            os.remove("narrow")
         for way in WAYS:
             if way == "direct" and not devices:
                 continue

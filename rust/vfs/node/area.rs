@@ -117,7 +117,13 @@ impl<W: Watched> Area<W> {
                 Wait::NoLock
             };
             let inode = Inode::<W::FileSystem>::from_raw((*file).f_inode);
-            let range = (window.start as u64) << PAGE_SHIFT..(window.end as u64) << PAGE_SHIFT;
+            let pages = if held.is_null() {
+                // What is around it may be what could not be had.
+                wanted..wanted.saturating_add(1)
+            } else {
+                window.start..window.end
+            };
+            let range = (pages.start as u64) << PAGE_SHIFT..(pages.end as u64) << PAGE_SHIFT;
             let scope = listeners.scope();
             let asked = W::ask(inode, range, &scope, wait);
             if held.is_null() {
@@ -127,16 +133,14 @@ impl<W: Watched> Area<W> {
                     Err(_) => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
                 };
             }
-            let mut result = bindings::vm_fault_reason_VM_FAULT_RETRY;
             if asked.is_ok() {
                 let mapping = (*file).f_mapping;
-                bindings::vfs_helper_read_window(mapping, window.start, window.end, wanted);
-                result |= bindings::vm_fault_reason_VM_FAULT_MAJOR;
+                bindings::vfs_helper_read_window(mapping, pages.start, pages.end, wanted);
             }
             drop(scope);
             bindings::fput(held);
-            // What went wrong is met, and told, when the fault is handled again.
-            result
+            // What went wrong is met, and told, when the fault is handled again: with the lock held, since it waited.
+            bindings::vm_fault_reason_VM_FAULT_RETRY | bindings::vm_fault_reason_VM_FAULT_MAJOR
         }
     }
 
