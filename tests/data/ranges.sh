@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # kernels: debian-7.3 debug
-# timeout: 1200
+# timeout: 2400
 #
 # A listener of fanotify's pre-content events who brings what is read of sparse blobs and images: he is asked for no more than
 # is read, all that is read is right, what he denies is an error with his errno, and nobody is stuck when he is killed or waits
