@@ -13,7 +13,9 @@ use crate::verity;
 use crate::verity::Verity;
 use crate::vfs::backing::claim::Claim;
 use crate::vfs::backing::file::BackingFile;
+use crate::vfs::backing::listeners::Listeners;
 use crate::vfs::backing::open::PathTarget;
+use crate::vfs::backing::reply::Wait;
 use crate::vfs::backing::verity::VerityDigest;
 use crate::vfs::errno::EKEYREJECTED;
 use crate::vfs::errno::EOPNOTSUPP;
@@ -24,6 +26,7 @@ use crate::vfs::pages::range::RangeMount;
 use crate::vfs::task::rest;
 use crate::vfs::vec;
 use crate::vfs::workers::Workers;
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
@@ -46,8 +49,8 @@ pub(crate) struct Devices {
     blobs: KVec<Blob>,
     /// Whether flat addresses may mean blobs that are files of their own.
     has_flat_blobs: bool,
-    /// Whether listeners of fanotify may have to allow reads of any of the files; settled when they were opened.
-    are_watched: bool,
+    /// Listeners of fanotify, if there may be any for one of the files; settled when they were opened.
+    listeners: Option<Arc<Listeners>>,
     /// Whether reading what a file does not have is an error.
     refuses_holes: bool,
 }
@@ -69,8 +72,8 @@ impl Blob {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, what security modules and listeners say to reading the file, for no one is asked later, and `EAGAIN`
-    /// instead of waiting for them if `nowait` is set.
+    /// `ENOMEM`, what security modules say to reading the file, for they are not asked later, and listeners to its beginning,
+    /// and `EAGAIN` instead of waiting for them if `nowait` is set.
     fn names(&self, ranges: &RangeMount, nowait: bool) -> Result<Option<&RangeCache>> {
         let Some(file) = &self.file else {
             return Ok(None);
@@ -80,7 +83,7 @@ impl Blob {
                 return Err(EAGAIN);
             }
             let size = file.size();
-            file.ask(0, size)?;
+            file.ask(0, size.min(PAGE_SIZE as u64), Wait::NoLock)?;
             // If another reader was faster, it made the same.
             self.names
                 .populate(RangeCache::get(ranges, &file.kept(), 0, size)?);
@@ -181,11 +184,12 @@ impl Devices {
             image,
             blobs,
             has_flat_blobs,
-            are_watched: false,
+            listeners: None,
             refuses_holes: base.refuses_holes(),
         };
-        this.are_watched =
-            this.image.file.is_watched() || this.blob_files().any(BackingFile::is_watched);
+        let of_blobs = || this.blob_files().find_map(BackingFile::listeners);
+        let listeners = this.image.file.listeners().or_else(of_blobs).cloned();
+        this.listeners = listeners;
         Ok(this)
     }
 
@@ -295,9 +299,9 @@ impl Devices {
         self.refuses_holes
     }
 
-    /// Whether any of the files may not have all of its parts, and that is an error.
+    /// Whether any of the files may not have all of its parts, and that is an error, or listeners bring them.
     pub(crate) fn may_lack_parts(&self) -> bool {
-        self.refuses_holes
+        (self.refuses_holes || self.listeners.is_some())
             && (self.image.file.may_lack_parts()
                 || self.blob_files().any(BackingFile::may_lack_parts))
     }
@@ -342,9 +346,10 @@ impl Devices {
         }) | 1
     }
 
-    /// Whether listeners of fanotify may have to allow reads of any of the files.
-    pub(crate) fn are_watched(&self) -> bool {
-        self.are_watched
+    /// Listeners of fanotify, if there may be some who have to allow reads of any of the files.
+    #[inline]
+    pub(crate) fn listeners(&self) -> Option<&Listeners> {
+        self.listeners.as_deref()
     }
 
     fn blob_files(&self) -> impl Iterator<Item = &BackingFile> {
@@ -491,15 +496,18 @@ pub(crate) struct Base {
     depth: u32,
     /// Who asks for holes in files, if they are errors.
     hole_finders: Option<Arc<Workers>>,
+    /// Who asks listeners.
+    listeners: Arc<Listeners>,
 }
 
 impl Base {
     /// That of a mount without files. With workers to look for holes, these are errors.
-    pub(crate) fn new(hole_finders: Option<Arc<Workers>>) -> Self {
+    pub(crate) fn new(hole_finders: Option<Arc<Workers>>, listeners: Arc<Listeners>) -> Self {
         Self {
             claims: KVec::new(),
             depth: 0,
             hole_finders,
+            listeners,
         }
     }
 
@@ -571,6 +579,7 @@ impl Base {
         if let Some(claim) = claim {
             vec::push(&mut self.claims, claim)?;
         }
+        let file = file.asking(&self.listeners);
         let Some(workers) = &self.hole_finders else {
             return Ok(file);
         };

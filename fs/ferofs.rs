@@ -39,6 +39,7 @@ mod xattr;
 use crate::filesystem::Ferofs;
 use crate::filesystem::Shared;
 use crate::options::Options;
+use crate::vfs::backing::listeners::Listeners;
 use crate::vfs::mount::context::Context;
 use crate::vfs::mount::mountable::Mountable;
 use crate::vfs::mount::mountable::Statfs;
@@ -84,7 +85,8 @@ impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let shared = Shared {
             ranges: RangeHome::new(module, ())?,
-            workers: Arc::new(Workers::new()?, GFP_KERNEL)?,
+            workers: Arc::new(Workers::new(c"ferofs")?, GFP_KERNEL)?,
+            listeners: Arc::new(Listeners::new()?, GFP_KERNEL)?,
         };
         Ok(Self {
             _registration: Registration::new(module, Ferofs::NAME, shared.clone())?,
@@ -143,8 +145,8 @@ impl Backed for Ferofs {
         inode.data().mapped()
     }
 
-    fn is_watched(inode: &Inode<Self>) -> bool {
-        inode.super_block().data().devices().are_watched()
+    fn listeners(inode: &Inode<Self>) -> Option<&Listeners> {
+        inode.super_block().data().devices().listeners()
     }
 
     fn version(inode: &Inode<Self>) -> u64 {

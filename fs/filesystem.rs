@@ -3,6 +3,7 @@
 //! The filesystem type: what its superblocks and inodes hold. What it does is in the crate's root.
 
 use crate::node::Node;
+use crate::vfs::backing::listeners::Listeners;
 use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::pages::range::RangeHome;
 use crate::vfs::workers::Workers;
@@ -17,6 +18,8 @@ pub(crate) struct Shared {
     pub(crate) ranges: Arc<RangeHome>,
     /// Who fills pages that nobody waits for yet.
     pub(crate) workers: Arc<Workers>,
+    /// Who asks listeners of fanotify.
+    pub(crate) listeners: Arc<Listeners>,
 }
 
 /// The filesystem type.

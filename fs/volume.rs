@@ -16,6 +16,7 @@ use crate::options::DeviceOption;
 use crate::options::Holes;
 use crate::options::Options;
 use crate::report;
+use crate::vfs::backing::reply::Wait;
 use crate::vfs::mount::context::Context;
 use crate::vfs::mount::mountable::Statfs;
 use crate::vfs::node::xattr::Namespace;
@@ -81,18 +82,21 @@ impl Volume {
             None => devices::open_path(context, name)?,
         };
         let holes_are_errors = options.holes == Some(Holes::Error);
-        let mut base = Base::new(holes_are_errors.then(|| sb.shared().workers.clone()));
+        let mut base = Base::new(
+            holes_are_errors.then(|| sb.shared().workers.clone()),
+            sb.shared().listeners.clone(),
+        );
         let image = base.admit(context, name, image)?;
         if let Some(verity) = options.verity {
             // Not one byte is looked at of what nobody answers for.
             verity.check_image(context, name, &image)?;
         }
         sb.share_backing_device(&image)?;
-        // No one is asked when metadata is read, which can be wanted anywhere: so now, first for the
-        // superblock, and then for all that it says.
+        // Security modules are not asked when metadata is read, which can be wanted anywhere: so now. Listeners of fanotify
+        // are, for what is read.
         let start = options.start.unwrap_or(0);
         let size = image.size().saturating_sub(start);
-        image.ask(start, size.min(PAGE_SIZE as u64))?;
+        image.ask(start, size.min(PAGE_SIZE as u64), Wait::Any)?;
 
         let ranges = RangeMount::new(&sb.shared().ranges)?;
         // What a mount itself reads is little, and read again by the next one.
@@ -111,7 +115,6 @@ impl Volume {
             ));
             return Err(EINVAL);
         }
-        image.ask(start, size.min(format.blocks().saturating_mul(block)))?;
         let image = Image {
             file: image,
             start,

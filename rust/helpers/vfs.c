@@ -10,18 +10,23 @@
 #include <linux/cred.h>
 #include <linux/folio_batch.h>
 #include <linux/fs_dirent.h>
+#include <linux/fsnotify.h>
 #include <linux/fsverity.h>
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
 #include <linux/iversion.h>
 #include <linux/kdev_t.h>
 #include <linux/lockdep.h>
+#include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/posix_acl.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/shmem_fs.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/splice.h>
+#include <linux/swait.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -398,6 +403,117 @@ bool vfs_helper_is_watched(const struct file *file)
 	return FMODE_FSNOTIFY_HSM(file->f_mode) || FMODE_FSNOTIFY_ACCESS_PERM(file->f_mode);
 }
 
+ssize_t vfs_helper_read_asked(struct kiocb *iocb, struct iov_iter *iter)
+{
+	ssize_t done = 0;
+
+	if (iov_iter_count(iter))
+		done = iocb->ki_filp->f_op->read_iter(iocb, iter);
+	if (done >= 0)
+		fsnotify_access(iocb->ki_filp);
+	return done;
+}
+
+ssize_t vfs_helper_splice_asked(struct file *file, loff_t *pos, struct pipe_inode_info *pipe, size_t len,
+				unsigned int flags)
+{
+	if ((file->f_flags & O_DIRECT) || IS_DAX(file->f_mapping->host))
+		return copy_splice_read(file, pos, pipe, len, flags);
+	return file->f_op->splice_read(file, pos, pipe, len, flags);
+}
+
+long vfs_helper_wait_killable(struct completion *done, unsigned long most)
+{
+	return ___swait_event(done->wait, ___wait_cond_timeout(completion_done(done)),
+			      (TASK_KILLABLE | TASK_FREEZABLE_UNSAFE), most, __ret = schedule_timeout(__ret));
+}
+
+void vfs_helper_hold_module(void)
+{
+	__module_get(THIS_MODULE);
+}
+
+void vfs_helper_release_module(void)
+{
+	module_put(THIS_MODULE);
+}
+
+struct file *vfs_helper_unlock_fault(struct vm_fault *fault)
+{
+	struct file *file;
+
+	if (!fault_flag_allow_retry_first(fault->flags) || vfs_helper_fault_is_nowait(fault))
+		return NULL;
+	file = get_file(fault->vma->vm_file);
+	release_fault_lock(fault);
+	return file;
+}
+
+bool vfs_helper_fault_is_nowait(const struct vm_fault *fault)
+{
+	return fault->flags & FAULT_FLAG_RETRY_NOWAIT;
+}
+
+bool vfs_helper_fault_is_user(const struct vm_fault *fault)
+{
+	return fault->flags & FAULT_FLAG_USER;
+}
+
+static bool is_cached(struct address_space *mapping, pgoff_t index)
+{
+	struct folio *folio = filemap_get_folio(mapping, index);
+	bool cached = !IS_ERR(folio) && folio_test_uptodate(folio);
+
+	if (!IS_ERR(folio))
+		folio_put(folio);
+	return cached;
+}
+
+struct vfs_helper_window vfs_helper_fault_window(const struct vm_fault *fault, unsigned long most)
+{
+	const struct vm_area_struct *vma = fault->vma;
+	struct file *file = vma->vm_file;
+	struct address_space *mapping = file->f_mapping;
+	pgoff_t index = fault->pgoff, end = DIV_ROUND_UP(i_size_read(mapping->host), PAGE_SIZE);
+	struct vfs_helper_window window = { index, index };
+	unsigned long pages = min(READ_ONCE(file->f_ra.ra_pages), most), before = pages / 2;
+
+	if (index >= end || is_cached(mapping, index))
+		return window;
+	window.end++;
+	if (vma->vm_flags & VM_RAND_READ)
+		return window;
+	if (vma->vm_flags & VM_SEQ_READ)
+		before = 0;
+	end = min(end, index + pages - before);
+	while (index - window.start < before && window.start && !is_cached(mapping, window.start - 1))
+		window.start--;
+	while (window.end < end && !is_cached(mapping, window.end))
+		window.end++;
+	return window;
+}
+
+void vfs_helper_read_window(struct address_space *mapping, pgoff_t first, pgoff_t end, pgoff_t wanted)
+{
+	/* With nothing before it that it would go on from. */
+	struct file_ra_state ra = { .ra_pages = end - first, .prev_pos = -1 };
+	struct folio *folio;
+	DEFINE_READAHEAD(ractl, NULL, &ra, mapping, first);
+
+	if (end - first > 1)
+		page_cache_sync_ra(&ractl, end - first);
+	folio = read_mapping_folio(mapping, wanted, NULL);
+	if (!IS_ERR(folio))
+		folio_put(folio);
+}
+
+pgoff_t vfs_helper_first_missing(struct address_space *mapping, pgoff_t first, pgoff_t end)
+{
+	while (first < end && is_cached(mapping, first))
+		first++;
+	return first;
+}
+
 loff_t vfs_helper_readahead_pos(const struct readahead_control *rac)
 {
 	return readahead_pos((struct readahead_control *)rac);
@@ -424,9 +540,9 @@ bool vfs_helper_readahead_can_wait(const struct readahead_control *rac)
 	return rac->ra && rac->ra->size && rac->ra->async_size >= rac->ra->size && num_online_cpus() > 1;
 }
 
-struct workqueue_struct *vfs_helper_alloc_workqueue(void)
+struct workqueue_struct *vfs_helper_alloc_workqueue(const char *name)
 {
-	return alloc_workqueue("ferofs", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	return alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, name);
 }
 
 struct folio *vfs_helper_add_folio(struct address_space *mapping, pgoff_t index)

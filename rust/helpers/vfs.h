@@ -94,6 +94,38 @@ ssize_t vfs_helper_copy_from_cache(struct address_space *mapping, struct file *f
  */
 pgoff_t vfs_helper_drop_pages(struct address_space *mapping, pgoff_t first, pgoff_t end);
 bool vfs_helper_is_watched(const struct file *file);
+/* Calls read_iter() for who has asked already whether that may be read. */
+ssize_t vfs_helper_read_asked(struct kiocb *iocb, struct iov_iter *iter);
+/* The same for splice_read(), which there is; the pipe has room. */
+ssize_t vfs_helper_splice_asked(struct file *file, loff_t *pos, struct pipe_inode_info *pipe, size_t len,
+				unsigned int flags);
+/*
+ * Waits for a completion of which all are told, as long as `most` jiffies at the most: 0 if that went by, and -ERESTARTSYS if
+ * the task is being killed. It may be frozen meanwhile, whatever it holds: it waits for what will be thawed, too.
+ */
+long vfs_helper_wait_killable(struct completion *done, unsigned long most);
+/* The module cannot be unloaded between them. */
+void vfs_helper_hold_module(void);
+void vfs_helper_release_module(void);
+
+/*
+ * Gives up the lock that a fault is handled with, if it can be handled again with VM_FAULT_RETRY, and takes a reference to the
+ * area's file. Else null, and nothing has changed.
+ */
+struct file *vfs_helper_unlock_fault(struct vm_fault *fault);
+/* Whether a fault is to be handled by somebody else if there is anything to wait for. */
+bool vfs_helper_fault_is_nowait(const struct vm_fault *fault);
+/* Whether a program's own access has led to a fault, so that the task holds no locks but for it. */
+bool vfs_helper_fault_is_user(const struct vm_fault *fault);
+/*
+ * Which pages to read for a fault: those around it that are not cached, by the advice for its area and file. None if its page is
+ * cached, or behind the end.
+ */
+struct vfs_helper_window vfs_helper_fault_window(const struct vm_fault *fault, unsigned long most);
+/* Reads these pages. If the one that is wanted could not be read as part of them it is read alone. */
+void vfs_helper_read_window(struct address_space *mapping, pgoff_t first, pgoff_t end, pgoff_t wanted);
+/* The first page that is not cached, from `first` on and before `end`, or `end`. */
+pgoff_t vfs_helper_first_missing(struct address_space *mapping, pgoff_t first, pgoff_t end);
 
 loff_t vfs_helper_readahead_pos(const struct readahead_control *rac);
 size_t vfs_helper_readahead_length(const struct readahead_control *rac);
@@ -101,7 +133,7 @@ size_t vfs_helper_readahead_length(const struct readahead_control *rac);
 bool vfs_helper_readahead_fits(const struct readahead_control *rac, loff_t end);
 /* Whether nobody waits for the pages yet, and there is another processor to fill them. */
 bool vfs_helper_readahead_can_wait(const struct readahead_control *rac);
-struct workqueue_struct *vfs_helper_alloc_workqueue(void);
+struct workqueue_struct *vfs_helper_alloc_workqueue(const char *name);
 /* A new folio of one page in a mapping, locked, or null if there is one already or no memory for it. */
 struct folio *vfs_helper_add_folio(struct address_space *mapping, pgoff_t index);
 /*

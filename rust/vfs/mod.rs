@@ -83,12 +83,15 @@ pub(crate) mod object {
 
 pub(crate) mod backing {
     //! The files that a filesystem reads its own contents from.
+    mod asking;
     pub(in crate::vfs) mod cache;
     pub(crate) mod claim;
     pub(crate) mod file;
     pub(in crate::vfs) mod holes;
+    pub(crate) mod listeners;
     pub(crate) mod open;
     mod read;
+    pub(crate) mod reply;
     pub(in crate::vfs) mod row;
     pub(crate) mod verity;
 }

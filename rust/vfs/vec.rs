@@ -2,6 +2,7 @@
 
 //! Growing a [`KVec`] without a panic in sight.
 
+use kernel::alloc::Flags;
 use kernel::prelude::*;
 
 /// Appends `value`.
@@ -13,6 +14,15 @@ use kernel::prelude::*;
 ///
 /// `ENOMEM`.
 pub(crate) fn push<T>(vec: &mut KVec<T>, value: T) -> Result {
+    push_with(vec, value, GFP_KERNEL)
+}
+
+/// The same, with flags for the memory: where one may not sleep it is `GFP_ATOMIC`.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn push_with<T>(vec: &mut KVec<T>, value: T, flags: Flags) -> Result {
     if core::mem::size_of::<T>() != 0 {
         // SAFETY: These are invariants of every vector whose elements have a size.
         unsafe {
@@ -20,6 +30,6 @@ pub(crate) fn push<T>(vec: &mut KVec<T>, value: T) -> Result {
             core::hint::assert_unchecked(vec.capacity() <= isize::MAX.unsigned_abs());
         }
     }
-    vec.reserve(1, GFP_KERNEL)?;
+    vec.reserve(1, flags)?;
     vec.push_within_capacity(value).map_err(|_| ENOMEM)
 }

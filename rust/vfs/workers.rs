@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A workqueue: where pages are filled that nobody waits for yet ([`crate::vfs::pages::decode`]), and locks are waited for that
-//! a task must not wait for ([`crate::vfs::backing::holes`]). A module that uses it makes it once.
+//! Workqueues: where pages are filled that nobody waits for yet ([`crate::vfs::pages::decode`]), and what is waited for that
+//! a task must not wait for itself: locks ([`crate::vfs::backing::holes`]) and listeners ([`crate::vfs::backing::asking`]).
+//! Those wait longest, so they have a queue of their own. A module that uses one makes it once.
 
 use crate::vfs::bindings;
 use core::ptr::NonNull;
 use kernel::prelude::*;
+use kernel::str::CStr;
 use kernel::workqueue::Queue;
 
 /// A workqueue of the module's own.
@@ -24,9 +26,9 @@ impl Workers {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Self> {
-        // SAFETY: It has no requirements.
-        let queue = unsafe { bindings::vfs_helper_alloc_workqueue() };
+    pub(crate) fn new(name: &CStr) -> Result<Self> {
+        // SAFETY: The name is a C string.
+        let queue = unsafe { bindings::vfs_helper_alloc_workqueue(name.as_char_ptr()) };
         // INVARIANT: It was allocated just now.
         NonNull::new(queue).map(Self).ok_or(ENOMEM)
     }

@@ -5,10 +5,12 @@
 //!
 //! They are read with the credentials of who opened them: for a caller's iterator ([`crate::vfs::node::read`]), when
 //! security modules and fanotify's listeners are asked as for any reader, or to be cached elsewhere
-//! ([`crate::vfs::backing::read`]), for which they were asked before ([`BackingFile::ask`]).
+//! ([`crate::vfs::backing::read`]), for which they are asked by this module ([`crate::vfs::backing::asking`]).
 
 use crate::vfs::backing::cache::Cache;
 use crate::vfs::backing::holes::Holes;
+use crate::vfs::backing::listeners::Listeners;
+use crate::vfs::backing::open::as_opener;
 use crate::vfs::backing::open::check_kind;
 use crate::vfs::backing::open::inode_of;
 use crate::vfs::backing::open::open_file;
@@ -18,7 +20,6 @@ use crate::vfs::backing::row::Rows;
 use crate::vfs::bindings;
 use core::mem::MaybeUninit;
 use core::ptr;
-use kernel::error::to_result;
 use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::str::CStr;
@@ -96,6 +97,8 @@ pub(crate) struct BackingFile {
     direct: Asked,
     /// What is known of its holes, if they are not to be read.
     pub(in crate::vfs) holes: Option<Arc<Holes>>,
+    /// Who asks listeners, if there may be any.
+    pub(in crate::vfs) listeners: Option<Arc<Listeners>>,
 }
 
 /// What the filesystem answered about direct reads, once it was asked: few files are read so.
@@ -148,6 +151,7 @@ impl BackingFile {
             read_rows: None,
             direct: Asked(SetOnce::new()),
             holes: None,
+            listeners: None,
         };
         let cache = Cache::of(&file);
         // Nothing is read ahead that a listener was not asked for, and none is asked twice.
@@ -183,17 +187,15 @@ impl BackingFile {
         self.file.as_ptr()
     }
 
+    /// The open file.
+    pub(in crate::vfs) fn file(&self) -> &ARef<File> {
+        &self.file
+    }
+
     /// Calls `f` as who opened the file: with the credentials that the file was opened with.
     #[inline]
     pub(in crate::vfs) fn as_opener<R>(&self, f: impl FnOnce() -> R) -> R {
-        // SAFETY: A file's credentials are valid as long as it is referenced, which is longer than they are in
-        // use here. What `override_creds` returned is put back, and nothing unwinds in the kernel.
-        unsafe {
-            let previous = bindings::vfs_helper_override_creds((*self.as_ptr()).f_cred);
-            let result = f();
-            bindings::vfs_helper_revert_creds(previous);
-            result
-        }
+        as_opener(&self.file, f)
     }
 
     /// What direct reads are aligned to; none if there are none. A file can get fs-verity while it is open, and
@@ -294,23 +296,6 @@ impl BackingFile {
     pub(crate) fn is_watched(&self) -> bool {
         // SAFETY: The file is referenced.
         unsafe { bindings::vfs_helper_is_watched(self.as_ptr()) }
-    }
-
-    /// Asks the security modules, and listeners of fanotify, whether `len` bytes at `pos` may be read,
-    /// and has the latter provide them if that is what they do. Pages are filled without asking again:
-    /// that may be in a page fault of a task that keeps a filesystem from being frozen, for which
-    /// listeners might wait.
-    ///
-    /// # Errors
-    ///
-    /// `EPERM` and what else they answer.
-    pub(crate) fn ask(&self, pos: u64, len: u64) -> Result {
-        let pos = i64::try_from(pos).map_err(|_| EINVAL)?;
-        let len = usize::try_from(len).map_err(|_| EINVAL)?;
-        // SAFETY: The file is referenced, and the position valid during the call.
-        to_result(self.as_opener(|| unsafe {
-            bindings::rw_verify_area(bindings::READ as i32, self.as_ptr(), &pos, len)
-        }))
     }
 
     /// The size in bytes as it is now.

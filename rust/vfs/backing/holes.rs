@@ -12,6 +12,8 @@
 use crate::vfs::backing::cache::Cache;
 use crate::vfs::backing::file::BackingFile;
 use crate::vfs::backing::open::reopen;
+use crate::vfs::backing::reply;
+use crate::vfs::backing::reply::Wait;
 use crate::vfs::bindings;
 use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::workers::Workers;
@@ -22,22 +24,9 @@ use kernel::sync::aref::ARef;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
-use kernel::time::msecs_to_jiffies;
-use kernel::types::Opaque;
 
 /// How long a reader that may be in a page fault waits for writers of the file, in milliseconds.
 const PATIENCE: u32 = 10_000;
-
-/// How a reader can wait for what the filesystem knows.
-#[derive(Clone, Copy, PartialEq)]
-pub(in crate::vfs) enum Wait {
-    /// Not at all.
-    No,
-    /// For no lock that a writer has.
-    NoLock,
-    /// For anything.
-    Any,
-}
 
 /// What is known of a file that may have holes.
 pub(in crate::vfs) struct Holes {
@@ -76,11 +65,12 @@ impl BackingFile {
         self.holes.is_some()
     }
 
-    /// Whether something may have to be refused.
+    /// Whether something may have to be refused, or asked for.
     pub(crate) fn may_lack_parts(&self) -> bool {
         self.holes
             .as_ref()
             .is_some_and(|holes| holes.whole.load(Relaxed) < self.size())
+            || self.listeners.is_some()
     }
 
     /// How many of the `len` bytes at `pos` may be read: all, or those up to the first that the file does not have.
@@ -110,7 +100,8 @@ impl Holes {
         let answer = match wait {
             Wait::No => return Err(EAGAIN),
             Wait::Any => question.answer(),
-            Wait::NoLock => self.send(question),
+            // Nothing of this file's holes is in the question: the last of them waits for all workers.
+            Wait::NoLock => reply::ask(&self.workers, PATIENCE, move || question.answer())?,
         }?;
         // Each answer is right by itself, also if one that says less comes later.
         self.whole.store(answer.whole, Relaxed);
@@ -118,25 +109,6 @@ impl Holes {
             0 => Err(EIO),
             there => Ok(there),
         }
-    }
-
-    /// Has a worker ask, and waits for the answer.
-    fn send(&self, question: Question) -> Result<Answer> {
-        let reply = Arc::pin_init(Reply::new(), GFP_KERNEL)?;
-        let sent = reply.clone();
-        self.workers.spawn(move || {
-            // Nothing of this file's holes is in here: the last of them waits for all workers.
-            if let Ok(answer) = question.answer() {
-                sent.whole.store(answer.whole, Relaxed);
-                sent.hole.store(answer.hole, Relaxed);
-            }
-            sent.done();
-        })?;
-        reply.wait()?;
-        Ok(Answer {
-            whole: reply.whole.load(Relaxed),
-            hole: reply.hole.load(Relaxed),
-        })
     }
 }
 
@@ -150,6 +122,7 @@ struct Question {
 }
 
 /// What it said.
+#[derive(Clone, Copy)]
 struct Answer {
     /// Up to where everything is there.
     whole: u64,
@@ -190,53 +163,6 @@ impl Question {
         // SAFETY: The file is referenced, and the task holds no lock that writers want: no fault is being served.
         unsafe { bindings::vfs_helper_wait_for_writers(self.file.as_ptr()) };
         Ok(first.min(seek()?))
-    }
-}
-
-/// Where an answer is put. Without one there is a hole at the beginning.
-#[pin_data]
-struct Reply {
-    #[pin]
-    is_done: Opaque<bindings::completion>,
-    whole: Atomic<u64>,
-    hole: Atomic<u64>,
-}
-
-// SAFETY: A completion may be used by any task, and by several at once.
-unsafe impl Send for Reply {}
-// SAFETY: As above.
-unsafe impl Sync for Reply {}
-
-impl Reply {
-    fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            is_done <- Opaque::ffi_init(|slot: *mut bindings::completion| {
-                // SAFETY: The place is for a completion.
-                unsafe { bindings::init_completion(slot) };
-            }),
-            whole: Atomic::new(0),
-            hole: Atomic::new(0),
-        })
-    }
-
-    fn done(&self) {
-        // SAFETY: It was initialised.
-        unsafe { bindings::complete_all(self.is_done.get()) };
-    }
-
-    /// Waits for the answer.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if there is none in time, and `EINTR` for a task that is being killed.
-    fn wait(&self) -> Result {
-        let most = msecs_to_jiffies(PATIENCE);
-        // SAFETY: It was initialised. The task may sleep: it waits for disks, too.
-        match unsafe { bindings::wait_for_completion_killable_timeout(self.is_done.get(), most) } {
-            ..0 => Err(EINTR),
-            0 => Err(EIO),
-            1.. => Ok(()),
-        }
     }
 }
 

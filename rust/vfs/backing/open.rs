@@ -182,3 +182,16 @@ pub(in crate::vfs) fn with_path<R>(file: &File, f: impl FnOnce(&CStr) -> R) -> R
     // SAFETY: The path is a C string in the buffer.
     Ok(f(unsafe { crate::vfs::c_str(path) }))
 }
+
+/// Calls `f` as who opened a file: with the credentials that it was opened with.
+#[inline]
+pub(in crate::vfs) fn as_opener<R>(file: &File, f: impl FnOnce() -> R) -> R {
+    // SAFETY: A file's credentials are valid as long as it is referenced, which is longer than they are in
+    // use here. What `override_creds` returned is put back, and nothing unwinds in the kernel.
+    unsafe {
+        let previous = bindings::vfs_helper_override_creds((*file.as_ptr()).f_cred);
+        let result = f();
+        bindings::vfs_helper_revert_creds(previous);
+        result
+    }
+}

@@ -6,12 +6,12 @@
 //! The reader may be in a page fault, with the lock of its task's memory and of the page cache that is
 //! filled. Readers and writers of the backing file wait for both when they fault in their buffer, and
 //! on some filesystems hold the file's own lock then. So that lock is never waited for here: what a
-//! fault in a mapping of the backing file itself would wait for is all. For the same reason no one is
-//! asked here whether the file may be read: see [`BackingFile::ask`].
+//! fault in a mapping of the backing file itself would wait for is all. For the same reason listeners of fanotify are
+//! asked before: see [`crate::vfs::backing::asking`].
 
 use crate::vfs::backing::cache::Cache;
 use crate::vfs::backing::file::BackingFile;
-use crate::vfs::backing::holes::Wait;
+use crate::vfs::backing::reply::Wait;
 use crate::vfs::backing::row::Gap;
 use crate::vfs::backing::row::Row;
 use crate::vfs::bindings;
@@ -63,7 +63,8 @@ impl BackingFile {
     ///
     /// # Errors
     ///
-    /// `EIO` if the file ends before, or has a hole there that is not to be read, and what the file's filesystem returns.
+    /// `EIO` if the file ends before, or has a hole there that is not to be read, what the file's filesystem returns, and
+    /// what listeners say, if they were not asked before.
     ///
     /// # Safety
     ///
@@ -77,6 +78,7 @@ impl BackingFile {
         pos: u64,
         is_small: bool,
     ) -> Result {
+        let _asked = self.asked(pos, len as u64)?;
         if self.there(pos, len as u64, Wait::NoLock)? < len as u64 {
             return Err(EIO);
         }

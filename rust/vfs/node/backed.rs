@@ -3,6 +3,7 @@
 //! What a filesystem knows of the backing files of its regular files, whether their bytes lie there as they are
 //! ([`crate::vfs::node::file`]) or are decoded ([`crate::vfs::node::decoded`]).
 
+use crate::vfs::backing::listeners::Listeners;
 use crate::vfs::node::ioctl::Label;
 use crate::vfs::node::mapped::Mapped;
 use crate::vfs::node::xattr::Xattrs;
@@ -17,8 +18,8 @@ pub(crate) trait Backed: Xattrs + Label {
     /// Which pages a file is mapped from, and which version of the backing files its own are from.
     fn mapped(inode: &Inode<Self>) -> &Mapped;
 
-    /// Whether listeners of fanotify may have to allow reads of any of a file's backing files.
-    fn is_watched(inode: &Inode<Self>) -> bool;
+    /// Listeners of fanotify, if there may be some who have to allow reads of any of a file's backing files.
+    fn listeners(inode: &Inode<Self>) -> Option<&Listeners>;
 
     /// A number that changes when any of a file's backing files does. Not zero.
     fn version(inode: &Inode<Self>) -> u64;

@@ -4,11 +4,18 @@
 //! that are. All reads go through the page cache of the inode, which [`crate::vfs::pages::decode`] fills; for files whose
 //! bytes lie somewhere as they are see [`crate::vfs::node::file`].
 
+use crate::vfs::backing::file::BackingFile;
+use crate::vfs::backing::listeners::Listeners;
+use crate::vfs::backing::listeners::Scope;
+use crate::vfs::backing::reply::Wait;
 use crate::vfs::bindings;
+use crate::vfs::errno::EUCLEAN;
 use crate::vfs::node::area::Area;
+use crate::vfs::node::area::Watched;
 use crate::vfs::node::backed::Backed;
 use crate::vfs::node::getattr::compressed_getattr;
 use crate::vfs::node::ioctl;
+use crate::vfs::node::mapped;
 use crate::vfs::node::opener::Opener;
 use crate::vfs::node::read;
 use crate::vfs::node::xattr;
@@ -25,8 +32,12 @@ use crate::vfs::pages::decode;
 use crate::vfs::task::rest;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
+use core::ops::Range;
+use core::ptr;
 use kernel::error::from_result;
 use kernel::error::to_result;
+use kernel::page::PAGE_SHIFT;
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
 /// How many clusters are looked at between looks at whether the task is being killed.
@@ -109,30 +120,16 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
     /// Called by the VFS, for a regular file of `C::FileSystem` that is being opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> i32 {
         // SAFETY: The VFS passes a file that no one else uses yet, and its inode.
-        let (opened, inode, silent) = unsafe {
+        let (opened, inode) = unsafe {
             (*file).f_mode |= bindings::VFS_CONST_FMODE_NOWAIT;
             (
                 bindings::generic_file_open(inode, file),
                 Inode::<C::FileSystem>::from_raw(inode),
-                Opener::from_raw(file).is_silent(),
             )
         };
         from_result(|| {
             to_result(opened)?;
             Self::refresh(inode);
-            if <C::FileSystem>::is_watched(inode) && !silent {
-                // Pages are filled without asking: so now, for all of the file.
-                for_each::<C>(inode, 0, u64::MAX, |cluster| {
-                    match cluster.content {
-                        Content::Encoded(Place::File(file, from), len, _) => {
-                            file.ask(from, len as u64)?;
-                        }
-                        Content::Plain(Place::File(file, from)) => file.ask(from, cluster.len)?,
-                        _ => {}
-                    }
-                    Ok(true)
-                })?;
-            }
             Ok(0)
         })
     }
@@ -148,11 +145,21 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
         let inode = unsafe { Inode::<C::FileSystem>::from_raw((*(*iocb).ki_filp).f_inode) };
         // SAFETY: The VFS passes a valid control block and iterator, of which it is not defined what a read that fails
         // leaves. There are no direct reads: no file was opened for them.
-        let (len, pos, read) = unsafe {
+        unsafe {
             let (len, pos) = (read::left(iter), (*iocb).ki_pos.unsigned_abs());
-            (len, pos, bindings::generic_file_read_iter(iocb, iter))
-        };
-        failed(inode, pos, len, read)
+            let may_wait = (*iocb).ki_flags & bindings::VFS_CONST_IOCB_NOWAIT == 0;
+            let read = match Asked::new::<C>(inode, (*iocb).ki_filp, pos, len, may_wait) {
+                Ok(asked) => {
+                    let behind = len.saturating_sub(asked.len) as usize;
+                    *read::count_of(iter) = (*read::count_of(iter)).wrapping_sub(behind);
+                    let read = bindings::generic_file_read_iter(iocb, iter);
+                    *read::count_of(iter) = (*read::count_of(iter)).wrapping_add(behind);
+                    read
+                }
+                Err(error) => error.to_errno() as isize,
+            };
+            failed(inode, pos, len, read)
+        }
     }
 
     /// # Safety
@@ -168,14 +175,16 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
         // SAFETY: The file is open, and its inode stays while it is.
         let inode = unsafe { Inode::<C::FileSystem>::from_raw((*file).f_inode) };
         // SAFETY: All is as the VFS passed it.
-        let (start, read) = unsafe {
+        unsafe {
             let start = (*pos).unsigned_abs();
-            (
-                start,
-                bindings::filemap_splice_read(file, pos, pipe, len, flags),
-            )
-        };
-        failed(inode, start, len as u64, read)
+            let read = match Asked::new::<C>(inode, file, start, len as u64, true) {
+                Ok(asked) => {
+                    bindings::filemap_splice_read(file, pos, pipe, asked.len as usize, flags)
+                }
+                Err(error) => error.to_errno() as isize,
+            };
+            failed(inode, start, len as u64, read)
+        }
     }
 
     /// # Safety
@@ -192,7 +201,7 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
         unsafe {
             let error = bindings::generic_file_readonly_mmap(file, area);
             if error == 0 {
-                (*area).vm_ops = Area::<C::FileSystem>::TABLE;
+                (*area).vm_ops = Area::<Self>::TABLE;
             }
             error
         }
@@ -253,6 +262,171 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
             let found = i64::try_from(found.ok_or(ENXIO)?).map_err(|_| EOVERFLOW)?;
             // SAFETY: The file is open; its superblock is valid.
             Ok(unsafe { bindings::vfs_setpos(file, found, (*(*inode.as_ptr()).i_sb).s_maxbytes) })
+        })
+    }
+}
+
+impl<C: Clusters<FileSystem: Backed>> Watched for Table<C> {
+    type FileSystem = C::FileSystem;
+
+    fn ask(
+        inode: &Inode<C::FileSystem>,
+        range: Range<u64>,
+        scope: &Scope<'_>,
+        wait: Wait,
+    ) -> Result {
+        // Encoded bytes that lie one behind the other are asked for at once.
+        let mut run: Option<(&BackingFile, Range<u64>)> = None;
+        for_each::<C>(inode, range.start, range.end, |cluster| {
+            let (file, from, len) = match cluster.content {
+                Content::Inode(ref other, from) => {
+                    let pages = decode::pages_of(from, &cluster, &range);
+                    if decode::is_missing(other, &pages) {
+                        match Self::ask(other, pages, scope, wait) {
+                            // Its bytes are not decoded: they are asked for when they are read.
+                            Err(error) if error == EUCLEAN => {}
+                            asked => asked?,
+                        }
+                    }
+                    return Ok(true);
+                }
+                Content::Encoded(Place::File(file, from), len, _) => (file, from, len as u64),
+                Content::Plain(Place::File(file, from)) => {
+                    let start = range.start.max(cluster.start);
+                    let skip = start.saturating_sub(cluster.start);
+                    let len = range.end.min(cluster.end()).saturating_sub(start);
+                    (file, from.saturating_add(skip), len)
+                }
+                _ => return Ok(true),
+            };
+            let behind = from.saturating_add(len);
+            match &mut run {
+                Some((last, range)) if ptr::eq(*last, file) && range.end == from => {
+                    range.end = behind;
+                }
+                _ => {
+                    if let Some((file, range)) = run.replace((file, from..behind)) {
+                        scope.ask(
+                            file,
+                            range.start,
+                            range.end.saturating_sub(range.start),
+                            wait,
+                        )?;
+                    }
+                }
+            }
+            Ok(true)
+        })?;
+        match run {
+            Some((file, range)) => scope.ask(
+                file,
+                range.start,
+                range.end.saturating_sub(range.start),
+                wait,
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A read for which listeners were asked, if there are any.
+struct Asked<'a> {
+    _scope: Option<Scope<'a>>,
+    /// How many bytes can be read.
+    len: u64,
+}
+
+impl<'a> Asked<'a> {
+    /// Asks for what reading `len` bytes at `pos` of an open file reads that is not cached. If it is read in a row that is what
+    /// comes next, too, as far as is read ahead; then all of that is read.
+    ///
+    /// # Errors
+    ///
+    /// What listeners say, if there is not one byte that can be read.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be an open file of `inode`.
+    #[inline]
+    unsafe fn new<C: Clusters<FileSystem: Backed>>(
+        inode: &'a Inode<C::FileSystem>,
+        file: *mut bindings::file,
+        pos: u64,
+        len: u64,
+        may_wait: bool,
+    ) -> Result<Self> {
+        match <C::FileSystem>::listeners(inode) {
+            // What is not cached is not read without waiting.
+            Some(listeners) if may_wait => {
+                // SAFETY: By the safety requirements.
+                unsafe { Self::by::<C>(listeners, inode, file, pos, len) }
+            }
+            _ => Ok(Self { _scope: None, len }),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::new`].
+    #[cold]
+    unsafe fn by<C: Clusters<FileSystem: Backed>>(
+        listeners: &'a Listeners,
+        inode: &'a Inode<C::FileSystem>,
+        file: *mut bindings::file,
+        pos: u64,
+        len: u64,
+    ) -> Result<Self> {
+        // SAFETY: By the safety requirements.
+        let opener = unsafe { Opener::from_raw(file) };
+        if let Some(excused) = opener.excused(Some(listeners))? {
+            let _scope = Some(excused);
+            return Ok(Self { _scope, len });
+        }
+        let size = inode.size();
+        let page = |pos: u64| pos.div_ceil(PAGE_SIZE as u64) as usize;
+        let (first, end) = (
+            (pos >> PAGE_SHIFT) as usize,
+            page(pos.saturating_add(len).min(size)),
+        );
+        // SAFETY: The mapping is that of an inode in use.
+        let missing = unsafe { bindings::vfs_helper_first_missing(inode.mapping(), first, end) };
+        if missing >= end {
+            return Ok(Self { _scope: None, len });
+        }
+        let scope = listeners.scope();
+        let ask = |end: usize| {
+            let range = (missing as u64) << PAGE_SHIFT..(end as u64) << PAGE_SHIFT;
+            Table::<C>::ask(inode, range, &scope, Wait::Any)
+        };
+        // SAFETY: The file is open. What is read here others may set at any time.
+        let (last, pages) = unsafe {
+            let state = &raw const (*file).__bindgen_anon_3.f_ra;
+            (
+                (&raw const (*state).prev_pos).read_volatile(),
+                (&raw const (*state).ra_pages).read_volatile(),
+            )
+        };
+        let is_row = pos > 0 && u64::try_from(last) == Ok(pos) && !opener.is_random();
+        let ahead = end.saturating_add(pages.min(mapped::READAHEAD_MAX) as usize);
+        let ahead = ahead.min(page(size));
+        if is_row && ask(ahead).is_ok() {
+            // SAFETY: As above; there is a page that is missing.
+            unsafe {
+                bindings::vfs_helper_read_window(inode.mapping(), missing, ahead, missing);
+            }
+        } else if let Err(error) = ask(end) {
+            let there = ((missing as u64) << PAGE_SHIFT).saturating_sub(pos);
+            if there == 0 {
+                return Err(error);
+            }
+            return Ok(Self {
+                _scope: None,
+                len: there.min(len),
+            });
+        }
+        Ok(Self {
+            _scope: Some(scope),
+            len,
         })
     }
 }
@@ -325,11 +499,11 @@ pub(in crate::vfs) unsafe extern "C" fn fiemap<C: Clusters>(
 }
 
 /// Calls `f` with the clusters of `inode` from the one at `start` on that begin before `end`, until it returns false.
-fn for_each<C: Clusters>(
-    inode: &Inode<C::FileSystem>,
+fn for_each<'a, C: Clusters>(
+    inode: &'a Inode<C::FileSystem>,
     start: u64,
     end: u64,
-    mut f: impl FnMut(Cluster<'_, C::FileSystem, C::Decoder>) -> Result<bool>,
+    mut f: impl FnMut(Cluster<'a, C::FileSystem, C::Decoder>) -> Result<bool>,
 ) -> Result {
     let end = end.min(inode.size());
     let mut pos = start;

@@ -5,8 +5,11 @@
 //! Reads go to the backing file ([`crate::vfs::node::read`]). Mappings need pages that begin where the file does
 //! ([`crate::vfs::node::mapped`] says which), filled by [`crate::vfs::pages::page_cache`].
 
+use crate::vfs::backing::listeners::Scope;
+use crate::vfs::backing::reply::Wait;
 use crate::vfs::bindings;
 use crate::vfs::node::area::Area;
+use crate::vfs::node::area::Watched;
 use crate::vfs::node::backed::Backed;
 use crate::vfs::node::getattr::getattr;
 use crate::vfs::node::ioctl;
@@ -26,6 +29,7 @@ use crate::vfs::pages::page_cache;
 use crate::vfs::pages::range::RangeCache;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
+use core::ops::Range;
 use kernel::error::from_result;
 use kernel::error::to_result;
 use kernel::page::PAGE_SHIFT;
@@ -87,10 +91,10 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
         };
         from_result(|| {
             to_result(opened)?;
+            let _excused = opener.excused(<E::FileSystem>::listeners(inode))?;
             // Where the file lies is found out here, for mmap() must not wait for it: it is called with the lock of
             // the caller's memory held.
             Self::set_change_cookie(inode);
-            Self::ask(inode, opener)?;
             Ok(0)
         })
     }
@@ -116,6 +120,9 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
         // SAFETY: The VFS passes a valid iterator, of which it is not defined what a read that fails leaves.
         let len = unsafe { read::left(iter) };
         from_result(|| {
+            // SAFETY: The file is open.
+            let opener = unsafe { Opener::from_raw((*iocb).ki_filp) };
+            let _excused = opener.excused(<E::FileSystem>::listeners(inode))?;
             // SAFETY: That is what the VFS passes.
             let read = unsafe { read::read_iter::<E>(inode, iocb, iter) }.inspect_err(|error| {
                 // SAFETY: As above. A read that fails leaves the position where it was.
@@ -146,6 +153,9 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
         // SAFETY: The VFS passes a valid position.
         let start = unsafe { *pos }.unsigned_abs();
         from_result(|| {
+            // SAFETY: The file is open.
+            let opener = unsafe { Opener::from_raw(file) };
+            let _excused = opener.excused(<E::FileSystem>::listeners(inode))?;
             // SAFETY: That is what the VFS passes.
             let read = unsafe { read::splice_read::<E>(inode, file, pos, pipe, len, flags) }
                 .inspect_err(|error| {
@@ -187,7 +197,7 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
                 set_readahead(file, Self::readahead_pages(inode, file, 1));
                 let error = bindings::generic_file_readonly_mmap(file, area);
                 if error == 0 {
-                    (*area).vm_ops = Area::<E::FileSystem>::TABLE;
+                    (*area).vm_ops = Area::<Self>::TABLE;
                 }
                 error
             })
@@ -229,20 +239,6 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
         };
         // SAFETY: The inode is in use.
         unsafe { bindings::vfs_helper_inode_set_iversion(inode.as_ptr(), version) };
-    }
-
-    /// Asks whether what lies in backing files may be read, where someone has to be asked: all of it, for
-    /// mappings may grow, and pages of them are read in faults.
-    fn ask(inode: &Inode<E::FileSystem>, opener: Opener<'_>) -> Result {
-        if !<E::FileSystem>::is_watched(inode) || opener.is_silent() {
-            return Ok(());
-        }
-        layout::for_each::<E>(inode, 0, inode.size(), |_, len, source| {
-            if let Source::File(backing, from) = source {
-                backing.ask(*from, len)?;
-            }
-            Ok(true)
-        })
     }
 
     /// # Safety
@@ -420,6 +416,24 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
             }
             _ => Ok(None),
         }
+    }
+}
+
+impl<E: Extents<FileSystem: Backed>> Watched for Table<E> {
+    type FileSystem = E::FileSystem;
+
+    fn ask(
+        inode: &Inode<E::FileSystem>,
+        range: Range<u64>,
+        scope: &Scope<'_>,
+        wait: Wait,
+    ) -> Result {
+        layout::for_each::<E>(inode, range.start, range.end, |pos, len, source| {
+            if let Source::File(backing, from) = source {
+                scope.ask(backing, *from, len.min(range.end.saturating_sub(pos)), wait)?;
+            }
+            Ok(true)
+        })
     }
 }
 

@@ -9,6 +9,8 @@
 //! see [`crate::vfs::backing::row`].
 
 use crate::vfs::backing::file::BackingFile;
+use crate::vfs::backing::listeners::Listeners;
+use crate::vfs::backing::listeners::Scope;
 use crate::vfs::bindings;
 use core::marker::PhantomData;
 use core::ptr;
@@ -103,6 +105,23 @@ impl<'a> Opener<'a> {
         // SAFETY: The file is valid for `'a`; these bits of its mode do not change after it was opened.
         let mode = unsafe { (*self.as_ptr()).f_mode };
         mode & bindings::VFS_CONST_FMODE_FSNOTIFY_MASK == bindings::VFS_CONST_FMODE_NONOTIFY
+    }
+
+    /// While what is returned lives the current task asks no listener for anything, if it is for an opener who must raise no
+    /// events.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    pub(in crate::vfs) fn excused(
+        self,
+        listeners: Option<&Listeners>,
+    ) -> Result<Option<Scope<'_>>> {
+        match listeners {
+            Some(listeners) if self.is_silent() => listeners.excused().map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Whether it was said, by posix_fadvise(2), that reads of this opener are in no order.

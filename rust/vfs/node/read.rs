@@ -7,7 +7,7 @@
 
 use crate::vfs::backing::cache::Cache;
 use crate::vfs::backing::file::BackingFile;
-use crate::vfs::backing::holes::Wait;
+use crate::vfs::backing::reply::Wait;
 use crate::vfs::backing::row::Gap;
 use crate::vfs::backing::row::Rows;
 use crate::vfs::bindings;
@@ -19,6 +19,7 @@ use crate::vfs::pages::extent::Source;
 use crate::vfs::task::rest;
 use core::mem::MaybeUninit;
 use core::ptr;
+use kernel::error::to_result;
 use kernel::prelude::*;
 
 /// How much of a hole is zeroed between looks at whether the task is being killed, in bytes.
@@ -41,6 +42,8 @@ struct Read<'a> {
     flags: i32,
     ioprio: u16,
     iter: *mut bindings::iov_iter,
+    /// Whether listeners were asked for what is passed on next.
+    is_asked: bool,
 }
 
 /// Reads from `inode` at the position of `iocb`, and moves it on.
@@ -63,6 +66,7 @@ pub(in crate::vfs) unsafe fn read_iter<E: Extents>(
                 flags: (*iocb).ki_flags & INHERITED,
                 ioprio: (*iocb).ki_ioprio,
                 iter,
+                is_asked: false,
             },
             (*iocb).ki_pos.unsigned_abs(),
         )
@@ -125,9 +129,9 @@ impl Read<'_> {
     ) -> Result<usize> {
         let is_whole = from_start && wanted >= left;
         let wanted_here = wanted.min(left);
-        let there = file.there(from, wanted_here, self.patience())?;
-        let left = if there < wanted_here { there } else { left };
         let view = self.view(file, is_whole)?;
+        let there = self.there(file, &view, from, wanted_here)?;
+        let left = if there < wanted_here { there } else { left };
         if let (Some(rows), true) = (&file.read_rows, is_whole && view.as_ptr() == file.as_ptr()) {
             return self.read_in_row(file, rows, from, left);
         }
@@ -306,11 +310,22 @@ impl Read<'_> {
         Ok(view)
     }
 
+    /// How many of the `len` bytes at `from` of a backing file there are. If some may be missing listeners are asked first, who
+    /// may bring them. A reader that may not wait gets none that might be missing.
+    #[inline]
+    fn there(&mut self, file: &BackingFile, view: &View<'_>, from: u64, len: u64) -> Result<u64> {
+        self.is_asked = file.refuses_holes() && file.listeners().is_some() && !self.is_nowait();
+        if self.is_asked {
+            ask(file, view, from, len)?;
+        }
+        file.there(from, len, self.patience())
+    }
+
     /// Reads `len` bytes at `from` of a backing file, directly if the reader wants that and the
     /// alignment allows it.
     fn read_file(&mut self, file: &BackingFile, from: u64, len: u64, whole: bool) -> Result<usize> {
-        let len = file.there(from, len, self.patience())?;
         let view = self.view(file, whole)?;
+        let len = self.there(file, &view, from, len)?;
         let direct = bindings::IOCB_DIRECT as i32;
         let align = (self.flags & direct != 0).then(|| file.direct()).flatten();
         if let Some(align) = align {
@@ -378,8 +393,25 @@ impl Read<'_> {
         kiocb.ki_flags = flags;
         kiocb.ki_ioprio = self.ioprio;
         // SAFETY: By the safety requirements. Without a completion the call returns when it is done.
-        file.as_opener(|| unsafe { bindings::vfs_iocb_iter_read(view, &mut kiocb, iter) })
+        file.as_opener(|| unsafe {
+            if self.is_asked {
+                bindings::vfs_helper_read_asked(&mut kiocb, iter)
+            } else {
+                bindings::vfs_iocb_iter_read(view, &mut kiocb, iter)
+            }
+        })
     }
+}
+
+/// Asks security modules and listeners for `len` bytes at `from` of a backing file, as reading it through `view` does.
+#[cold]
+fn ask(file: &BackingFile, view: &View<'_>, from: u64, len: u64) -> Result {
+    let pos = i64::try_from(from).map_err(|_| EIO)?;
+    let len = usize::try_from(len).map_err(|_| EIO)?;
+    // SAFETY: The view is open, and the position valid during the call.
+    to_result(file.as_opener(|| unsafe {
+        bindings::rw_verify_area(bindings::READ as i32, view.as_ptr(), &pos, len)
+    }))
 }
 
 /// How many bytes an iterator has.
@@ -399,7 +431,7 @@ pub(in crate::vfs) unsafe fn left(iter: *mut bindings::iov_iter) -> u64 {
 ///
 /// `iter` must be valid.
 #[inline]
-unsafe fn count_of(iter: *mut bindings::iov_iter) -> *mut usize {
+pub(in crate::vfs) unsafe fn count_of(iter: *mut bindings::iov_iter) -> *mut usize {
     // SAFETY: By the safety requirements. The count is there for all kinds of iterators.
     unsafe { &raw mut (*iter).__bindgen_anon_1.__bindgen_anon_1.as_mut().count }
 }
@@ -428,15 +460,30 @@ pub(in crate::vfs) unsafe fn splice_read<E: Extents>(
     let read = match extent.source {
         Source::File(backing, from) => {
             let mut at = i64::try_from(from).map_err(|_| EIO)?;
-            let len = backing.there(from, len as u64, Wait::Any)? as usize;
             let view = opener.view(backing, false)?;
+            let is_asked = backing.refuses_holes() && backing.listeners().is_some();
+            if is_asked {
+                // Who may bring what would be missing.
+                ask(backing, &view, from, len as u64)?;
+            }
+            let len = backing.there(from, len as u64, Wait::Any)? as usize;
             // SAFETY: The view is open for reading, and the rest is as the VFS passed it.
             unsafe {
                 if (*(*view.as_ptr()).f_op).splice_read.is_none() {
                     bindings::copy_splice_read(file, pos, pipe, len, flags)
                 } else {
                     let read = backing.as_opener(|| {
-                        bindings::vfs_splice_read(view.as_ptr(), &mut at, pipe, len, flags)
+                        if is_asked {
+                            bindings::vfs_helper_splice_asked(
+                                view.as_ptr(),
+                                &mut at,
+                                pipe,
+                                len,
+                                flags,
+                            )
+                        } else {
+                            bindings::vfs_splice_read(view.as_ptr(), &mut at, pipe, len, flags)
+                        }
                     });
                     if let Ok(read) = u64::try_from(read) {
                         *pos = i64::try_from(start.saturating_add(read)).unwrap_or(i64::MAX);

@@ -72,7 +72,7 @@ pub(crate) trait Clusters: 'static {
         pos: u64,
     ) -> Result<Cluster<'_, Self::FileSystem, Self::Decoder>>;
 
-    /// Whether reading some of the file may be an error since a backing file does not have it
+    /// Whether reading some of the file may be an error since a backing file does not have it, or has to be asked for
     /// ([`BackingFile::may_lack_parts`]).
     fn may_lack_parts(inode: &Inode<Self::FileSystem>) -> bool;
 

@@ -8,7 +8,6 @@
 //! has of the page behind is kept ([`crate::vfs::pages::tails`]) for when that is read.
 
 use crate::vfs::backing::file::BackingFile;
-use crate::vfs::backing::holes::Wait;
 use crate::vfs::bindings;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::buffer::Buffer;
@@ -303,8 +302,7 @@ fn widened<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: Range<u64>) -> Ran
 }
 
 /// Where what cannot be decoded begins in what is to be read ahead, since a backing file does not have what it is decoded
-/// from. What lies in another inode counts as that, until all is there: it would have to be read to know. None if nothing is
-/// missing.
+/// from, or listeners were not asked for that. None if nothing is missing.
 fn limit<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: &Range<u64>) -> Option<u64> {
     if !C::may_lack_parts(inode) {
         return None;
@@ -315,18 +313,54 @@ fn limit<C: Clusters>(inode: &Inode<C::FileSystem>, wanted: &Range<u64>) -> Opti
         let cluster = cluster::<C>(inode, pos).ok()?;
         let (place, len) = match &cluster.content {
             Content::Hole => (None, 0),
-            Content::Inode(..) => return Some(pos),
+            Content::Inode(other, from) => {
+                if lacks_parts::<C>(other, pages_of(*from, &cluster, wanted)) {
+                    return Some(pos);
+                }
+                (None, 0)
+            }
             Content::Plain(place) => (Some(place), cluster.len),
             Content::Encoded(place, len, _) => (Some(place), *len as u64),
         };
         if let Some(Place::File(file, from)) = place {
-            if file.there(*from, len, Wait::NoLock).unwrap_or(0) < len {
+            if file.ahead(*from, len) < len {
                 return Some(pos);
             }
         }
         pos = cluster.end();
     }
     None
+}
+
+/// The same for pages of an inode that is read as part of another. One whose bytes are not decoded counts as that: it would have
+/// to be read to know.
+fn lacks_parts<C: Clusters>(inode: &Inode<C::FileSystem>, pages: Range<u64>) -> bool {
+    is_missing(inode, &pages)
+        && (cluster::<C>(inode, pages.start).is_err() || limit::<C>(inode, &pages).is_some())
+}
+
+/// Whether one of the pages in a range is not cached.
+pub(in crate::vfs) fn is_missing<T: crate::vfs::object::fs_type::FileSystem>(
+    inode: &Inode<T>,
+    pages: &Range<u64>,
+) -> bool {
+    let end = pages.end.min(inode.size()).div_ceil(PAGE);
+    let (first, end) = ((pages.start >> PAGE_SHIFT) as usize, end as usize);
+    // SAFETY: The mapping is that of an inode in use.
+    let missing = unsafe { bindings::vfs_helper_first_missing(inode.mapping(), first, end) };
+    missing < end
+}
+
+/// The pages of another inode which have, from `from` on, what a cluster is, as far as that is wanted.
+pub(in crate::vfs) fn pages_of<T: crate::vfs::object::fs_type::FileSystem, D>(
+    from: u64,
+    cluster: &Cluster<'_, T, D>,
+    wanted: &Range<u64>,
+) -> Range<u64> {
+    let start = wanted.start.max(cluster.start);
+    let end = wanted.end.min(cluster.end());
+    let at = |pos: u64| from.saturating_add(pos.saturating_sub(cluster.start));
+    at(start) & !PAGE.wrapping_sub(1)..page_behind(at(end))
 }
 
 /// The beginning of the first page at a position or behind it.
@@ -443,7 +477,8 @@ impl<C: Clusters> Operations<C> {
         let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
         // SAFETY: As above.
         let can_wait = unsafe { bindings::vfs_helper_readahead_can_wait(control) };
-        let workers = C::workers(inode).filter(|_| can_wait);
+        // Listeners were asked for what this task reads.
+        let workers = C::workers(inode).filter(|_| can_wait && !C::may_lack_parts(inode));
         loop {
             let mut batch = FolioBatch::with_room(pages as usize);
             if !batch.take(next) {

@@ -48,7 +48,7 @@ pub(crate) trait Extents {
         nowait: bool,
     ) -> Result<Extent<'_, Self::Bytes<'_>>>;
 
-    /// Whether reading some of the file may be an error since a backing file does not have it
+    /// Whether reading some of the file may be an error since a backing file does not have it, or has to be asked for
     /// ([`BackingFile::may_lack_parts`]).
     fn may_lack_parts(inode: &Inode<Self::FileSystem>) -> bool;
 

@@ -7,7 +7,6 @@
 //! the whole run counts as not read; the page cache then asks for each folio that is really wanted
 //! alone, and only those that cannot be read fail.
 
-use crate::vfs::backing::holes::Wait;
 use crate::vfs::bindings;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::object::operations;
@@ -54,8 +53,9 @@ fn fill<E: Extents>(inode: &Inode<E::FileSystem>, batch: &mut FolioBatch) -> Res
     Ok(())
 }
 
-/// Where what the backing files of an inode do not have begins, from `start` on: for what is read ahead, of which more may be
-/// there than for whom all of it has to be. Behind `end` it does not matter. None if nothing is missing.
+/// Where what the backing files of an inode do not have, or what listeners were not asked for, begins, from `start` on: for what
+/// is read ahead, of which more may be there than for whom all of it has to be. Behind `end` it does not matter. None if nothing
+/// is missing.
 fn limit<E: Extents>(inode: &Inode<E::FileSystem>, start: u64, end: u64) -> Option<u64> {
     if !E::may_lack_parts(inode) {
         return None;
@@ -67,7 +67,7 @@ fn limit<E: Extents>(inode: &Inode<E::FileSystem>, start: u64, end: u64) -> Opti
         let extent = E::extent(inode, pos, false).ok()?;
         let len = extent.len.min(end.min(size).saturating_sub(pos));
         if let Source::File(file, from) = extent.source {
-            let there = file.there(from, len, Wait::NoLock).unwrap_or(0);
+            let there = file.ahead(from, len);
             if there < len {
                 return Some(pos.saturating_add(there));
             }

@@ -12,6 +12,7 @@
 
 use crate::vfs::backing::file::BackingFile;
 use crate::vfs::backing::file::Identity;
+use crate::vfs::backing::listeners::Scope;
 use crate::vfs::bindings;
 use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::object::inode::Inode;
@@ -41,7 +42,7 @@ use kernel::sync::Arc;
 /// first has one, for a mount often needs no more, and each that follows four times as many.
 const ORDER_MAX: i32 = 8;
 
-/// The same where there is other data between what is read, and how many pages of that there may be at the most for a miss to
+/// The same where there is other data between what is read, or listeners may have to bring it, and how many pages of that there may be at the most for a miss to
 /// follow the last one.
 const MIXED_ORDER_MAX: i32 = 4;
 const MIXED_GAP: usize = 4;
@@ -61,6 +62,8 @@ pub(crate) struct RangeKey {
     identity: Option<Identity>,
     /// Whether holes of the file are errors. Who takes them for zeros brings pages that others must not see.
     refuses_holes: bool,
+    /// Whether listeners are asked for what is read. Who asks nobody brings what they would have brought other bytes for.
+    asks_listeners: bool,
     start: u64,
     len: u64,
 }
@@ -199,6 +202,7 @@ impl RangeCache {
             file: now.inode(),
             identity,
             refuses_holes: file.refuses_holes(),
+            asks_listeners: file.listeners().is_some(),
             start,
             len,
         };
@@ -299,20 +303,34 @@ impl RangeCache {
     /// around it is likely to be wanted, too.
     #[cold]
     fn read(&self, index: usize) -> Result<ReadFolio> {
-        if let Some(folio) = self.read_large(index) {
+        if let Some(folio) = self.read_large(index)? {
             return Ok(folio);
         }
+        // Before the page is locked.
+        let _asked = self.ask((index as u64) << PAGE_SHIFT, PAGE_SIZE as u64)?;
         // SAFETY: As in `find_folio`.
         unsafe { folio::read(self.mapping(), index, self.len()) }
     }
 
+    /// Asks listeners for the bytes from `start` on that a folio of a size has.
+    fn ask(&self, start: u64, size: u64) -> Result<Option<Scope<'_>>> {
+        let data = self.0.data();
+        let from = data.start.checked_add(start).ok_or(EIO)?;
+        data.file
+            .asked(from, self.len().saturating_sub(start).min(size))
+    }
+
     /// Reads the largest folio with the page `index` that is to be read now and that nothing is in the
     /// way of. None if that has but one page, or cannot be read: then the page may be readable alone.
-    fn read_large(&self, index: usize) -> Option<ReadFolio> {
+    ///
+    /// # Errors
+    ///
+    /// What listeners say.
+    fn read_large(&self, index: usize) -> Result<Option<ReadFolio>> {
         let data = self.0.data();
         let mapping = self.mapping();
         let mut largest = data.order.load(Relaxed).clamp(0, ORDER_MAX);
-        if data.is_mixed.load(Relaxed) != 0 {
+        if data.is_mixed.load(Relaxed) != 0 || data.file.listeners().is_some() {
             // What is around is wanted only if what was read last is followed.
             let gap = index.wrapping_sub(data.next.load(Relaxed));
             largest = if gap > MIXED_GAP {
@@ -345,15 +363,18 @@ impl RangeCache {
                 continue;
             };
             let len = self.len().saturating_sub(start).min(size);
-            let from = data.start.checked_add(start)?;
+            let from = data.start.checked_add(start).ok_or(EIO)?;
+            let _asked = self.ask(start, size)?;
             // Of so much one copy is enough: single pages are what the next mount wants first.
-            folio.fill(len as usize, &data.file.passed(), from).ok()?;
+            if folio.fill(len as usize, &data.file.passed(), from).is_err() {
+                return Ok(None);
+            }
             data.next.store(first.saturating_add(pages), Relaxed);
             // SAFETY: As in `find_folio`; the index is a multiple of the number of pages. If another reader was
             // faster, there is a folio now.
-            return unsafe { folio.insert(mapping, first, self.len()) }.ok();
+            return Ok(unsafe { folio.insert(mapping, first, self.len()) }.ok());
         }
-        None
+        Ok(None)
     }
 
     /// Says that there is other data between what is read with [`Self::folio`], so that a miss alone does not mean that what is
