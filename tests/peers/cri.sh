@@ -19,7 +19,10 @@ mkdir suite
 mount -o ro /dev/disk/by-id/virtio-suite suite >output 2>&1 || { fail "the disk with the client" output; finish; }
 grep cri-api suite/packages | sed 's/^/# /'
 modprobe loop
-truncate -s 4G state.img && mkfs.ext4 -q state.img && mkdir state && mount -o loop state.img state || { fail "a disk"; finish; }
+truncate -s 4G state.img
+mkdir state
+mkfs.ext4 -q state.img
+mount -o loop state.img state >output 2>&1 || { fail "a disk" output; finish; }
 mkdir state/containerd state/ferofs state/registry
 for place in containerd containerd-ferofs-grpc; do
     rm -rf /var/lib/$place && mkdir /var/lib/$place && mount --bind "state/$(echo $place | sed 's/containerd-.*/ferofs/')" /var/lib/$place
@@ -121,9 +124,9 @@ check "it answers a kubelet" within 60 cri version
 for image in pause app deep kinds; do check "$image is pulled" cri pull "$REGISTRY/some/$image:1"; done
 check "no layer was unpacked" [ -z "$(find /var/lib/containerd-ferofs-grpc -xdev -name 'step-*')" ]
 check "the images are listed" sh -c "suite/cri images | grep -c $REGISTRY/some/ | grep -qx 4"
-cri fsinfo >fsinfo 2>&1
-sed 's/^/# /' fsinfo
-check "images take room somewhere" sh -c '[ "$(awk "{ print \$2 }" fsinfo | head -n 1)" -gt 1000000 ]'
+cri fsinfo >images.used 2>&1
+sed 's/^/# /' images.used
+check "images take room where the server has them" sh -c "grep -q '^/var/lib/containerd-ferofs-grpc [0-9]\{7,\} ' images.used"
 
 check "a pod starts" named pod cri pod first
 check "a container of 2 layers starts" named app cri start "$(cat pod)" app "$REGISTRY/some/app:1" /bin/busybox sleep 100000
@@ -166,6 +169,7 @@ gone() {
     [ "$(ctr -n k8s.io snapshots --snapshotter ferofs ls | wc -l)" = 1 ] && [ "$(users)" = 0 ]
 }
 check "no snapshot is left, and nobody uses the module" within 60 gone
+# shellcheck disable=SC2119 # no signal but the usual one
 stop
 kill "$SERVED" "$registry"
 wait "$SERVED" "$registry" 2>/dev/null

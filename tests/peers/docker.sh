@@ -16,7 +16,10 @@ images
 modprobe overlay
 modprobe loop
 ip link set lo up
-truncate -s 6G state.img && mkfs.ext4 -q state.img && mkdir state && mount -o loop state.img state || { fail "a disk"; finish; }
+truncate -s 6G state.img
+mkdir state
+mkfs.ext4 -q state.img
+mount -o loop state.img state >output 2>&1 || { fail "a disk" output; finish; }
 mkdir state/containerd state/ferofs
 for place in containerd containerd-ferofs-grpc; do
     rm -rf /var/lib/$place && mkdir /var/lib/$place && mount --bind "state/$(echo $place | sed 's/containerd-.*/ferofs/')" /var/lib/$place
@@ -144,6 +147,7 @@ gone() {
     [ "$(ctr -n moby snapshots --snapshotter ferofs ls | wc -l)" = 1 ] && [ "$(users)" = 0 ]
 }
 check "no snapshot is left, and nobody uses the module" within 60 gone
+# shellcheck disable=SC2119 # no signal but the usual one
 stop
 kill "$SERVED"
 wait "$SERVED" 2>/dev/null

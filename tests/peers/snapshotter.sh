@@ -42,27 +42,6 @@ unserve() {
 }
 
 proxied "$DIFFER" walking
-version = 3
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
-[proxy_plugins.ferofs]
-  type = "snapshot"
-  address = "$SOCKET"
-  capabilities = ["rebase", "remap-ids"]
-[proxy_plugins.ferofs-diff]
-  type = "diff"
-  address = "$SOCKET"
-[plugins."io.containerd.service.v1.diff-service"]
-  default = ["ferofs-diff", "walking"]
-[plugins."io.containerd.transfer.v1.local"]
-  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
-    platform = "linux/amd64"
-    snapshotter = "ferofs"
-    differ = "$DIFFER"
-  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
-    platform = "linux/amd64"
-    snapshotter = "overlayfs"
-    differ = "walking"
-END
 
 # on IMAGE: both have their state on one mount of a disk, as in /var/lib.
 on() {
