@@ -49,6 +49,8 @@ pub mod oci;
 mod open;
 pub mod opened;
 pub mod output;
+#[cfg(feature = "points")]
+pub mod points;
 pub mod read_at;
 mod setters;
 pub mod tar;
