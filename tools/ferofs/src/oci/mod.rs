@@ -30,6 +30,8 @@
 mod document;
 pub mod ingest;
 pub mod layers;
+#[cfg(feature = "points")]
+pub mod pointed;
 mod platform;
 mod reference;
 #[cfg(feature = "registry")]
