@@ -52,6 +52,8 @@ pub mod output;
 #[cfg(feature = "points")]
 pub mod points;
 pub mod read_at;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod setters;
 pub mod tar;
 mod tee;

@@ -105,7 +105,10 @@ fn expect_all(points: &Points, stored: &[u8], plain: &[u8], name: &str) {
         let range = points.stored(number);
         let bytes = &stored[range.start as usize..range.end as usize];
         let found = points.inflate(number, bytes).unwrap();
-        assert!(found == plain[unit.start as usize..unit.end as usize], "{name}");
+        assert!(
+            found == plain[unit.start as usize..unit.end as usize],
+            "{name}"
+        );
         for (range, expected) in [
             (unit.start..unit.start + 1, number..number + 1),
             (unit.end - 1..unit.end, number..number + 1),
@@ -127,18 +130,40 @@ fn units_of_all_encoders() {
     let (first, second) = plain.split_at(2_500_000);
     let gzip = |level: &str, content: &[u8]| compressed(&["gzip", "-n", level], content).unwrap();
     let empty = gzip("-6", b"");
-    let small: Vec<u8> = plain.chunks(70_001).flat_map(|part| gzip("-1", part)).collect();
+    let small: Vec<u8> = plain
+        .chunks(70_001)
+        .flat_map(|part| gzip("-1", part))
+        .collect();
     let mut layers = vec![
         ("gzip -1", gzip("-1", &plain)),
         ("gzip -6", gzip("-6", &plain)),
         ("gzip -9", gzip("-9", &plain)),
-        ("two members", [gzip("-6", first), gzip("-9", second)].concat()),
-        ("empty members", [&empty, &empty, &gzip("-6", first), &empty, &gzip("-6", second), &empty].map(Vec::as_slice).concat()),
+        (
+            "two members",
+            [gzip("-6", first), gzip("-9", second)].concat(),
+        ),
+        (
+            "empty members",
+            [
+                &empty,
+                &empty,
+                &gzip("-6", first),
+                &empty,
+                &gzip("-6", second),
+                &empty,
+            ]
+            .map(Vec::as_slice)
+            .concat(),
+        ),
         ("many members", small),
-        ("zeros behind", [gzip("-6", &plain), vec![0; 100_000]].concat()),
+        (
+            "zeros behind",
+            [gzip("-6", &plain), vec![0; 100_000]].concat(),
+        ),
         ("plain", plain.clone()),
     ];
-    const STORED: &str = "import gzip, sys; sys.stdout.buffer.write(gzip.compress(sys.stdin.buffer.read(), 0))";
+    const STORED: &str =
+        "import gzip, sys; sys.stdout.buffer.write(gzip.compress(sys.stdin.buffer.read(), 0))";
     for (name, tool) in [
         ("pigz", &["pigz", "-n", "-6"] as &[&str]),
         ("stored", &["python3", "-c", STORED]),
@@ -264,7 +289,11 @@ fn a_block_may_be_too_large() {
         let mut whole = stored[..stored.len() - cut].to_vec();
         whole.extend(&crc);
         if compressed(&["sh", "-c", "gzip -dc 2>/dev/null || :"], &whole).unwrap() == plain
-            && compressed(&["sh", "-c", "gzip -t 2>/dev/null && echo good || :"], &whole).unwrap()
+            && compressed(
+                &["sh", "-c", "gzip -t 2>/dev/null && echo good || :"],
+                &whole,
+            )
+            .unwrap()
                 == b"good\n"
         {
             found = Some(whole);

@@ -520,14 +520,25 @@ impl Pointing {
     fn new(arguments: &Arguments, mode: Mode, inputs: &[(&Path, &fs::Metadata)]) -> Result<Self> {
         let create = |target: &Option<PathBuf>| {
             let target = target.as_ref();
-            target.map(|target| Output::create(target, inputs)).transpose()
+            target
+                .map(|target| Output::create(target, inputs))
+                .transpose()
         };
         let wanted = arguments.points.is_some() || arguments.zinfo.is_some();
         let path = Shown(&arguments.input);
         let without_effect = [
-            (wanted && mode != Mode::Index, "--points and --zinfo are for an index"),
-            (arguments.no_tar && mode != Mode::Index, "--no-tar is for an index"),
-            (arguments.span.is_some() && !wanted, "--span is for access points"),
+            (
+                wanted && mode != Mode::Index,
+                "--points and --zinfo are for an index",
+            ),
+            (
+                arguments.no_tar && mode != Mode::Index,
+                "--no-tar is for an index",
+            ),
+            (
+                arguments.span.is_some() && !wanted,
+                "--span is for access points",
+            ),
         ];
         if let Some((_, problem)) = without_effect.into_iter().find(|(given, _)| *given) {
             return Err(Error::Request(format!("{path}: {problem}")));

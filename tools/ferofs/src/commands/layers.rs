@@ -139,7 +139,9 @@ fn build_points(arguments: &Arguments, image: &oci::Image) -> Result<()> {
         let bar = Shared::new("reading layers", Some(total), settings.quiet);
         let span = arguments.span.unwrap_or(ferofs::points::SPAN);
         let most = arguments.max_size;
-        pointed::prepare(image, &arguments.output, span, most, &|bytes| bar.add(bytes))?
+        pointed::prepare(image, &arguments.output, span, most, &|bytes| {
+            bar.add(bytes)
+        })?
     };
     let mut inputs = image.inputs.clone();
     inputs.append(prepared.inputs());
@@ -147,7 +149,9 @@ fn build_points(arguments: &Arguments, image: &oci::Image) -> Result<()> {
         Some(target) => Some(Output::create(target, &inputs.list())?),
         None => None,
     };
-    output.iter().try_for_each(|output| prepared.expect_other(output))?;
+    output
+        .iter()
+        .try_for_each(|output| prepared.expect_other(output))?;
     let layers = prepared.keep()?;
     let mut notes = Vec::new();
     if let Some(output) = output {

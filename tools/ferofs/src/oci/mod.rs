@@ -30,9 +30,9 @@
 mod document;
 pub mod ingest;
 pub mod layers;
+mod platform;
 #[cfg(feature = "points")]
 pub mod pointed;
-mod platform;
 mod reference;
 #[cfg(feature = "registry")]
 pub mod remote;

@@ -130,7 +130,9 @@ fn make(
         let found = found.map_or("unknown".to_string(), |found| found.to_string());
         return Err(Error::of(
             Kind::WrongDigest,
-            format!("{shown}: the sha256 of the plain tar is {found}, expected the diff ID {expected}"),
+            format!(
+                "{shown}: the sha256 of the plain tar is {found}, expected the diff ID {expected}"
+            ),
         ));
     }
     let points = maker.finish(layer.diff_id, &shown)?;

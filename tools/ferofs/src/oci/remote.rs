@@ -52,6 +52,7 @@ use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -251,6 +252,16 @@ impl Remote {
             layers: layers?,
             manifest,
         })
+    }
+
+    /// Part of a blob of its repository. Nothing says whether these are the right bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be asked, has no such blob, or it ends before.
+    pub fn range(&self, digest: Digest, range: Range<u64>) -> Result<Vec<u8>> {
+        let digest = registry::Digest(digest.0);
+        self.client.range(digest, range).map_err(failed)
     }
 
     /// The sha256 of its manifest.

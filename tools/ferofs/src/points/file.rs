@@ -124,6 +124,30 @@ impl Points {
     }
 }
 
+impl Points {
+    /// Reads those of a layer from a file: of the plain tar with this diff ID, as it is stored with this sha256, if that is known.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Points::open`], and when they are of something else.
+    pub fn open_of(path: &Path, diff_id: Digest, digest: Option<Digest>) -> Result<Self> {
+        let points = Self::open(path)?;
+        let expected = digest.unwrap_or(points.digest);
+        if (points.diff_id, points.digest) == (diff_id, expected) {
+            return Ok(points);
+        }
+        let (shown, found) = (Shown(path), (points.digest, points.diff_id));
+        Err(Error::of(
+            Kind::WrongDigest,
+            format!(
+                "{shown}: the access points are of a layer that is stored as sha256:{} with the diff ID {}, expected \
+                 sha256:{expected} with {diff_id}",
+                found.0, found.1
+            ),
+        ))
+    }
+}
+
 /// Numbers one after the other.
 struct Fields<'a>(&'a [u8]);
 
@@ -170,7 +194,9 @@ fn parse(bytes: &[u8]) -> std::result::Result<Points, String> {
     let size = fields.u64()?;
     let (count, windows) = (fields.u32()?, fields.u32()? as usize);
     if count > POINTS_MAX {
-        return Err(format!("it has {count} points, expected at most {POINTS_MAX}"));
+        return Err(format!(
+            "it has {count} points, expected at most {POINTS_MAX}"
+        ));
     }
     let table = HEADER + count as usize * POINT;
     let checked = bytes.get(..table).ok_or("it ends early")?;

@@ -4,10 +4,10 @@
 //! [`crate::serve`] calls, the latter [`super::Maker`], too.
 
 use super::ALIGN;
+use super::Checksum;
 use super::Form;
 use super::Points;
 use super::UNIT_MAX;
-use super::Checksum;
 use ferofs_inflate::Inflater;
 use ferofs_inflate::State;
 use ferofs_inflate::TRAILER;

@@ -108,7 +108,11 @@ fn parse(bytes: &[u8], about: About) -> std::result::Result<Points, String> {
         let packed = unit::pack(window).map_err(|error| error.to_string())?;
         windows.extend(packed);
         // Where a member is empty several points are at one place.
-        if points.last().is_none_or(|last: &Point| last.output < output) && output < about.size {
+        if points
+            .last()
+            .is_none_or(|last: &Point| last.output < output)
+            && output < about.size
+        {
             points.push(Point {
                 input,
                 bits,
@@ -126,7 +130,11 @@ fn parse(bytes: &[u8], about: About) -> std::result::Result<Points, String> {
     let first = match entries.len() {
         len if len == count.saturating_mul(ENTRY) => false,
         len if len == count.saturating_sub(1).saturating_mul(ENTRY) => true,
-        len => return Err(format!("it has {len} bytes of points, and says that there are {count}")),
+        len => {
+            return Err(format!(
+                "it has {len} bytes of points, and says that there are {count}"
+            ));
+        }
     };
     if first {
         add(10, 0, 0, &[])?;
