@@ -84,12 +84,15 @@ check "a registry starts" registry
 check "skopeo brings an image there" skopeo --insecure-policy copy --preserve-digests --dest-tls-verify=false \
     "oci:$layout:app:1" "docker://$image"
 check "indexes and plain tars" ferofs build -q -o whole --merge whole.erofs "oci:$layout:app:1"
-check "indexes and access points, without tars" ferofs build -q -o store --no-tar --merge served.erofs "oci:$layout:app:1"
+check "indexes and access points, without tars" ferofs build -q -o store --no-tar --span 100000 --merge served.erofs "oci:$layout:app:1"
 check "are the same indexes" cmp whole.erofs served.erofs
 check "there are no tars" sh -c '! ls store/*.tar'
+check "they are stored beside the image" ferofs push-index --layers store "$image"
+check "and got from there" ferofs pull-index --points -o pulled "$image"
+for file in store/*.erofs store/*.points; do check "and are the same" cmp "$file" "pulled/${file##*/}"; done
 mkdir reference mnt
 check "a mount with plain tars" ferofs mount --blobs whole whole.erofs reference
-refuses "without access points nothing is served" "No such file" ferofs serve reference "$image"
+refuses "without access points nothing is served" "No such file" ferofs serve reference "oci:$layout:app:1"
 total=$(du -k -c whole/*.tar | awk 'END { print $1 }')
 
 # --- on demand ----------------------------------------------------------------------------------------------------------
@@ -104,7 +107,7 @@ check "of the tars $some KiB are there, and not all $total" test "$some" -gt 0 -
 
 # --- the daemon is killed -----------------------------------------------------------------------------------------------
 rm -f middle
-compare reference mnt 40 >killed.out 2>&1 &
+compare reference mnt 5 >killed.out 2>&1 &
 reader=$!
 within 60 test -e middle
 killed "$DAEMON"
@@ -163,6 +166,8 @@ umount mnt
 kill "$DAEMON" && wait "$DAEMON"
 check "the list has something" grep -q "^sha256:.* [0-9]*$" list
 rm -f store/*.sparse store/*.tar
+# The points and indexes, too.
+rm -f store/*
 check "the daemon gets everything" ferofs serve --complete --first list store "$image"
 check "tars are whole" sh -c '! ls store/*.sparse'
 for tar in whole/*.tar; do check "and are right" cmp "$tar" "store/${tar##*/}"; done

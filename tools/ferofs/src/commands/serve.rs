@@ -11,6 +11,7 @@ use ferofs::error::Result;
 use ferofs::oci;
 use ferofs::oci::Platform;
 use ferofs::oci::remote;
+use ferofs::oci::remote::Pull;
 use ferofs::oci::remote::Remote;
 use ferofs::points::Points;
 use ferofs::serve::InRegistry;
@@ -76,7 +77,8 @@ pub struct Arguments {
     /// Say nothing about what cannot be got, or is complete
     #[arg(short, long)]
     quiet: bool,
-    /// The directory for tars, with access points as `ferofs build --no-tar` makes them
+    /// The directory for tars, with access points as `ferofs build --no-tar` makes them; what is missing of these is looked
+    /// for beside an image in a registry
     #[arg(value_name = "STORE")]
     store: PathBuf,
     /// Images: in a registry, such as registry.example/app:1.0, or on disk, oci:DIR[:NAME] for example
@@ -178,6 +180,14 @@ fn layers(arguments: &Arguments, image: &Path) -> Result<Vec<Stored>> {
         .with_attempts(1, Duration::from_millis(100))
         .with_timeout(Duration::from_secs(arguments.deadline.clamp(1, 30)));
     let image = Arc::new(Remote::find(&reference, platform, options)?);
+    let known = |layer: &remote::Layer| {
+        let path = arguments.store.join(format!("{}.points", layer.diff_id));
+        path.exists()
+    };
+    if !image.layers.iter().all(known) {
+        let pull = Pull::new(&arguments.store).with_points(true);
+        image.pull(pull, &|_| {})?;
+    }
     let layers = image.layers.iter().map(|layer| Stored {
         diff_id: layer.diff_id,
         digest: Some(layer.digest),
