@@ -32,7 +32,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Build(commands::build::Arguments),
+    Build(Box<commands::build::Arguments>),
     Dump(commands::dump::Arguments),
     Check(commands::check::Arguments),
     Ls(commands::ls::Arguments),

@@ -96,7 +96,11 @@ fn layer() -> (Vec<u8>, Vec<u8>) {
 fn points(plain: &[u8], stored: &[u8]) -> Points {
     let mut maker = Maker::new(300_000);
     let (compression, reader) = look(stored).unwrap();
-    io::copy(&mut maker.reader(compression, reader).unwrap(), &mut io::sink()).unwrap();
+    io::copy(
+        &mut maker.reader(compression, reader).unwrap(),
+        &mut io::sink(),
+    )
+    .unwrap();
     maker.finish(Digest::of(plain), Path::new("layer")).unwrap()
 }
 
@@ -105,7 +109,10 @@ fn reader(path: &Path, range: Range<usize>) -> Child {
     Command::new("dd")
         .arg(format!("if={}", path.display()))
         .args(["iflag=skip_bytes,count_bytes", "status=none", "bs=64k"])
-        .args([format!("skip={}", range.start), format!("count={}", range.len())])
+        .args([
+            format!("skip={}", range.start),
+            format!("count={}", range.len()),
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -195,7 +202,10 @@ fn readers_get_what_the_layer_has_or_an_error() {
     let before = source.asked.lock().unwrap().len();
     let last = points.unit(points.units() - 1).start;
     let list = List([vec![(points.diff_id, last)], first.0].concat());
-    let options = options.with_complete(true).with_first(list).with_requests(1);
+    let options = options
+        .with_complete(true)
+        .with_first(list)
+        .with_requests(1);
     source.asked.lock().unwrap().clear();
     let server = serve(&options).unwrap();
     server.run().unwrap();

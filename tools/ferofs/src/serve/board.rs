@@ -126,7 +126,13 @@ impl<W> Board<W> {
                     *state = State::Queued;
                     self.queue.push_back(key);
                 }
-                Some(State::Queued | State::Taken) => {}
+                Some(State::Queued) => {
+                    // Who comes now need not wait for as long as those before him.
+                    if self.failures.remove(&key).is_some() {
+                        self.queue.push_back(key);
+                    }
+                }
+                Some(State::Taken) => {}
             }
             missing += 1;
             self.wanted_by.entry(key).or_default().push(id);
@@ -376,6 +382,22 @@ mod tests {
         assert_eq!(board.ask(0, 1..2, "later", at), None);
         assert_eq!(board.take(at), Some((0, 1)));
         assert_eq!(board.done((0, 1), at), (vec!["later"], false));
+    }
+
+    #[test]
+    fn who_comes_later_does_not_wait_for_the_pause() {
+        let (mut board, now) = board();
+        board.ask(0, 1..2, "first", now);
+        for _ in 0..9 {
+            assert_eq!(board.take(now + DEADLINE), Some((0, 1)));
+            board.failed((0, 1), Failure::Passing, now);
+        }
+        assert_eq!(board.take(now), None);
+        board.ask(0, 1..2, "second", now);
+        assert_eq!(board.take(now), Some((0, 1)));
+        assert_eq!(board.take(now + DEADLINE), None);
+        assert_eq!(board.done((0, 1), now), (vec!["first", "second"], false));
+        assert_eq!(board.take(now + DEADLINE), None);
     }
 
     #[test]

@@ -35,7 +35,10 @@ pub fn name(diff_id: Digest) -> String {
 fn annotations(layer: &Layer) -> BTreeMap<String, String> {
     BTreeMap::from([
         (LAYER_DIGEST.to_string(), format!("sha256:{}", layer.digest)),
-        (LAYER_DIFF_ID.to_string(), format!("sha256:{}", layer.diff_id)),
+        (
+            LAYER_DIFF_ID.to_string(),
+            format!("sha256:{}", layer.diff_id),
+        ),
     ])
 }
 
@@ -99,7 +102,8 @@ pub fn get(
     }
     Err(first.unwrap_or_else(|| {
         let (name, diff_id) = (&remote.name, layer.diff_id);
-        let problem = format!("{name}: the registry has no access points of the layer sha256:{diff_id}");
+        let problem =
+            format!("{name}: the registry has no access points of the layer sha256:{diff_id}");
         Error::of(Kind::NotFound, problem)
     }))
 }
