@@ -68,7 +68,7 @@ pub struct Board<W> {
     background: VecDeque<Key>,
     /// Not before that.
     background_from: Option<Instant>,
-    /// Which of these are being got.
+    /// Which of these are being got, and how many runs of them may be at once.
     in_background: HashSet<Key>,
     background_most: usize,
     next: u64,
@@ -167,7 +167,7 @@ impl<W> Board<W> {
                 return Some(key);
             }
         }
-        if self.in_background.len() >= self.background_most
+        if self.busy_in_background() >= self.background_most
             || self.background_from.is_some_and(|from| from > now)
         {
             return None;
@@ -180,6 +180,30 @@ impl<W> Board<W> {
             }
         }
         None
+    }
+
+    /// Takes the unit behind one that was taken, too, if it is to be got as well.
+    pub fn take_next(&mut self, (layer, unit): Key) -> Option<Key> {
+        let key = (layer, unit.saturating_add(1));
+        let in_background = self.in_background.contains(&(layer, unit));
+        let state = self.state(key)?;
+        match state {
+            State::Queued => *state = State::Taken,
+            State::Missing if in_background => {
+                *state = State::Taken;
+                self.in_background.insert(key);
+            }
+            _ => return None,
+        }
+        Some(key)
+    }
+
+    /// How many runs of units are being got in the background.
+    fn busy_in_background(&self) -> usize {
+        let units = self.in_background.iter();
+        let before = |(layer, unit): &Key| unit.checked_sub(1).map(|unit| (*layer, unit));
+        let first = |key: &&Key| before(key).is_none_or(|key| !self.in_background.contains(&key));
+        units.filter(first).count()
     }
 
     /// When there may be something to be got, if there is nothing now and nobody asks.
@@ -416,6 +440,28 @@ mod tests {
         assert_eq!(board.ask(0, 1..2, "again", at), None);
         assert_eq!(board.take(at), Some((0, 1)));
         assert_eq!(board.forget(0), ["again"]);
+    }
+
+    #[test]
+    fn what_is_wanted_is_taken_in_runs() {
+        let (mut board, now) = board();
+        board.ask(0, 1..3, "two", now);
+        let first = board.take(now).unwrap();
+        assert_eq!(board.take_next(first), Some((0, 2)));
+        assert_eq!(board.take_next((0, 2)), None);
+        assert_eq!(board.take(now), None);
+        board.complete((0..4).map(|unit| (0, unit)), 1);
+        assert_eq!(board.take(now), Some((0, 3)));
+        assert_eq!(board.take_next((0, 3)), None);
+        let mut other: Board<()> = Board::new(DEADLINE);
+        other.add(&[false; 4]);
+        other.complete((0..4).map(|unit| (0, unit)), 1);
+        assert_eq!(other.take(now), Some((0, 0)));
+        assert_eq!(other.take_next((0, 0)), Some((0, 1)));
+        assert_eq!(other.take(now), None);
+        other.done((0, 0), now);
+        other.done((0, 1), now);
+        assert_eq!(other.take(now), Some((0, 2)));
     }
 
     #[test]

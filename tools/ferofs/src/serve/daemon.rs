@@ -30,6 +30,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -44,6 +45,12 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
+
+/// What is wanted and lies together is got with one request, up to a little more than so many bytes.
+const RUN: u64 = 4 << 20;
+
+/// What came of a unit: if nothing, why, unless that was said already.
+type Put = std::result::Result<(), (Failure, Option<io::Error>)>;
 
 /// A layer that is served.
 struct Layer {
@@ -397,47 +404,74 @@ impl Server {
 
     /// Gets units until it is over.
     fn work(&self) {
-        while let Some(key) = self.next() {
-            let result = self.get(key);
-            let now = Instant::now();
-            let mut state = self.shared.state();
-            match result {
-                Ok(()) => {
-                    let (ready, whole) = state.board.done(key, now);
-                    drop(state);
-                    allow(ready);
-                    if whole {
-                        self.complete(key.0);
-                    }
-                }
-                Err((failure, error)) => {
-                    let refused = state.board.failed(key, failure, now);
-                    drop(state);
-                    if let Some(layer) = self.layers.get(key.0) {
-                        let unit = layer.points.unit(key.1);
-                        let (shown, start, end) = (layer.source.shown(), unit.start, unit.end);
-                        (self.options.tell)(&format!(
-                            "{shown}: bytes {start} to {end} of the plain tar: {error}"
-                        ));
-                    }
-                    refuse(refused);
-                }
+        while let Some(run) = self.next() {
+            let Some(layer) = run.first().and_then(|(number, _)| self.layers.get(*number)) else {
+                continue;
+            };
+            let stored = self.get(layer, &run);
+            for key in run {
+                let result = match &stored {
+                    Ok((start, bytes)) => self.put(layer, key.1, *start, bytes),
+                    // That was said already.
+                    Err(()) => Err((Failure::Passing, None)),
+                };
+                self.finish(layer, key, result);
             }
             // Others may have to wait for another time now.
             self.shared.work.notify_all();
         }
     }
 
-    /// The next unit to be got. Waits for one; nothing if it is over.
-    fn next(&self) -> Option<Key> {
+    /// Notes that a unit is there, or is not.
+    fn finish(&self, layer: &Layer, key: Key, result: Put) {
+        let now = Instant::now();
+        let mut state = self.shared.state();
+        match result {
+            Ok(()) => {
+                let (ready, whole) = state.board.done(key, now);
+                drop(state);
+                allow(ready);
+                if whole {
+                    self.complete(key.0);
+                }
+            }
+            Err((failure, error)) => {
+                let refused = state.board.failed(key, failure, now);
+                drop(state);
+                if let Some(error) = error {
+                    self.tell(layer, &layer.points.unit(key.1), &error);
+                }
+                refuse(refused);
+            }
+        }
+    }
+
+    fn tell(&self, layer: &Layer, unit: &Range<u64>, error: &io::Error) {
+        let (shown, start, end) = (layer.source.shown(), unit.start, unit.end);
+        (self.options.tell)(&format!(
+            "{shown}: bytes {start} to {end} of the plain tar: {error}"
+        ));
+    }
+
+    /// The next units to be got, one behind the other. Waits for some; nothing if it is over.
+    fn next(&self) -> Option<Vec<Key>> {
         let mut state = self.shared.state();
         loop {
             if state.stopped {
                 return None;
             }
             let now = Instant::now();
-            if let Some(key) = state.board.take(now) {
-                return Some(key);
+            if let Some(first) = state.board.take(now) {
+                let mut run = vec![first];
+                let mut last = first;
+                while self.is_short(first, last) {
+                    let Some(next) = state.board.take_next(last) else {
+                        break;
+                    };
+                    run.push(next);
+                    last = next;
+                }
+                return Some(run);
             }
             let timeout = match state.board.next_take() {
                 // That may be now, and others be at it.
@@ -451,25 +485,53 @@ impl Server {
         }
     }
 
-    /// Gets a unit and writes it.
-    fn get(&self, (number, unit): Key) -> std::result::Result<(), (Failure, io::Error)> {
-        let Some(layer) = self.layers.get(number) else {
-            return Ok(());
+    /// Whether one more unit may be got with these.
+    fn is_short(&self, first: Key, last: Key) -> bool {
+        let layer = self.layers.get(first.0);
+        layer.is_some_and(|Layer { points, .. }| {
+            let end = points.stored(last.1).end;
+            end.saturating_sub(points.stored(first.1).start) < RUN
+        })
+    }
+
+    /// Gets what some units are made of, with one request: where in what is stored it begins, and the bytes. What goes wrong is
+    /// said.
+    fn get(&self, layer: &Layer, run: &[Key]) -> std::result::Result<(u64, Vec<u8>), ()> {
+        let (Some((_, first)), Some((_, last))) = (run.first(), run.last()) else {
+            return Err(());
         };
-        let passing = |error| (Failure::Passing, error);
-        let range = layer.points.stored(unit);
+        let range = layer.points.stored(*first).start..layer.points.stored(*last).end;
+        let units = layer.points.unit(*first).start..layer.points.unit(*last).end;
         let wanted = range.end.saturating_sub(range.start);
-        let stored = layer.source.range(range).map_err(passing)?;
-        let fetched = stored.len() as u64;
-        self.shared.fetched.fetch_add(fetched, Ordering::Relaxed);
-        if fetched != wanted {
-            let problem = format!("{fetched} bytes came, expected {wanted}");
-            return Err(passing(io::Error::other(problem)));
+        let stored = layer.source.range(range.clone());
+        let stored = stored.and_then(|stored| {
+            let fetched = stored.len() as u64;
+            self.shared.fetched.fetch_add(fetched, Ordering::Relaxed);
+            match fetched == wanted {
+                true => Ok(stored),
+                false => Err(io::Error::other(format!(
+                    "{fetched} bytes came, expected {wanted}"
+                ))),
+            }
+        });
+        match stored {
+            Ok(stored) => Ok((range.start, stored)),
+            Err(error) => {
+                self.tell(layer, &units, &error);
+                Err(())
+            }
         }
-        let plain = layer.points.inflate(unit, &stored);
-        let plain = plain.map_err(|error| (Failure::Wrong, error))?;
-        let range = layer.points.unit(unit);
-        layer.tar.write(range, &plain).map_err(passing)?;
+    }
+
+    /// Makes a unit of bytes that begin at `start` of what is stored, and writes it.
+    fn put(&self, layer: &Layer, unit: usize, start: u64, stored: &[u8]) -> Put {
+        let range = layer.points.stored(unit);
+        let at = |position: u64| position.saturating_sub(start) as usize;
+        let stored = stored.get(at(range.start)..at(range.end));
+        let plain = layer.points.inflate(unit, stored.unwrap_or_default());
+        let plain = plain.map_err(|error| (Failure::Wrong, Some(error)))?;
+        let written = layer.tar.write(layer.points.unit(unit), &plain);
+        written.map_err(|error| (Failure::Passing, Some(error)))?;
         let written = plain.len() as u64;
         self.shared.written.fetch_add(written, Ordering::Relaxed);
         Ok(())
