@@ -60,7 +60,7 @@ pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Options {
     /// Who waits gets an error when nothing of what he waits for came for so long.
     pub deadline: Duration,
-    /// How many requests are made at once. Each takes the memory of a unit, usually less than 5 MB.
+    /// How many requests are made at once. Each takes the memory of what it gets and of a unit, usually less than 10 MB.
     pub requests: usize,
     /// Whether what nobody waits for is got, too. The server ends when all is there then.
     pub complete: bool,
