@@ -174,11 +174,12 @@ fn layers(arguments: &Arguments, image: &Path) -> Result<Vec<Stored>> {
     };
     let reference = remote::Reference::parse(name);
     let reference = reference.map_err(|error| Error::Request(error.to_string()))?;
-    // What fails is tried again by the server, as long as somebody waits for it.
+    // What fails is tried again by the server, as long as somebody waits for it: so a request that hangs is not to take all of
+    // that time.
     let options = remote::Options::default()
         .with_plain_http(arguments.plain_http)
         .with_attempts(1, Duration::from_millis(100))
-        .with_timeout(Duration::from_secs(arguments.deadline.clamp(1, 30)));
+        .with_timeout(Duration::from_secs((arguments.deadline / 3).clamp(2, 30)));
     let image = Arc::new(Remote::find(&reference, platform, options)?);
     let known = |layer: &remote::Layer| {
         let path = arguments.store.join(format!("{}.points", layer.diff_id));
