@@ -22,7 +22,7 @@ registry() {
         "$WORK/registry" >registry.yml
     docker-registry serve registry.yml >>registry.log 2>&1 &
     REGISTRY=$!
-    within 60 python3 -c "import socket; socket.create_connection(('127.0.0.1', 5000))"
+    within 120 python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/v2/', timeout=5)"
 }
 
 # serve [OPTION...]: starts the daemon, and waits until it is ready.
@@ -124,7 +124,8 @@ echo "# $(cat gone.out) (the same, EIO)"
 check "something is missing" both gone.out
 before=$(there)
 check "it starts again" serve --deadline 40
-check "with what was there" test "$(there)" -ge "$before"
+# A layer that was complete when the daemon was killed gets another name now.
+check "with what was there" within 60 sh -c "test \$(du -k -c store/*.sparse store/*.tar | tail -n 1 | cut -f 1) -ge $before"
 
 # --- the registry is gone -----------------------------------------------------------------------------------------------
 killed "$REGISTRY"
@@ -139,8 +140,12 @@ while read -r path; do
     fi
 done <few
 check "the registry is back" registry
-while read -r path; do check "and so is$path" cmp "reference$path" "mnt$path"; done <few
-check "every file is what it should be" sh -c 'python3 compare.py reference mnt >all.out 2>&1'
+while read -r path; do check "and so is$path" within 200 cmp "reference$path" "mnt$path"; done <few
+# Whatever is not had in time on a slow machine is had by a later read.
+for _ in 1 2 3 4 5; do
+    check "no file is other than it should be" sh -c 'python3 compare.py reference mnt >all.out 2>&1'
+    if grep -q " 0$" all.out; then break; fi
+done
 echo "# $(cat all.out) (the same, EIO)"
 check "and none is missing" grep -q " 0$" all.out
 kill "$DAEMON" && wait "$DAEMON"
