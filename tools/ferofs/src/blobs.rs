@@ -132,6 +132,11 @@ pub fn find(directories: &[PathBuf], digest: Digest) -> Option<PathBuf> {
     first_file(directories, &names)
 }
 
+/// Finds a tar that is not whole yet by the sha256 that it will have.
+fn find_sparse(directories: &[PathBuf], digest: Digest) -> Option<PathBuf> {
+    first_file(directories, &[format!("{digest}.sparse")])
+}
+
 /// Fails unless as many blobs are given as an image has slots.
 ///
 /// # Errors
@@ -225,6 +230,22 @@ pub fn assign(
     given: &[PathBuf],
     directories: &[PathBuf],
 ) -> Result<Vec<Blob>> {
+    assign_with(image, slots, given, directories, false)
+}
+
+/// The same, where `sparse` says whether a tar that is not whole yet will do: one that is called `HEX.sparse` in one of the
+/// directories, as `ferofs serve` has it.
+///
+/// # Errors
+///
+/// When there are too few or too many.
+pub fn assign_with(
+    image: &Path,
+    slots: &[DeviceSlot],
+    given: &[PathBuf],
+    directories: &[PathBuf],
+    sparse: bool,
+) -> Result<Vec<Blob>> {
     let as_given = |path: &PathBuf| Blob {
         path: path.clone(),
         tag: None,
@@ -241,6 +262,11 @@ pub fn assign(
     for (index, slot) in slots.iter().enumerate() {
         let tag = Tag::of(slot);
         let found = tag.and_then(|tag| tag.find(directories));
+        let part = || match tag {
+            Some(Tag::Sha256(digest)) => find_sparse(directories, digest),
+            _ => None,
+        };
+        let found = found.or_else(|| part().filter(|_| sparse));
         if let Some(path) = found {
             blobs.push(Blob { path, tag });
         } else if let Some(path) = rest.next() {
@@ -248,6 +274,9 @@ pub fn assign(
         } else {
             let number = index + 1;
             let problem = match tag {
+                Some(tag) if part().is_some() => format!(
+                    "{tag} is not whole yet, and what is missing would be read as zeros: mount with holes=error"
+                ),
                 Some(tag) => format!("{tag} is in none of the given directories"),
                 None => "it has no sha256 to find it by, so its file has to be given as a device"
                     .to_string(),
@@ -311,6 +340,28 @@ mod tests {
             missing.contains(&format!("fs-verity digest sha256:{hex} is in none")),
             "{missing}"
         );
+    }
+
+    #[test]
+    fn a_tar_that_is_not_whole_is_for_who_wants_errors() {
+        let directory = std::env::temp_dir().join(format!("ferofs-part-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let digest = Digest::of(b"part");
+        let slots = [slot(&digest.to_string())];
+        let path = directory.join(format!("{digest}.sparse"));
+        std::fs::write(&path, b"").unwrap();
+        let assign = |sparse| {
+            let directories = [directory.clone()];
+            assign_with(Path::new("image"), &slots, &[], &directories, sparse)
+        };
+        assert_eq!(assign(true).unwrap()[0].path, path);
+        let error = assign(false).unwrap_err().to_string();
+        assert!(error.contains("mount with holes=error"), "{error}");
+        // A whole one is preferred.
+        let whole = path.with_extension("tar");
+        std::fs::write(&whole, b"part").unwrap();
+        assert_eq!(assign(true).unwrap()[0].path, whole);
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

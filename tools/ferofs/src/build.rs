@@ -21,6 +21,8 @@ use crate::image::source::Blobs;
 use crate::image::store::StoreError;
 use crate::image::store::Wanted;
 use crate::output::Output;
+#[cfg(feature = "points")]
+use crate::points::Maker;
 use crate::read_at::ReadAt;
 use crate::setters::setters;
 use crate::tar::Entry;
@@ -153,6 +155,9 @@ pub struct Through<'a, 's> {
     pub copy: Option<&'a Output>,
     /// Where the data of its files is written to, and what to call that in messages.
     pub data: Option<(&'a mut Store<'s>, &'a Path)>,
+    /// What makes access points of it.
+    #[cfg(feature = "points")]
+    pub points: Option<&'a mut Maker>,
 }
 
 impl<'a, 's> Through<'a, 's> {
@@ -176,6 +181,12 @@ impl<'a, 's> Through<'a, 's> {
         /// Writes the data of its files there.
         with_data sets data: Option<(&'a mut Store<'s>, &'a Path)>,
     }
+
+    #[cfg(feature = "points")]
+    setters! {
+        /// Makes access points of it.
+        with_points sets points: Option<&'a mut Maker>,
+    }
 }
 
 /// Reads an archive from its start to its end, once, and does all that is wanted on the way. `path` is what it
@@ -191,11 +202,25 @@ pub fn read_through(
     tree: &mut Tree,
     progress: &mut impl Progress,
 ) -> error::Result<Archive> {
-    let reader: Box<dyn Read + '_> = match through.compression {
-        None => Box::new(stored),
-        Some(compression) => decompress(compression, stored, through.window)
-            .map_err(error::Error::io("read", path))?,
+    let failed = || error::Error::io("read", path);
+    let plain = |stored| -> error::Result<Box<dyn Read + '_>> {
+        Ok(match through.compression {
+            None => Box::new(stored),
+            Some(compression) => {
+                decompress(compression, stored, through.window).map_err(failed())?
+            }
+        })
     };
+    #[cfg(feature = "points")]
+    let reader = match through.points {
+        None => plain(stored)?,
+        Some(maker) => {
+            let reader = maker.reader(through.compression, stored);
+            Box::new(reader.map_err(failed())?)
+        }
+    };
+    #[cfg(not(feature = "points"))]
+    let reader = plain(stored)?;
     let reader: Box<dyn Read + '_> = match through.most {
         None => reader,
         Some(most) => Box::new(AtMost { reader, left: most }),

@@ -49,7 +49,11 @@ pub mod oci;
 mod open;
 pub mod opened;
 pub mod output;
+#[cfg(feature = "points")]
+pub mod points;
 pub mod read_at;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod setters;
 pub mod tar;
 mod tee;

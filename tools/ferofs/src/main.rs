@@ -32,7 +32,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Build(commands::build::Arguments),
+    Build(Box<commands::build::Arguments>),
     Dump(commands::dump::Arguments),
     Check(commands::check::Arguments),
     Ls(commands::ls::Arguments),
@@ -45,6 +45,8 @@ enum Command {
     PushIndex(commands::registry::PushArguments),
     #[cfg(feature = "registry")]
     PullIndex(commands::registry::PullArguments),
+    #[cfg(feature = "serve")]
+    Serve(commands::serve::Arguments),
     Mount(commands::mount::Arguments),
     Umount(commands::mount::UnmountArguments),
     Store(commands::store::Arguments),
@@ -108,6 +110,8 @@ fn main() -> ExitCode {
         Command::PushIndex(arguments) => commands::run(commands::registry::push(arguments)),
         #[cfg(feature = "registry")]
         Command::PullIndex(arguments) => commands::run(commands::registry::pull(arguments)),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => commands::run(commands::serve::run(arguments)),
         Command::Mount(arguments) => commands::run(commands::mount::run(arguments)),
         Command::Umount(arguments) => commands::run(commands::mount::run_unmount(arguments)),
         Command::Store(arguments) => commands::run(commands::store::run(arguments)),

@@ -37,6 +37,8 @@ use crate::error::Kind;
 use crate::error::Result;
 use crate::image::Store;
 use crate::output::Output;
+#[cfg(feature = "points")]
+use crate::points::Maker;
 use crate::setters::setters;
 use crate::tar::FileInput;
 use crate::tar::Names;
@@ -84,6 +86,11 @@ pub struct Reading<'a, 's> {
     pub data: Data<'a, 's>,
     /// What is made of it: on the same filesystem is room for what is needed meanwhile.
     pub beside: &'a Path,
+    /// Whether an index can do without a copy of the plain tar, if that has to be unpacked.
+    pub no_copy: bool,
+    /// What makes access points of it.
+    #[cfg(feature = "points")]
+    pub points: Option<&'a mut Maker>,
 }
 
 impl<'a, 's> Reading<'a, 's> {
@@ -96,10 +103,21 @@ impl<'a, 's> Reading<'a, 's> {
             copy: None,
             data,
             beside,
+            no_copy: false,
+            #[cfg(feature = "points")]
+            points: None,
         }
     }
 
+    #[cfg(feature = "points")]
     setters! {
+        /// Makes access points of it.
+        with_points sets points: Option<&'a mut Maker>,
+    }
+
+    setters! {
+        /// Says whether an index can do without a copy of the plain tar.
+        with_no_copy sets no_copy: bool,
         /// Says whether the sha256 is wanted even if all has to be read for it.
         with_digest sets digest: bool,
         /// Says whether the fs-verity digest is wanted.
@@ -205,14 +223,20 @@ impl Opened {
             copy,
             data,
             beside,
+            no_copy,
+            #[cfg(feature = "points")]
+            points,
         } = reading;
         let through = digest || verity || copy.is_some() || matches!(data, Data::Now(_));
+        #[cfg(feature = "points")]
+        let through = through || points.is_some();
         if self.compression.is_none() && self.seekable && !through {
             let archive = self.read_headers(headers_only, tree, progress)?;
             return Ok((archive, Plain::File(self.file)));
         }
         let stays = matches!(data, Data::Stays);
-        if let Some(compression) = self.compression.filter(|_| stays && copy.is_none()) {
+        let needs_copy = stays && copy.is_none() && !no_copy;
+        if let Some(compression) = self.compression.filter(|_| needs_copy) {
             let path = Shown(&self.path);
             return Err(Error::of(
                 Kind::Unsupported,
@@ -242,6 +266,8 @@ impl Opened {
                 Data::Now(store) => Some((store, beside)),
                 _ => None,
             },
+            #[cfg(feature = "points")]
+            points,
         };
         let archive = read_through(self.reader, &self.path, through, tree, progress)?;
         let plain = match (copy, archive.totals.digest) {

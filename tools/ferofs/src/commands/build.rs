@@ -23,6 +23,10 @@ use ferofs::opened::Opened;
 use ferofs::opened::Reading;
 use ferofs::output;
 use ferofs::output::Output;
+#[cfg(feature = "points")]
+use ferofs::points;
+#[cfg(feature = "points")]
+use ferofs::points::Maker;
 use ferofs::text::Shown;
 use ferofs::tree::NameId;
 use ferofs::tree::Tree;
@@ -61,6 +65,8 @@ use std::thread;
       Index a tar as it comes. The sha256 is put into the image.
   ferofs build -o layer.erofs --tar-out layer.tar layer.tar.zst
       Unpack a tar and index it in one pass; gzip, xz and bzip2 will do, too.
+  ferofs build -o layer.erofs --points layer.points --no-tar layer.tar.gz
+      Index a tar for `ferofs serve`, without unpacking it anywhere.
   ferofs build -o root.erofs /srv/root
       Copy a directory with its data into an image.
   ferofs build -o layers --merge app.erofs oci:/srv/app:1.0
@@ -92,6 +98,24 @@ pub struct Arguments {
     /// Where to write the plain tar, which an index needs if the tar is compressed
     #[arg(long, value_name = "FILE")]
     pub(super) tar_out: Option<PathBuf>,
+    /// Where to write access points of the tar, in the same pass: `ferofs serve` needs them to get parts of it, compressed
+    /// with gzip or not
+    #[cfg(feature = "points")]
+    #[arg(long, value_name = "FILE")]
+    pub(super) points: Option<PathBuf>,
+    /// Write access points in the form of SOCI and erofs-utils, zinfo, which has no checksums
+    #[cfg(feature = "points")]
+    #[arg(long, value_name = "FILE")]
+    pub(super) zinfo: Option<PathBuf>,
+    /// How much of the plain tar is between two access points [default: 2097152; with --zinfo alone 4194304]
+    #[cfg(feature = "points")]
+    #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>)]
+    pub(super) span: Option<u64>,
+    /// Do not keep the plain tar of what is compressed. For a container image access points of each layer, HEX.points, are
+    /// written in its place
+    #[cfg(feature = "points")]
+    #[arg(long, conflicts_with = "tar_out")]
+    pub(super) no_tar: bool,
     /// Fail unless this is the sha256 of the plain tar (its diff ID)
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_digest)]
     pub(super) expect: Option<Digest>,
@@ -314,6 +338,14 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
         (arguments.expect.is_some(), "--expect"),
         (arguments.tar_out.is_some(), "--tar-out"),
         (arguments.headers_only, "--headers-only"),
+        #[cfg(feature = "points")]
+        (arguments.points.is_some(), "--points"),
+        #[cfg(feature = "points")]
+        (arguments.zinfo.is_some(), "--zinfo"),
+        #[cfg(feature = "points")]
+        (arguments.no_tar, "--no-tar"),
+        #[cfg(feature = "points")]
+        (arguments.span.is_some(), "--span"),
     ];
     if let Some((_, option)) = only_tars.into_iter().find(|(given, _)| *given) {
         return Err(Error::Request(format!(
@@ -390,6 +422,13 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
             "without the data of files there is no other --mode than meta".to_string(),
         ));
     }
+    #[cfg(feature = "points")]
+    let mut pointing = Pointing::new(arguments, mode, &inputs)?;
+    #[cfg(feature = "points")]
+    for other in pointing.outputs() {
+        output.expect_other(other)?;
+        tar_out.iter().try_for_each(|tar| tar.expect_other(other))?;
+    }
     let mut options = options(arguments, mode)?;
     // With an order of its own, or without some of it, data is copied when all headers are known.
     let path_order = arguments.settings.sort.as_deref() == Some("path");
@@ -417,6 +456,10 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         .with_verity(arguments.verity)
         .with_headers_only(arguments.headers_only)
         .with_copy(tar_out.as_ref());
+    #[cfg(feature = "points")]
+    let reading = reading
+        .with_no_copy(arguments.no_tar)
+        .with_points(pointing.maker.as_mut());
     let mut bar = Bar::new("reading", tar.size(), arguments.settings.quiet);
     let (archive, plain) = tar.read(reading, &mut tree, &mut bar)?;
     drop(bar);
@@ -456,8 +499,85 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         None => write(arguments, &mut tree, &options, &plain, &output)?,
     }
     // Whoever finds an image looks for its tar.
-    let outputs = tar_out.into_iter().chain([output]);
+    let outputs = tar_out.into_iter();
+    #[cfg(feature = "points")]
+    let outputs = outputs.chain(pointing.finish(archive.totals.digest, &path)?);
+    let outputs = outputs.chain([output]);
     Output::finish_all(outputs.collect())
+}
+
+/// The access points that are to be made of a tar.
+#[cfg(feature = "points")]
+struct Pointing {
+    maker: Option<Maker>,
+    points: Option<Output>,
+    zinfo: Option<Output>,
+    span: u64,
+}
+
+#[cfg(feature = "points")]
+impl Pointing {
+    fn new(arguments: &Arguments, mode: Mode, inputs: &[(&Path, &fs::Metadata)]) -> Result<Self> {
+        let create = |target: &Option<PathBuf>| {
+            let target = target.as_ref();
+            target
+                .map(|target| Output::create(target, inputs))
+                .transpose()
+        };
+        let wanted = arguments.points.is_some() || arguments.zinfo.is_some();
+        let path = Shown(&arguments.input);
+        let without_effect = [
+            (
+                wanted && mode != Mode::Index,
+                "--points and --zinfo are for an index",
+            ),
+            (
+                arguments.no_tar && mode != Mode::Index,
+                "--no-tar is for an index",
+            ),
+            (
+                arguments.span.is_some() && !wanted,
+                "--span is for access points",
+            ),
+        ];
+        if let Some((_, problem)) = without_effect.into_iter().find(|(given, _)| *given) {
+            return Err(Error::Request(format!("{path}: {problem}")));
+        }
+        let usual = match arguments.points {
+            Some(_) => points::SPAN,
+            None => points::zinfo::SPAN,
+        };
+        let span = arguments.span.unwrap_or(usual);
+        Ok(Pointing {
+            maker: wanted.then(|| Maker::new(span)),
+            points: create(&arguments.points)?,
+            zinfo: create(&arguments.zinfo)?,
+            span,
+        })
+    }
+
+    fn outputs(&self) -> impl Iterator<Item = &Output> {
+        self.points.iter().chain(&self.zinfo)
+    }
+
+    /// Writes them. Returns the files.
+    fn finish(self, diff_id: Option<Digest>, path: &Path) -> Result<Vec<Output>> {
+        let Some((maker, diff_id)) = self.maker.zip(diff_id) else {
+            return Ok(Vec::new());
+        };
+        let made = maker.finish(diff_id, path)?;
+        if let Some(output) = &self.points {
+            let written = made.write(&mut output.file());
+            written.map_err(Error::io("write", output.target()))?;
+        }
+        if let Some(output) = &self.zinfo {
+            let mut out = io::BufWriter::new(output.file());
+            let written = made.write_zinfo(self.span, &mut out);
+            let written = written.and_then(|()| io::Write::flush(&mut out));
+            written.map_err(Error::io("write", output.target()))?;
+        }
+        Ok(self.points.into_iter().chain(self.zinfo).collect())
+    }
 }
 
 /// Opens the tar that is the input.

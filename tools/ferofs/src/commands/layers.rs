@@ -16,6 +16,8 @@ use ferofs::oci::Kind;
 use ferofs::oci::Reference;
 use ferofs::oci::layers;
 use ferofs::oci::layers::Places;
+#[cfg(feature = "points")]
+use ferofs::oci::pointed;
 use ferofs::output::Output;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
@@ -50,6 +52,15 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
             "--uuid without --merge",
         ),
     ];
+    #[cfg(feature = "points")]
+    let no_layers = no_layers.into_iter().chain([
+        (arguments.points.is_some(), "--points"),
+        (arguments.zinfo.is_some(), "--zinfo"),
+        (
+            arguments.span.is_some() && !arguments.no_tar,
+            "--span without --no-tar",
+        ),
+    ]);
     let refused = no_layers.into_iter().find(|(given, _)| *given);
     if let Some(option) = refused.map(|(_, option)| option).or(settings.deviation()) {
         return Err(Error::Request(format!(
@@ -59,6 +70,10 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
     }
     super::allow_many_files();
     let image = oci::open(reference, arguments.platform.as_ref())?;
+    #[cfg(feature = "points")]
+    if arguments.no_tar {
+        return build_points(arguments, &image);
+    }
     let layout = [reference.path.clone()];
     let places = Places::new(&arguments.output)
         .with_search(match reference.kind {
@@ -89,6 +104,58 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
         let mut bar = Bar::new("merging", Some(count), settings.quiet).counting();
         let merged = layers::merge(&layers, &mut bar)?;
         drop(bar);
+        let mut options = merged.options();
+        options.uuid = settings.uuid.map(|uuid| uuid.0);
+        options.label = settings.label.0;
+        merged
+            .write_file(&options, output.file())
+            .map_err(Error::image(output.target()))?;
+        output.finish()?;
+        notes = merged.notes;
+    }
+    if settings.quiet {
+        return Ok(());
+    }
+    for layer in &layers {
+        for note in &layer.notes {
+            complain(&format!("sha256:{}: {note}", layer.diff_id));
+        }
+    }
+    notes.iter().for_each(|note| complain(note));
+    to_stdout(|out| {
+        layers.iter().try_for_each(|layer| {
+            out.write_all(layer.index.as_os_str().as_bytes())?;
+            out.write_all(b"\n")
+        })
+    })
+}
+
+/// Builds indexes and access points without plain tars, and says where the former are.
+#[cfg(feature = "points")]
+fn build_points(arguments: &Arguments, image: &oci::Image) -> Result<()> {
+    let settings = &arguments.settings;
+    let prepared = {
+        let total = image.layers.iter().map(|layer| layer.blob.size()).sum();
+        let bar = Shared::new("reading layers", Some(total), settings.quiet);
+        let span = arguments.span.unwrap_or(ferofs::points::SPAN);
+        let most = arguments.max_size;
+        pointed::prepare(image, &arguments.output, span, most, &|bytes| {
+            bar.add(bytes)
+        })?
+    };
+    let mut inputs = image.inputs.clone();
+    inputs.append(prepared.inputs());
+    let output = match &arguments.merge {
+        Some(target) => Some(Output::create(target, &inputs.list())?),
+        None => None,
+    };
+    output
+        .iter()
+        .try_for_each(|output| prepared.expect_other(output))?;
+    let layers = prepared.keep()?;
+    let mut notes = Vec::new();
+    if let Some(output) = output {
+        let merged = pointed::merge(&layers)?;
         let mut options = merged.options();
         options.uuid = settings.uuid.map(|uuid| uuid.0);
         options.label = settings.label.0;

@@ -237,6 +237,14 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
         mode: Some(mode),
         digest: false,
         verity: false,
+        #[cfg(feature = "points")]
+        points: None,
+        #[cfg(feature = "points")]
+        zinfo: None,
+        #[cfg(feature = "points")]
+        span: None,
+        #[cfg(feature = "points")]
+        no_tar: false,
         tar_out: arguments.ungzip.flatten().or(arguments.unxz.flatten()),
         expect: None,
         whiteouts: Some(whiteouts),

@@ -19,6 +19,8 @@ pub mod pages;
 mod progress;
 #[cfg(feature = "registry")]
 pub mod registry;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod settings;
 pub mod store;
 pub mod umount;

@@ -45,7 +45,7 @@ impl Image {
 /// Store the indexes of an image's layers beside the image in its registry
 ///
 /// They become an artifact that refers to the image, which itself stays as it is. Anybody who may pull the image can get
-/// them with `ferofs pull-index`. Names and passwords are those of `docker login` or `skopeo login`. Prints the digest of
+/// them with `ferofs pull-index`. Access points of layers, HEX.points, are stored with them, if there are any. Names and passwords are those of `docker login` or `skopeo login`. Prints the digest of
 /// the artifact.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -82,6 +82,10 @@ pub struct PullArguments {
     /// A directory that has plain tars, besides that of the indexes; may be given several times
     #[arg(long, value_name = "DIR", requires = "verify")]
     blobs: Vec<PathBuf>,
+    /// Get access points of the layers, too, as `ferofs serve` needs them
+    #[cfg(feature = "points")]
+    #[arg(long)]
+    points: bool,
     /// How large an index may be [default: 1 GiB]
     #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>)]
     max_size: Option<u64>,
@@ -106,6 +110,10 @@ pub fn pull(arguments: &PullArguments) -> Result<()> {
     let mut pull = Pull::new(&arguments.output)
         .with_search(&arguments.blobs)
         .with_verify(arguments.verify);
+    #[cfg(feature = "points")]
+    {
+        pull = pull.with_points(arguments.points);
+    }
     if let Some(most) = arguments.max_size {
         pull = pull.with_most(most);
     }

@@ -140,23 +140,26 @@ pub fn open(path: &Path) -> Result<File> {
 }
 
 /// Opens every blob, fails if one is not the tar that the image knows by its headers, and says which are shorter than
-/// their slots. With `in_any_order` nothing is said of those whose slots have their fs-verity digests: the driver
-/// knows them by these. Slots have sizes in blocks, so the
+/// their slots. With `verity=` nothing is said of those whose slots have their fs-verity digests: the driver
+/// knows them by these. With `holes=error` the headers of those that are not whole are not looked at: somebody may have to
+/// get all of the tar for it. Slots have sizes in blocks, so the
 /// last one need not be whole.
-pub fn check_sizes(image: &Image, given: &[Blob], in_any_order: bool) -> Result<Vec<String>> {
+pub fn check_sizes(image: &Image, given: &[Blob], options: &Options) -> Result<Vec<String>> {
     let block = u64::from(image.superblock().block_size());
     let mut notes = Vec::new();
     let headers = image.header_digests()?;
     let slots = image.devices()?.into_iter().zip(headers);
     for (index, ((slot, headers), blob)) in slots.zip(given).enumerate() {
         let mut file = open(&blob.path)?;
-        if in_any_order && matches!(Tag::of(&slot), Some(Tag::Verity(_))) {
+        if options.has_verity() && matches!(Tag::of(&slot), Some(Tag::Verity(_))) {
             continue;
         }
-        blobs::check_headers(image.path(), index + 1, headers, &blob.path, &file)?;
         let size = file
             .seek(SeekFrom::End(0))
             .map_err(Error::io("seek in", &blob.path))?;
+        if !options.errs_on_holes() || is_whole(&file, size) {
+            blobs::check_headers(image.path(), index + 1, headers, &blob.path, &file)?;
+        }
         let expected = slot.blocks.saturating_mul(block);
         if size.saturating_add(block) <= expected {
             let (number, path) = (index + 1, Shown(&blob.path));
@@ -167,6 +170,11 @@ pub fn check_sizes(image: &Image, given: &[Blob], in_any_order: bool) -> Result<
         }
     }
     Ok(notes)
+}
+
+/// Whether a file has no holes, as far as its filesystem knows.
+fn is_whole(file: &File, size: u64) -> bool {
+    rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(0)).is_ok_and(|hole| hole >= size)
 }
 
 /// Compares the sha256, or the fs-verity digest, of every blob with its tag. What was compared stays open, to be mounted.

@@ -329,11 +329,13 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
     if has_magic {
         let file = Arc::new(file);
         let image = Image::new(source, Box::new(Arc::clone(&file)))?;
-        let blobs = blobs::assign(
+        let sparse = request.options.errs_on_holes();
+        let blobs = blobs::assign_with(
             source,
             &image.devices()?,
             &request.options.devices,
             &request.options.directories,
+            sparse,
         )?;
         if let Some(device) = image.device_elsewhere()?.filter(|_| blobs.is_empty()) {
             let (path, count) = (Shown(source), image.superblock().device_count());
@@ -352,7 +354,7 @@ fn prepare_file(request: &Request) -> Result<(Filesystem, Vec<String>)> {
                  give each tar its file with device="
             )));
         }
-        let notes = filesystem::check_sizes(&image, &blobs, request.options.has_verity())?;
+        let notes = filesystem::check_sizes(&image, &blobs, &request.options)?;
         let blobs = match request.verify {
             true => filesystem::verify(&image, blobs)?,
             false => blobs.into_iter().map(Device::unread).collect(),

@@ -77,8 +77,11 @@ const ATTRIBUTES: [(&str, MountAttrFlags, MountAttrFlags); 16] = {
 /// By which the driver knows files by their fs-verity digests.
 const VERITY: &str = "verity";
 
+/// By which the driver gives errors for what files do not have.
+const HOLES: &str = "holes";
+
 /// Options of the driver that are never left out: who asks for proof, or for errors, is not to go without.
-pub(super) const NEVER_LEFT_OUT: [&str; 2] = [VERITY, "holes"];
+pub(super) const NEVER_LEFT_OUT: [&str; 2] = [VERITY, HOLES];
 
 /// Options with a path.
 const PATHS: [&str; 5] = ["device", "blobs", "upper", "work", "cache"];
@@ -168,6 +171,13 @@ impl Options {
     /// Whether the driver is to know files by their fs-verity digests.
     pub(super) fn has_verity(&self) -> bool {
         self.filesystem.iter().any(|(key, _)| key == VERITY)
+    }
+
+    /// Whether the driver is to take what files do not have for an error.
+    pub(super) fn errs_on_holes(&self) -> bool {
+        let mut options = self.filesystem.iter().rev();
+        let last = options.find(|(key, _)| key == HOLES);
+        last.is_some_and(|(_, value)| value.as_deref() == Some("error"))
     }
 
     /// The attributes of the mount. It is read-only, unless what is written has a place to go.

@@ -360,6 +360,15 @@ impl Unpack<'_> {
     /// Decompresses what is stored, parses and hashes the plain tar, and writes it. What is stored is hashed, too, if
     /// its sha256 is known, and not that of the plain tar anyway.
     pub fn read(&self, stored: impl Read) -> Result<(Archive, Tree)> {
+        self.read_through(stored, Through::default())
+    }
+
+    /// The same with what else is to be done on the way.
+    pub fn read_through(
+        &self,
+        stored: impl Read,
+        through: Through<'_, '_>,
+    ) -> Result<(Archive, Tree)> {
         let shown = self.shown;
         let failed = || Error::io("read", shown);
         let mut stored = Hashing {
@@ -382,7 +391,7 @@ impl Unpack<'_> {
             least: Some(self.size),
             most: self.most,
             copy: self.output,
-            ..Through::default()
+            ..through
         };
         let archive = read_through(&mut stored, shown, through, &mut tree, &mut ());
         // Decompression ends where the compressed data does.

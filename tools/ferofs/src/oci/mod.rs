@@ -31,6 +31,8 @@ mod document;
 pub mod ingest;
 pub mod layers;
 mod platform;
+#[cfg(feature = "points")]
+pub mod pointed;
 mod reference;
 #[cfg(feature = "registry")]
 pub mod remote;

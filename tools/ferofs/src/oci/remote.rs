@@ -8,6 +8,9 @@
 //! push referrers can make one that lists other files than the layer has. Only [`Pull::verify`] excludes that, with the
 //! plain tars.
 
+#[cfg(feature = "points")]
+mod points;
+
 use super::Platform;
 use super::document;
 use super::document::Config;
@@ -52,6 +55,7 @@ use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -118,7 +122,7 @@ pub struct Pushed {
     pub digest: Digest,
     /// How many indexes are in it.
     pub indexes: usize,
-    /// How many bytes they have, compressed.
+    /// How many bytes they have, compressed, with access points of the layers.
     pub size: u64,
 }
 
@@ -134,6 +138,9 @@ pub struct Pull<'a> {
     pub verify: bool,
     /// How large an index may be.
     pub most: u64,
+    /// Whether access points of the layers are got, too.
+    #[cfg(feature = "points")]
+    pub points: bool,
 }
 
 impl<'a> Pull<'a> {
@@ -144,7 +151,15 @@ impl<'a> Pull<'a> {
             search: &[],
             verify: false,
             most: INDEX_MAX,
+            #[cfg(feature = "points")]
+            points: false,
         }
+    }
+
+    #[cfg(feature = "points")]
+    setters! {
+        /// Says whether access points are got, too.
+        with_points sets points: bool,
     }
 
     setters! {
@@ -253,6 +268,16 @@ impl Remote {
         })
     }
 
+    /// Part of a blob of its repository. Nothing says whether these are the right bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be asked, has no such blob, or it ends before.
+    pub fn range(&self, digest: Digest, range: Range<u64>) -> Result<Vec<u8>> {
+        let digest = registry::Digest(digest.0);
+        self.client.range(digest, range).map_err(failed)
+    }
+
     /// The sha256 of its manifest.
     pub fn digest(&self) -> Digest {
         Digest(self.manifest.digest.0)
@@ -300,10 +325,17 @@ impl Remote {
             size = size.saturating_add(bytes.len() as u64);
             watch(metadata.len());
         }
+        let indexes = layers.len();
+        #[cfg(feature = "points")]
+        for layer in self.distinct() {
+            if let Some(points) = points::push(self, directory, layer)? {
+                size = size.saturating_add(points.size);
+                layers.push(points);
+            }
+        }
         if layers.is_empty() {
             return Err(Error::Request(format!("{}: it has no layers", self.name)));
         }
-        let indexes = layers.len();
         self.client
             .push_blob(registry::EMPTY, None)
             .map_err(failed)?;
@@ -349,12 +381,22 @@ impl Remote {
                         .notes
                         .extend(old.err().map(|error| error.to_string()));
                     result.reused = false;
-                    let offers = match &mut offers {
+                    let offers: &Vec<Descriptor> = match &mut offers {
                         Some(offers) => offers,
                         none => none.insert(self.offers()?),
                     };
                     outputs.push(puller.get(layer, offers, &mut result.notes)?);
                 }
+            }
+            #[cfg(feature = "points")]
+            if pull.points && !points::are_there(pull.directory, layer) {
+                let offers = match &mut offers {
+                    Some(offers) => offers,
+                    none => none.insert(self.offers()?),
+                };
+                let place = (&puller.directory, pull.directory);
+                let notes = &mut result.notes;
+                outputs.push(points::get(self, layer, offers, place, notes)?);
             }
             pulled.insert(layer.diff_id, result);
         }

@@ -24,6 +24,7 @@ use std::fs::File;
 use std::io;
 use std::io::ErrorKind;
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -249,6 +250,23 @@ impl Blob {
             pos: self.inside.as_ref().map_or(0, |(start, _)| *start),
             left: self.size,
         })
+    }
+
+    /// Reads a part of it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened or read, or ends before.
+    pub fn range(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        if range.end > self.size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let (file, _) = open::regular(&self.path).map_err(io::Error::other)?;
+        let start = self.inside.as_ref().map_or(0, |(start, _)| *start);
+        let len = range.end.saturating_sub(range.start);
+        let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, start.saturating_add(range.start))?;
+        Ok(bytes)
     }
 
     /// Reads a document, which must have the digest, if there is one.

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Makes what is needed to serve an image on demand, in one pass over each layer: its index as `HEX.erofs` and its access
+//! points as `HEX.points`, both called after the diff ID. Plain tars are not kept. `ferofs build --no-tar` calls
+//! [`prepare`]; [`crate::serve`] uses what it makes.
+
+use super::Image;
+use super::Layer;
+use super::ingest::Unpack;
+use super::ingest::write_index;
+use super::layers::Watch;
+use crate::build::Plain;
+use crate::build::Through;
+use crate::digest::Digest;
+use crate::directory::Directory;
+use crate::error::Error;
+use crate::error::Kind;
+use crate::error::Result;
+use crate::inspect;
+use crate::merge::Merge;
+use crate::merge::Merged;
+use crate::output::Inputs;
+use crate::output::NewDirectory;
+use crate::output::Output;
+use crate::points::Maker;
+use crate::points::Points;
+use crate::text::Shown;
+use std::collections::HashSet;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A layer that can be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pointed {
+    /// The sha256 of the plain tar.
+    pub diff_id: Digest,
+    /// The index.
+    pub index: PathBuf,
+    /// The access points.
+    pub points: PathBuf,
+    /// What was skipped in the tar, or read in a way its author may not have meant.
+    pub notes: Vec<String>,
+}
+
+/// Layers whose files have no names yet. If it is dropped they never will.
+pub struct Prepared {
+    made: NewDirectory,
+    /// Those that are new.
+    outputs: Vec<Output>,
+    layers: Vec<Pointed>,
+}
+
+/// Makes what is missing in a directory, which is made, too. Layers that have both files already, which are sound, are not
+/// read again. `watch` is told how much of what is stored was read.
+///
+/// # Errors
+///
+/// When a layer cannot be read, is not what the image says, cannot be served in parts, or the files cannot be written.
+pub fn prepare(
+    image: &Image,
+    directory: &Path,
+    span: u64,
+    most: Option<u64>,
+    watch: Watch<'_>,
+) -> Result<Prepared> {
+    let made = NewDirectory::create(directory, 0o777)?;
+    let opened = Arc::new(made.open()?);
+    let mut prepared = Prepared {
+        made,
+        outputs: Vec::new(),
+        layers: Vec::new(),
+    };
+    let mut seen = HashSet::new();
+    for layer in image.layers.iter() {
+        let path = |what: &str| directory.join(format!("{}.{what}", layer.diff_id));
+        let mut pointed = Pointed {
+            diff_id: layer.diff_id,
+            index: path("erofs"),
+            points: path("points"),
+            notes: Vec::new(),
+        };
+        if seen.insert(layer.diff_id) && !is_there(layer, &pointed) {
+            let outputs = make(layer, &opened, &mut pointed, span, most, watch)?;
+            prepared.outputs.extend(outputs);
+        }
+        prepared.layers.push(pointed);
+    }
+    Ok(prepared)
+}
+
+/// Whether a layer has both files, and they are of what is stored of it.
+fn is_there(layer: &Layer, pointed: &Pointed) -> bool {
+    let Ok(points) = Points::open(&pointed.points) else {
+        return false;
+    };
+    let same = points.diff_id == layer.diff_id
+        && layer.digest.is_none_or(|digest| digest == points.digest);
+    same && pointed.index.is_file()
+}
+
+fn make(
+    layer: &Layer,
+    directory: &Arc<Directory>,
+    pointed: &mut Pointed,
+    span: u64,
+    most: Option<u64>,
+    watch: Watch<'_>,
+) -> Result<[Output; 2]> {
+    let shown = layer.blob.shown();
+    let create = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        Output::create_in(directory, name.as_encoded_bytes(), path)
+    };
+    let unpack = Unpack {
+        shown: &shown,
+        digest: layer.digest,
+        size: layer.blob.size(),
+        most,
+        output: None,
+        watch,
+    };
+    let mut maker = Maker::new(span);
+    let through = Through::default().with_points(Some(&mut maker));
+    let (archive, tree) = unpack.read_through(layer.blob.reader()?, through)?;
+    if archive.totals.digest != Some(layer.diff_id) {
+        let (shown, expected) = (Shown(&shown), layer.diff_id);
+        let found = archive.totals.digest;
+        let found = found.map_or("unknown".to_string(), |found| found.to_string());
+        return Err(Error::of(
+            Kind::WrongDigest,
+            format!(
+                "{shown}: the sha256 of the plain tar is {found}, expected the diff ID {expected}"
+            ),
+        ));
+    }
+    let points = maker.finish(layer.diff_id, &shown)?;
+    let output = create(&pointed.points)?;
+    points
+        .write(&mut output.file())
+        .map_err(Error::io("write", output.target()))?;
+    let index = create(&pointed.index)?;
+    let (_, notes) = write_index(layer.diff_id, archive, tree, &Plain::Gone, &shown, &index)?;
+    pointed.notes = notes;
+    // Who finds an index looks for its access points.
+    Ok([output, index])
+}
+
+impl Prepared {
+    /// Fails if an output is to be where one of the new files belongs.
+    ///
+    /// # Errors
+    ///
+    /// When it is.
+    pub fn expect_other(&self, output: &Output) -> Result<()> {
+        let mut new = self.outputs.iter();
+        new.try_for_each(|new| new.expect_other(output))
+    }
+
+    /// What is there already: nothing else may be written over it.
+    pub fn inputs(&self) -> Inputs {
+        let mut inputs = Inputs::default();
+        for layer in &self.layers {
+            inputs.add_path(&layer.index);
+            inputs.add_path(&layer.points);
+        }
+        inputs
+    }
+
+    /// Gives the new files their names. Returns the layers, the lowest one first.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be written.
+    pub fn keep(mut self) -> Result<Vec<Pointed>> {
+        Output::finish_all(self.outputs)?;
+        self.made.stay();
+        Ok(self.layers)
+    }
+}
+
+/// Puts all layers on top of each other, the lowest one first.
+///
+/// # Errors
+///
+/// When an index cannot be read.
+pub fn merge(layers: &[Pointed]) -> Result<Merged> {
+    let mut merge = Merge::new();
+    for layer in layers {
+        merge.apply(&inspect::Image::open(&layer.index)?)?;
+    }
+    merge.finish()
+}

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Makes access points of a layer while it is read: a reader of the plain tar over what is stored.
+//! [`crate::build::read_through`] reads through it.
+
+use super::ALIGN;
+use super::Checksum;
+use super::Form;
+use super::Point;
+use super::Points;
+use super::UNIT_MAX;
+use super::unit;
+use crate::compression::Compression;
+use crate::digest::Digest;
+use crate::digest::Hasher;
+use crate::error::Error;
+use crate::error::Kind;
+use crate::error::Result;
+use ferofs_inflate::Inflater;
+use ferofs_inflate::State;
+use std::io;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+/// So much of what is stored is read at once.
+const PIECE: usize = 256 << 10;
+
+/// Collects access points.
+pub struct Maker {
+    span: u64,
+    form: Option<Form>,
+    points: Vec<Point>,
+    windows: Vec<u8>,
+    /// How much was read of what is stored, and of the tar.
+    input: u64,
+    output: u64,
+    /// The first without zeros behind it.
+    used: u64,
+    /// Where the unit before the last point ends, if that is not reached yet.
+    pending: Option<u64>,
+    /// Of the unit that is being read.
+    checksum: blake3::Hasher,
+    /// Of what is stored.
+    hasher: Option<Hasher>,
+    digest: Option<Digest>,
+    /// Why there can be no points.
+    problem: Option<String>,
+}
+
+impl Maker {
+    /// With a point after each `span` bytes of the tar, or a little more.
+    pub fn new(span: u64) -> Self {
+        Maker {
+            // Less than this would make units without anything in them.
+            span: span.clamp(ALIGN * 4, UNIT_MAX / 4),
+            form: None,
+            points: Vec::new(),
+            windows: Vec::new(),
+            input: 0,
+            output: 0,
+            used: 0,
+            pending: None,
+            checksum: blake3::Hasher::new(),
+            hasher: None,
+            digest: None,
+            problem: None,
+        }
+    }
+
+    /// A reader of the plain tar.
+    ///
+    /// # Errors
+    ///
+    /// When no points can be made of what is compressed so.
+    pub fn reader<'a>(
+        &'a mut self,
+        compression: Option<Compression>,
+        stored: impl Read + 'a,
+    ) -> io::Result<impl Read + 'a> {
+        let inflater = match compression {
+            None => None,
+            Some(Compression::Gzip) => Some(Inflater::gzip()?),
+            Some(other) => {
+                let problem = format!(
+                    "it is compressed with {other}, of which there are no access points: expected gzip, or a plain tar"
+                );
+                return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
+            }
+        };
+        self.form = Some(match inflater {
+            Some(_) => Form::Gzip,
+            None => {
+                self.point(0, Vec::new());
+                Form::Plain
+            }
+        });
+        self.hasher = Some(Hasher::spawn());
+        Ok(Through {
+            maker: self,
+            stored,
+            inflater,
+            piece: Arc::default(),
+            at: 0,
+            between: true,
+        })
+    }
+
+    /// The points of a layer, all of which was read, and whose plain tar has this sha256; `path` is what it is called in
+    /// messages.
+    ///
+    /// # Errors
+    ///
+    /// When units would be too large.
+    pub fn finish(mut self, diff_id: Digest, path: &Path) -> Result<Points> {
+        let shown = crate::text::Shown(path);
+        if let Some(problem) = self.problem {
+            return Err(Error::of(Kind::Unsupported, format!("{shown}: {problem}")));
+        }
+        let (Some(form), Some(digest)) = (self.form, self.digest) else {
+            let problem = io::Error::other("not all of it was read");
+            return Err(Error::io("read", path)(problem));
+        };
+        // What is empty has no units.
+        if self.output == 0 {
+            self.points.clear();
+            self.windows.clear();
+        }
+        Ok(Points {
+            form,
+            digest,
+            stored: self.input,
+            diff_id,
+            size: self.output,
+            points: self.points,
+            windows: self.windows,
+        })
+    }
+
+    /// A point here.
+    fn point(&mut self, bits: u8, window: Vec<u8>) {
+        let first = self.points.is_empty();
+        let from = self.windows.len();
+        match unit::pack(&window) {
+            Ok(packed) => self.windows.extend(packed),
+            Err(error) => self.give_up(error.to_string()),
+        }
+        self.points.push(Point {
+            input: self.input,
+            bits,
+            output: self.output,
+            end: self.input,
+            checksum: Checksum::default(),
+            window: from..self.windows.len(),
+        });
+        if !first {
+            self.pending = Some(super::align(self.output, u64::MAX));
+        }
+    }
+
+    fn give_up(&mut self, problem: String) {
+        self.problem.get_or_insert(problem);
+    }
+
+    /// Whether the next place where a point is possible is to be one.
+    fn wanted(&self) -> bool {
+        match self.points.last() {
+            None => true,
+            Some(last) => self.output.saturating_sub(last.output) > self.span,
+        }
+    }
+
+    /// How much may be read of the tar until something is to be noted.
+    fn room(&self) -> usize {
+        let until = match (self.pending, self.form) {
+            (Some(pending), _) => pending,
+            // Points of a plain tar can be anywhere.
+            (None, Some(Form::Plain)) => {
+                let last = self.points.last().map_or(0, |last| last.output);
+                last.saturating_add(self.span)
+            }
+            (None, _) => u64::MAX,
+        };
+        usize::try_from(until.saturating_sub(self.output)).unwrap_or(usize::MAX)
+    }
+
+    /// Notes what was read: so many bytes of what is stored became these of the tar.
+    fn advance(&mut self, read: usize, plain: &[u8]) {
+        self.input = self.input.saturating_add(read as u64);
+        self.used = self.input;
+        self.output = self.output.saturating_add(plain.len() as u64);
+        self.checksum.update(plain);
+        if let Some(last) = self.points.last() {
+            let output = self.output.saturating_sub(last.output);
+            let input = self.input.saturating_sub(last.input);
+            // The rest up to the start of the next unit is part of it.
+            if output.max(input) > UNIT_MAX - ALIGN && self.problem.is_none() {
+                let (from, most) = (last.output, UNIT_MAX - ALIGN);
+                self.give_up(format!(
+                    "no deflate block begins in the {most} bytes of the tar or more after byte {from}, so it cannot be \
+                     read in parts"
+                ));
+            }
+        }
+        if self.pending == Some(self.output) {
+            self.end_unit();
+        }
+    }
+
+    /// Ends the unit before the last point.
+    fn end_unit(&mut self) {
+        let before = self.points.len().checked_sub(2);
+        self.pending = None;
+        self.end(before);
+    }
+
+    fn end(&mut self, unit: Option<usize>) {
+        let checksum = *self.checksum.finalize().as_bytes();
+        self.checksum.reset();
+        let unit = unit.and_then(|unit| self.points.get_mut(unit));
+        if let Some(unit) = unit {
+            unit.checksum = checksum;
+            unit.end = self.used;
+        }
+    }
+
+    /// Notes that this was all.
+    fn end_all(&mut self) {
+        self.digest = self.hasher.take().and_then(|mut hasher| hasher.finish());
+        let starts = |point: &Point| super::align(point.output, self.output);
+        let starts_behind = |point: &Point| starts(point) == self.output;
+        // What is to begin at the end or behind it would have nothing.
+        if self.points.len() > 1 && self.points.last().is_some_and(starts_behind) {
+            if let Some(point) = self.points.pop() {
+                self.windows.truncate(point.window.start);
+            }
+            if self.pending.take().is_none() {
+                // The unit before it has ended.
+                return;
+            }
+        }
+        let last = self.points.len().checked_sub(1);
+        self.end(last);
+    }
+}
+
+/// The reader of the plain tar.
+struct Through<'a, R> {
+    maker: &'a mut Maker,
+    stored: R,
+    /// `None` for a plain tar.
+    inflater: Option<Inflater>,
+    /// What was read of what is stored, and how much of that was used.
+    piece: Arc<Vec<u8>>,
+    at: usize,
+    /// Whether the last member of a gzip stream ended, and nothing but zeros came since.
+    between: bool,
+}
+
+impl<R: Read> Through<'_, R> {
+    /// Reads more of what is stored; nothing is left of what was read before. Whether there is more.
+    fn refill(&mut self) -> io::Result<bool> {
+        self.piece = Arc::default();
+        self.at = 0;
+        let Some(hasher) = &mut self.maker.hasher else {
+            return Ok(false);
+        };
+        let mut piece = hasher.buffer(PIECE);
+        let len = loop {
+            match self.stored.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        piece.truncate(len);
+        self.piece = Arc::new(piece);
+        hasher.update(&self.piece);
+        Ok(len > 0)
+    }
+
+    fn left(&self) -> &[u8] {
+        self.piece.get(self.at..).unwrap_or_default()
+    }
+
+    fn read_plain(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.left().is_empty() && !self.refill()? {
+            if self.maker.hasher.is_some() {
+                self.maker.end_all();
+            }
+            return Ok(0);
+        }
+        if self.maker.room() == 0 {
+            self.maker.point(0, Vec::new());
+            // A multiple of the alignment, if the span is one.
+            if self.maker.pending == Some(self.maker.output) {
+                self.maker.end_unit();
+            }
+        }
+        let room = buf.len().min(self.maker.room());
+        let left = self.piece.get(self.at..).unwrap_or_default();
+        let len = left.len().min(room);
+        let (Some(from), Some(to)) = (left.get(..len), buf.get_mut(..len)) else {
+            return Ok(0);
+        };
+        to.copy_from_slice(from);
+        self.at += len;
+        self.maker.advance(len, to);
+        Ok(len)
+    }
+
+    fn inflate(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.left().is_empty() && !self.refill()? {
+                if !self.between {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                if self.maker.hasher.is_some() {
+                    self.maker.end_all();
+                }
+                return Ok(0);
+            }
+            if self.between && self.maker.input > 0 {
+                // Zeros behind a member fill up the last record of a tape.
+                let zeros = self.left().iter().take_while(|byte| **byte == 0).count();
+                self.at += zeros;
+                self.maker.input = self.maker.input.saturating_add(zeros as u64);
+                if self.left().is_empty() {
+                    continue;
+                }
+            }
+            let Some(inflater) = &mut self.inflater else {
+                return Ok(0);
+            };
+            if self.between && self.maker.input > 0 {
+                inflater.next_member()?;
+            }
+            self.between = false;
+            let room = buf.len().min(self.maker.room());
+            let output = buf.get_mut(..room).unwrap_or_default();
+            let left = self.piece.get(self.at..).unwrap_or_default();
+            let step = inflater.step(left, output)?;
+            self.at = self.at.saturating_add(step.read);
+            let plain = output.get(..step.written).unwrap_or_default();
+            self.maker.advance(step.read, plain);
+            match step.state {
+                State::BlockEnd { bits } if self.maker.pending.is_none() && self.maker.wanted() => {
+                    self.maker.point(bits, inflater.window());
+                    if self.maker.pending == Some(self.maker.output) {
+                        self.maker.end_unit();
+                    }
+                }
+                State::End => self.between = true,
+                State::BlockEnd { .. } | State::Between => {}
+            }
+            if step.written > 0 {
+                return Ok(step.written);
+            }
+            if step.read == 0 && step.state == State::Between {
+                return Err(ferofs_inflate::Error::Corrupt.into());
+            }
+        }
+    }
+}
+
+impl<R: Read> Read for Through<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        match self.inflater {
+            None => self.read_plain(buf),
+            Some(_) => self.inflate(buf).map_err(|error| match error.kind() {
+                io::ErrorKind::Interrupted => error,
+                kind => io::Error::new(kind, format!("gzip data: {}", crate::text::Reason(&error))),
+            }),
+        }
+    }
+}

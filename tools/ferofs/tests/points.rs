@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Access points: every unit of what many encoders make is the same as the plain bytes, what is damaged is never something
+//! else, and zinfo is what erofs-utils writes.
+
+#![cfg(feature = "points")]
+#![allow(missing_docs)]
+
+use ferofs::compression::look;
+use ferofs::digest::Digest;
+use ferofs::points::ALIGN;
+use ferofs::points::Maker;
+use ferofs::points::Points;
+use ferofs::points::zinfo;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
+
+mod common;
+
+/// Numbers in an order of their own.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+/// Text, noise and zeros by turns, with parts that come again within the last 32 KiB.
+fn content(len: usize) -> Vec<u8> {
+    let mut random = Random(42);
+    let mut content = Vec::new();
+    while content.len() < len {
+        match random.below(8) {
+            0 => content.extend((0..random.below(20_000)).map(|_| random.next() as u8)),
+            1 => content.resize(content.len() + random.below(50_000), 0),
+            2..=4 => {
+                let back = content.len().min(1 + random.below(32_000));
+                let from = content.len() - back;
+                let part = content[from..from + back.min(5000)].to_vec();
+                content.extend(part);
+            }
+            _ => {
+                for _ in 0..500 {
+                    let word = random.below(300) * 7919;
+                    content.extend(format!("{word} ").into_bytes());
+                }
+            }
+        }
+    }
+    content.truncate(len);
+    content
+}
+
+fn compressed(tool: &[&str], content: &[u8]) -> Option<Vec<u8>> {
+    let (program, arguments) = tool.split_first().unwrap();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    let mut stdin = child.stdin.take().unwrap();
+    let content = content.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&content).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success());
+    Some(output.stdout)
+}
+
+fn make(stored: &[u8], plain: &[u8], span: u64) -> ferofs::error::Result<Points> {
+    let mut maker = Maker::new(span);
+    let (compression, reader) = look(stored).unwrap();
+    let mut found = Vec::new();
+    let mut reader = maker.reader(compression, reader).unwrap();
+    reader.read_to_end(&mut found).unwrap();
+    drop(reader);
+    assert!(found == plain);
+    maker.finish(Digest::of(plain), Path::new("layer"))
+}
+
+fn parse(bytes: &[u8]) -> ferofs::error::Result<Points> {
+    Points::parse(bytes, Path::new("points"))
+}
+
+/// All units are there, and are what they should be.
+fn expect_all(points: &Points, stored: &[u8], plain: &[u8], name: &str) {
+    let mut end = 0;
+    for number in 0..points.units() {
+        let unit = points.unit(number);
+        assert!(unit.start == end && !unit.is_empty(), "{name}: {unit:?}");
+        assert!(unit.end % ALIGN == 0 || unit.end == plain.len() as u64);
+        end = unit.end;
+        let range = points.stored(number);
+        let bytes = &stored[range.start as usize..range.end as usize];
+        let found = points.inflate(number, bytes).unwrap();
+        assert!(
+            found == plain[unit.start as usize..unit.end as usize],
+            "{name}"
+        );
+        for (range, expected) in [
+            (unit.start..unit.start + 1, number..number + 1),
+            (unit.end - 1..unit.end, number..number + 1),
+            (0..unit.end, 0..number + 1),
+            (unit.start..u64::MAX, number..points.units()),
+        ] {
+            assert_eq!(points.units_of(range), expected);
+        }
+    }
+    assert_eq!(end, plain.len() as u64);
+    assert_eq!(points.units_of(end..u64::MAX), 0..0);
+    assert_eq!((points.size, points.stored), (end, stored.len() as u64));
+    assert_eq!(points.digest, Digest::of(stored));
+}
+
+#[test]
+fn units_of_all_encoders() {
+    let plain = content(6_000_001);
+    let (first, second) = plain.split_at(2_500_000);
+    let gzip = |level: &str, content: &[u8]| compressed(&["gzip", "-n", level], content).unwrap();
+    let empty = gzip("-6", b"");
+    let small: Vec<u8> = plain
+        .chunks(70_001)
+        .flat_map(|part| gzip("-1", part))
+        .collect();
+    let mut layers = vec![
+        ("gzip -1", gzip("-1", &plain)),
+        ("gzip -6", gzip("-6", &plain)),
+        ("gzip -9", gzip("-9", &plain)),
+        (
+            "two members",
+            [gzip("-6", first), gzip("-9", second)].concat(),
+        ),
+        (
+            "empty members",
+            [
+                &empty,
+                &empty,
+                &gzip("-6", first),
+                &empty,
+                &gzip("-6", second),
+                &empty,
+            ]
+            .map(Vec::as_slice)
+            .concat(),
+        ),
+        ("many members", small),
+        (
+            "zeros behind",
+            [gzip("-6", &plain), vec![0; 100_000]].concat(),
+        ),
+        ("plain", plain.clone()),
+    ];
+    const STORED: &str =
+        "import gzip, sys; sys.stdout.buffer.write(gzip.compress(sys.stdin.buffer.read(), 0))";
+    for (name, tool) in [
+        ("pigz", &["pigz", "-n", "-6"] as &[&str]),
+        ("stored", &["python3", "-c", STORED]),
+    ] {
+        match compressed(tool, &plain) {
+            Some(layer) => layers.push((name, layer)),
+            None => eprintln!("skipped: {name} is not installed"),
+        }
+    }
+    for (name, stored) in &layers {
+        for span in [1, 300_000, 1 << 20, 4 << 20] {
+            let points = make(stored, &plain, span).unwrap();
+            expect_all(&points, stored, &plain, name);
+            let mut kept = Vec::new();
+            points.write(&mut kept).unwrap();
+            assert!(parse(&kept).unwrap() == points, "{name}");
+            if span == 300_000 && *name != "stored" {
+                assert!(points.units() >= 5, "{name}: {}", points.units());
+            }
+        }
+    }
+    for stored in [empty.as_slice(), b""] {
+        let points = make(stored, b"", 1 << 20).unwrap();
+        assert_eq!((points.units(), points.size), (0, 0));
+        let mut kept = Vec::new();
+        points.write(&mut kept).unwrap();
+        assert!(parse(&kept).unwrap() == points);
+    }
+}
+
+/// What is written behind the table, and what the layer has: each byte counts or does not, but nothing is ever other
+/// than the plain bytes.
+#[test]
+fn a_wrong_byte_is_an_error_or_nothing() {
+    let plain = content(1_500_000);
+    let stored = compressed(&["gzip", "-6"], &plain).unwrap();
+    let points = make(&stored, &plain, 200_000).unwrap();
+    let mut kept = Vec::new();
+    points.write(&mut kept).unwrap();
+    let table = kept.len() - points.windows_len();
+    for at in (0..table).step_by(7) {
+        let mut wrong = kept.clone();
+        wrong[at] ^= 0x10;
+        assert!(parse(&wrong).is_err(), "{at}");
+    }
+    for end in [0, 7, 50, table - 1, table, kept.len() - 1] {
+        assert!(parse(&kept[..end]).is_err(), "{end}");
+    }
+    assert!(parse(&[kept.as_slice(), b"more"].concat()).is_err());
+    let mut random = Random(7);
+    let (mut errors, mut right) = (0, 0);
+    let mut count = |points: &Points, number: usize, bytes: &[u8]| {
+        let unit = points.unit(number);
+        match points.inflate(number, bytes) {
+            Err(_) => errors += 1,
+            Ok(found) => {
+                right += 1;
+                assert!(found == plain[unit.start as usize..unit.end as usize]);
+            }
+        }
+    };
+    let bytes_of = |number: usize| {
+        let range = points.stored(number);
+        stored[range.start as usize..range.end as usize].to_vec()
+    };
+    for _ in 0..300 {
+        // In a window.
+        let mut wrong = kept.clone();
+        wrong[table + random.below(kept.len() - table)] ^= 1 << random.below(8);
+        let wrong = parse(&wrong).unwrap();
+        for number in 0..points.units() {
+            count(&wrong, number, &bytes_of(number));
+        }
+        // In what is stored, and how much there is of it.
+        let number = random.below(points.units());
+        let mut bytes = bytes_of(number);
+        let at = random.below(bytes.len());
+        bytes[at] ^= 1 << random.below(8);
+        count(&points, number, &bytes);
+        bytes[at..].fill(0);
+        count(&points, number, &bytes[..at]);
+        count(&points, number, &bytes);
+        // Another part of it.
+        count(&points, number, &bytes_of((number + 1) % points.units()));
+    }
+    assert!(errors > 900 && right > 900, "{errors} {right}");
+}
+
+/// A stream of one huge block cannot be served, and says so.
+#[test]
+fn a_block_may_be_too_large() {
+    // One block with fixed codes: a zero, and matches of 258 bytes one back, of 40 MiB.
+    let (mut bytes, mut pending, mut count) = (Vec::new(), 0_u64, 0);
+    let mut put = |value: u64, bits: u32| {
+        pending |= value << count;
+        count += bits;
+        while count >= 8 {
+            bytes.push(pending as u8);
+            pending >>= 8;
+            count -= 8;
+        }
+    };
+    put(0b011, 3);
+    // The literal 0 is 00110000, the length 258 is 11000101 and the distance 1 is 00000, from the first bit on.
+    put(0b0000_1100, 8);
+    let matches = (40 << 20) / 258;
+    for _ in 0..matches {
+        put(0b1010_0011, 8);
+        put(0, 5);
+    }
+    put(0, 7);
+    put(0, 8);
+    let plain = vec![0; 1 + matches * 258];
+    let mut stored = b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec();
+    stored.extend(bytes);
+    // The last byte of the block may be whole.
+    let crc = {
+        let zipped = compressed(&["gzip", "-1"], &plain).unwrap();
+        zipped[zipped.len() - 8..].to_vec()
+    };
+    let mut found = None;
+    for cut in 0..3 {
+        let mut whole = stored[..stored.len() - cut].to_vec();
+        whole.extend(&crc);
+        if compressed(&["sh", "-c", "gzip -dc 2>/dev/null || :"], &whole).unwrap() == plain
+            && compressed(
+                &["sh", "-c", "gzip -t 2>/dev/null && echo good || :"],
+                &whole,
+            )
+            .unwrap()
+                == b"good\n"
+        {
+            found = Some(whole);
+        }
+    }
+    let stored = found.expect("a stream of one block");
+    let error = make(&stored, &plain, 1 << 20).unwrap_err().to_string();
+    assert!(error.contains("cannot be read in parts"), "{error}");
+}
+
+#[test]
+fn zinfo_is_what_mkfs_erofs_writes() {
+    let scratch = common::Scratch::new();
+    // Of a tar, for mkfs.erofs.
+    let directory = scratch.join("files");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("file"), content(9_000_000)).unwrap();
+    let output = Command::new("tar")
+        .args(["-C", directory.to_str().unwrap(), "-c", "file"])
+        .output()
+        .unwrap();
+    let plain = output.stdout;
+    let stored = compressed(&["gzip", "-6"], &plain).unwrap();
+    std::fs::write(scratch.join("layer.tar.gz"), &stored).unwrap();
+    let points = make(&stored, &plain, zinfo::SPAN).unwrap();
+    let mut ours = Vec::new();
+    points.write_zinfo(zinfo::SPAN, &mut ours).unwrap();
+    let about = zinfo::About {
+        digest: points.digest,
+        stored: points.stored,
+        diff_id: points.diff_id,
+        size: points.size,
+    };
+    let read = |bytes: &[u8]| Points::parse_zinfo(bytes, about, Path::new("zinfo"));
+    let back = read(&ours).unwrap();
+    assert!(points.has_checksums() && !back.has_checksums());
+    expect_all(&back, &stored, &plain, "zinfo");
+    // The older form.
+    let old = [&ours[..12], &ours[12 + 32785..]].concat();
+    expect_all(&read(&old).unwrap(), &stored, &plain, "old zinfo");
+    for end in [0, 11, 12, 100, ours.len() - 1] {
+        assert!(read(&ours[..end]).is_err(), "{end}");
+    }
+    let theirs = scratch.join("theirs");
+    let made = Command::new("mkfs.erofs")
+        .arg("--quiet")
+        .arg("--tar=i")
+        .arg(format!("--gzinfo={}", theirs.display()))
+        .args([scratch.join("image"), scratch.join("layer.tar.gz")])
+        .output();
+    match made {
+        Ok(output) if output.status.success() && theirs.exists() => {
+            assert!(std::fs::read(&theirs).unwrap() == ours);
+        }
+        _ => eprintln!("skipped: no mkfs.erofs with --gzinfo"),
+    }
+}
