@@ -8,6 +8,7 @@ use crate::vfs::node::mapped::Mapped;
 use crate::vfs::node::xattr::Xattrs;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::range::RangeMount;
+use kernel::error::Result;
 
 /// A filesystem with regular files that users open.
 pub(crate) trait Backed: Xattrs + Label {
@@ -16,6 +17,16 @@ pub(crate) trait Backed: Xattrs + Label {
 
     /// Which pages a file is mapped from, and which version of the backing files its own are from.
     fn mapped(inode: &Inode<Self>) -> &Mapped;
+
+    /// Called when a file whose bytes lie somewhere is opened, before it is asked where: the first time is when it can join others that
+    /// are equal to it.
+    ///
+    /// # Errors
+    ///
+    /// Those for which it is not opened.
+    fn opening(_inode: &Inode<Self>) -> Result {
+        Ok(())
+    }
 
     /// Whether listeners of fanotify may have to allow reads of any of a file's backing files.
     fn is_watched(inode: &Inode<Self>) -> bool;
