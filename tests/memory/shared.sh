@@ -30,15 +30,21 @@ for tree in range(int(sys.argv[1])):
     fill(tree, "common", 46)
     fill(tree, f"own-{tree}", 5)
 END
-used() { du -sk --apparent-size "$@" | awk '{ sum += $1 } END { print sum }'; }
-# What is in holes is in no cache of a blob.
 own=$(cat trees/*/own-*/* | wc -c)
 shared=$(cat trees/0/common/* | wc -c)
 expected=$(((own + shared) >> 10))
+# Holes are in no blob, but in pages that are mapped.
 holes=$((200000 * 5 >> 10))
+# Metadata of images with data is read in pieces of up to 1 MiB, with the data that is there.
+metadata=$((1280 * IMAGES))
+for ahead in /sys/block/*/queue/read_ahead_kb; do
+    # As most disks have it.
+    echo 128 >"$ahead"
+done
 
 for tree in $(seq 0 $((IMAGES - 1))); do
-    tar -S -C "trees/$tree" -cf "$tree.tar" . &&
+    # What only this image has comes last: what is read ahead behind it is nothing.
+    tar -S -C "trees/$tree" -cf "$tree.tar" common "own-$tree" &&
         ferofs build --quiet --fingerprints -o "$tree.index" "$tree.tar" &&
         ferofs build --quiet --fingerprints --mode=full -o "$tree.full" "$tree.tar" || fail "images"
     truncate -s %4096 "$tree.index" "$tree.full"
@@ -98,7 +104,7 @@ measure() {
 
 away() {
     ferofs-testkit manifest mounts/7 >away.manifest
-    same "$1: the files are those of the source" trees.manifest away.manifest --ignore blocks,nlink
+    same "$1: the files are those of the source" trees.manifest away.manifest --ignore blocks,nlink,mtime
     umount mounts/* && rm -r mounts || fail "$1: unmounts"
 }
 
@@ -107,8 +113,10 @@ for kind in index full; do
     for via in read mmap; do
         for how in inode_share inode_share=verify; do
             measure $kind $via --option domain_id=test --option $how
-            check "$kind, $how, $via: cached once" test $GROWN -le $((expected * 105 / 100))
-            check "$kind, $how, $via: it is cached" test $GROWN -ge $(((expected - holes * 21) * 95 / 100))
+            most=$((expected * 105 / 100))
+            [ $kind = index ] || most=$((most + metadata))
+            check "$kind, $how, $via: cached once" test $GROWN -le $most
+            check "$kind, $how, $via: it is cached" test $GROWN -ge $(((expected - holes) * 95 / 100))
             away "$kind, $how, $via"
         done
     done
