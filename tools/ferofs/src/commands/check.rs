@@ -474,11 +474,7 @@ fn write_files(
 }
 
 /// Compares the data of files with their fingerprints.
-fn fingerprints(
-    arguments: &Arguments,
-    contents: &Contents<'_>,
-    found: &mut Found,
-) -> Result<()> {
+fn fingerprints(arguments: &Arguments, contents: &Contents<'_>, found: &mut Found) -> Result<()> {
     let inodes = contents.image().superblock().inodes();
     let mut bar = Bar::new("hashing", Some(inodes), arguments.quiet).counting();
     let compared = compare(contents, &mut |done| bar.set(done))?;

@@ -94,7 +94,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Err(Error::Request(problem.to_string()));
     }
     if settings.fingerprints.is_some() {
-        let problem = "--fingerprints: files of layers keep those they have, and others are not read";
+        let problem =
+            "--fingerprints: files of layers keep those they have, and others are not read";
         return Err(Error::Request(problem.to_string()));
     }
     let whiteouts = match arguments.ovlfs_strip.as_deref() {

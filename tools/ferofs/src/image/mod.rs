@@ -423,7 +423,9 @@ pub fn fingerprint_all(tree: &mut Tree, source: &dyn Source) -> Result<(), Error
             pos += len;
         }
         let digest = (size > 0).then(|| fingerprint::value(&Digest(sum.finalize().into())));
-        let value = digest.as_ref().map(<[u8; fingerprint::VALUE_SIZE]>::as_slice);
+        let value = digest
+            .as_ref()
+            .map(<[u8; fingerprint::VALUE_SIZE]>::as_slice);
         tree.set_fingerprint(id, value)
             .map_err(|full| problem_of(tree, name, full.to_string()))?;
     }

@@ -36,10 +36,7 @@ pub struct Compared {
 /// # Errors
 ///
 /// When the image or a file cannot be read.
-pub fn compare(
-    contents: &Contents<'_>,
-    progress: &mut dyn FnMut(u64),
-) -> Result<Option<Compared>> {
+pub fn compare(contents: &Contents<'_>, progress: &mut dyn FnMut(u64)) -> Result<Option<Compared>> {
     let image = contents.image();
     let Some(name) = image.fingerprints()? else {
         return Ok(None);

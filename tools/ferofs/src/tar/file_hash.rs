@@ -98,8 +98,18 @@ mod tests {
         let segment = |start, len, pos| Segment { start, len, pos };
         for (size, segments) in [
             (50_000, vec![segment(0, 50_000, 512)]),
-            (300_000, vec![segment(1000, 7, 512), segment(250_000, 50_000, 519)]),
-            (300_000, vec![segment(0, 0, 512), segment(8, 1000, 512), segment(90_000, 0, 1512)]),
+            (
+                300_000,
+                vec![segment(1000, 7, 512), segment(250_000, 50_000, 519)],
+            ),
+            (
+                300_000,
+                vec![
+                    segment(0, 0, 512),
+                    segment(8, 1000, 512),
+                    segment(90_000, 0, 1512),
+                ],
+            ),
             (10, vec![]),
             (0, vec![]),
         ] {
@@ -121,7 +131,10 @@ mod tests {
                     hash.pass(pos, bytes);
                     // Seen twice, as a reader may give them out again.
                     hash.pass(pos, bytes);
-                    hash.pass(pos.saturating_sub(3), &archive[pos.saturating_sub(3) as usize..][..3]);
+                    hash.pass(
+                        pos.saturating_sub(3),
+                        &archive[pos.saturating_sub(3) as usize..][..3],
+                    );
                 }
                 assert_eq!(hash.finish(), Digest::of(&file), "{segments:?} by {step}");
             }

@@ -260,7 +260,12 @@ impl<'t> Applier<'t> {
     ) -> Result<(), Error> {
         let value = digest.map(fingerprint::value);
         self.tree
-            .set_fingerprint(file, value.as_ref().map(<[u8; fingerprint::VALUE_SIZE]>::as_slice))
+            .set_fingerprint(
+                file,
+                value
+                    .as_ref()
+                    .map(<[u8; fingerprint::VALUE_SIZE]>::as_slice),
+            )
             .map_err(|full| Refusal::from(full).at(entry, b""))
     }
 
