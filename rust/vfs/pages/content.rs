@@ -97,8 +97,8 @@ impl Content {
                 if memory.fold(len, u64::saturating_add) > MEMORY_MAX {
                     return Err(E2BIG);
                 }
-                let mut kept = KVec::new();
-                kept.extend_from_slice(bytes.get(..len as usize).ok_or(EIO)?, GFP_KERNEL)?;
+                let mut kept = KVec::from_elem(0, len as usize, GFP_KERNEL)?;
+                kept.copy_from_slice(bytes.get(..len as usize).ok_or(EIO)?);
                 Place::Memory(kept)
             }
             Source::File(file, from) => Place::File(self.number(file)?, from),
@@ -142,9 +142,9 @@ impl Content {
     ///
     /// `EIO` if that is not known.
     pub(crate) fn extent(&self, pos: u64) -> Result<Extent<'_, &[u8]>> {
-        let behind = self.pieces.partition_point(|piece| piece.start <= pos);
-        let piece = behind.checked_sub(1).and_then(|at| self.pieces.get(at));
-        let piece = piece.ok_or(EIO)?;
+        // Mostly there is one, or two.
+        let mut backwards = self.pieces.iter().rev();
+        let piece = backwards.find(|piece| piece.start <= pos).ok_or(EIO)?;
         let skip = pos.checked_sub(piece.start).ok_or(EIO)?;
         let len = piece.len.checked_sub(skip).filter(|len| *len > 0);
         let len = len.ok_or(EIO)?;
