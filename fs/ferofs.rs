@@ -21,10 +21,12 @@ mod decode;
 mod decoders;
 mod devices;
 mod dir;
+mod domain;
 mod file;
 mod filesystem;
 mod in_use;
 mod inode;
+mod join;
 #[cfg(CONFIG_KUNIT = "y")]
 mod kunit;
 mod metadata;
@@ -32,6 +34,7 @@ mod node;
 mod number;
 mod options;
 mod report;
+mod share_table;
 mod verity;
 mod volume;
 mod xattr;
@@ -39,6 +42,7 @@ mod xattr;
 use crate::filesystem::Ferofs;
 use crate::filesystem::Shared;
 use crate::options::Options;
+use crate::share_table::ShareTable;
 use crate::vfs::backing::listeners::Listeners;
 use crate::vfs::mount::context::Context;
 use crate::vfs::mount::mountable::Mountable;
@@ -85,6 +89,7 @@ impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
         let shared = Shared {
             ranges: RangeHome::new(module, ())?,
+            shares: ShareTable::new()?,
             workers: Arc::new(Workers::new(c"ferofs")?, GFP_KERNEL)?,
             listeners: Arc::new(Listeners::new()?, GFP_KERNEL)?,
         };
@@ -145,12 +150,19 @@ impl Backed for Ferofs {
         inode.data().mapped()
     }
 
+    fn opening(inode: &Inode<Self>) -> Result {
+        join::opening(inode)
+    }
+
     fn listeners(inode: &Inode<Self>) -> Option<&Listeners> {
         inode.super_block().data().devices().listeners()
     }
 
     fn version(inode: &Inode<Self>) -> u64 {
-        inode.super_block().data().devices().version()
+        match inode.data().content() {
+            Some(content) => content.version(),
+            None => inode.super_block().data().devices().version(),
+        }
     }
 }
 

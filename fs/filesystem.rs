@@ -3,6 +3,7 @@
 //! The filesystem type: what its superblocks and inodes hold. What it does is in the crate's root.
 
 use crate::node::Node;
+use crate::share_table::ShareTable;
 use crate::vfs::backing::listeners::Listeners;
 use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::pages::range::RangeHome;
@@ -16,6 +17,8 @@ use kernel::sync::Arc;
 pub(crate) struct Shared {
     /// Where the caches live that mounts of one image, and files of one blob, share.
     pub(crate) ranges: Arc<RangeHome>,
+    /// What files of different images have in common.
+    pub(crate) shares: Arc<ShareTable>,
     /// Who fills pages that nobody waits for yet.
     pub(crate) workers: Arc<Workers>,
     /// Who asks listeners of fanotify.

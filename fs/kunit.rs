@@ -636,3 +636,111 @@ mod page_cache {
         Ok(())
     }
 }
+
+#[kunit_tests(ferofs_shares)]
+mod shares {
+    use crate::share_table::ShareTable;
+    use crate::vfs::backing::file::BackingFile;
+    use crate::vfs::kunit::file;
+    use crate::vfs::kunit::pattern;
+    use crate::vfs::pages::content::Content;
+    use crate::vfs::pages::extent::Extent;
+    use crate::vfs::pages::extent::Source;
+    use crate::vfs::sha256::Sha256;
+    use kernel::prelude::*;
+    use kernel::sync::Arc;
+
+    /// A content of `size` bytes: some of a file from 512 on, a hole, and the rest in memory.
+    fn content(key: u8, size: u64) -> Result<Content> {
+        let backing = BackingFile::from_file(file(10_000)?)?;
+        let mut content = Content::new([key; 32], size);
+        let sources = [
+            (5_000, Source::File(&backing, 512)),
+            (3_000, Source::Hole),
+            (9_999, Source::Memory(&[7; 9_999][..], 0)),
+        ];
+        for (len, source) in sources {
+            if content.known() < size {
+                content.add(Extent { len, source })?;
+            }
+        }
+        Ok(content)
+    }
+
+    #[test]
+    fn are_found_while_someone_has_them() -> Result {
+        let table = ShareTable::new()?;
+        let first = Arc::new(content(1, 100)?, GFP_KERNEL)?;
+        assert!(table.find(first.key()).is_none());
+        let share = table.find_or_add(first.clone())?;
+        let second = table.find(first.key()).ok_or(EINVAL)?;
+        assert!(Arc::ptr_eq(second.content(), &first));
+        // Who is later gets the first.
+        let third = table.find_or_add(Arc::new(content(1, 100)?, GFP_KERNEL)?)?;
+        assert!(Arc::ptr_eq(third.content(), &first));
+        let other = table.find_or_add(Arc::new(content(2, 100)?, GFP_KERNEL)?)?;
+        assert!(!Arc::ptr_eq(other.content(), &first));
+        assert_eq!(table.len(), 2);
+        drop((share, third));
+        assert!(table.find(first.key()).is_some());
+        drop(second);
+        assert!(table.find(first.key()).is_none());
+        assert_eq!(table.len(), 1);
+        drop(other);
+        assert_eq!(table.len(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn have_the_bytes_of_their_extents() -> Result {
+        for size in [1, 4_999, 5_000, 5_001, 8_000, 12_000] {
+            let content = content(0, size)?;
+            assert_eq!((content.known(), content.size()), (size, size));
+            assert_eq!(content.whole().is_some(), size <= 5_000);
+            let mut sum = Sha256::new();
+            for pos in 0..size {
+                let byte = match pos {
+                    0..5_000 => pattern(512 + pos),
+                    5_000..8_000 => 0,
+                    _ => 7,
+                };
+                sum.update(&[byte]);
+            }
+            assert_eq!(content.sha256()?, Some(sum.finish()));
+            for pos in [0, size / 2, size - 1] {
+                assert!(content.extent(pos)?.len <= size - pos);
+            }
+            assert_eq!(content.extent(size).err(), Some(EIO));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn are_bounded() -> Result {
+        let mut content = Content::new([0; 32], u64::MAX);
+        let hole = || Extent::<&[u8]> {
+            len: 1,
+            source: Source::Hole,
+        };
+        for _ in 0..512 {
+            content.add(hole())?;
+        }
+        assert_eq!(content.add(hole()).err(), Some(E2BIG));
+        let mut content = Content::new([0; 32], u64::MAX);
+        let memory = KVec::from_elem(0u8, 100 << 10, GFP_KERNEL)?;
+        let extent = || Extent {
+            len: 100 << 10,
+            source: Source::Memory(&memory[..], 0),
+        };
+        content.add(extent())?;
+        assert_eq!(content.add(extent()).err(), Some(E2BIG));
+        // Of holes without an end no sha256 is made.
+        let mut content = Content::new([0; 32], u64::MAX);
+        content.add(Extent::<&[u8]> {
+            len: u64::MAX,
+            source: Source::Hole,
+        })?;
+        assert_eq!(content.sha256()?, None);
+        Ok(())
+    }
+}

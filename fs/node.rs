@@ -3,8 +3,11 @@
 //! What an inode of the VFS keeps: the inode of the image, and what was found out about a file since.
 
 use crate::erofs;
+use crate::share_table::Share;
 use crate::vfs::node::mapped::Mapped;
+use crate::vfs::pages::content::Content;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use kernel::sync::SetOnce;
 
 /// What an inode of the VFS keeps of the image's.
@@ -18,6 +21,8 @@ pub(crate) struct Node {
     mapped: Mapped,
     /// Which clusters a compressed file has, once that is known.
     clusters: SetOnce<KBox<erofs::Clusters>>,
+    /// What a file has in common with others, or that it has nothing, once that was looked for.
+    share: SetOnce<Option<Share>>,
 }
 
 impl Node {
@@ -28,6 +33,7 @@ impl Node {
             whole: SetOnce::new(),
             mapped: Mapped::new(),
             clusters: SetOnce::new(),
+            share: SetOnce::new(),
         }
     }
 
@@ -39,6 +45,23 @@ impl Node {
     /// Which pages a regular file is mapped from.
     pub(crate) fn mapped(&self) -> &Mapped {
         &self.mapped
+    }
+
+    /// Whether it was looked for what a file has in common with others.
+    #[inline]
+    pub(crate) fn has_share_decided(&self) -> bool {
+        self.share.as_ref().is_some()
+    }
+
+    /// Says what a file has in common with others, unless that was said before.
+    pub(crate) fn decide_share(&self, share: Option<Share>) {
+        self.share.populate(share);
+    }
+
+    /// What a file has in common with others, if it has: its bytes are read from there.
+    #[inline]
+    pub(crate) fn content(&self) -> Option<&Arc<Content>> {
+        self.share.as_ref()?.as_ref().map(Share::content)
     }
 
     /// The extent that is all of a file's data, if there is one and that is known.

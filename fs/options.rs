@@ -2,9 +2,9 @@
 
 //! Mount options: what [`Ferofs`](super::Ferofs) takes, and what one mount was given.
 
+use crate::domain::Trust;
 use crate::verity::Verity;
 use crate::vfs::backing::file::BackingFile;
-use crate::vfs::errno::EOPNOTSUPP;
 use crate::vfs::mount::context::Context;
 use crate::vfs::mount::parameter::Parameter;
 use crate::vfs::mount::parameter::Value;
@@ -42,6 +42,7 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter::string(c"dax", DAX),
     Parameter::string(c"domain_id", DOMAIN_ID),
     Parameter::flag(c"inode_share", INODE_SHARE),
+    Parameter::string(c"inode_share", INODE_SHARE),
     Parameter::END,
 ];
 
@@ -61,6 +62,12 @@ pub(crate) struct Options {
     pub(crate) verity: Option<Verity>,
     /// What holes of the image's file and of blobs are, if that was said.
     pub(crate) holes: Option<Holes>,
+    /// Which domain files are shared in, if that was said.
+    pub(crate) domain_id: Option<CString>,
+    /// Whether files are shared, and who is trusted.
+    pub(crate) inode_share: Option<Trust>,
+    /// Whether DAX was asked for always.
+    dax: bool,
     /// Whether attributes of users are shown, if that was said.
     pub(crate) user_xattr: Option<bool>,
     /// Whether access control lists are honoured, if that was said.
@@ -123,7 +130,14 @@ impl Options {
             (USER_XATTR, Value::Flag(on)) => self.user_xattr = Some(on),
             (ACL, Value::Flag(on)) => self.acl = Some(on),
             (FSOFFSET, Value::Number(start)) => self.start = Some(start),
-            (id, value) => return foreign(context, id, &value),
+            (DOMAIN_ID, Value::String(id)) => self.domain_id = Some(CString::try_from(id)?),
+            (INODE_SHARE, value) => self.set_inode_share(context, &value)?,
+            (id, value) => {
+                if let (DAX, Some(always)) = (id, says_always(&value)) {
+                    self.dax = always;
+                }
+                return foreign(context, id, &value);
+            }
         }
         Ok(())
     }
@@ -164,6 +178,46 @@ impl Options {
         Ok(())
     }
 
+    /// Takes `inode_share`, as [`Self::set_verity`] does.
+    fn set_inode_share(&mut self, context: &Context<'_>, value: &Value<'_>) -> Result {
+        let trust = match value {
+            Value::Flag(_) => Trust::Images,
+            Value::String(value) if value.to_bytes_with_nul() == b"verify\0" => Trust::Nobody,
+            _ => {
+                context.error(fmt!("inode_share= wants verify, or no value"));
+                return Err(EINVAL);
+            }
+        };
+        if self.inode_share.is_some_and(|before| before != trust) {
+            context.error(fmt!("inode_share was given twice, and not the same"));
+            return Err(EINVAL);
+        }
+        self.inode_share = Some(trust);
+        Ok(())
+    }
+
+    /// Says which of the options do not go together.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`.
+    pub(crate) fn check(&self, context: &Context<'_>) -> Result {
+        if self.inode_share.is_none() {
+            return Ok(());
+        }
+        let problem = if self.domain_id.is_none() {
+            "domain_id is needed when inode_share is on"
+        } else if self.dax {
+            "FSDAX is not allowed when inode_share is on"
+        } else if self.holes == Some(Holes::Error) {
+            "holes=error and inode_share: what one blob does not have yet would be missing in equal files"
+        } else {
+            return Ok(());
+        };
+        context.error(fmt!("{}", problem));
+        Err(EINVAL)
+    }
+
     fn add(&mut self, context: &Context<'_>, device: DeviceOption) -> Result {
         if self.devices.len() >= DEVICES_MAX {
             context.error(fmt!("more than {} devices", DEVICES_MAX));
@@ -173,12 +227,21 @@ impl Options {
     }
 }
 
+/// Whether a value of `dax` asks for it always, if it is one.
+fn says_always(value: &Value<'_>) -> Option<bool> {
+    match value {
+        Value::Flag(on) => Some(*on),
+        Value::String(value) => Some(value.to_bytes_with_nul() == b"always\0"),
+        _ => None,
+    }
+}
+
 /// Takes an option that means something to the C driver alone: those that only say how it is to do its work are taken
-/// without effect, so that what mounts erofs can mount this; those that change what is mounted are refused.
+/// without effect, so that what mounts erofs can mount this.
 ///
 /// # Errors
 ///
-/// `EINVAL` for a value that the C driver does not take, `EOPNOTSUPP` for what is refused.
+/// `EINVAL` for a value that the C driver does not take.
 fn foreign(context: &Context<'_>, id: u8, value: &Value<'_>) -> Result {
     let value = match value {
         // With its NUL, which is not counted off: the kernel's CStr cannot prove that it is there.
@@ -210,12 +273,6 @@ fn foreign(context: &Context<'_>, id: u8, value: &Value<'_>) -> Result {
         (DAX, _) => {
             context.error(fmt!("dax= wants always or never"));
             Err(EINVAL)
-        }
-        (DOMAIN_ID | INODE_SHARE, _) => {
-            context.error(fmt!(
-                "domain_id= and inode_share are not supported: equal files of different blobs are cached each"
-            ));
-            Err(EOPNOTSUPP)
         }
         _ => Err(EINVAL),
     }

@@ -8,6 +8,8 @@ use crate::devices;
 use crate::devices::Base;
 use crate::devices::Devices;
 use crate::devices::Image;
+use crate::domain::Domain;
+use crate::domain::Trust;
 use crate::erofs;
 use crate::filesystem::Ferofs;
 use crate::metadata::Metadata;
@@ -47,6 +49,11 @@ pub(crate) struct Volume {
     format: erofs::Superblock,
     metadata: Metadata,
     devices: Devices,
+    /// Whose files are equal to this mount's, if that is asked for and the image can say so.
+    domain: Option<Domain>,
+    /// What was asked for.
+    inode_share: Option<Trust>,
+    domain_id: Option<CString>,
     decoders: Decoders,
     tails: Pin<KBox<Tails>>,
     workers: Arc<Workers>,
@@ -77,6 +84,7 @@ impl Volume {
             context.error(fmt!("no source was given"));
             return Err(EINVAL);
         };
+        options.check(context)?;
         let image = match options.image {
             Some(image) => image,
             None => devices::open_path(context, name)?,
@@ -136,6 +144,21 @@ impl Volume {
         if compression.algorithms != 0 {
             metadata.set_mixed();
         }
+        let mut domain = None;
+        if let (Some(trust), Some(name)) = (options.inode_share, &options.domain_id) {
+            if format.ishare_prefix().is_some() {
+                domain = Some(Domain::new(
+                    sb.shared().shares.clone(),
+                    name,
+                    trust,
+                    options.verity,
+                ));
+            } else {
+                context.warn(fmt!(
+                    "inode_share has no effect: the image's files have no fingerprints"
+                ));
+            }
+        }
         let decoders = decoders::new(context, name, &compression)?;
         let tails = Tails::new(compression.algorithms != 0)?;
 
@@ -153,6 +176,9 @@ impl Volume {
             format,
             metadata,
             devices,
+            domain,
+            inode_share: options.inode_share,
+            domain_id: options.domain_id,
             decoders,
             tails,
             workers: sb.shared().workers.clone(),
@@ -188,6 +214,12 @@ impl Volume {
     /// Who fills pages that nobody waits for yet.
     pub(crate) fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    /// Whose files are equal to this mount's, if it takes part in such a domain.
+    #[inline]
+    pub(crate) fn domain(&self) -> Option<&Domain> {
+        self.domain.as_ref()
     }
 
     /// Where decoded bytes are kept for pages that are not filled yet.
@@ -265,6 +297,18 @@ impl Volume {
                 return Err(EINVAL);
             }
         }
+        if options.inode_share.is_some() && options.inode_share != self.inode_share {
+            context.error(fmt!("{}: a remount cannot change inode_share", &*self.name));
+            return Err(EINVAL);
+        }
+        if let Some(id) = &options.domain_id {
+            if self.domain_id.as_ref().map(|id| id.to_bytes_with_nul())
+                != Some(id.to_bytes_with_nul())
+            {
+                context.error(fmt!("{}: a remount cannot change domain_id", &*self.name));
+                return Err(EINVAL);
+            }
+        }
         if let Some(acl) = options.acl {
             context.set_posix_acl(acl);
             self.acl.store(acl.into(), Relaxed);
@@ -282,6 +326,12 @@ impl Volume {
         }
         if self.hides(Namespace::AclAccess) {
             seq_print!(seq, ",noacl");
+        }
+        // Not its name, as the C driver does not show it either: who knows it can take part.
+        match self.domain().map(Domain::trust) {
+            Some(Trust::Images) => seq_print!(seq, ",inode_share"),
+            Some(Trust::Nobody) => seq_print!(seq, ",inode_share=verify"),
+            None => {}
         }
         self.devices.show(seq);
     }

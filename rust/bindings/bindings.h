@@ -4,6 +4,7 @@
  * opaque, and the wrappers in ../helpers. Which of them are taken stands in bindgen_parameters.
  * Used by Kbuild alone; the result is included by ../vfs/bindings.rs.
  */
+#include <crypto/sha2.h>
 #include <linux/backing-file.h>
 #include <linux/delay.h>
 #include <linux/exportfs.h>

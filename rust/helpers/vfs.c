@@ -99,6 +99,16 @@ bool vfs_helper_inode_changed(struct inode *inode, s64 *sec, u32 *nsec)
 	return inode_is_open_for_write(inode);
 }
 
+int vfs_helper_deny_writing(struct file *file)
+{
+	return deny_write_access(file);
+}
+
+void vfs_helper_allow_writing(struct file *file)
+{
+	allow_write_access(file);
+}
+
 void vfs_helper_cache_no_acl(struct inode *inode)
 {
 	cache_no_acl(inode);

@@ -24,6 +24,9 @@ void vfs_helper_i_gid_write(struct inode *inode, gid_t gid);
 loff_t vfs_helper_i_size_read(const struct inode *inode);
 void vfs_helper_inode_set_times(struct inode *inode, time64_t sec, long nsec);
 bool vfs_helper_inode_changed(struct inode *inode, s64 *sec, u32 *nsec);
+/* Writing to a regular file is denied until it is allowed as often. */
+int vfs_helper_deny_writing(struct file *file);
+void vfs_helper_allow_writing(struct file *file);
 void vfs_helper_cache_no_acl(struct inode *inode);
 dev_t vfs_helper_new_decode_dev(u32 dev);
 void vfs_helper_inode_set_cached_link(struct inode *inode, char *link, int len);

@@ -23,6 +23,7 @@ pub(crate) mod errno;
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod kunit;
 pub(crate) mod parameters;
+pub(crate) mod sha256;
 pub(crate) mod task;
 pub(crate) mod vec;
 pub(crate) mod workers;
@@ -57,6 +58,7 @@ pub(crate) mod pages {
     //! Page caches of extents and of ranges of backing files, and what fills them.
     mod buffer;
     pub(crate) mod cluster;
+    pub(crate) mod content;
     pub(in crate::vfs) mod decode;
     pub(crate) mod extent;
     pub(crate) mod folio;
@@ -93,6 +95,7 @@ pub(crate) mod backing {
     mod read;
     pub(crate) mod reply;
     pub(in crate::vfs) mod row;
+    pub(in crate::vfs) mod seal;
     pub(crate) mod verity;
 }
 

@@ -123,6 +123,34 @@ impl LongPrefixes {
     }
 }
 
+impl Superblock {
+    /// The name of the attribute that files have their fingerprints in: the index of its well-known prefix, and how long
+    /// the rest is, which goes to the start of `name`. Index 0 is that of names which are hidden: no one is shown them.
+    /// `None` if the image has no fingerprints.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`] if the prefix that is to be the name is wrong.
+    /// - [`Error::Io`] if the metadata cannot be read.
+    pub fn fingerprint_name<M: Metadata>(
+        &self,
+        meta: &M,
+        name: &mut [u8; ondisk::NAME_MAX],
+    ) -> Result<Option<(u8, usize)>, M::Error> {
+        let Some(number) = self.ishare_prefix() else {
+            return Ok(None);
+        };
+        let mut prefixes = LongPrefixes::new();
+        let at = ondisk::SUPER_OFFSET;
+        let (index, len) = prefixes.read(self, meta, number, at, name)?;
+        if len == 0 {
+            let what = "name of the attribute with fingerprints is empty";
+            return Err(Error::corrupt(what, at));
+        }
+        Ok(Some((index, len)))
+    }
+}
+
 /// Goes through all prefixes of an image, once.
 fn find_starts<M: Metadata>(
     sb: &Superblock,

@@ -94,6 +94,7 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
             let _excused = opener.excused(<E::FileSystem>::listeners(inode))?;
             // Where the file lies is found out here, for mmap() must not wait for it: it is called with the lock of
             // the caller's memory held.
+            <E::FileSystem>::opening(inode)?;
             Self::set_change_cookie(inode);
             Ok(0)
         })
@@ -404,6 +405,9 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
         let size = inode.size();
         if size == 0 {
             return Ok(None);
+        }
+        if let Some(content) = E::content(inode).filter(|content| content.whole().is_none()) {
+            return RangeCache::of_content(<E::FileSystem>::ranges(inode), content).map(Some);
         }
         // Metadata may not be waited for here, with the lock of the task's memory held: `open` did. What the
         // file's pages cannot be read from is an error for those who touch them.

@@ -7,8 +7,10 @@
 use crate::vfs::backing::file::BackingFile;
 use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::object::inode::Inode;
+use crate::vfs::pages::content::Content;
 use core::ops::Deref;
 use kernel::error::Result;
+use kernel::sync::Arc;
 
 /// Bytes of a file that lie together.
 pub(crate) struct Extent<'a, B> {
@@ -51,6 +53,11 @@ pub(crate) trait Extents {
     /// Whether reading some of the file may be an error since a backing file does not have it, or has to be asked for
     /// ([`BackingFile::may_lack_parts`]).
     fn may_lack_parts(inode: &Inode<Self::FileSystem>) -> bool;
+
+    /// What the file has in common with others that are equal to it, if it has: its extents are from there.
+    fn content(_inode: &Inode<Self::FileSystem>) -> Option<&Arc<Content>> {
+        None
+    }
 
     /// Where the file begins in a backing file, if that is known to hold all of its bytes in one
     /// extent. Whether the backing file is long enough is not looked at.

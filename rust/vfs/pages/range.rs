@@ -4,7 +4,8 @@
 //!
 //! A [`RangeCache`] is found by (file, offset, length), so all who ask for the same range of the same file share one
 //! cache, whatever mount they belong to. What is mapped follows the file when that is changed
-//! ([`RangeCache::following`]); metadata is that of the file as it was ([`RangeCache::get`]). It goes when its last user does, unless it has
+//! ([`RangeCache::following`]); metadata is that of the file as it was ([`RangeCache::get`]). What several files have in common and is
+//! in several places has one cache, too ([`RangeCache::of_content`]). It goes when its last user does, unless it has
 //! pages and a mount keeps it ([`crate::vfs::pages::keeper`]).
 //!
 //! Nobody ever opens its inode. Files of users have their `f_mapping` lead to its pages
@@ -19,6 +20,7 @@ use crate::vfs::object::inode::Inode;
 use crate::vfs::object::kernel_mount::KernelFs;
 use crate::vfs::object::kernel_mount::KernelMount;
 use crate::vfs::object::new_inode::Lookup;
+use crate::vfs::pages::content::Content;
 use crate::vfs::pages::extent::Extent;
 use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
@@ -28,6 +30,7 @@ use crate::vfs::pages::folio::ReadFolio;
 use crate::vfs::pages::keeper::Keeper;
 use crate::vfs::pages::keeper::Place;
 use crate::vfs::pages::page_cache;
+use crate::vfs::sha256::Digest;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -53,25 +56,50 @@ const ORDER_STEP: i32 = 2;
 /// The internal filesystem that the caches live in.
 pub(crate) struct RangeFs;
 
-/// Which range of which file.
+/// Which range of which file, or which content.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) struct RangeKey {
-    /// The address of its inode.
-    file: usize,
-    /// What the file was, if its changes are not followed.
-    identity: Option<Identity>,
-    /// Whether holes of the file are errors. Who takes them for zeros brings pages that others must not see.
-    refuses_holes: bool,
-    /// Whether listeners are asked for what is read. Who asks nobody brings what they would have brought other bytes for.
-    asks_listeners: bool,
-    start: u64,
-    len: u64,
+pub(crate) enum RangeKey {
+    Range {
+        /// The address of the file's inode.
+        file: usize,
+        /// What the file was, if its changes are not followed.
+        identity: Option<Identity>,
+        /// Whether holes of the file are errors. Who takes them for zeros brings pages that others must not see.
+        refuses_holes: bool,
+        /// Whether listeners are asked for what is read. Who asks nobody brings what they would have brought other bytes for.
+        asks_listeners: bool,
+        start: u64,
+        len: u64,
+    },
+    /// What it is known by.
+    Content(Digest),
+}
+
+/// Where the bytes of a cache lie.
+enum Home {
+    /// In a file from here on.
+    Range(BackingFile, u64),
+    Content(Arc<Content>),
+}
+
+impl Home {
+    /// Whether listeners are asked for what is read.
+    fn asks_listeners(&self) -> bool {
+        matches!(self, Self::Range(file, _) if file.listeners().is_some())
+    }
+
+    /// A number that changes when what the bytes lie in does.
+    fn version(&self) -> u64 {
+        match self {
+            Self::Range(file, _) => file.identity().version(),
+            Self::Content(content) => content.version(),
+        }
+    }
 }
 
 /// What a cache is filled from.
 pub(crate) struct RangeData {
-    file: BackingFile,
-    start: u64,
+    home: Home,
     len: u64,
     /// Which version of the file the pages are from, as of the last mapping.
     version: Atomic<u64>,
@@ -109,14 +137,21 @@ impl Extents for RangeFs {
 
     fn extent(inode: &Inode<Self>, pos: u64, _nowait: bool) -> Result<Extent<'_, &[u8]>> {
         let data = inode.data();
-        Ok(Extent {
-            len: data.len.checked_sub(pos).ok_or(EIO)?,
-            source: Source::File(&data.file, data.start.checked_add(pos).ok_or(EIO)?),
-        })
+        match &data.home {
+            Home::Range(file, start) => Ok(Extent {
+                len: data.len.checked_sub(pos).ok_or(EIO)?,
+                source: Source::File(file, start.checked_add(pos).ok_or(EIO)?),
+            }),
+            Home::Content(content) => content.extent(pos),
+        }
     }
 
     fn may_lack_parts(inode: &Inode<Self>) -> bool {
-        inode.data().file.may_lack_parts()
+        match &inode.data().home {
+            Home::Range(file, _) => file.may_lack_parts(),
+            // Its files are known to have all of it.
+            Home::Content(_) => false,
+        }
     }
 }
 
@@ -198,7 +233,7 @@ impl RangeCache {
         len: u64,
     ) -> Result<Self> {
         // The cache holds the file open, so no other file can get its identity meanwhile.
-        let key = RangeKey {
+        let key = RangeKey::Range {
             file: now.inode(),
             identity,
             refuses_holes: file.refuses_holes(),
@@ -208,17 +243,42 @@ impl RangeCache {
         };
         // Spread over the hash: ranges of one file differ in their start, files in their identity.
         let hash = now.hash() ^ start.rotate_left(32) ^ len;
-        let inode = match mount.home.super_block().inode(hash, start, key)? {
+        let home = || Home::Range(file.clone(), start);
+        Self::get_or_make(mount, (hash, start, key), len, home)
+    }
+
+    /// The cache for a content that is in several places. All who want the same content share it, wherever it was found first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::get`].
+    pub(in crate::vfs) fn of_content(mount: &RangeMount, content: &Arc<Content>) -> Result<Self> {
+        let key = content.key();
+        let number = key
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let place = (number, number, RangeKey::Content(*key));
+        let home = || Home::Content(content.clone());
+        Self::get_or_make(mount, place, content.size(), home)
+    }
+
+    fn get_or_make(
+        mount: &RangeMount,
+        (hash, number, key): (u64, u64, RangeKey),
+        len: u64,
+        home: impl FnOnce() -> Home,
+    ) -> Result<Self> {
+        let inode = match mount.home.super_block().inode(hash, number, key)? {
             Lookup::Cached(inode) => inode,
             Lookup::New(new) => {
                 // SAFETY: The data, and with it the place, goes when the inode is evicted, which is before its
                 // memory does. If the inode is not initialised nothing has its place.
                 let place = unsafe { Place::new(new.as_non_null()) }?;
+                let home = home();
                 let data = RangeData {
-                    file: file.clone(),
-                    start,
+                    version: Atomic::new(home.version()),
+                    home,
                     len,
-                    version: Atomic::new(now.version()),
                     order: Atomic::new(0),
                     is_mixed: Atomic::new(0),
                     next: Atomic::new(0),
@@ -234,7 +294,7 @@ impl RangeCache {
     /// for each new mapping. Those that are mapped already show the change then, too.
     pub(in crate::vfs) fn refresh(&self) {
         let data = self.0.data();
-        let version = data.file.identity().version();
+        let version = data.home.version();
         if data.version.load(Relaxed) != version && data.version.xchg(version, Full) != version {
             // What cannot be dropped now is being read, and as new as can be.
             // SAFETY: The mapping is that of a referenced inode.
@@ -314,10 +374,12 @@ impl RangeCache {
 
     /// Asks listeners for the bytes from `start` on that a folio of a size has.
     fn ask(&self, start: u64, size: u64) -> Result<Option<Scope<'_>>> {
-        let data = self.0.data();
-        let from = data.start.checked_add(start).ok_or(EIO)?;
-        data.file
-            .asked(from, self.len().saturating_sub(start).min(size))
+        // Nobody is asked for what several files have: mounts that ask have no part in it.
+        let Home::Range(file, first) = &self.0.data().home else {
+            return Ok(None);
+        };
+        let from = first.checked_add(start).ok_or(EIO)?;
+        file.asked(from, self.len().saturating_sub(start).min(size))
     }
 
     /// Reads the largest folio with the page `index` that is to be read now and that nothing is in the
@@ -330,7 +392,7 @@ impl RangeCache {
         let data = self.0.data();
         let mapping = self.mapping();
         let mut largest = data.order.load(Relaxed).clamp(0, ORDER_MAX);
-        if data.is_mixed.load(Relaxed) != 0 || data.file.listeners().is_some() {
+        if data.is_mixed.load(Relaxed) != 0 || data.home.asks_listeners() {
             // What is around is wanted only if what was read last is followed.
             let gap = index.wrapping_sub(data.next.load(Relaxed));
             largest = if gap > MIXED_GAP {
@@ -363,10 +425,14 @@ impl RangeCache {
                 continue;
             };
             let len = self.len().saturating_sub(start).min(size);
-            let from = data.start.checked_add(start).ok_or(EIO)?;
+            // What is read so is metadata, of an image.
+            let Home::Range(file, first_of_file) = &data.home else {
+                return Ok(None);
+            };
+            let from = first_of_file.checked_add(start).ok_or(EIO)?;
             let _asked = self.ask(start, size)?;
             // Of so much one copy is enough: single pages are what the next mount wants first.
-            if folio.fill(len as usize, &data.file.passed(), from).is_err() {
+            if folio.fill(len as usize, &file.passed(), from).is_err() {
                 return Ok(None);
             }
             data.next.store(first.saturating_add(pages), Relaxed);

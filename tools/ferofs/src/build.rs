@@ -25,9 +25,11 @@ use crate::output::Output;
 use crate::points::Maker;
 use crate::read_at::ReadAt;
 use crate::setters::setters;
+use crate::tar;
 use crate::tar::Entry;
 use crate::tar::Error;
 use crate::tar::Input;
+use crate::tar::Kind;
 use crate::tar::Names;
 use crate::tar::Reader;
 use crate::tar::StreamInput;
@@ -364,11 +366,22 @@ fn apply<I: Input, L, E: From<Error>>(
             break;
         };
         let seen = look(&entry);
+        let (offset, hashed) = (entry.offset, hashed_part(&entry, &applier));
         let file = applier.apply(&entry)?;
+        if let Some((size, data)) = &hashed {
+            reader.start_hashing(*size, data);
+        }
         if let (Some(file), Some(seen)) = (file, seen) {
             if let Some(data) = take(&mut reader, &seen)? {
                 applier.set_data(file, data);
             }
+        }
+        if let (Some(file), true) = (file, applier.wants_fingerprints()) {
+            let digest = match hashed {
+                Some(_) => reader.finish_hashing()?,
+                None => None,
+            };
+            applier.set_fingerprint(offset, file, digest.as_ref())?;
         }
         entries += 1;
         progress.advance(position, entries);
@@ -382,6 +395,16 @@ fn apply<I: Input, L, E: From<Error>>(
         entries,
         notes,
     })
+}
+
+/// What of an entry is to be hashed for its fingerprint: the size and place of a file's data, unless it is empty.
+fn hashed_part(entry: &Entry<'_>, applier: &Applier<'_>) -> Option<(u64, tar::Data)> {
+    match &entry.kind {
+        Kind::File { size, data } if *size > 0 && applier.wants_fingerprints() => {
+            Some((*size, data.clone()))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

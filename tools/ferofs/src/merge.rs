@@ -70,6 +70,7 @@ use crate::text::Shown;
 use crate::tree::Attributes;
 use crate::tree::Content;
 use crate::tree::Data;
+use crate::tree::FingerprintName;
 use crate::tree::Full;
 use crate::tree::Inode;
 use crate::tree::InodeId;
@@ -260,6 +261,12 @@ impl Merge {
         let blobs = self.add_devices(image)?;
         let bits = image.superblock().block_size().trailing_zeros() as u8;
         self.block_bits = Some(self.block_bits.map_or(bits, |other| other.min(bits)));
+        let fingerprints = image.fingerprints()?;
+        if fingerprints.is_some() {
+            // Whatever its name is there: a hidden one is no layer's to give to another attribute.
+            let name = FingerprintName::default();
+            self.tree.set_fingerprint_name(Some(name));
+        }
         let layer = Layer {
             image,
             blobs,
@@ -278,6 +285,7 @@ impl Merge {
             left: Work::new(image.size()),
             seen: HashSet::new(),
             last_xattrs: None,
+            fingerprints,
         };
         layer.apply()
     }
@@ -447,6 +455,8 @@ struct Layer<'a> {
     /// Directories: each is in the tree once.
     seen: HashSet<u64>,
     last_xattrs: Option<LastXattrs>,
+    /// The attribute that the image has fingerprints in, if it has some.
+    fingerprints: Option<FingerprintName>,
 }
 
 /// What the last file's attributes became.
@@ -791,6 +801,10 @@ impl Layer<'_> {
                     name: rest.into(),
                     value: value.as_slice().into(),
                 };
+                let mut fingerprint = self.fingerprints.iter();
+                if fingerprint.any(|name| name.is(xattr.prefix, &xattr.name)) {
+                    continue;
+                }
                 if inode.kind() == FileKind::Directory && whiteouts::is_opaque(&xattr) {
                     opaque |= *xattr.value == *b"y";
                 } else if !whiteouts::is_of_overlay(&xattr) {
@@ -818,6 +832,7 @@ impl Layer<'_> {
                 set: (xattrs, opaque),
             });
         }
+        let xattrs = self.with_fingerprint(inode, xattrs)?;
         let time = Time {
             sec: inode.mtime(),
             nsec: inode.mtime_nsec(),
@@ -830,6 +845,25 @@ impl Layer<'_> {
             xattrs,
         };
         Ok((attributes, opaque))
+    }
+
+    /// A combination of attributes with a file's fingerprint, if it has one.
+    fn with_fingerprint(
+        &mut self,
+        inode: &erofs_format::Inode,
+        xattrs: XattrSet,
+    ) -> Result<XattrSet> {
+        let Some(name) = self.fingerprints.as_ref() else {
+            return Ok(xattrs);
+        };
+        let Some(value) = self.image.fingerprint(inode, name)? else {
+            return Ok(xattrs);
+        };
+        self.left.bytes = self.spend(self.left.bytes, value.len() as u64)?;
+        let kept = FingerprintName::default();
+        let set = self.tree.xattrs_mut();
+        set.replace(xattrs, (kept.prefix, &kept.name), Some(&value))
+            .map_err(full)
     }
 
     /// Whether a directory is there only because something is in it: the builder gives it no

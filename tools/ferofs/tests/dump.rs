@@ -283,7 +283,7 @@ fn check_as_fsck_and_as_json() {
     }
     let (code, said) = run(&scratch, "fsck.ferofs", &["--extract", "image"]);
     assert!(
-        code == 8 && said.contains("device 1 has data to extract"),
+        code == 8 && said.contains("device 1 has data to read"),
         "{code} {said}"
     );
     let extract = ["--extract=root", "--device=a.tar", "image"];

@@ -217,7 +217,7 @@ fn an_index_needs_its_tar() {
     // Nothing is extracted that cannot be as a whole.
     let extract = ["check", "-q", "--extract", "root", "tagged.erofs"];
     let (code, _, said) = ferofs(&scratch, &extract);
-    let expected = "ferofs: tagged.erofs: device 1 has data to extract: ";
+    let expected = "ferofs: tagged.erofs: device 1 has data to read: ";
     assert!(code == 8 && said.starts_with(expected), "{code} {said}");
     assert!(!scratch.join("root").exists());
     fs::rename(scratch.join("layer.tar"), scratch.join(&digest)).unwrap();

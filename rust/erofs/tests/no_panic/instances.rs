@@ -263,6 +263,14 @@ pub fn long_xattr_prefix(
     sb.long_xattr_prefix(image, number, infix)
 }
 
+pub fn fingerprint_name(
+    sb: &Superblock,
+    image: &Image<'_>,
+    name: &mut [u8; 255],
+) -> Result<Option<(u8, usize)>, Error<i32>> {
+    sb.fingerprint_name(image, name)
+}
+
 pub fn xattr_names(name: &[u8], index: u8) -> (Option<(u8, &[u8])>, Option<&'static str>, u32) {
     (
         split_xattr_name(name),

@@ -249,6 +249,17 @@ fn refuse_without_effect(arguments: &Arguments, mode: Mode) -> Result<()> {
     }
 }
 
+/// Refuses fingerprints of files that have no data: they would be those of zeros.
+fn refuse_fingerprints_of_nothing(arguments: &Arguments, mode: Mode) -> Result<()> {
+    if mode == Mode::Meta && arguments.settings.fingerprints.is_some() {
+        return Err(Error::Request(format!(
+            "{}: --fingerprints is for images of files with data",
+            Shown(&arguments.input)
+        )));
+    }
+    Ok(())
+}
+
 /// What the image is to be like.
 fn options(arguments: &Arguments, mode: Mode) -> Result<image::Options> {
     let mut options = image::Options::default()
@@ -362,6 +373,7 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
             complain(&format!("{path}: {}", oci::looks_like(&name)));
         }
     }
+    refuse_fingerprints_of_nothing(arguments, mode)?;
     let mut bar = Bar::new("reading", None, arguments.settings.quiet).counting();
     let exclude = arguments.settings.exclude();
     let mut tree = scan_without(&arguments.input, &exclude, &mut |count| bar.set(count))?;
@@ -380,6 +392,12 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
         done: Cell::new(0),
         bar: RefCell::new(Bar::new("copying", None, arguments.settings.quiet)),
     };
+    if let Some(name) = &arguments.settings.fingerprints {
+        tree.set_fingerprint_name(Some(name.clone()));
+        let source = source::Directory::new(arguments.input.clone());
+        image::fingerprint_all(&mut tree, &source)
+            .map_err(|error| Error::image(&arguments.output)(error).below(&arguments.input))?;
+    }
     write(
         arguments,
         &mut tree,
@@ -405,6 +423,7 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
             "{path}: --verity is for an index (--mode=index): this image leaves nothing in the tar"
         )));
     }
+    refuse_fingerprints_of_nothing(arguments, mode)?;
     let tar = open_tar(&arguments.input)?;
     let path = tar.path().to_path_buf();
     let input = tar.metadata().clone();
@@ -440,11 +459,13 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
     let mut store = match &aside {
         Some(aside) => Some(
             Store::new(output.file(), aside.file(), tar.least(), &options)
-                .map_err(Error::io("write", output.target()))?,
+                .map_err(Error::io("write", output.target()))?
+                .with_fingerprints(arguments.settings.fingerprints.is_some()),
         ),
         None => None,
     };
     let mut tree = Tree::new();
+    tree.set_fingerprint_name(arguments.settings.fingerprints.clone());
     let data = match (mode, store.as_mut()) {
         (_, Some(store)) => Data::Now(store),
         (Mode::Index, None) => Data::Stays,

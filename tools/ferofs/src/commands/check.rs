@@ -23,6 +23,7 @@ use ferofs::inspect::check::open;
 use ferofs::inspect::contents::Contents;
 use ferofs::inspect::extract;
 use ferofs::inspect::extract::Extracted;
+use ferofs::inspect::fingerprints::compare;
 use ferofs::inspect::walk::Walk;
 use ferofs::read_at::ReadAt;
 use ferofs::text::Quoted;
@@ -77,6 +78,9 @@ pub struct Arguments {
     /// need not have fs-verity
     #[arg(long, conflicts_with = "digest")]
     verity: bool,
+    /// Read all files that have fingerprints, and compare them
+    #[arg(long, alias = "xattr-inode-digest")]
+    fingerprints: bool,
     /// Write all files into this directory, if the image is sound: owner, mode, time, attributes,
     /// devices, links and holes as they are in the image, as far as that is possible without root
     #[arg(long, value_name = "DIR")]
@@ -401,8 +405,20 @@ fn find(arguments: &Arguments, found: &mut Found) -> Result<()> {
     if compared.is_some() {
         digests(arguments, &image, &devices, &files, &sizes, found)?;
     }
+    if !arguments.fingerprints && arguments.extract.is_none() {
+        return Ok(());
+    }
+    if arguments.extract.is_some() && found.errors() > 0 && !arguments.force {
+        let what = "nothing is extracted, because of the errors; --force does it anyway";
+        return Err(Error::Request(what.to_string()));
+    }
+    expect_devices(&image, &devices, found)?;
+    let contents = Contents::of(&image, devices.into_iter().zip(files).collect())?;
+    if arguments.fingerprints {
+        fingerprints(arguments, &contents, found)?;
+    }
     if let Some(target) = &arguments.extract {
-        write_files(arguments, &image, devices, files, target, found)?;
+        write_files(arguments, &contents, target, found)?;
     }
     Ok(())
 }
@@ -438,16 +454,43 @@ fn digests(
 
 fn write_files(
     arguments: &Arguments,
-    image: &Image,
-    devices: Vec<PathBuf>,
-    files: Vec<File>,
+    contents: &Contents<'_>,
     target: &Path,
     found: &mut Found,
 ) -> Result<()> {
-    if found.errors() > 0 && !arguments.force {
-        let what = "nothing is extracted, because of the errors; --force does it anyway";
-        return Err(Error::Request(what.to_string()));
+    let image = contents.image();
+    if target.as_os_str().is_empty() {
+        return read_all(arguments, image, contents);
     }
+    let options = extract::Options::default()
+        .with_force(arguments.force)
+        .with_no_owner(arguments.no_same_owner);
+    let inodes = image.superblock().inodes();
+    let mut bar = Bar::new("extracting", Some(inodes), arguments.quiet).counting();
+    let extracted = extract::extract(contents, target, options, &mut |done| bar.set(done))?;
+    drop(bar);
+    found.extracted = Some(extracted);
+    Ok(())
+}
+
+/// Compares the data of files with their fingerprints.
+fn fingerprints(arguments: &Arguments, contents: &Contents<'_>, found: &mut Found) -> Result<()> {
+    let inodes = contents.image().superblock().inodes();
+    let mut bar = Bar::new("hashing", Some(inodes), arguments.quiet).counting();
+    let compared = compare(contents, &mut |done| bar.set(done))?;
+    drop(bar);
+    let Some(mut compared) = compared else {
+        let path = Shown(contents.image().path());
+        return Err(Error::Request(format!(
+            "{path}: its files have no fingerprints"
+        )));
+    };
+    found.report.problems.append(&mut compared.problems);
+    Ok(())
+}
+
+/// Refuses to read files if a device has data of some, and is not given.
+fn expect_devices(image: &Image, devices: &[PathBuf], found: &Found) -> Result<()> {
     let elsewhere = image.device_elsewhere()?.filter(|_| devices.is_empty());
     let is_used = |device: usize| {
         let unused = found.report.unused_devices.iter();
@@ -456,22 +499,9 @@ fn write_files(
     if let Some(device) = elsewhere.filter(|device| is_used(*device)) {
         let path = Shown(image.path());
         return Err(Error::Request(format!(
-            "{path}: device {device} has data to extract: give all devices by --device or --blobs"
+            "{path}: device {device} has data to read: give all devices by --device or --blobs"
         )));
     }
-    let blobs = devices.into_iter().zip(files).collect();
-    let contents = Contents::of(image, blobs)?;
-    if target.as_os_str().is_empty() {
-        return read_all(arguments, image, &contents);
-    }
-    let options = extract::Options::default()
-        .with_force(arguments.force)
-        .with_no_owner(arguments.no_same_owner);
-    let inodes = image.superblock().inodes();
-    let mut bar = Bar::new("extracting", Some(inodes), arguments.quiet).counting();
-    let extracted = extract::extract(&contents, target, options, &mut |done| bar.set(done))?;
-    drop(bar);
-    found.extracted = Some(extracted);
     Ok(())
 }
 

@@ -93,6 +93,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let problem = "-z: what is merged stays as it is, in the images and tars it is in";
         return Err(Error::Request(problem.to_string()));
     }
+    if settings.fingerprints.is_some() {
+        let problem =
+            "--fingerprints: files of layers keep those they have, and others are not read";
+        return Err(Error::Request(problem.to_string()));
+    }
     let whiteouts = match arguments.ovlfs_strip.as_deref() {
         Some("0") => Whiteouts::Overlay,
         _ => arguments.whiteouts,

@@ -15,6 +15,7 @@ use ferofs::image::Inodes;
 use ferofs::image::Options;
 use ferofs::image::Order;
 use ferofs::image::XattrPrefix;
+use ferofs::tree::FingerprintName;
 use ferofs::tree::edit::Edit;
 use ferofs::tree::edit::IdRange;
 use ferofs::tree::edit::Ids;
@@ -104,6 +105,11 @@ pub struct Settings {
     /// Store this prefix of extended attributes' names once, like "user.overlay."; may be repeated
     #[arg(long, value_name = "PREFIX", value_parser = parse_prefix)]
     pub xattr_prefix: Vec<XattrPrefix>,
+    /// Give each file a fingerprint, the sha256 of its content, in an attribute of this name: by it drivers find equal
+    /// files in different images (inode_share) [default: erofs.fingerprint.v1, which is hidden]
+    #[arg(long, alias = "xattr-inode-digest", value_name = "NAME", num_args = 0..=1, require_equals = true,
+          default_missing_value = FingerprintName::DEFAULT, value_parser = FingerprintName::parse)]
+    pub fingerprints: Option<FingerprintName>,
     /// Cut all files into chunks of so many bytes, a power of two
     #[arg(long, visible_alias = "chunk-size", value_name = "BYTES", value_parser = parse_chunk)]
     pub chunksize: Option<u8>,
@@ -388,6 +394,7 @@ impl Settings {
             (self.hard_dereference, "--hard-dereference"),
             (self.xattr_tolerance != 1, "-x"),
             (!self.xattr_prefix.is_empty(), "--xattr-prefix"),
+            (self.fingerprints.is_some(), "--fingerprints"),
             (self.chunksize.is_some(), "--chunksize"),
             (self.sort.is_some(), "--sort"),
             (self.compress.is_some(), "-z"),

@@ -763,6 +763,10 @@ fn superblock(
         // `plan` made sure that it fits.
         superblock.xattr_prefix_start = low(plan.xattr_prefixes / 4).into();
     }
+    if let Some(number) = plan.xattrs.fingerprint() {
+        compat |= ondisk::compat::ISHARE_XATTRS;
+        superblock.ishare_xattr_prefix_id = number;
+    }
     superblock.feature_compat = compat.into();
     superblock.xattr_blkaddr = low(plan.xattr_area / plan.block).into();
     superblock.blkszbits = options.block_bits;

@@ -26,10 +26,14 @@ use crate::setters::setters;
 use crate::tar::HeaderDigest;
 use crate::tar::Time;
 use crate::tar::Totals;
+use crate::tree::Content;
 use crate::tree::NameId;
 use crate::tree::Tree;
+use crate::tree::fingerprint;
 use erofs_format::ondisk::BLOCK_BITS_MIN;
 use erofs_format::ondisk::SUPER_OFFSET;
+use sha2::Digest as _;
+use sha2::Sha256;
 use std::fs::File;
 use std::io;
 use std::io::Seek;
@@ -389,6 +393,43 @@ pub fn write<W: Write + Seek>(
         out,
         FileData::Written,
     )
+}
+
+/// Gives each file of a tree its fingerprint, with data from `source`.
+///
+/// # Errors
+///
+/// When it cannot be read, or there are too many attributes.
+pub fn fingerprint_all(tree: &mut Tree, source: &dyn Source) -> Result<(), Error> {
+    let mut seen = vec![false; tree.inode_count()];
+    for name in tree.live_names() {
+        let id = tree.inode_of(name);
+        let again = seen.get_mut(id.index());
+        if again.is_some_and(|seen| std::mem::replace(seen, true)) {
+            continue;
+        }
+        let Content::File { size, .. } = tree.inode(id).content else {
+            continue;
+        };
+        let mut buffer = vec![0; size.min(256 << 10) as usize];
+        let (mut sum, mut pos) = (Sha256::new(), 0);
+        while pos < size {
+            let len = (size - pos).min(buffer.len() as u64);
+            let bytes = buffer.get_mut(..len as usize).unwrap_or_default();
+            source
+                .read(tree, name, pos, bytes)
+                .map_err(no_data(tree, name))?;
+            sum.update(bytes);
+            pos += len;
+        }
+        let digest = (size > 0).then(|| fingerprint::value(&Digest(sum.finalize().into())));
+        let value = digest
+            .as_ref()
+            .map(<[u8; fingerprint::VALUE_SIZE]>::as_slice);
+        tree.set_fingerprint(id, value)
+            .map_err(|full| problem_of(tree, name, full.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Writes `tree` to an empty file, as [`write()`] does. Much data goes there past the page cache, if

@@ -259,8 +259,14 @@ impl Plan {
             },
         };
         let uses = plan.count(tree, children);
-        plan.xattrs = xattrs::Layout::new(tree.xattrs(), &uses, &options.xattrs, plan.block)
-            .map_err(Error::Image)?;
+        plan.xattrs = xattrs::Layout::new(
+            tree.xattrs(),
+            &uses,
+            &options.xattrs,
+            tree.fingerprint_name(),
+            plan.block,
+        )
+        .map_err(Error::Image)?;
         plan.place(tree, children)?;
         if let Some(packed) = packed {
             plan.place_packed(packed);

@@ -82,6 +82,8 @@ pub struct Store<'a> {
     encoding: Option<Box<Encoding>>,
     /// Whether files may have blocks of other ones.
     shared: bool,
+    /// What a file's fingerprint takes behind its inode, if files get some.
+    fingerprint: u64,
 }
 
 /// Chunks are in memory while they are compared. Larger ones are not.
@@ -196,7 +198,15 @@ impl<'a> Store<'a> {
                 None => None,
             },
             shared: false,
+            fingerprint: 0,
         })
+    }
+
+    /// Says that the files of a tree will get fingerprints when their data is in.
+    #[must_use]
+    pub fn with_fingerprints(mut self, yes: bool) -> Self {
+        self.fingerprint = if yes { xattrs::FINGERPRINT } else { 0 };
+        self
     }
 
     /// Takes in the data of the entry that `reader` read last, and says where it is from now on.
@@ -210,12 +220,13 @@ impl<'a> Store<'a> {
         wanted: &Wanted,
     ) -> Result<Data, StoreError> {
         let size = wanted.size;
+        let inode = wanted.inode + self.fingerprint;
         let copy =
             &mut |piece: Segment, out: &mut dyn Write| copy(reader, piece.pos, piece.len, out);
         let from = match &wanted.data {
             tar::Data::Contiguous(pos) => *pos,
             tar::Data::Sparse(segments) if self.compresses(size, segments) => {
-                return self.encode(size, wanted.inode, segments, copy);
+                return self.encode(size, inode, segments, copy);
             }
             tar::Data::Sparse(segments) => return self.wait(segments, copy),
         };
@@ -225,14 +236,14 @@ impl<'a> Store<'a> {
             pos: from + start,
         };
         if self.encoding.is_some() {
-            return self.encode(size, wanted.inode, &[piece(0, size)], copy);
+            return self.encode(size, inode, &[piece(0, size)], copy);
         }
         if let Some(chunk) = self.chunk.filter(|chunk| *chunk <= LARGEST_COMPARED) {
             return self.cut(piece(0, size), chunk, copy);
         }
         let tail = size % self.block;
         // In doubt its blocks are whole: where its attributes go is not known yet.
-        let apart = self.tails && tail > 0 && wanted.inode + tail <= self.block;
+        let apart = self.tails && tail > 0 && inode + tail <= self.block;
         let whole = if apart { size - tail } else { size };
         let blocks = match whole {
             0 => 0,

@@ -8,10 +8,12 @@
 use super::XattrOptions;
 use super::XattrPrefix;
 use crate::tar::NamedValue;
+use crate::tree::FingerprintName;
 use crate::tree::Xattr;
 use crate::tree::XattrId;
 use crate::tree::XattrSet;
 use crate::tree::Xattrs;
+use crate::tree::fingerprint;
 use erofs_format::ondisk;
 use erofs_format::ondisk::XattrBodyHeader;
 use erofs_format::ondisk::XattrEntry;
@@ -27,11 +29,17 @@ const LARGEST_BODY: u64 = HEADER + 4 * (u16::MAX as u64 - 1);
 /// How many long prefixes an image can have.
 const MOST_PREFIXES: usize = 128;
 
+/// What a fingerprint takes behind an inode: its name is a prefix.
+pub const FINGERPRINT: u64 =
+    ((size_of::<XattrEntry>() + fingerprint::VALUE_SIZE) as u64).next_multiple_of(4);
+
 /// Which attributes are shared, and where they are.
 #[derive(Default)]
 pub struct Layout {
     /// Prefixes of names that are stored once.
     prefixes: Vec<XattrPrefix>,
+    /// Which of them is the name of the attribute with fingerprints.
+    fingerprint: Option<u8>,
     /// Which of them each attribute's name has.
     prefix_of: Vec<Option<u8>>,
     /// Where each shared attribute is in the area, in units of 4 bytes.
@@ -68,9 +76,18 @@ fn prefix_size(infix: &[u8]) -> u64 {
 
 /// The prefixes that make an image smaller if they are stored once: those that end with the last
 /// dot of a name. `copies` says how often each attribute is stored.
-fn worthwhile_prefixes(xattrs: &Xattrs, copies: &[u64], block: u64) -> Vec<XattrPrefix> {
+fn worthwhile_prefixes(
+    xattrs: &Xattrs,
+    copies: &[u64],
+    fingerprint: Option<&FingerprintName>,
+    block: u64,
+) -> Vec<XattrPrefix> {
     let mut saved: BTreeMap<(u8, &[u8]), u64> = BTreeMap::new();
     for (xattr, copies) in xattrs.all().iter().zip(copies) {
+        if fingerprint.is_some_and(|name| name.is(xattr.prefix, &xattr.name)) {
+            // Its name is a prefix already.
+            continue;
+        }
         let dot = xattr.name.iter().rposition(|byte| *byte == b'.');
         let infix = dot.and_then(|dot| xattr.name.get(..=dot));
         if let Some(infix) = infix {
@@ -107,6 +124,7 @@ impl Layout {
         xattrs: &Xattrs,
         uses: &[u64],
         options: &XattrOptions,
+        fingerprint: Option<&FingerprintName>,
         block: u64,
     ) -> Result<Self, String> {
         // What belongs to no file is not shared with any.
@@ -134,10 +152,21 @@ impl Layout {
             .map(|count| if *count >= share_from { 1 } else { *count })
             .collect();
         let mut prefixes = options.prefixes.clone();
-        prefixes.extend(worthwhile_prefixes(xattrs, &copies, block));
+        prefixes.extend(worthwhile_prefixes(xattrs, &copies, fingerprint, block));
         prefixes.sort();
         prefixes.dedup();
-        prefixes.truncate(MOST_PREFIXES);
+        let fingerprint = fingerprint.map(|name| XattrPrefix {
+            base: name.prefix,
+            infix: name.name.clone(),
+        });
+        prefixes.retain(|prefix| Some(prefix) != fingerprint.as_ref());
+        // It is a name as a whole, and what makes it one.
+        prefixes.truncate(MOST_PREFIXES - usize::from(fingerprint.is_some()));
+        let number = prefixes.len() as u8;
+        let fingerprint = fingerprint.map(|prefix| {
+            prefixes.push(prefix);
+            number
+        });
         let mut layout = Layout {
             prefix_of: xattrs
                 .all()
@@ -145,6 +174,7 @@ impl Layout {
                 .map(|xattr| longest_prefix(&prefixes, xattr))
                 .collect(),
             prefixes,
+            fingerprint,
             ids: vec![None; xattrs.len()],
             order: Vec::new(),
             sizes: Vec::new(),
@@ -284,6 +314,11 @@ impl Layout {
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+
+    /// Which of the prefixes is the name of the attribute with fingerprints.
+    pub fn fingerprint(&self) -> Option<u8> {
+        self.fingerprint
     }
 
     /// Number of prefixes that are stored once.

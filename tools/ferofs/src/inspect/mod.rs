@@ -13,6 +13,7 @@ pub mod diff;
 mod encoded;
 pub mod extract;
 mod file;
+pub mod fingerprints;
 pub mod statistics;
 mod unchanged;
 pub mod walk;
@@ -30,6 +31,8 @@ use crate::tar::HeaderDigest;
 use crate::tar::NamedValue;
 use crate::tar::SharedXattrs;
 use crate::tar::is_header;
+use crate::tree::FingerprintName;
+use crate::tree::fingerprint;
 use erofs_format::Cluster;
 use erofs_format::Compression;
 use erofs_format::DirEntry;
@@ -423,6 +426,47 @@ impl Image {
         let xattrs: SharedXattrs = self.read_xattrs(inode)?.into();
         *last() = Some((body, Arc::clone(&xattrs)));
         Ok(xattrs)
+    }
+
+    /// The name of the attribute that files have their fingerprints in, if the image says that they have some.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is wrong.
+    pub fn fingerprints(&self) -> Result<Option<FingerprintName>> {
+        let mut name = [0; ondisk::NAME_MAX];
+        let found = self.superblock.fingerprint_name(&self.file, &mut name);
+        let found = found.map_err(self.error())?;
+        Ok(found.map(|(prefix, len)| FingerprintName {
+            prefix,
+            name: name.get(..len).unwrap_or_default().into(),
+        }))
+    }
+
+    /// The fingerprint of a regular file, in the attribute of this name, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is wrong.
+    pub fn fingerprint(&self, inode: &Inode, name: &FingerprintName) -> Result<Option<Vec<u8>>> {
+        if inode.kind() != FileKind::Regular {
+            return Ok(None);
+        }
+        let get = |value: &mut [u8]| {
+            let (meta, index) = (&self.file, name.prefix);
+            let found = inode.get_xattr(&self.superblock, meta, index, &name.name, value);
+            found.map_err(self.error())
+        };
+        let mut value = vec![0; fingerprint::VALUE_SIZE];
+        let Some(size) = get(&mut value)? else {
+            return Ok(None);
+        };
+        if size > value.len() {
+            value.resize(size, 0);
+            get(&mut value)?;
+        }
+        value.truncate(size);
+        Ok(Some(value))
     }
 
     fn read_xattrs(&self, inode: &Inode) -> Result<Vec<NamedValue>> {

@@ -16,6 +16,7 @@
 //! one file. `tar` 0.4 would leave the PAX records, which most of it is about, to us, and takes their keys as UTF-8.
 
 mod error;
+mod file_hash;
 mod header;
 mod headers;
 mod input;

@@ -11,9 +11,11 @@ use super::Error;
 use super::Input;
 use super::Kind;
 use super::Names;
+use super::Segment;
 use super::SharedXattrs;
 use super::Time;
 use super::Totals;
+use super::file_hash::FileHash;
 use super::header::BLOCK;
 use super::header::BadField;
 use super::header::Checksum;
@@ -23,6 +25,7 @@ use super::pax::Attributes;
 use super::pax::keep_last;
 use super::sparse;
 use crate::acl::Acl;
+use crate::digest::Digest;
 use crate::text::Quoted;
 use erofs_format::ondisk::SUPER_MAGIC;
 use erofs_format::ondisk::SUPER_OFFSET;
@@ -35,6 +38,9 @@ const MAX_GLOBAL: u64 = 1 << 20;
 /// What entries may have copies of from global headers, in bytes, in an archive of nothing else: they must not
 /// make a small archive a large tree. A longer one may have more.
 const MAX_COPIED: u64 = 16 << 20;
+
+/// Holes of so many bytes are hashed in an archive at the most: they take time, and no room in it.
+const MAX_HOLES: u64 = 16 << 30;
 
 /// What tar fills up with zeros behind an archive's end.
 const RECORD: usize = 20 * BLOCK;
@@ -65,6 +71,10 @@ pub struct Reader<I> {
     link: Vec<u8>,
     notes: Vec<String>,
     note_count: u32,
+    /// The last entry's file, if it is being hashed.
+    hash: Option<FileHash>,
+    /// How many bytes of holes may still be hashed.
+    left_of_holes: u64,
 }
 
 /// Attributes that follow from global headers alone.
@@ -110,6 +120,8 @@ impl<I: Input> Reader<I> {
             link: Vec::new(),
             notes: Vec::new(),
             note_count: 0,
+            hash: None,
+            left_of_holes: MAX_HOLES,
         }
     }
 
@@ -139,7 +151,54 @@ impl<I: Input> Reader<I> {
             return Err(self.truncated(data, size).of(&self.path));
         }
         // It is at hand now.
-        self.input.some_bytes(pos, most).map_err(failed)
+        let bytes = self.input.some_bytes(pos, most).map_err(failed)?;
+        if let Some(hash) = &mut self.hash {
+            hash.pass(pos, bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// Has the data of the last entry hashed while it is asked for: a file of `size` bytes.
+    pub fn start_hashing(&mut self, size: u64, data: &Data) {
+        let segments = match data {
+            Data::Contiguous(pos) => vec![Segment {
+                start: 0,
+                len: size,
+                pos: *pos,
+            }],
+            Data::Sparse(segments) => segments.clone(),
+        };
+        let hash = FileHash::new(size, segments);
+        self.hash = match self.left_of_holes.checked_sub(hash.holes()) {
+            Some(left) => {
+                self.left_of_holes = left;
+                Some(hash)
+            }
+            None => {
+                let what = "a file has too large holes to be hashed, so it gets no fingerprint";
+                self.note(self.skipped.0, what);
+                None
+            }
+        };
+    }
+
+    /// The sha256 of that file, whose data is read as far as nobody asked for it. None if its holes are too large.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::data`].
+    pub fn finish_hashing(&mut self) -> Result<Option<Digest>, Error> {
+        while let Some((pos, len)) = self.hash.as_ref().and_then(FileHash::wants) {
+            if len == 0 {
+                // Nothing has to be read for it.
+                if let Some(hash) = &mut self.hash {
+                    hash.pass(pos, &[]);
+                }
+                continue;
+            }
+            self.data(pos, usize::try_from(len).unwrap_or(usize::MAX))?;
+        }
+        Ok(self.hash.take().map(FileHash::finish))
     }
 
     /// What was skipped or read in a way its author may not have meant, since the last call.

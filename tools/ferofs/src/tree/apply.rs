@@ -23,11 +23,13 @@ use super::Text;
 use super::Tree;
 use super::Xattr;
 use super::XattrSet;
+use super::fingerprint;
 use super::path;
 use super::path::Step;
 use super::whiteouts::PREFIX;
 use super::xattrs::is_acl;
 use crate::acl;
+use crate::digest::Digest;
 use crate::tar;
 use crate::tar::Entry;
 use crate::tar::Error;
@@ -238,6 +240,33 @@ impl<'t> Applier<'t> {
     pub fn apply(&mut self, entry: &Entry<'_>) -> Result<Option<InodeId>, Error> {
         self.apply_inner(entry)
             .map_err(|refusal| refusal.at(entry.offset, entry.path))
+    }
+
+    /// Whether files are to get fingerprints.
+    pub fn wants_fingerprints(&self) -> bool {
+        self.tree.fingerprint_name().is_some()
+    }
+
+    /// Gives the regular file of an entry its fingerprint, or none if it is not known.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many. The tree is of no use then.
+    pub fn set_fingerprint(
+        &mut self,
+        entry: u64,
+        file: InodeId,
+        digest: Option<&Digest>,
+    ) -> Result<(), Error> {
+        let value = digest.map(fingerprint::value);
+        self.tree
+            .set_fingerprint(
+                file,
+                value
+                    .as_ref()
+                    .map(<[u8; fingerprint::VALUE_SIZE]>::as_slice),
+            )
+            .map_err(|full| Refusal::from(full).at(entry, b""))
     }
 
     /// Says where the data of a regular file is, if that is not where its entry has it.

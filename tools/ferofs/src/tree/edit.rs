@@ -166,14 +166,19 @@ pub fn apply(tree: &mut Tree, edit: &Edit) -> Result<(), Problem> {
     Ok(())
 }
 
-/// For every combination of extended attributes that with nothing but what whiteouts need: what makes directories opaque, or
-/// says that there are some.
+/// For every combination of extended attributes that with nothing but fingerprints and what whiteouts need: what makes
+/// directories opaque, or says that there are some.
 fn without_xattrs(tree: &mut Tree) -> Result<Vec<XattrSet>, Full> {
     let sets: Vec<XattrSet> = tree.xattrs().sets().collect();
     let mut kept = Vec::with_capacity(sets.len());
     for set in sets {
         let mut list = tree.xattrs().list(set);
-        list.retain(|xattr| whiteouts::is_opaque(xattr) || whiteouts::is_mark(xattr));
+        list.retain(|xattr| {
+            let fingerprint = tree.fingerprint_name();
+            fingerprint.is_some_and(|name| name.is(xattr.prefix, &xattr.name))
+                || whiteouts::is_opaque(xattr)
+                || whiteouts::is_mark(xattr)
+        });
         kept.push(tree.xattrs_mut().set(list)?);
     }
     Ok(kept)

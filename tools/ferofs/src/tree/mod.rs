@@ -10,6 +10,7 @@
 pub mod apply;
 pub mod edit;
 pub mod exclude;
+pub mod fingerprint;
 pub(crate) mod path;
 pub mod scan;
 pub mod whiteouts;
@@ -23,6 +24,7 @@ use hashbrown::DefaultHashBuilder;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
+pub use fingerprint::FingerprintName;
 pub use xattrs::Xattr;
 pub use xattrs::XattrId;
 pub use xattrs::XattrSet;
@@ -214,6 +216,8 @@ pub struct Tree {
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
     xattrs: Xattrs,
+    /// The attribute that files have fingerprints in, if they have some.
+    fingerprint_name: Option<FingerprintName>,
     /// What inodes were read from, if that was files: as many as there are up to the last of those.
     origins: Vec<Option<Identity>>,
 }
@@ -253,6 +257,7 @@ impl Tree {
             table: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             xattrs: Xattrs::default(),
+            fingerprint_name: None,
             origins: Vec::new(),
         }
     }
@@ -438,7 +443,7 @@ impl Tree {
 
     /// All names that are in a directory, in the order they were added. The directory itself may
     /// have been taken out.
-    fn live_names(&self) -> Vec<NameId> {
+    pub(crate) fn live_names(&self) -> Vec<NameId> {
         let mut names: Vec<NameId> = self.table.iter().map(|id| NameId(*id)).collect();
         names.sort_unstable_by_key(|name| name.0);
         names

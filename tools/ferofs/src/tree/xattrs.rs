@@ -146,6 +146,27 @@ impl Xattrs {
         Ok(joined)
     }
 
+    /// A combination with another value, or none, for the attribute of a name.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many.
+    pub fn replace(
+        &mut self,
+        set: XattrSet,
+        (prefix, name): (u8, &[u8]),
+        value: Option<&[u8]>,
+    ) -> Result<XattrSet, Full> {
+        let mut all = self.list(set);
+        all.retain(|xattr| xattr.key() != (prefix, name));
+        all.extend(value.map(|value| Xattr {
+            prefix,
+            name: name.into(),
+            value: value.into(),
+        }));
+        self.set(all)
+    }
+
     /// The attribute with this number.
     #[expect(clippy::indexing_slicing, reason = "numbers are made here only")]
     pub fn get(&self, id: XattrId) -> &Xattr {

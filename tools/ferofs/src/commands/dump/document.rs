@@ -88,6 +88,7 @@ fn superblock(image: &Image) -> Result<Value> {
         "compatible_features": text::features(superblock.compat(), &text::COMPAT),
         "incompatible_features": text::features(superblock.incompat(), &text::INCOMPAT),
         "metadata_offset": superblock.meta_pos(),
+        "fingerprints": image.fingerprints()?.map(|name| json::text(&text::full_name(&name))),
         "shared_xattrs_offset": superblock.xattr_pos(),
         "packed_nid": superblock.packed_nid(),
         "metabox_nid": superblock.metabox_nid(),
@@ -196,6 +197,7 @@ fn file(image: &Image, inode: &Inode, path: &[u8]) -> Result<Value> {
         "layout": layout_name(inode.layout()),
         "chunk_size": chunk_size,
         "xattrs": xattrs,
+        "fingerprint": text::fingerprint(image, inode)?,
         "extents": extents,
     });
     if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {

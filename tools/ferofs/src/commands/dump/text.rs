@@ -23,6 +23,8 @@ use ferofs::inspect::walk::Walk;
 use ferofs::text::Escaped;
 use ferofs::text::Quoted;
 use ferofs::text::Utc;
+use ferofs::tree::FingerprintName;
+use ferofs::tree::fingerprint::digest_of;
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -129,6 +131,9 @@ pub fn summary(image: &Image, out: &mut dyn Write) -> std::result::Result<(), Fa
         "incompatible features: {}",
         shown(&features(superblock.incompat(), &INCOMPAT))
     )?;
+    if let Some(name) = image.fingerprints()? {
+        writeln!(out, "fingerprints in:    {}", Escaped(&full_name(&name)))?;
+    }
     writeln!(out, "metadata at:        {}", superblock.meta_pos())?;
     writeln!(out, "shared xattrs at:   {}", superblock.xattr_pos())?;
     for (what, nid) in [
@@ -275,6 +280,9 @@ pub fn file(
     for (name, value) in image.xattrs(inode)?.iter() {
         writeln!(out, "xattr {}: {}", Escaped(name), Quoted(value))?;
     }
+    if let Some(value) = fingerprint(image, inode)? {
+        writeln!(out, "fingerprint: {value}")?;
+    }
     for cluster in image.clusters(inode)? {
         extent(&cluster?, out)?;
     }
@@ -387,4 +395,22 @@ pub fn statistics(image: &Image, out: &mut dyn Write) -> std::result::Result<(),
         writeln!(out, "  {size:>12} {}", Escaped(path))?;
     }
     Ok(())
+}
+
+/// The name of the attribute with fingerprints, as it is said to mkfs.
+pub fn full_name(name: &FingerprintName) -> Vec<u8> {
+    let prefix = erofs_format::xattr_prefix(name.prefix).unwrap_or_default();
+    [prefix.as_bytes(), &name.name].concat()
+}
+
+/// A file's fingerprint as text, if it has one.
+pub fn fingerprint(image: &Image, inode: &Inode) -> ferofs::error::Result<Option<String>> {
+    let Some(name) = image.fingerprints()? else {
+        return Ok(None);
+    };
+    let value = image.fingerprint(inode, &name)?;
+    Ok(value.map(|value| match digest_of(&value) {
+        Some(digest) => format!("{digest:?}"),
+        None => Quoted(&value).to_string(),
+    }))
 }

@@ -91,6 +91,9 @@ impl Checker<'_> {
         let index = *index;
         let shown = full(index, name);
         let shown = Quoted(&shown);
+        if index == HIDDEN && !name.is_empty() {
+            return;
+        }
         if xattr_prefix(index).is_none() {
             let what = format!("an attribute's name has the unknown prefix {index}");
             self.warning_of(inode, what);
@@ -163,7 +166,7 @@ impl Checker<'_> {
                 .superblock()
                 .long_xattr_prefix(image.file(), number, &mut infix);
             match found {
-                Ok((index, _)) if xattr_prefix(index).is_none() => {
+                Ok((index, _)) if index != HIDDEN && xattr_prefix(index).is_none() => {
                     let what =
                         format!("attribute name prefix {number} has the unknown base {index}");
                     self.warning(None, ondisk::SUPER_OFFSET, what);
@@ -184,6 +187,9 @@ impl Checker<'_> {
         Ok(())
     }
 }
+
+/// The prefix of names that nobody is shown, as those of fingerprints.
+const HIDDEN: u8 = 0;
 
 fn is_acl(index: u8) -> bool {
     matches!(
