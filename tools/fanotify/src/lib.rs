@@ -79,7 +79,7 @@ impl Refusal {
     }
 
     fn response(self) -> u32 {
-        libc::FAN_DENY | (self.errno() as u32) << ERRNO_SHIFT
+        libc::FAN_DENY | ((self.errno() as u32) << ERRNO_SHIFT)
     }
 }
 
@@ -284,8 +284,8 @@ mod tests {
 
     #[test]
     fn errors_are_where_the_kernel_looks_for_them() {
-        assert_eq!(Refusal::Io.response(), 2 | 5 << 24);
-        assert_eq!(Refusal::NoSpace.response(), 2 | 28 << 24);
+        assert_eq!(Refusal::Io.response(), 2 | (5 << 24));
+        assert_eq!(Refusal::NoSpace.response(), 2 | (28 << 24));
     }
 
     /// Where it can be tried: by the superuser, on a filesystem with such events, of a kernel that has them.

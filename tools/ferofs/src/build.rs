@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! From an archive to a tree, and what is needed for its image: puts together [`tar`](crate::tar),
+//! From an archive to a tree, and what is needed for its image: puts together [`crate::tar`],
 //! [`tree`](crate::tree) and [`image`](crate::image).
 //!
 //! [`read_through`] is the one pass that everything is read by which has to be hashed, decompressed or copied:

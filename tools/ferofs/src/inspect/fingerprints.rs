@@ -16,7 +16,7 @@ use sha2::Sha256;
 use std::collections::HashSet;
 
 /// Zeros are hashed so many at a time.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What was compared.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@
 //!
 //! [`Maker`] makes them in the pass that reads a layer for its index. What is between two points is a *unit* of the plain
 //! tar: it has its own checksum, begins and ends at multiples of [`ALIGN`] bytes, and [`Points::inflate`] gives all of it
-//! or an error, never something else. [`Points::stored`] says which bytes of what is stored that takes. [`file`] is how points are kept, and [`zinfo`]
+//! or an error, never something else. [`Points::stored`] says which bytes of what is stored that takes. [`mod@file`] is how points are kept, and [`zinfo`]
 //! how other programs write them.
 //!
 //! A layer that is not compressed has points, too, for their checksums.

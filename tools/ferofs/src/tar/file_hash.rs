@@ -8,7 +8,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 /// Zeros are hashed so many at a time.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A file that is being hashed.
 pub(super) struct FileHash {

@@ -3,7 +3,7 @@
 //! Fingerprints of files: an attribute whose value says what a file's content is, by which drivers find equal files
 //! in different images ("inode_share"). The form is that of mkfs.erofs `--xattr-inode-digest`.
 //!
-//! A [`Tree`](super::Tree) whose files have some knows the attribute's name. Whoever reads data sets them; [`image`](crate::image)
+//! A [`Tree`] whose files have some knows the attribute's name. Whoever reads data sets them; [`image`](crate::image)
 //! writes them.
 
 use super::Full;
