@@ -38,7 +38,7 @@ else
 endif
 
 .PHONY: all help module tools modules_install install uninstall dist dkms_install deb deb-source clean clean-cache distclean root kernel-debug \
-	fmt clippy test test-host test-kunit test-vm test-packages fuzz bench run shell
+	fmt clippy test test-host test-kunit test-vm test-packages fuzz fuzz-vm bench run shell audit
 
 all: module tools ## Build the module and the tools (the default)
 
@@ -136,8 +136,14 @@ test-vm: ## Run the test scripts in virtual machines (TESTS=tests/DIR/NAME.sh...
 test-packages: ## Install the Debian packages in a fresh Debian, build, boot, upgrade, remove (40 minutes; not in test)
 	@tests/packages/run
 
+audit: ## Print what a sceptic looks at: unsafe, panics, symbols, stack frames, licenses; builds twice and compares
+	@tests/audit
+
 fuzz: ## Fuzz archives, images and containers with cargo-fuzz (SECONDS=600 each)
 	@tests/fuzz/cargo $(SECONDS)
+
+fuzz-vm: ## Mount mutated images in the debug kernel (SECONDS=600)
+	@tests/fuzz/vm $(SECONDS)
 
 bench: ## Measure ferofs against the C driver, ext4 and squashfs (BENCH=--large for a tar over 1 GB)
 	@tests/bench/run $(BENCH)

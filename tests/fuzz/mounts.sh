@@ -49,6 +49,9 @@ mkfs.erofs --quiet -T1600000000 -U00000000-0000-0000-0000-000000000002 --tar=i b
 if [ "$FS" = ferofs ] && command -v ferofs >/dev/null; then
     cp bases/index.blob bases/built.blob
     ferofs build -o bases/built.erofs bases/built.blob >output 2>&1 || fail "base image built" output
+    cp bases/index.blob bases/fingerprints.blob
+    ferofs build --fingerprints -o bases/fingerprints.erofs bases/fingerprints.blob >output 2>&1 ||
+        fail "base image fingerprints" output
 fi
 
 # Compressed ones, of texts that compress and bytes that do not.
