@@ -168,6 +168,56 @@ kill "$DAEMON" && wait "$DAEMON"
 umount mnt
 cat blob >"$largest"
 
+# --- a service manager keeps the descriptor of the group -------------------------------------------------------------------
+cat >manager.py <<'PYTHON'
+"""Does what systemd does with FileDescriptorStoreMax=1 and Restart=always, and reads a file while there is no daemon."""
+import os, signal, socket, subprocess, sys, time
+
+image, path = sys.argv[1:]
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.bind("notify")
+notify.settimeout(120)
+
+
+def start(kept):
+    pid = os.fork()
+    if pid:
+        return pid
+    environment = dict(os.environ, NOTIFY_SOCKET=os.path.abspath("notify"))
+    if kept is not None:
+        os.dup2(kept, 3)
+        environment.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="fanotify")
+    os.execvpe("ferofs", ["ferofs", "serve", "--deadline", "100", "store", image], environment)
+
+
+def heard():
+    said, descriptors, _, _ = socket.recv_fds(notify, 4096, 1)
+    return said.decode().split("\n"), descriptors
+
+
+daemon = start(None)
+said, (group,) = heard()
+assert "FDSTORE=1" in said and "FDNAME=fanotify" in said, said
+assert "READY=1" in heard()[0]
+subprocess.run(["ferofs", "mount", "-o", "holes=error", "--blobs", "store", "served.erofs", "mnt"], check=True)
+os.kill(daemon, signal.SIGKILL)
+os.waitpid(daemon, 0)
+reader = subprocess.Popen(["cat", "mnt" + path], stdout=subprocess.PIPE)
+time.sleep(5)
+assert reader.poll() is None, "the reader does not wait for another daemon"
+daemon = start(group)
+said, descriptors = heard()
+assert "READY=1" in said and not descriptors, said
+found = reader.communicate(timeout=200)[0]
+with open("reference" + path, "rb") as file:
+    assert found == file.read(), "the reader has other bytes"
+os.kill(daemon, signal.SIGTERM)
+os.waitpid(daemon, 0)
+PYTHON
+rm -f store/*.sparse store/*.tar
+check "who reads while a daemon is replaced waits for the next one" python3 manager.py "$image" "$(head -n 1 few)"
+umount mnt
+
 # --- everything, in the background --------------------------------------------------------------------------------------
 check "a list of what is read first" serve --record list
 check "a mount for it" ferofs mount -o holes=error --blobs store served.erofs mnt

@@ -39,11 +39,15 @@ use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 /// Before content is accessed; not in the libc crate yet.
 const FAN_PRE_ACCESS: u64 = 0x0010_0000;
 /// Where an answer has the error that a reader gets.
 const ERRNO_SHIFT: u32 = 24;
+/// The first descriptor that a service manager leaves open for a process.
+const FIRST_KEPT: RawFd = 3;
 /// So much is read at once: several hundred events.
 const BUFFER: usize = 16 << 10;
 
@@ -103,6 +107,29 @@ impl Group {
         }
         // SAFETY: The kernel has made the descriptor in this call, and nobody else knows of it.
         Ok(Self::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The group that the service manager kept under a name while another process had it (sd_listen_fds(3), with
+    /// `FileDescriptorStoreMax=`), with its marks and with those who wait. It is given once.
+    pub fn kept(name: &str) -> Option<Self> {
+        static GIVEN: AtomicBool = AtomicBool::new(false);
+        let variable = |key| std::env::var(key).ok();
+        let pid: u32 = variable("LISTEN_PID")?.parse().ok()?;
+        let count: usize = variable("LISTEN_FDS")?.parse().ok()?;
+        let names = variable("LISTEN_FDNAMES")?;
+        let at = names
+            .split(':')
+            .take(count)
+            .position(|known| known == name)?;
+        let fd = FIRST_KEPT.checked_add(RawFd::try_from(at).ok()?)?;
+        let is_group = std::fs::read_link(format!("/proc/self/fd/{fd}"))
+            .is_ok_and(|target| target.as_os_str() == "anon_inode:[fanotify]");
+        if pid != std::process::id() || !is_group || GIVEN.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: The descriptor is open, as was looked at, and it is this process's to take: who started it left it under
+        // this name for that, by the variables of sd_listen_fds(3), which are for this process. It is taken here alone, and once.
+        Some(Self::from(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     /// Reads of the file are told from now on. Those by files that were opened before are not.

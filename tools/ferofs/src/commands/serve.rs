@@ -21,12 +21,15 @@ use ferofs::serve::Options;
 use ferofs::serve::Server;
 use ferofs::serve::Source;
 use ferofs::text::Shown;
+use ferofs_fanotify::Group;
+use sd_notify::NotifyState;
 use signal_hook::consts::SIGHUP;
 use signal_hook::consts::SIGINT;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 use std::collections::HashSet;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -86,6 +89,9 @@ pub struct Arguments {
     images: Vec<PathBuf>,
 }
 
+/// What the group is called in systemd's store of descriptors.
+const GROUP: &str = "fanotify";
+
 /// A layer of an image, and where it is stored.
 struct Stored {
     diff_id: Digest,
@@ -111,7 +117,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 complain(message);
             }
         }));
-    let mut server = Server::new(&arguments.store, options)?;
+    let (mut server, is_new) = match Group::kept(GROUP) {
+        Some(group) => (Server::with_group(&arguments.store, options, group)?, false),
+        None => (Server::new(&arguments.store, options)?, true),
+    };
     let mut paths = Vec::new();
     let mut seen = HashSet::new();
     for image in &arguments.images {
@@ -139,6 +148,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         out.write_all(b"ready\n")
     })?;
+    ready(&server, is_new)?;
     server.run()?;
     if let Some(path) = &arguments.record {
         let output = ferofs::output::Output::create(path, &[])?;
@@ -154,6 +164,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Tells systemd, if that has started this, to keep the group while no daemon has it, and that all can be mounted now.
+fn ready(server: &Server, is_new: bool) -> Result<()> {
+    let group = server.group();
+    let told = match is_new {
+        true => {
+            let states = [NotifyState::FdStore, NotifyState::FdName(GROUP)];
+            sd_notify::notify_with_fds(false, &states, &[group.as_fd()])
+        }
+        false => Ok(()),
+    };
+    let told = told.and_then(|()| sd_notify::notify(false, &[NotifyState::Ready]));
+    told.map_err(|error| Error::Request(format!("cannot tell systemd: {error}")))
 }
 
 /// The layers of an image, the lowest one first.

@@ -26,6 +26,8 @@ use rustix::event::Timespec;
 use rustix::event::eventfd;
 use rustix::event::poll;
 use rustix::io::Errno;
+use rustix::process::Resource;
+use rustix::process::getrlimit;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fs::File;
@@ -48,6 +50,9 @@ use std::time::Instant;
 
 /// What is wanted and lies together is got with one request, up to a little more than so many bytes.
 const RUN: u64 = 4 << 20;
+
+/// More files than a process can have open as kernels are set up.
+const FILES_MAX: u64 = 1 << 20;
 
 /// What came of a unit: if nothing, why, unless that was said already.
 type Put = std::result::Result<(), (Failure, Option<io::Error>)>;
@@ -162,15 +167,29 @@ impl Server {
                 format!("cannot hear of reads before they happen: {why}"),
             )
         })?;
-        Self::with_group(store, options, group)
+        Self::of_group(store, options, group)
     }
 
-    /// The same with a group that another process had: whoever waited for that one is refused.
+    /// The same with a group that another process had, and its marks. Who waits for an event that nobody has read is served;
+    /// whoever that process was asked for and did not answer is refused, for nobody else can.
     ///
     /// # Errors
     ///
-    /// When it is none.
+    /// When the kernel takes no answers.
     pub fn with_group(store: &Path, options: Options, group: Group) -> Result<Self> {
+        // It had no more files than this process may have.
+        let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(FILES_MAX);
+        let left = group.sweep(limit.min(FILES_MAX) as i32);
+        let left = left.map_err(Error::io("serve", store))?;
+        if left > 0 {
+            (options.tell)(&format!(
+                "{left} reads that another process was asked for were refused"
+            ));
+        }
+        Self::of_group(store, options, group)
+    }
+
+    fn of_group(store: &Path, options: Options, group: Group) -> Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = eventfd(0, flags).map_err(|errno| Error::io("serve", store)(errno.into()))?;
         let state = State {
@@ -371,8 +390,9 @@ impl Server {
                     ready.push(event);
                     continue;
                 }
+                // What is served no more, and has its mark from another process: it may have holes.
                 let Some((number, layer)) = self.layer_of(&event) else {
-                    ready.push(event);
+                    broken.push(event);
                     continue;
                 };
                 if state.broken.contains(&number) {
