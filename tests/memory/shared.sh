@@ -8,6 +8,7 @@
 # all of them. With fingerprints and inode_share all files of all images, read or mapped, are cached once; with
 # inode_share=verify, too. Lines of `# cache` say how it is without, and with the C driver's inode_share in the same machine.
 
+# shellcheck disable=SC2015 # any of a row may fail
 . "$FEROFS_TESTS/lib.sh"
 IMAGES=20
 mkdir empty trees
