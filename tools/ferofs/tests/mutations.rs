@@ -13,6 +13,7 @@ use common::archive::GNU;
 use common::archive::Header;
 use common::archive::octal;
 use common::archive::seal;
+use common::random::Random;
 use common::wrong_image::Limited;
 use common::wrong_image::seal_superblock;
 use ferofs::build::apply_archive;
@@ -22,22 +23,6 @@ use ferofs::inspect::check::check;
 use ferofs::tar::StreamInput;
 use ferofs::tree::Tree;
 use std::fs;
-
-/// xorshift64: the same numbers everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-}
 
 /// An archive with something of everything.
 fn archive() -> Vec<u8> {

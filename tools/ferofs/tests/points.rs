@@ -20,21 +20,7 @@ use std::process::Stdio;
 
 mod common;
 
-/// Numbers in an order of their own.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
+use common::random::Random;
 
 /// Text, noise and zeros by turns, with parts that come again within the last 32 KiB.
 fn content(len: usize) -> Vec<u8> {

@@ -13,23 +13,8 @@ use common::archive::Archive;
 use common::archive::Header;
 use common::archive::octal;
 use common::gnu_tar::same_as_gnu_tar;
+use common::random::Random;
 use std::collections::BTreeMap;
-
-/// xorshift64: the same archives everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {

@@ -9,6 +9,7 @@ pub mod archive;
 pub mod gnu_tar;
 pub mod layout;
 pub mod program;
+pub mod random;
 pub mod wrong_image;
 
 use erofs_format::FileKind;
