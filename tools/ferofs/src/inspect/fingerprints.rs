@@ -7,6 +7,7 @@ use super::contents::Contents;
 use super::contents::Piece;
 use super::walk::Walk;
 use crate::digest::Digest;
+use crate::digest::add_zeros;
 use crate::error::Error;
 use crate::error::Result;
 use crate::tree::fingerprint;
@@ -14,9 +15,6 @@ use erofs_format::FileKind;
 use sha2::Digest as _;
 use sha2::Sha256;
 use std::collections::HashSet;
-
-/// Zeros are hashed so many at a time.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What was compared.
 #[derive(Debug, Default)]
@@ -81,13 +79,7 @@ fn digest(contents: &Contents<'_>, inode: &erofs_format::Inode, path: &[u8]) -> 
     contents.read::<Error>(inode, path, &mut |piece| {
         match piece {
             Piece::Data(bytes) => sum.update(bytes),
-            Piece::Hole(mut left) => {
-                while left > 0 {
-                    let len = left.min(ZEROS.len() as u64);
-                    sum.update(ZEROS.get(..len as usize).unwrap_or_default());
-                    left -= len;
-                }
-            }
+            Piece::Hole(len) => add_zeros(&mut sum, len),
         }
         Ok(())
     })?;

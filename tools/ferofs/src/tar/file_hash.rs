@@ -4,11 +4,9 @@
 
 use super::Segment;
 use crate::digest::Digest;
+use crate::digest::add_zeros;
 use sha2::Digest as _;
 use sha2::Sha256;
-
-/// Zeros are hashed so many at a time.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A file that is being hashed.
 pub(super) struct FileHash {
@@ -73,12 +71,8 @@ impl FileHash {
     }
 
     fn zeros_to(&mut self, to: u64) {
-        while self.done < to {
-            let len = (to - self.done).min(ZEROS.len() as u64);
-            self.sum
-                .update(ZEROS.get(..len as usize).unwrap_or_default());
-            self.done += len;
-        }
+        add_zeros(&mut self.sum, to.saturating_sub(self.done));
+        self.done = self.done.max(to);
     }
 
     /// The sha256, of all that is wanted and was taken in.
