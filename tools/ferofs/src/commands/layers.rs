@@ -8,9 +8,12 @@ use super::build::ModeName;
 use super::build::Whiteouts;
 use super::complain;
 use super::progress::Bar;
+use super::settings::Settings;
 use super::to_stdout;
+use ferofs::digest::Digest;
 use ferofs::error::Error;
 use ferofs::error::Result;
+use ferofs::merge::Merged;
 use ferofs::oci;
 use ferofs::oci::Kind;
 use ferofs::oci::Reference;
@@ -20,6 +23,7 @@ use ferofs::oci::layers::Places;
 use ferofs::oci::pointed;
 use ferofs::output::Output;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -104,30 +108,15 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
         let mut bar = Bar::new("merging", Some(count), settings.quiet).counting();
         let merged = layers::merge(&layers, &mut bar)?;
         drop(bar);
-        let mut options = merged.options();
-        options.uuid = settings.uuid.map(|uuid| uuid.0);
-        options.label = settings.label.0;
-        merged
-            .write_file(&options, output.file())
-            .map_err(Error::image(output.target()))?;
-        output.finish()?;
-        notes = merged.notes;
+        notes = write_merged(settings, merged, output)?;
     }
     if settings.quiet {
         return Ok(());
     }
-    for layer in &layers {
-        for note in &layer.notes {
-            complain(&format!("sha256:{}: {note}", layer.diff_id));
-        }
-    }
-    notes.iter().for_each(|note| complain(note));
-    to_stdout(|out| {
-        layers.iter().try_for_each(|layer| {
-            out.write_all(layer.index.as_os_str().as_bytes())?;
-            out.write_all(b"\n")
-        })
-    })
+    let built = layers
+        .iter()
+        .map(|layer| (layer.diff_id, layer.index.as_path(), layer.notes.as_slice()));
+    say(built, &notes)
 }
 
 /// Builds indexes and access points without plain tars, and says where the former are.
@@ -156,27 +145,43 @@ fn build_points(arguments: &Arguments, image: &oci::Image) -> Result<()> {
     let mut notes = Vec::new();
     if let Some(output) = output {
         let merged = pointed::merge(&layers)?;
-        let mut options = merged.options();
-        options.uuid = settings.uuid.map(|uuid| uuid.0);
-        options.label = settings.label.0;
-        merged
-            .write_file(&options, output.file())
-            .map_err(Error::image(output.target()))?;
-        output.finish()?;
-        notes = merged.notes;
+        notes = write_merged(settings, merged, output)?;
     }
     if settings.quiet {
         return Ok(());
     }
-    for layer in &layers {
-        for note in &layer.notes {
-            complain(&format!("sha256:{}: {note}", layer.diff_id));
+    let built = layers
+        .iter()
+        .map(|layer| (layer.diff_id, layer.index.as_path(), layer.notes.as_slice()));
+    say(built, &notes)
+}
+
+/// Writes the image of all layers together. Returns what is to be said of it.
+fn write_merged(settings: &Settings, merged: Merged, output: Output) -> Result<Vec<String>> {
+    let mut options = merged.options();
+    options.uuid = settings.uuid.map(|uuid| uuid.0);
+    options.label = settings.label.0;
+    merged
+        .write_file(&options, output.file())
+        .map_err(Error::image(output.target()))?;
+    output.finish()?;
+    Ok(merged.notes)
+}
+
+/// Says what was noticed in layers, and of all of them together, and prints where their indexes are.
+fn say<'a>(
+    layers: impl Iterator<Item = (Digest, &'a Path, &'a [String])> + Clone,
+    notes: &[String],
+) -> Result<()> {
+    for (diff_id, _, notes) in layers.clone() {
+        for note in notes {
+            complain(&format!("sha256:{diff_id}: {note}"));
         }
     }
     notes.iter().for_each(|note| complain(note));
     to_stdout(|out| {
-        layers.iter().try_for_each(|layer| {
-            out.write_all(layer.index.as_os_str().as_bytes())?;
+        layers.clone().try_for_each(|(_, index, _)| {
+            out.write_all(index.as_os_str().as_bytes())?;
             out.write_all(b"\n")
         })
     })
