@@ -209,12 +209,12 @@ impl Snapshotter {
             make(&upper, 0o755)?;
         }
         let mapping = Mapping::of(&snapshot.labels)?;
-        let mapped = mapping.is_some();
-        let mapping = mapping.filter(|_| is_new);
+        let own = || match &mapping {
+            Some(mapping) if is_new => mapping.chown(&upper),
+            _ => Ok(()),
+        };
         let Some(parent) = parent else {
-            if let Some(mapping) = mapping {
-                mapping.chown(&upper)?;
-            }
+            own()?;
             return Ok(vec![bind(&upper, read_only)]);
         };
         let late = snapshot.is_for_a_layer() && self.config.snapshots.lazy;
@@ -231,9 +231,7 @@ impl Snapshotter {
                 if let Some(top) = lowers.first().filter(|_| is_new && !late) {
                     upper::look_like(&upper, top)?;
                 }
-                if let Some(mapping) = mapping {
-                    mapping.chown(&upper)?;
-                }
+                own()?;
                 options.push(format!("workdir={}", work.display()));
                 options.push(format!("upperdir={}", upper.display()));
             }
@@ -243,12 +241,12 @@ impl Snapshotter {
             .iter()
             .map(|lower| lower.display().to_string())
             .collect();
-        let lowers = match (mapped, lowers.as_slice()) {
-            (false, _) => lowers.join(":"),
+        let lowers = match (&mapping, lowers.as_slice()) {
+            (None, _) => lowers.join(":"),
             // containerd maps the users of the directory that they have in common, without what is mounted below it:
             // for a path with a slash at its end that is the directory itself.
-            (true, [lower]) => format!("{lower}/"),
-            (true, _) => {
+            (Some(_), [lower]) => format!("{lower}/"),
+            (Some(_), _) => {
                 return Err(Problem::precondition(format!(
                     "snapshot {}: what is in several directories cannot be below a container in a user namespace",
                     snapshot.name
@@ -293,22 +291,19 @@ impl Snapshotter {
         labels: Labels,
     ) -> Result<Snapshot> {
         let snapshot = self.catalog.get(key)?;
-        if snapshot.layer.is_none() && snapshot.kind == Kind::Active {
+        let is_written = snapshot.layer.is_none() && snapshot.kind == Kind::Active;
+        if is_written {
             // After a reboot nothing is mounted.
             self.mounts_of(&snapshot)?;
-            if !self.becomes_image(&snapshot) {
-                return self.commit_directory(&snapshot, name, parent, labels);
-            }
         }
-        let committed = match snapshot.layer {
-            None if snapshot.kind == Kind::Active => {
-                self.commit_image(&snapshot, name, parent, labels)?
-            }
+        let committed = if !is_written {
             // Of what is no active snapshot it says why not.
-            _ => {
-                let content = Content::Applied;
-                self.catalog.commit(key, name, parent, labels, content)?
-            }
+            let content = Content::Applied;
+            self.catalog.commit(key, name, parent, labels, content)?
+        } else if self.becomes_image(&snapshot) {
+            self.commit_image(&snapshot, name, parent, labels)?
+        } else {
+            return self.commit_directory(&snapshot, name, parent, labels);
         };
         // Who has it mounted still sees it.
         lower::unmount(&self.places.limited(committed.number))?;
