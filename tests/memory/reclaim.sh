@@ -90,7 +90,9 @@ losetup -D
 
 # Far more ranges than memory: none is left behind.
 mkdir wide
-for i in $(seq 4000); do echo "$i" >"wide/$i"; done
+FILES=4000
+[ "${FEROFS_KERNEL:-}" != debug ] || FILES=500
+for i in $(seq $FILES); do echo "$i" >"wide/$i"; done
 tar -cf wide.tar -C wide .
 ferofs build --quiet -o wide.erofs wide.tar >output 2>&1 || fail "an index" output
 mounted wide.erofs under-test --option "device=$WORK/wide.tar" >output 2>&1 || fail "mounts" output
@@ -104,7 +106,7 @@ PYTHON
 python3 touch.py under-test
 slab
 during=$(ranges)
-check "4,000 small files are kept as $during ranges" test "$during" -gt 3900
+check "$FILES small files are kept as $during ranges" test "$during" -gt $((FILES - 100))
 python3 touch.py under-test
 near "mapped again they are the same ranges ($(ranges))" "$(ranges)" "$during" 200
 

@@ -22,7 +22,8 @@ SERVER=${SERVER:-containerd-ferofs-grpc}
 DIFFER=${DIFFER:-ferofs-diff}
 serve() {
     mkdir -p "${SOCKET%/*}"
-    "$SERVER" --root $ROOT --address $SOCKET --log-level info >>"$WORK/server.log" 2>&1 &
+    # shellcheck disable=SC2086 # it may be none
+    "$SERVER" $CONFIG --root $ROOT --address $SOCKET --log-level info >>"$WORK/server.log" 2>&1 &
     SERVED=$!
     within 60 answers
 }
@@ -342,6 +343,34 @@ used_after=$(used_space)
 check "a plain layer is not copied ($((used_after - used_before)) KiB for $size KiB)" [ $((used_after - used_before)) -lt $((size * 13 / 10)) ]
 check "python prints" prints hello run app:1 two /usr/bin/python3 -c 'print("hello")'
 for image in app deep; do check "$image is removed" ctr images rm --sync "local/$image:1"; done
+check "nothing is left mounted" within 60 unmounted
+unserve
+
+# --- equal files of images that share no layer ----------------------------------------------------------------------------
+mkdir sharing
+printf '[snapshots]\nshare_domain = "containers"\n' >sharing.toml
+CONFIG="--config $WORK/sharing.toml"
+check "the server starts with a domain" again
+head -c 3000000 /dev/urandom >sharing/same
+for name in one two; do
+    echo $name >sharing/own
+    tar -C sharing -cf layer same own
+    check "an image is made" python3 "$FEROFS_TESTS/peers/lib/images.py" --add "$SHARED/images/layout" app:1 layer "sharing-$name:1" sharing.tar
+    check "it is imported" ctr images import --snapshotter ferofs sharing.tar
+    check "a container of it starts" started "sharing-$name:1" "sharing-$name"
+done
+check "both are mounted in one domain" sh -c "[ \"\$(grep -c ' ferofs .*inode_share=verify' /proc/mounts)\" -ge 2 ]"
+same_of() { ctr tasks exec --exec-id "read-$1" "sharing-$1" /bin/busybox sha256sum /same | cut -d' ' -f 1; }
+echo 3 >/proc/sys/vm/drop_caches
+check "the first reads it" prints "$(sha256sum <sharing/same | cut -d' ' -f 1)" same_of one
+before=$(cached)
+check "the second reads it" prints "$(sha256sum <sharing/same | cut -d' ' -f 1)" same_of two
+near "it is cached once" $(($(cached) - before)) 0 1500
+for name in one two; do
+    ctr tasks rm -f "sharing-$name" >output 2>&1
+    ctr containers rm "sharing-$name" >output 2>&1
+    check "the image is removed" ctr images rm --sync "local/sharing-$name:1"
+done
 check "nothing is left mounted" within 60 unmounted
 unserve
 stop

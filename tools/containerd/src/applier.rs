@@ -23,6 +23,7 @@ use ferofs::inspect::Image;
 use ferofs::inspect::check;
 use ferofs::oci::ingest;
 use ferofs::oci::ingest::Request;
+use ferofs::tree::FingerprintName;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -184,10 +185,13 @@ impl Applier {
         let here = &self.snapshotter;
         let config = &here.config.layers;
         let directory = here.places.layers();
+        let sharing = !here.config.snapshots.share_domain.is_empty();
+        let fingerprints = sharing.then(FingerprintName::default);
         let request = Request::new(&directory, path)
             .with_digest(Some(digest))
             .with_most(Some(config.max_size).filter(|most| *most > 0))
-            .with_links(config.links);
+            .with_links(config.links)
+            .with_fingerprints(fingerprints.as_ref());
         let made = ingest::ingest(file, request, &|_| {})?;
         for note in &made.notes {
             tracing::warn!(layer = %made.diff_id, "{note}");

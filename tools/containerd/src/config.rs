@@ -14,6 +14,9 @@ use std::path::PathBuf;
 /// Where the configuration is looked for.
 pub const PATH: &str = "/etc/containerd-ferofs-grpc/config.toml";
 
+/// How long the name of a domain can be: what fits in an option of a mount.
+const DOMAIN_MAX: usize = 200;
+
 /// The configuration that holds if nothing else is said, as `--print-config` prints it.
 pub const DEFAULT: &str = r#"# Configuration of containerd-ferofs-grpc. What is not named is as here.
 
@@ -57,6 +60,12 @@ overlay_options = ["index=off"]
 # How much can be written to a snapshot, like "10G"; as much as there is room for if empty. The label
 # containerd.io/snapshot/max-size of a snapshot goes first. It takes an ext4 filesystem in a file, and mkfs.ext4(8).
 default_size = ""
+# In which domain equal files of different layers and images share their page cache; in none if empty. Layers that are
+# unpacked from then on get fingerprints, the sha256 of each file.
+share_domain = ""
+# Whether the kernel hashes a file that is to be shared before anyone else gets its bytes. Without it whoever makes native
+# images (.erofs) is trusted with the files of all others.
+share_verify = true
 
 [metrics]
 # Where metrics are to be had as text for Prometheus, like "127.0.0.1:9410"; nowhere if empty.
@@ -157,6 +166,24 @@ pub struct Snapshots {
     pub overlay_options: Vec<String>,
     /// How much can be written to a snapshot, unless it says that itself.
     pub default_size: String,
+    /// In which domain equal files share their page cache; in none if empty.
+    pub share_domain: String,
+    /// Whether the kernel hashes what is shared.
+    pub share_verify: bool,
+}
+
+impl Snapshots {
+    /// The options of a mount by which equal files share their page cache.
+    pub fn sharing(&self) -> Vec<(String, Option<String>)> {
+        if self.share_domain.is_empty() {
+            return Vec::new();
+        }
+        let how = self.share_verify.then(|| "verify".to_owned());
+        vec![
+            ("domain_id".to_owned(), Some(self.share_domain.clone())),
+            ("inode_share".to_owned(), how),
+        ]
+    }
 }
 
 /// Where metrics are.
@@ -217,6 +244,8 @@ impl Default for Snapshots {
             lazy: true,
             overlay_options: vec!["index=off".into()],
             default_size: String::new(),
+            share_domain: String::new(),
+            share_verify: true,
         }
     }
 }
@@ -289,6 +318,12 @@ impl Config {
                     .to_owned(),
             ));
         }
+        let domain = &config.snapshots.share_domain;
+        if domain.len() > DOMAIN_MAX || domain.contains(['\0', ',', ';']) {
+            return Err(wrong(format!(
+                "snapshots.share_domain is {domain:?}, expected a name of at most {DOMAIN_MAX} bytes without \",\" and \";\""
+            )));
+        }
         if !config.snapshots.default_size.is_empty() {
             limit::parse(&config.snapshots.default_size)
                 .map_err(|problem| wrong(format!("snapshots.default_size: {problem}")))?;
@@ -323,6 +358,10 @@ mod tests {
                 "root is \"relative\", expected a path from / on",
             ),
             ("root = \"/a,b\"", "root has a ','"),
+            (
+                "[snapshots]\nshare_domain = \"a,b\"",
+                "share_domain is \"a,b\", expected a name",
+            ),
             ("[layers]\nimmutable = true", "do not go together"),
             (
                 "[snapshots]\ndefault_size = \"big\"",

@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::catalog::Form;
 use crate::catalog::Layer;
 use crate::catalog::Snapshot;
+use crate::config::Config;
 use crate::locks::Locks;
 use crate::places::Places;
 use crate::places::make;
@@ -47,6 +48,8 @@ pub struct Lowers {
     places: Arc<Places>,
     /// Whether files have fs-verity, and the kernel is to see that they are the right ones.
     verity: bool,
+    /// The options by which equal files share their page cache, if they do.
+    sharing: Vec<(String, Option<String>)>,
     /// Those that are being made or mounted, by number.
     busy: Locks<u64>,
 }
@@ -81,12 +84,13 @@ struct Layers {
 }
 
 impl Lowers {
-    /// For the snapshots of a catalog. `verity` says whether files have fs-verity.
-    pub fn new(catalog: Arc<Catalog>, places: Arc<Places>, verity: bool) -> Self {
+    /// For the snapshots of a catalog, mounted as it is configured.
+    pub fn new(catalog: Arc<Catalog>, places: Arc<Places>, config: &Config) -> Self {
         Lowers {
             catalog,
             places,
-            verity,
+            verity: config.layers.verity,
+            sharing: config.snapshots.sharing(),
             busy: Locks::default(),
         }
     }
@@ -208,6 +212,7 @@ impl Lowers {
             let require = (String::from("verity"), Some(String::from("require")));
             options.filesystem.push(require);
         }
+        options.filesystem.extend_from_slice(&self.sharing);
         let devices = options.devices.len();
         let mount = Mount::prepare(Request::new(image).with_options(options), &|_| {})?;
         let name = &top.snapshot.name;

@@ -64,11 +64,10 @@ impl Snapshotter {
     pub fn open(config: Config) -> Result<Self> {
         let places = Arc::new(Places::create(&config.root)?);
         let catalog = Arc::new(Catalog::open(&places.database())?);
-        let verity = config.layers.verity;
         let lowers = Arc::new(Lowers::new(
             Arc::clone(&catalog),
             Arc::clone(&places),
-            verity,
+            &config,
         ));
         Ok(Snapshotter {
             catalog,

@@ -9,6 +9,8 @@ mod common;
 
 use common::Scratch;
 use common::archive::Archive;
+use common::layout;
+use common::layout::Layout;
 use common::program::ferofs;
 use ferofs::digest::Digest;
 use ferofs::inspect::Image;
@@ -150,6 +152,42 @@ fn merged_images_have_those_of_their_layers() {
     good(&scratch, &["merge", "-o", "merged", "none", "none"]);
     let name = Image::open(&scratch.join("merged")).unwrap().fingerprints();
     assert_eq!(name.unwrap(), None);
+}
+
+#[test]
+fn layers_of_container_images_get_them_when_they_are_wanted() {
+    let (scratch, files) = scratch();
+    let tar = fs::read(scratch.join("layer.tar")).unwrap();
+    let made = Layout::new(scratch.join("app"));
+    let layers = [made.blob(layout::LAYER_GZIP, &layout::gzip(&tar))];
+    let config = made.config("linux/amd64", &[&tar]);
+    made.index(&[made.manifest(&config, &layers)]);
+    let build = |more: &[&str]| {
+        let always = ["build", "-q", "-o", "out", "--merge", "merged", "--platform", "linux/amd64"];
+        good(&scratch, &[&always[..], more, &["oci:app"]].concat());
+    };
+    let index = format!("out/{}.erofs", Digest::of(&tar));
+    let found = |image: &str, path: &str| fingerprint_of(&scratch, image, &format!("/{path}"));
+    for (no_tar, first) in [(&[][..], true), (&["--no-tar"], false)] {
+        if !first {
+            fs::remove_dir_all(scratch.join("out")).unwrap();
+        }
+        build(no_tar);
+        assert_eq!(found(&index, "small"), None);
+        // The index that is there has none, so it is made anew; and stays when nobody asks for them.
+        for more in [&["--fingerprints"][..], &[]] {
+            build(&[no_tar, more].concat());
+            for (path, data) in &files {
+                assert_eq!(found(&index, path), value(data), "{more:?}: {path}");
+                assert_eq!(found("merged", path), value(data), "{more:?}: {path}");
+            }
+        }
+        build(&[no_tar, &["--fingerprints=user.fp"]].concat());
+        let name = Image::open(&scratch.join(&index)).unwrap().fingerprints();
+        assert_eq!(name.unwrap(), Some(FingerprintName::parse("user.fp").unwrap()));
+    }
+    good(&scratch, &["build", "-q", "-o", "alone", "--fingerprints=user.fp", "--digest", "layer.tar"]);
+    assert!(fs::read(scratch.join("alone")).unwrap() == fs::read(scratch.join(&index)).unwrap());
 }
 
 #[test]

@@ -84,7 +84,8 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
             Kind::Layout => &layout,
             _ => &[],
         })
-        .with_most(arguments.max_size);
+        .with_most(arguments.max_size)
+        .with_fingerprints(settings.fingerprints.as_ref());
     let prepared = {
         let total = image.layers.iter().map(|layer| layer.blob.size()).sum();
         let bar = Shared::new("reading layers", Some(total), settings.quiet);
@@ -128,7 +129,8 @@ fn build_points(arguments: &Arguments, image: &oci::Image) -> Result<()> {
         let bar = Shared::new("reading layers", Some(total), settings.quiet);
         let span = arguments.span.unwrap_or(ferofs::points::SPAN);
         let most = arguments.max_size;
-        pointed::prepare(image, &arguments.output, span, most, &|bytes| {
+        let fingerprints = settings.fingerprints.as_ref();
+        pointed::prepare(image, &arguments.output, span, most, fingerprints, &|bytes| {
             bar.add(bytes)
         })?
     };

@@ -394,7 +394,6 @@ impl Settings {
             (self.hard_dereference, "--hard-dereference"),
             (self.xattr_tolerance != 1, "-x"),
             (!self.xattr_prefix.is_empty(), "--xattr-prefix"),
-            (self.fingerprints.is_some(), "--fingerprints"),
             (self.chunksize.is_some(), "--chunksize"),
             (self.sort.is_some(), "--sort"),
             (self.compress.is_some(), "-z"),

@@ -443,6 +443,12 @@ impl Image {
         }))
     }
 
+    /// Whether its files have fingerprints in the attribute of this name, as an image has that is made with them. Any
+    /// image will do if none are wanted.
+    pub fn has_fingerprints(&self, wanted: Option<&FingerprintName>) -> bool {
+        wanted.is_none_or(|name| matches!(self.fingerprints(), Ok(Some(found)) if found == *name))
+    }
+
     /// The fingerprint of a regular file, in the attribute of this name, if it has one.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use crate::oci::layers::Places;
 use crate::oci::layers::Watch;
 use crate::output::Output;
 use crate::text::Shown;
+use crate::tree::FingerprintName;
 use std::fs;
 use std::fs::File;
 use std::path::Path;
@@ -77,12 +78,16 @@ pub fn prepare(
     if reference.kind == Kind::Layout {
         search.push(reference.path.clone());
     }
+    // Equal files are found by them, so whoever wants to share gets them.
+    let fingerprints = options.shares().then(FingerprintName::default);
+    let fingerprints = fingerprints.as_ref();
     let places = Places {
         directory: &cache,
         search: &search,
         cache: true,
         verify,
         most: options.most,
+        fingerprints,
     };
     let prepared = layers::prepare(&image, places, watch)?;
     let directory = prepared.directory();
@@ -125,7 +130,7 @@ pub fn prepare(
         let name = format!("{}.merged.erofs", image.chain_id());
         let path = cache.join(&name);
         let tars = layers::tars(&layers);
-        let (file, done) = match merged(&directory, &name, &path, &tars) {
+        let (file, done) = match merged(&directory, &name, &path, &tars, fingerprints) {
             Some(file) => (file, "there already"),
             None => {
                 let output = Output::create_in(&directory, name.as_bytes(), &path)?;
@@ -156,11 +161,18 @@ pub fn prepare(
 
 /// The merged image over these tars that is there already, if it is as it would be made now. It is called
 /// after the layers.
-fn merged(directory: &Directory, name: &str, path: &Path, tars: &[&Indexed]) -> Option<File> {
+fn merged(
+    directory: &Directory,
+    name: &str,
+    path: &Path,
+    tars: &[&Indexed],
+    fingerprints: Option<&FingerprintName>,
+) -> Option<File> {
     let file = directory.file(name.as_bytes()).ok()?;
     let merged = Image::new(path, Box::new(file.try_clone().ok()?)).ok()?;
     let slots = merged.devices().ok()?;
     let tags = slots.iter().map(blobs::tag);
-    let same = tags.eq(tars.iter().map(|layer| Some(layer.diff_id)));
+    let same = tags.eq(tars.iter().map(|layer| Some(layer.diff_id)))
+        && merged.has_fingerprints(fingerprints);
     (same && is_unchanged(&merged).unwrap_or(false)).then_some(file)
 }

@@ -115,6 +115,11 @@ const NOT_MOUNTING: [&str; 10] = [
 ];
 
 impl Options {
+    /// Whether equal files of different images are to share their bytes: by `inode_share`.
+    pub fn shares(&self) -> bool {
+        self.filesystem.iter().any(|(key, _)| key == "inode_share")
+    }
+
     /// Takes a list of options, separated by commas; later ones win.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ use crate::index;
 use crate::output::Output;
 use crate::setters::setters;
 use crate::tar::Totals;
+use crate::tree::FingerprintName;
 use crate::tree::Tree;
 use rustix::fs::AtFlags;
 use rustix::fs::StatxFlags;
@@ -54,6 +55,8 @@ pub struct Request<'a> {
     /// Whether a plain tar may get a second name where it cannot be cloned. Whoever changes or seals the one then
     /// changes or seals the other.
     pub links: bool,
+    /// In which attribute files get fingerprints, if they get some.
+    pub fingerprints: Option<&'a FingerprintName>,
 }
 
 impl<'a> Request<'a> {
@@ -65,6 +68,7 @@ impl<'a> Request<'a> {
             digest: None,
             most: None,
             links: false,
+            fingerprints: None,
         }
     }
 
@@ -75,6 +79,8 @@ impl<'a> Request<'a> {
         with_most sets most: Option<u64>,
         /// Says whether a plain tar may get a second name.
         with_links sets links: bool,
+        /// Says in which attribute files get fingerprints.
+        with_fingerprints sets fingerprints: Option<&'a FingerprintName>,
     }
 }
 
@@ -195,6 +201,7 @@ pub fn ingest(layer: File, request: Request<'_>, watch: Watch<'_>) -> Result<Ing
         size: metadata.len(),
         most: request.most,
         output: (how == How::Written).then_some(&tar),
+        fingerprints: request.fingerprints,
         watch,
     };
     let (archive, tree) = unpack.read(At(&source, 0))?;
@@ -352,6 +359,8 @@ pub(super) struct Unpack<'a> {
     pub most: Option<u64>,
     /// Where the plain tar is written to.
     pub output: Option<&'a Output>,
+    /// In which attribute files get fingerprints, if they get some.
+    pub fingerprints: Option<&'a FingerprintName>,
     /// Told of the bytes that were read.
     pub watch: Watch<'a>,
 }
@@ -384,7 +393,7 @@ impl Unpack<'_> {
             hasher: hasher.map(|_| Hasher::spawn()),
             watch: &|_| {},
         };
-        let mut tree = Tree::new();
+        let mut tree = Tree::with_fingerprints(self.fingerprints);
         let through = Through {
             compression,
             digest: true,

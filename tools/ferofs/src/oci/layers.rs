@@ -40,6 +40,7 @@ use crate::output::NewDirectory;
 use crate::output::Output;
 use crate::setters::setters;
 use crate::text::Shown;
+use crate::tree::FingerprintName;
 use crate::tree::Tree;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -72,6 +73,8 @@ pub struct Places<'a> {
     pub verify: bool,
     /// How large the plain tar of a layer may be that has to be unpacked.
     pub most: Option<u64>,
+    /// In which attribute files have fingerprints, if they are to have some. An index without is made anew.
+    pub fingerprints: Option<&'a FingerprintName>,
 }
 
 impl<'a> Places<'a> {
@@ -83,6 +86,7 @@ impl<'a> Places<'a> {
             cache: false,
             verify: false,
             most: None,
+            fingerprints: None,
         }
     }
 
@@ -95,6 +99,8 @@ impl<'a> Places<'a> {
         with_verify sets verify: bool,
         /// Says how large the plain tar of a layer may be that has to be unpacked.
         with_most sets most: Option<u64>,
+        /// Says in which attribute files have fingerprints.
+        with_fingerprints sets fingerprints: Option<&'a FingerprintName>,
     }
 }
 
@@ -428,7 +434,7 @@ impl Maker<'_> {
             digest: true,
             ..Through::default()
         };
-        let mut tree = Tree::new();
+        let mut tree = Tree::with_fingerprints(self.places.fingerprints);
         let archive = match read_through(&mut stored, path, through, &mut tree, &mut ()) {
             Ok(archive) => archive,
             // What is wrong with the content is of no interest if it is not what it should be.
@@ -455,6 +461,7 @@ impl Maker<'_> {
             [slot] => {
                 blobs::tag(slot) == Some(diff_id)
                     && slot.blocks == size.div_ceil(block)
+                    && index.has_fingerprints(self.places.fingerprints)
                     && inspect::is_unchanged(&index).unwrap_or(false)
             }
             _ => false,
@@ -473,6 +480,7 @@ impl Maker<'_> {
             size: layer.blob.size(),
             most: self.places.most,
             output: Some(&output),
+            fingerprints: self.places.fingerprints,
             watch: self.watch,
         };
         let (archive, tree) = unpack.read(layer.blob.reader()?)?;

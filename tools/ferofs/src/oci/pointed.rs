@@ -25,6 +25,7 @@ use crate::output::Output;
 use crate::points::Maker;
 use crate::points::Points;
 use crate::text::Shown;
+use crate::tree::FingerprintName;
 use std::collections::HashSet;
 use std::path::Path;
 use std::path::PathBuf;
@@ -63,6 +64,7 @@ pub fn prepare(
     directory: &Path,
     span: u64,
     most: Option<u64>,
+    fingerprints: Option<&FingerprintName>,
     watch: Watch<'_>,
 ) -> Result<Prepared> {
     let made = NewDirectory::create(directory, 0o777)?;
@@ -81,8 +83,17 @@ pub fn prepare(
             points: path("points"),
             notes: Vec::new(),
         };
-        if seen.insert(layer.diff_id) && !is_there(layer, &pointed) {
-            let outputs = make(layer, &opened, &mut pointed, span, most, watch)?;
+        if seen.insert(layer.diff_id) && !is_there(layer, &pointed, fingerprints) {
+            let unpack = Unpack {
+                shown: &layer.blob.shown(),
+                digest: layer.digest,
+                size: layer.blob.size(),
+                most,
+                output: None,
+                fingerprints,
+                watch,
+            };
+            let outputs = make(layer, &opened, &mut pointed, span, &unpack)?;
             prepared.outputs.extend(outputs);
         }
         prepared.layers.push(pointed);
@@ -91,13 +102,14 @@ pub fn prepare(
 }
 
 /// Whether a layer has both files, and they are of what is stored of it.
-fn is_there(layer: &Layer, pointed: &Pointed) -> bool {
+fn is_there(layer: &Layer, pointed: &Pointed, fingerprints: Option<&FingerprintName>) -> bool {
     let Ok(points) = Points::open(&pointed.points) else {
         return false;
     };
     let same = points.diff_id == layer.diff_id
         && layer.digest.is_none_or(|digest| digest == points.digest);
-    same && pointed.index.is_file()
+    let index = || inspect::Image::open(&pointed.index).ok();
+    same && pointed.index.is_file() && index().is_some_and(|index| index.has_fingerprints(fingerprints))
 }
 
 fn make(
@@ -105,27 +117,18 @@ fn make(
     directory: &Arc<Directory>,
     pointed: &mut Pointed,
     span: u64,
-    most: Option<u64>,
-    watch: Watch<'_>,
+    unpack: &Unpack<'_>,
 ) -> Result<[Output; 2]> {
-    let shown = layer.blob.shown();
+    let shown = unpack.shown;
     let create = |path: &Path| {
         let name = path.file_name().unwrap_or_default();
         Output::create_in(directory, name.as_encoded_bytes(), path)
-    };
-    let unpack = Unpack {
-        shown: &shown,
-        digest: layer.digest,
-        size: layer.blob.size(),
-        most,
-        output: None,
-        watch,
     };
     let mut maker = Maker::new(span);
     let through = Through::default().with_points(Some(&mut maker));
     let (archive, tree) = unpack.read_through(layer.blob.reader()?, through)?;
     if archive.totals.digest != Some(layer.diff_id) {
-        let (shown, expected) = (Shown(&shown), layer.diff_id);
+        let (shown, expected) = (Shown(shown), layer.diff_id);
         let found = archive.totals.digest;
         let found = found.map_or("unknown".to_string(), |found| found.to_string());
         return Err(Error::of(
@@ -135,13 +138,13 @@ fn make(
             ),
         ));
     }
-    let points = maker.finish(layer.diff_id, &shown)?;
+    let points = maker.finish(layer.diff_id, shown)?;
     let output = create(&pointed.points)?;
     points
         .write(&mut output.file())
         .map_err(Error::io("write", output.target()))?;
     let index = create(&pointed.index)?;
-    let (_, notes) = write_index(layer.diff_id, archive, tree, &Plain::Gone, &shown, &index)?;
+    let (_, notes) = write_index(layer.diff_id, archive, tree, &Plain::Gone, shown, &index)?;
     pointed.notes = notes;
     // Who finds an index looks for its access points.
     Ok([output, index])

@@ -650,7 +650,10 @@ impl Puller<'_> {
             digest: true,
             ..Through::default()
         };
-        let mut tree = Tree::new();
+        let shown = self.pull.directory.join(format!("{diff_id}.erofs"));
+        let pulled = index.try_clone().map_err(Error::io("open", &shown))?;
+        let fingerprints = inspect::Image::new(&shown, Box::new(pulled))?.fingerprints()?;
+        let mut tree = Tree::with_fingerprints(fingerprints.as_ref());
         let mut stored = Hashing {
             reader: &tar,
             hasher: None,

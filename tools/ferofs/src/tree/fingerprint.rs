@@ -82,6 +82,13 @@ pub fn digest_of(value: &[u8]) -> Option<Digest> {
 }
 
 impl Tree {
+    /// A tree whose files will have fingerprints in the attribute of this name, if there is one.
+    pub(crate) fn with_fingerprints(name: Option<&FingerprintName>) -> Self {
+        let mut tree = Tree::new();
+        tree.set_fingerprint_name(name.cloned());
+        tree
+    }
+
     /// Says that files have fingerprints, in the attribute of this name. Other attributes of this name are no
     /// fingerprints, whoever gave them to files before: each file has to be told its own.
     pub fn set_fingerprint_name(&mut self, name: Option<FingerprintName>) {
