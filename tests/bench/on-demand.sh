@@ -1,0 +1,98 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# The part of tests/bench/on-demand that runs in the virtual machine: a container with python3 from an image in a registry that
+# is 20 ms away and sends 50 MB a second, until it has ended. Prints lines
+# `result KIND|STEP|MILLISECONDS|PROCESSOR MILLISECONDS|MEGABYTES FROM THE REGISTRY|MEGABYTES WRITTEN`. /data has the image.
+
+. "$FEROFS_TESTS/bench/containerd-lib.sh"
+read -r KINDS </data/options
+image=127.0.0.1:5000/some/app:1
+for module in erofs overlay sch_netem; do modprobe $module || exit 1; done
+insmod "$FEROFS_KO" || exit 1
+mkdir -p "$DISK" /etc/containerd "${SOCKET%/*}" /data/registry /data/built
+ip link set lo up
+
+milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+received() { cat /sys/class/net/lo/statistics/rx_bytes; }
+
+# measured STEP COMMAND...: runs it, and says what it took. What is written is what has to be until a sync is over, which takes
+# no part of the time.
+measured() {
+    measured_step=$1
+    shift
+    sync
+    measured_sectors=$(sectors)
+    measured_bytes=$(received)
+    measured_processor=$(processor)
+    measured_start=$(milliseconds)
+    "$@" >/run/log 2>&1 || { echo "failed: $*"; tail -n 5 /run/log; }
+    measured_end=$(milliseconds)
+    measured_spent=$(($(processor) - measured_processor))
+    measured_bytes=$(($(received) - measured_bytes))
+    sync
+    echo "result $kind|$measured_step|$((measured_end - measured_start))|$measured_spent|$(awk "BEGIN {
+        printf \"%.2f|%.1f\", $measured_bytes / 1000000, ($(sectors) - $measured_sectors) * 512 / 1000000 }")"
+}
+
+printf 'version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: /data/registry}}\nhttp: {addr: 127.0.0.1:5000}\n' \
+    >/run/registry.yml
+docker-registry serve /run/registry.yml >/run/registry.log 2>&1 &
+until_it python3 -c "import socket; socket.create_connection(('127.0.0.1', 5000))"
+skopeo --insecure-policy copy --preserve-digests --dest-tls-verify=false oci:/data/layout:app:1 "docker://$image" >/run/log 2>&1 ||
+    cat /run/log
+kind=ferofs
+measured "build --no-tar, once" ferofs build -q -o /data/built --no-tar oci:/data/layout:app:1
+ferofs push-index --layers /data/built "$image" >/run/log 2>&1 || cat /run/log
+measured "gzip -dc alone" sh -c 'for blob in /data/layout/blobs/sha256/*; do gzip -dcf "$blob" >/dev/null; done'
+echo "note of the layers: $(du -b -c /data/layout/blobs/sha256/* | awk 'END { printf "%.1f", $1 / 1e6 }') MB, indexes $(
+    du -b -c /data/built/*.erofs | awk 'END { printf "%.2f", $1 / 1e6 }') MB, access points $(
+    du -b -c /data/built/*.points | awk 'END { printf "%.2f", $1 / 1e6 }') MB"
+# What goes over loopback waits on both ways.
+tc qdisc add dev lo root netem delay 10ms rate 400mbit limit 100000 || exit 1
+
+pull() { ctr images pull --local --plain-http --snapshotter "$kind" "$image"; }
+start() { ctr run --rm --snapshotter "$kind" "$image" first /usr/bin/python3 -c pass; }
+pull_and_start() { pull && start; }
+mount_it() { ferofs mount --store "$DISK/store" --upper "$DISK/upper" "$image" /run/root; }
+start_it() { ctr run --rm --rootfs /run/root first /usr/bin/python3 -c pass; }
+mount_and_start() { mount_it && start_it; }
+drop() { sync && echo 3 >/proc/sys/vm/drop_caches; }
+
+for kind in $KINDS; do
+    case $kind in
+    on-demand)
+        begin ext4
+        mkdir -p /run/root "$DISK/store"
+        drop
+        measured "mount and start" mount_and_start
+        # What was read of it, as it would be by itself.
+        python3 - /run/root <<'END'
+import os, subprocess, sys, zlib
+plain = stored = 0
+for top, _, names in os.walk(sys.argv[1]):
+    for path in (os.path.join(top, name) for name in names):
+        if os.path.islink(path) or not os.path.isfile(path):
+            continue
+        size, there = os.path.getsize(path), subprocess.run(["fincore", "-bnro", "RES", path], capture_output=True, text=True).stdout
+        there = min(int(there or 0), size)
+        if there:
+            with open(path, "rb") as file:
+                content = file.read()
+            plain += there
+            stored += len(zlib.compress(content, 6)) * there // size
+print(f"note read: {plain / 1e6:.2f} MB, compressed by themselves {stored / 1e6:.2f} MB")
+END
+        measured "again" start_it
+        umount /run/root
+        ;;
+    *)
+        begin ext4
+        drop
+        measured "pull, unpack and start" pull_and_start
+        measured "again" start
+        ;;
+    esac
+    end
+done
+cp /run/*.log "$FEROFS_OUT"
