@@ -185,11 +185,10 @@ fn find(reference: &remote::Reference, request: &Request) -> Result<Arc<Remote>>
     let platform = request.options.platform.as_ref();
     let deadline = on_demand.deadline.unwrap_or(DEADLINE);
     serve::find(reference, platform, options, deadline).map_err(|error| match error.kind() {
-        Kind::Registry => {
-            let source =
-                Path::new("there is no such file, so it is taken for an image in a registry");
-            error.about(source)
-        }
+        Kind::Registry => Error::Request(format!(
+            "{error}; there is no file {}, so it is taken for an image in a registry",
+            Shown(&request.source)
+        )),
         _ => error,
     })
 }
