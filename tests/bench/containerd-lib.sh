@@ -31,6 +31,7 @@ begin() {
     rm -rf /var/lib/containerd "$ROOT"
     ln -s "$DISK/containerd" /var/lib/containerd
     ln -s "$DISK/ferofs" "$ROOT"
+    # shellcheck disable=SC2154 # of who sources this
     case $kind in
     ferofs) first=ferofs-diff ;;
     erofs) first=erofs ;;
@@ -52,7 +53,9 @@ begin() {
 
 end() {
     ctr containers ls -q | while read -r name; do ctr tasks rm -f "$name"; ctr containers rm "$name"; done >/dev/null 2>&1
+    # shellcheck disable=SC2086 # it may be none
     kill "$containerd" $server 2>/dev/null
+    # shellcheck disable=SC2086
     wait "$containerd" $server 2>/dev/null
     server=
     awk '{ print $2 }' /proc/self/mounts | grep -e '^/run/containerd' -e "^$DISK/" | sort -r |

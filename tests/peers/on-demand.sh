@@ -132,6 +132,7 @@ ln -sf "$(command -v ferofs)" /sbin/umount.ferofs
 check "mount(8) mounts it by /etc/fstab" mount mnt
 check "which is served" servers 1
 check "with its options" grep -q "$WORK/mnt ferofs ro,nosuid" /proc/self/mounts
+# shellcheck disable=SC2016 # of the shell inside
 check "and not once more" sh -c 'mount -t ferofs -a && [ "$(grep -c "^[^ ]* $PWD/mnt " /proc/self/mounts)" = 1 ]'
 check "all of it is right" equals app mnt
 check "umount(8) ends it" umount mnt
