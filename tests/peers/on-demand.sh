@@ -195,14 +195,16 @@ check "the server ends" within 60 servers 0
         openssl req -newkey rsa:2048 -nodes -subj /CN=registry -keyout server.key -out server.csr &&
         printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\n' >extensions &&
         openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile extensions -out server.crt &&
-        htpasswd -Bbn someone secret >passwords
+        htpasswd -B -C 4 -bn someone secret >passwords
 } >output 2>&1 || fail "keys and passwords" output
 safe=127.0.0.1:5443
 # Of the same images.
 check "a registry with TLS and passwords starts" registry 5443 \
     "  tls: {certificate: $WORK/server.crt, key: $WORK/server.key}" "auth: {htpasswd: {realm: registry, path: $WORK/passwords}}"
 fresh
-refuses "an authority that is unknown" "invalid peer certificate" begun "$safe/some/app:1" mnt
+openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=other -keyout other.key -out other.crt >output 2>&1 ||
+    fail "another authority" output
+refuses "an authority that is unknown" "invalid peer certificate" begun "$safe/some/app:1" mnt --ca-file other.crt
 refuses "a file without certificates" "there are no certificates in it" begun "$safe/some/app:1" mnt --ca-file passwords
 refuses "nobody without a password" "the answer is 401" begun "$safe/some/app:1" mnt --ca-file ca.crt
 export REGISTRY_AUTH_FILE="$WORK/auth.json"
