@@ -44,9 +44,10 @@ unserve() {
 
 proxied "$DIFFER" walking
 
-# on IMAGE: both have their state on one mount of a disk, as in /var/lib.
+# on IMAGE: both have their state on one mount of a disk, as in /var/lib. The disk itself is not cached.
 on() {
-    mkdir -p "$WORK/state" && mount -o loop "$1" "$WORK/state" && mkdir -p "$WORK/state/containerd" "$WORK/state/ferofs" &&
+    on_device=$(losetup -f --show --direct-io=on "$1") && mkdir -p "$WORK/state" && mount "$on_device" "$WORK/state" &&
+        losetup -d "$on_device" && mkdir -p "$WORK/state/containerd" "$WORK/state/ferofs" &&
         rm -rf /var/lib/containerd $ROOT && ln -s "$WORK/state/containerd" /var/lib/containerd &&
         ln -s "$WORK/state/ferofs" $ROOT
 }
@@ -351,7 +352,7 @@ mkdir sharing
 printf '[snapshots]\nshare_domain = "containers"\n' >sharing.toml
 CONFIG="--config $WORK/sharing.toml"
 check "the server starts with a domain" again
-head -c 3000000 /dev/urandom >sharing/same
+head -c 30000000 /dev/urandom >sharing/same
 for name in one two; do
     echo $name >sharing/own
     tar -C sharing -cf layer same own
@@ -360,12 +361,14 @@ for name in one two; do
     check "a container of it starts" started "sharing-$name:1" "sharing-$name"
 done
 check "both are mounted in one domain" sh -c "[ \"\$(grep -c ' ferofs .*inode_share=verify' /proc/mounts)\" -ge 2 ]"
-same_of() { ctr tasks exec --exec-id "read-$1" "sharing-$1" /bin/busybox sha256sum /same | cut -d' ' -f 1; }
+same_of() { ctr tasks exec --exec-id "read-$$-$(date +%N)" "sharing-$1" /bin/busybox sha256sum /same | cut -d' ' -f 1; }
+# A file joins others when it was opened once, and its own bytes were hashed.
+for name in one two; do same_of $name >output 2>&1; done
 echo 3 >/proc/sys/vm/drop_caches
 check "the first reads it" prints "$(sha256sum <sharing/same | cut -d' ' -f 1)" same_of one
 before=$(cached)
 check "the second reads it" prints "$(sha256sum <sharing/same | cut -d' ' -f 1)" same_of two
-near "it is cached once" $(($(cached) - before)) 0 1500
+near "it is cached once" $(($(cached) - before)) 0 10000
 for name in one two; do
     ctr tasks rm -f "sharing-$name" >output 2>&1
     ctr containers rm "sharing-$name" >output 2>&1

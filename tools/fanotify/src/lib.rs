@@ -7,6 +7,8 @@
 //! an error that the reader gets. One that is dropped is refused. Only the superuser may have a group, and some filesystems
 //! (tmpfs, overlayfs) have no such events.
 //!
+//! [`is_open_elsewhere`] says whether anybody still has a file for which that is done.
+//!
 //! **When the last descriptor of a group is closed, also by the end of the process, the kernel allows all that waits, and
 //! forgets the marks.** What is then read of a file that is not complete is what the file has.
 //!
@@ -241,6 +243,32 @@ impl AsFd for Group {
     }
 }
 
+/// Whether anybody else has a file open, be it the kernel for a mount whose data is in it. The file must be open for
+/// writing, and no other time by this process.
+///
+/// The kernel says so when it is asked for a write lease, which is given back at once. Who opens the file just then waits for
+/// that, and this process gets SIGIO: do not leave that at what it does by default.
+///
+/// # Errors
+///
+/// When the filesystem has no leases, or this process may not have one: the file is somebody else's.
+pub fn is_open_elsewhere(file: &impl AsFd) -> io::Result<bool> {
+    let lease = |kind: libc::c_int| {
+        let fd = file.as_fd().as_raw_fd();
+        // SAFETY: The descriptor is open during the call, since it is borrowed; the command takes a number, and the kernel
+        // looks at no memory of this process.
+        match unsafe { libc::fcntl(fd, libc::F_SETLEASE, kind) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    match lease(libc::F_WRLCK) {
+        Ok(()) => lease(libc::F_UNLCK).map(|()| false),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Somebody who waits to read.
 #[derive(Debug)]
 pub struct Event {
@@ -313,6 +341,27 @@ mod tests {
     fn errors_are_where_the_kernel_looks_for_them() {
         assert_eq!(Refusal::Io.response(), 2 | (5 << 24));
         assert_eq!(Refusal::NoSpace.response(), 2 | (28 << 24));
+    }
+
+    #[test]
+    fn whoever_has_a_file_open_is_noticed() {
+        let path = std::env::temp_dir().join(format!("ferofs-lease-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        let is_open = || is_open_elsewhere(&file).unwrap();
+        assert!(!is_open());
+        // It is the same, twice.
+        let same = file.try_clone().unwrap();
+        assert!(!is_open());
+        drop(same);
+        let reader = File::open(&path).unwrap();
+        assert!(is_open());
+        drop(reader);
+        assert!(!is_open());
+        let writer = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        assert!(is_open());
+        drop(writer);
+        assert!(!is_open());
+        fs::remove_file(&path).unwrap();
     }
 
     /// Where it can be tried: by the superuser, on a filesystem with such events, of a kernel that has them.

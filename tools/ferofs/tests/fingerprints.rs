@@ -163,7 +163,16 @@ fn layers_of_container_images_get_them_when_they_are_wanted() {
     let config = made.config("linux/amd64", &[&tar]);
     made.index(&[made.manifest(&config, &layers)]);
     let build = |more: &[&str]| {
-        let always = ["build", "-q", "-o", "out", "--merge", "merged", "--platform", "linux/amd64"];
+        let always = [
+            "build",
+            "-q",
+            "-o",
+            "out",
+            "--merge",
+            "merged",
+            "--platform",
+            "linux/amd64",
+        ];
         good(&scratch, &[&always[..], more, &["oci:app"]].concat());
     };
     let index = format!("out/{}.erofs", Digest::of(&tar));
@@ -184,9 +193,23 @@ fn layers_of_container_images_get_them_when_they_are_wanted() {
         }
         build(&[no_tar, &["--fingerprints=user.fp"]].concat());
         let name = Image::open(&scratch.join(&index)).unwrap().fingerprints();
-        assert_eq!(name.unwrap(), Some(FingerprintName::parse("user.fp").unwrap()));
+        assert_eq!(
+            name.unwrap(),
+            Some(FingerprintName::parse("user.fp").unwrap())
+        );
     }
-    good(&scratch, &["build", "-q", "-o", "alone", "--fingerprints=user.fp", "--digest", "layer.tar"]);
+    good(
+        &scratch,
+        &[
+            "build",
+            "-q",
+            "-o",
+            "alone",
+            "--fingerprints=user.fp",
+            "--digest",
+            "layer.tar",
+        ],
+    );
     assert!(fs::read(scratch.join("alone")).unwrap() == fs::read(scratch.join(&index)).unwrap());
 }
 

@@ -4,6 +4,7 @@
 
 use crate::address;
 use crate::client::Client;
+use crate::client::Host;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Kind;
@@ -40,8 +41,9 @@ impl Client {
     ///
     /// When the registry cannot be asked.
     pub fn has_blob(&self, digest: Digest) -> Result<Option<Option<u64>>> {
-        let uri = self.uri(&format!("blobs/{digest}"))?;
-        let answer = self.transport.send(&Call::new(Method::HEAD, uri))?;
+        let registry = self.registry()?;
+        let uri = registry.uri(&format!("blobs/{digest}"))?;
+        let answer = registry.transport.send(&Call::new(Method::HEAD, uri))?;
         match answer.status {
             200 => Ok(Some(answer.length())),
             404 => Ok(None),
@@ -57,14 +59,104 @@ impl Client {
     /// When the registry cannot be asked or has no such blob; when it has another size or digest; when it cannot be
     /// written.
     pub fn blob(&self, digest: Digest, size: u64, out: &mut dyn Write) -> Result<()> {
-        let uri = self.uri(&format!("blobs/{digest}"))?;
-        let shown = Call::new(Method::GET, uri.clone()).shown();
         let mut received = Received {
             out,
             hasher: Sha256::new(),
             done: 0,
             size,
         };
+        let call = self.any(|host| host.blob(digest, &mut received))?;
+        received.expect(&call, digest)
+    }
+
+    /// A whole blob, for those that are small.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::blob`]; when its size is more than `most`.
+    pub fn small_blob(&self, digest: Digest, size: u64, most: u64) -> Result<Vec<u8>> {
+        if size > most {
+            return Err(Error::of(
+                Kind::TooLarge,
+                format!("the blob {digest} has {size} bytes, expected at most {most}"),
+            ));
+        }
+        // Unlike what was written to somebody, this can be begun anew.
+        self.any(|host| {
+            let mut bytes = Vec::new();
+            let mut received = Received {
+                out: &mut bytes,
+                hasher: Sha256::new(),
+                done: 0,
+                size,
+            };
+            let call = host.blob(digest, &mut received)?;
+            received.expect(&call, digest)?;
+            Ok(bytes)
+        })
+    }
+
+    /// Part of a blob. Nothing says whether these are the right bytes: whoever asks compares them with something.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be asked, has no such blob, or it ends before.
+    pub fn range(&self, digest: Digest, range: Range<u64>) -> Result<Vec<u8>> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.any(|host| host.range(digest, range.clone()))
+    }
+
+    /// Stores a blob, unless it is there already. If it is in another repository of the registry, `from`, the registry may
+    /// take it from there. Returns its digest.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be asked or does not take it.
+    pub fn push_blob(&self, bytes: &[u8], from: Option<&str>) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        if self.has_blob(digest)?.is_some() {
+            return Ok(digest);
+        }
+        let registry = self.registry()?;
+        let mut uri = registry.uri("blobs/uploads/")?;
+        if let Some(from) = from {
+            let query = format!("mount={digest}&from={}", address::encode(from));
+            uri = address::with_query(&uri, &query)?;
+        }
+        // An upload that fails is begun anew: what was there of it is gone.
+        registry.transport.patiently(|last| {
+            let call =
+                Call::new(Method::POST, uri.clone()).with_body("application/octet-stream", b"");
+            let answer = registry.transport.follow(&call)?;
+            match answer.status {
+                201 => return Ok(Tried::Done(())),
+                202 => {}
+                _ => return failed(answer, last),
+            }
+            let location = answer.header("location").ok_or_else(|| {
+                let problem = "there is no address to upload to in the answer";
+                Error::of(Kind::Answer, problem).about(&call.shown())
+            })?;
+            let upload = address::join(&answer.uri, location)?;
+            let upload = address::with_query(&upload, &format!("digest={digest}"))?;
+            let call = Call::new(Method::PUT, upload).with_body("application/octet-stream", bytes);
+            let answer = registry.transport.follow(&call)?;
+            match answer.status {
+                201 => Ok(Tried::Done(())),
+                _ => failed(answer, last),
+            }
+        })?;
+        Ok(digest)
+    }
+}
+
+impl Host {
+    /// What is not there yet of a blob. Returns the request, for messages.
+    fn blob(&self, digest: Digest, received: &mut Received<'_>) -> Result<String> {
+        let uri = self.uri(&format!("blobs/{digest}"))?;
+        let shown = Call::new(Method::GET, uri.clone()).shown();
         self.transport.patiently(|last| {
             let mut call = Call::new(Method::GET, uri.clone());
             if received.done > 0 {
@@ -84,42 +176,10 @@ impl Client {
             received.take(answer, start)?;
             Ok(Tried::Done(()))
         })?;
-        let found = Digest(received.hasher.finalize().into());
-        match found == digest {
-            true => Ok(()),
-            false => Err(Error::of(
-                Kind::WrongDigest,
-                format!("{shown}: its digest is {found}, expected {digest}"),
-            )),
-        }
+        Ok(shown)
     }
 
-    /// A whole blob, for those that are small.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Client::blob`]; when its size is more than `most`.
-    pub fn small_blob(&self, digest: Digest, size: u64, most: u64) -> Result<Vec<u8>> {
-        if size > most {
-            return Err(Error::of(
-                Kind::TooLarge,
-                format!("the blob {digest} has {size} bytes, expected at most {most}"),
-            ));
-        }
-        let mut bytes = Vec::new();
-        self.blob(digest, size, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// Part of a blob. Nothing says whether these are the right bytes: whoever asks compares them with something.
-    ///
-    /// # Errors
-    ///
-    /// When the registry cannot be asked, has no such blob, or it ends before.
-    pub fn range(&self, digest: Digest, range: Range<u64>) -> Result<Vec<u8>> {
-        if range.is_empty() {
-            return Ok(Vec::new());
-        }
+    fn range(&self, digest: Digest, range: Range<u64>) -> Result<Vec<u8>> {
         let uri = self.uri(&format!("blobs/{digest}"))?;
         let last_byte = range.end - 1;
         let call =
@@ -154,48 +214,6 @@ impl Client {
             }
         })
     }
-
-    /// Stores a blob, unless it is there already. If it is in another repository of the registry, `from`, the registry may
-    /// take it from there. Returns its digest.
-    ///
-    /// # Errors
-    ///
-    /// When the registry cannot be asked or does not take it.
-    pub fn push_blob(&self, bytes: &[u8], from: Option<&str>) -> Result<Digest> {
-        let digest = Digest::of(bytes);
-        if self.has_blob(digest)?.is_some() {
-            return Ok(digest);
-        }
-        let mut uri = self.uri("blobs/uploads/")?;
-        if let Some(from) = from {
-            let query = format!("mount={digest}&from={}", address::encode(from));
-            uri = address::with_query(&uri, &query)?;
-        }
-        // An upload that fails is begun anew: what was there of it is gone.
-        self.transport.patiently(|last| {
-            let call =
-                Call::new(Method::POST, uri.clone()).with_body("application/octet-stream", b"");
-            let answer = self.transport.follow(&call)?;
-            match answer.status {
-                201 => return Ok(Tried::Done(())),
-                202 => {}
-                _ => return failed(answer, last),
-            }
-            let location = answer.header("location").ok_or_else(|| {
-                let problem = "there is no address to upload to in the answer";
-                Error::of(Kind::Answer, problem).about(&call.shown())
-            })?;
-            let upload = address::join(&answer.uri, location)?;
-            let upload = address::with_query(&upload, &format!("digest={digest}"))?;
-            let call = Call::new(Method::PUT, upload).with_body("application/octet-stream", bytes);
-            let answer = self.transport.follow(&call)?;
-            match answer.status {
-                201 => Ok(Tried::Done(())),
-                _ => failed(answer, last),
-            }
-        })?;
-        Ok(digest)
-    }
 }
 
 /// Where the part of a blob that is sent begins.
@@ -213,6 +231,18 @@ fn start_of(answer: &Answer) -> Result<u64> {
 }
 
 impl Received<'_> {
+    /// Fails unless what came has the digest.
+    fn expect(self, call: &str, digest: Digest) -> Result<()> {
+        let found = Digest(self.hasher.finalize().into());
+        match found == digest {
+            true => Ok(()),
+            false => Err(Error::of(
+                Kind::WrongDigest,
+                format!("{call}: its digest is {found}, expected {digest}"),
+            )),
+        }
+    }
+
     /// Takes an answer that begins at `start` of the blob.
     fn take(&mut self, answer: Answer, start: u64) -> std::result::Result<(), Failed> {
         let call = answer.call.clone();

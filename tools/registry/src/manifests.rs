@@ -3,6 +3,7 @@
 //! Manifests and lists of them: small documents that images begin with.
 
 use crate::client::Client;
+use crate::client::Host;
 use crate::digest::Digest;
 use crate::document::Descriptor;
 use crate::document::INDEX_TYPE;
@@ -63,8 +64,36 @@ impl Client {
                 format!("\"{which}\": expected sha256: and 64 hexadecimal digits, or a tag");
             return Err(Error::of(Kind::Request, problem));
         }
+        self.first(|host| host.manifest(which, wanted, &accepted.join(", ")))
+    }
+
+    /// Stores a manifest by its digest, or by a tag. Returns whether the registry says that it took note of its subject.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be asked or does not take it.
+    pub fn put_manifest(&self, which: &str, media_type: &str, bytes: &[u8]) -> Result<bool> {
+        let registry = self.registry()?;
+        let uri = registry.uri(&format!("manifests/{which}"))?;
+        let call = Call::new(Method::PUT, uri).with_body(media_type, bytes);
+        let answer = registry.transport.send(&call)?;
+        match answer.status {
+            201 => Ok(answer.header("oci-subject").is_some()),
+            _ => Err(answer.into_error()),
+        }
+    }
+}
+
+impl Host {
+    /// A manifest or index, which has the digest that is wanted, if that is known.
+    pub fn manifest(
+        &self,
+        which: &str,
+        wanted: Option<Digest>,
+        accepted: &str,
+    ) -> Result<Option<Manifest>> {
         let uri = self.uri(&format!("manifests/{which}"))?;
-        let call = Call::new(Method::GET, uri).with("accept", accepted.join(", "));
+        let call = Call::new(Method::GET, uri).with("accept", accepted);
         let Some((answer, bytes)) = self.document(&call, MANIFEST_MAX)? else {
             return Ok(None);
         };
@@ -88,23 +117,8 @@ impl Client {
         }))
     }
 
-    /// Stores a manifest by its digest, or by a tag. Returns whether the registry says that it took note of its subject.
-    ///
-    /// # Errors
-    ///
-    /// When the registry cannot be asked or does not take it.
-    pub fn put_manifest(&self, which: &str, media_type: &str, bytes: &[u8]) -> Result<bool> {
-        let uri = self.uri(&format!("manifests/{which}"))?;
-        let call = Call::new(Method::PUT, uri).with_body(media_type, bytes);
-        let answer = self.transport.send(&call)?;
-        match answer.status {
-            201 => Ok(answer.header("oci-subject").is_some()),
-            _ => Err(answer.into_error()),
-        }
-    }
-
     /// Gets a document of any kind, whole or again.
-    pub(crate) fn document(&self, call: &Call<'_>, most: u64) -> Result<Option<(Said, Vec<u8>)>> {
+    pub fn document(&self, call: &Call<'_>, most: u64) -> Result<Option<(Said, Vec<u8>)>> {
         self.transport.patiently(|last| {
             let answer = self.transport.follow(call)?;
             match answer.status {

@@ -50,7 +50,8 @@ fn is_tag(tag: &str) -> bool {
         && tag.chars().all(|c| word(c) || c == '.' || c == '-')
 }
 
-fn is_registry(name: &str) -> bool {
+/// Whether it is a host as registries are named, possibly with a port.
+pub fn is_registry(name: &str) -> bool {
     let (host, port) = match name.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, rest)) => {
             let ipv6 = host.parse::<std::net::Ipv6Addr>().is_ok();

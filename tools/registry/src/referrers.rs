@@ -8,6 +8,7 @@
 
 use crate::address;
 use crate::client::Client;
+use crate::client::Host;
 use crate::digest::Digest;
 use crate::document::ArtifactManifest;
 use crate::document::Descriptor;
@@ -40,7 +41,16 @@ fn parse<T: serde::de::DeserializeOwned>(call: &str, bytes: &[u8]) -> Result<T> 
 ///
 /// When the registry cannot be asked, or what it answers is no such list.
 pub fn list(client: &Client, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>> {
-    let mut uri = client.uri(&format!("referrers/{subject}"))?;
+    // Mirrors may not have what was stored after the image.
+    let found = client.first(|host| {
+        let found = list_of(host, subject, artifact_type)?;
+        Ok((!found.is_empty()).then_some(found))
+    })?;
+    Ok(found.unwrap_or_default())
+}
+
+fn list_of(host: &Host, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>> {
+    let mut uri = host.uri(&format!("referrers/{subject}"))?;
     uri = address::with_query(
         &uri,
         &format!("artifactType={}", address::encode(artifact_type)),
@@ -48,14 +58,14 @@ pub fn list(client: &Client, subject: Digest, artifact_type: &str) -> Result<Vec
     let mut found = Vec::new();
     for page in 0..PAGES {
         let call = Call::new(Method::GET, uri.clone()).with("accept", INDEX_TYPE);
-        let answer = client.document(&call, MANIFEST_MAX)?;
+        let answer = host.document(&call, MANIFEST_MAX)?;
         let known = answer.filter(|(said, _)| said.media_type == INDEX_TYPE);
         let Some((said, bytes)) = known else {
             if page > 0 {
                 let problem = format!("{}: the list ends in the middle", call.shown());
                 return Err(Error::of(Kind::Answer, problem));
             }
-            return tagged(client, subject, artifact_type);
+            return tagged(host, subject, artifact_type);
         };
         let index: Index = parse(&said.call, &bytes)?;
         found.extend(of_type(&said.call, index, artifact_type)?);
@@ -92,9 +102,9 @@ fn of_type(call: &str, index: Index, artifact_type: &str) -> Result<Vec<Descript
 }
 
 /// The same in a registry that knows nothing of referrers.
-fn tagged(client: &Client, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>> {
+fn tagged(host: &Host, subject: Digest, artifact_type: &str) -> Result<Vec<Descriptor>> {
     let tag = fallback(subject);
-    match client.manifest(&tag)? {
+    match host.manifest(&tag, None, INDEX_TYPE)? {
         None => Ok(Vec::new()),
         Some(list) => of_type(&tag, parse(&tag, &list.bytes)?, artifact_type),
     }
@@ -116,7 +126,7 @@ pub fn push(client: &Client, manifest: &ArtifactManifest) -> Result<Digest> {
         return Ok(digest);
     }
     let tag = fallback(subject);
-    let mut index: Index = match client.manifest(&tag)? {
+    let mut index: Index = match client.registry()?.manifest(&tag, None, INDEX_TYPE)? {
         None => Index::default(),
         Some(list) => parse(&tag, &list.bytes)?,
     };

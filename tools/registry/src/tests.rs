@@ -623,3 +623,146 @@ fn credentials_are_those_that_are_the_closest() {
     assert_eq!(find("r.example", "app").unwrap(), None);
     assert!(!format!("{:?}", someone()).contains("secret"));
 }
+
+/// A client of a registry with mirrors.
+fn mirrored(registry: &Server, mirrors: &[&Server]) -> Client {
+    let reference = Reference::parse(&format!("{}/some/app:1", registry.address)).unwrap();
+    let mirrors = mirrors.iter().map(|server| server.address.clone());
+    let options = options()
+        .with_attempts(1, Duration::from_millis(1))
+        .with_mirrors(mirrors.collect());
+    Client::new(&reference, options).unwrap()
+}
+
+/// Parts of a blob.
+fn parts(bytes: &'static [u8]) -> impl Fn(&crate::server::Asked, usize) -> Reply {
+    move |asked, _| {
+        let range = asked.header("range").unwrap_or("bytes=0-");
+        let (start, end) = range["bytes=".len()..].split_once('-').unwrap();
+        let start: usize = start.parse().unwrap();
+        let end = end.parse().map_or(bytes.len(), |last: usize| last + 1);
+        Reply::new(206, &bytes[start..end]).with(
+            "Content-Range",
+            format!("bytes {start}-{}/{}", end - 1, bytes.len()),
+        )
+    }
+}
+
+#[test]
+fn what_a_mirror_does_not_give_the_registry_does() {
+    let bytes: &[u8] = b"some content of a blob";
+    let digest = Digest::of(bytes);
+    for (name, status) in [("none", 404), ("broken", 500), ("denied", 403)] {
+        let mirror = Server::start(move |_, _| Reply::new(status, ""));
+        let registry = Server::start(parts(bytes));
+        let client = mirrored(&registry, &[&mirror]);
+        assert_eq!(client.range(digest, 5..12).unwrap(), b"content", "{name}");
+        assert_eq!(client.range(digest, 0..4).unwrap(), b"some", "{name}");
+        // Who failed is left alone for a while.
+        assert_eq!(mirror.lines().len(), 1, "{name}");
+        let mut found = Vec::new();
+        client.blob(digest, bytes.len() as u64, &mut found).unwrap();
+        assert_eq!(found, bytes, "{name}");
+        // The name and the password are the registry's.
+        let asked = mirror.asked();
+        assert!(
+            asked
+                .iter()
+                .all(|asked| asked.header("authorization").is_none())
+        );
+    }
+    // What a mirror has nobody else is asked for.
+    let (mirror, registry) = (Server::start(parts(bytes)), Server::start(|_, _| NOBODY));
+    let client = mirrored(&registry, &[&mirror]);
+    assert_eq!(client.range(digest, 5..12).unwrap(), b"content");
+    assert!(registry.lines().is_empty());
+}
+
+#[test]
+fn a_blob_that_a_mirror_ends_early_goes_on_at_the_registry() {
+    let bytes: &[u8] = b"some content of a blob";
+    let mirror = Server::start(move |_, _| Reply::new(200, bytes).cut_after(7));
+    let registry = Server::start(parts(bytes));
+    let client = mirrored(&registry, &[&mirror]);
+    let mut found = Vec::new();
+    let size = bytes.len() as u64;
+    client.blob(Digest::of(bytes), size, &mut found).unwrap();
+    assert_eq!(found, bytes);
+    assert_eq!(registry.asked()[0].header("range"), Some("bytes=7-"));
+}
+
+#[test]
+fn a_mirror_that_gives_something_else_is_not_asked_again() {
+    let bytes: &[u8] = b"some content of a blob";
+    let other: &[u8] = b"some CONTENT of a blob";
+    let (mirror, registry) = (Server::start(parts(other)), Server::start(parts(bytes)));
+    let client = mirrored(&registry, &[&mirror]);
+    let digest = Digest::of(bytes);
+    // Where the digest can be looked at it is.
+    let size = bytes.len() as u64;
+    assert_eq!(client.small_blob(digest, size, size).unwrap(), bytes);
+    let client = mirrored(&registry, &[&mirror]);
+    assert_eq!(client.range(digest, 5..12).unwrap(), b"CONTENT");
+    assert!(client.distrust());
+    assert_eq!(client.range(digest, 5..12).unwrap(), b"content");
+    // There is nobody else.
+    assert!(!client.distrust());
+    assert_eq!(client.range(digest, 5..12).unwrap(), b"content");
+}
+
+#[test]
+fn errors_say_what_each_said() {
+    let mirror = Server::start(|_, _| Reply::new(500, ""));
+    let registry = Server::start(|_, _| Reply::new(403, ""));
+    let client = mirrored(&registry, &[&mirror]);
+    let error = client.range(Digest::of(b""), 0..1).unwrap_err();
+    assert_eq!(error.kind(), Kind::Denied);
+    let said = error.to_string();
+    for server in [&mirror, &registry] {
+        assert!(said.contains(&server.address), "{said}");
+    }
+}
+
+#[test]
+fn referrers_that_a_mirror_does_not_have_are_the_registrys() {
+    let list = |digest: &str| {
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": [descriptor(digest)]});
+        Reply::new(200, index.to_string()).with("Content-Type", INDEX_TYPE)
+    };
+    let empty = Reply::new(200, r#"{"manifests": []}"#).with("Content-Type", INDEX_TYPE);
+    let mirror = Server::start(move |_, _| empty.clone());
+    let registry = Server::start(move |_, _| list("sha256:1"));
+    let client = mirrored(&registry, &[&mirror]);
+    let found = referrers::list(&client, Digest::of(b""), "application/a").unwrap();
+    assert_eq!(found[0].digest, "sha256:1");
+}
+
+#[test]
+fn a_mirror_is_a_host() {
+    for mirror in [
+        "",
+        "mirror",
+        "http://mirror.example",
+        "mirror.example/path",
+        "a b.example",
+    ] {
+        let reference = Reference::parse("registry.example/app").unwrap();
+        let options = options().with_mirrors(vec![mirror.to_string()]);
+        let error = Client::new(&reference, options).err().unwrap();
+        assert_eq!(error.kind(), Kind::Request, "{mirror}");
+    }
+}
+
+#[test]
+fn authorities_are_in_files_of_pem() {
+    let path = std::env::temp_dir().join(format!("ferofs-authorities-{}", std::process::id()));
+    for content in ["", "something else"] {
+        fs::write(&path, content).unwrap();
+        let reference = Reference::parse("registry.example/app").unwrap();
+        let options = options().with_authorities(vec![path.clone()]);
+        let error = Client::new(&reference, options).err().unwrap();
+        assert_eq!(error.kind(), Kind::Request, "{content}");
+        assert!(error.to_string().contains("PEM"), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+}

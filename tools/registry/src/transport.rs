@@ -236,7 +236,20 @@ fn agent(registry: &Origin, options: &Options, needs_certificates: bool) -> Resu
         config = config.proxy(None);
     }
     // Also for a registry without encryption: it may lead to others.
-    let found = rustls_native_certs::load_native_certs();
+    let mut found = rustls_native_certs::load_native_certs();
+    for path in &options.authorities {
+        let given = rustls_native_certs::load_certs_from_paths(Some(path), None);
+        if given.certs.is_empty() {
+            let why = match given.errors.first() {
+                Some(error) => error.to_string(),
+                None => "there are no certificates in it, in PEM".to_string(),
+            };
+            let path = path.display().to_string();
+            let path = path.escape_debug();
+            return Err(Error::of(Kind::Request, format!("{path}: {why}")));
+        }
+        found.certs.extend(given.certs);
+    }
     if needs_certificates && found.certs.is_empty() {
         let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
         let why = why.join("; ");

@@ -130,9 +130,14 @@ fn build_points(arguments: &Arguments, image: &oci::Image) -> Result<()> {
         let span = arguments.span.unwrap_or(ferofs::points::SPAN);
         let most = arguments.max_size;
         let fingerprints = settings.fingerprints.as_ref();
-        pointed::prepare(image, &arguments.output, span, most, fingerprints, &|bytes| {
-            bar.add(bytes)
-        })?
+        pointed::prepare(
+            image,
+            &arguments.output,
+            span,
+            most,
+            fingerprints,
+            &|bytes| bar.add(bytes),
+        )?
     };
     let mut inputs = image.inputs.clone();
     inputs.append(prepared.inputs());

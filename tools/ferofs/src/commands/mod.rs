@@ -15,6 +15,8 @@ pub mod ls;
 pub mod merge;
 pub mod mkfs;
 pub mod mount;
+#[cfg(feature = "serve")]
+mod on_demand;
 pub mod pages;
 mod progress;
 #[cfg(feature = "registry")]

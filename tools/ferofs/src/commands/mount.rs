@@ -27,7 +27,8 @@ use std::process::ExitCode;
 /// Mount an image, a tar, or a container image
 ///
 /// Of a tar, an index is made in memory; of a container image, indexes of its layers are kept in a
-/// cache. The kernel must have the ferofs module.
+/// cache. Layers of an image in a registry come from there when they are read, which a process in the background sees to; it ends
+/// when nobody uses them any more. The kernel must have the ferofs module.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs mount layer.erofs /mnt -o device=layer.tar
@@ -40,6 +41,8 @@ use std::process::ExitCode;
       Mount a container image, all layers merged.
   ferofs mount --upper changes docker-archive:app.tar /mnt
       The same of what `docker save` wrote, and let it be written to.
+  ferofs mount registry.example/app:1.0 /mnt
+      Mount an image whose layers are in a registry, and come from there when they are read.
   image.erofs /mnt ferofs blobs=/var/lib/blobs 0 0
       The same as the second one as a line of /etc/fstab, if mount.ferofs is a link to ferofs.")]
 pub struct Arguments {
@@ -83,6 +86,9 @@ pub struct Arguments {
     /// How large the plain tar of a container image's layer may be that has to be unpacked
     #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>)]
     max_size: Option<u64>,
+    #[cfg(feature = "serve")]
+    #[command(flatten)]
+    on_demand: super::on_demand::Arguments,
     /// The driver
     #[arg(short = 't', long, value_name = "TYPE", default_value = "ferofs")]
     fs: DriverName,
@@ -99,7 +105,8 @@ pub struct Arguments {
     #[arg(short, long)]
     verbose: bool,
     /// The image or the tar; or a container image: oci:DIR[:NAME], oci-archive:FILE[:NAME] or
-    /// docker-archive:FILE[:NAME], where @sha256:HEX may replace :NAME
+    /// docker-archive:FILE[:NAME], where @sha256:HEX may replace :NAME; or one in a registry:
+    /// REGISTRY/REPOSITORY[:TAG][@sha256:HEX]
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
     /// Where to mount it
@@ -197,10 +204,26 @@ fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
         DriverName::Ferofs => Driver::Ferofs,
         DriverName::Erofs => Driver::Erofs,
     };
+    #[cfg(feature = "serve")]
+    arguments.on_demand.apply(&mut options.on_demand);
     let request = Request::new(arguments.source.clone())
         .with_driver(driver)
         .with_options(options)
         .with_verify(arguments.verify);
+    #[cfg(feature = "serve")]
+    {
+        if let Some(reference) = super::on_demand::reference(&arguments.source)? {
+            let how = super::on_demand::How {
+                arguments: &arguments.on_demand,
+                target: &arguments.target,
+                helper: once,
+                fake: arguments.fake,
+                verbose: arguments.verbose,
+            };
+            return super::on_demand::run(&reference, request, how);
+        }
+        arguments.on_demand.expect_none(&arguments.source)?;
+    }
     if !arguments.fake {
         // Before anything is made that would be of no use.
         mount::expect_possible(&request, &arguments.target)?;

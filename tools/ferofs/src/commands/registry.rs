@@ -15,16 +15,36 @@ use ferofs::oci::remote::Remote;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+/// How registries are reached.
+#[derive(clap::Args)]
+pub struct Reach {
+    /// Ask registries without encryption, as is done by itself only on this machine: passwords can be read by anybody on
+    /// the way
+    #[arg(long)]
+    pub plain_http: bool,
+    /// Believe the authorities whose certificates are in this file, in PEM, besides those of the system; may be given
+    /// several times
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Vec<PathBuf>,
+}
+
+impl Reach {
+    /// What the client is told of it.
+    pub fn options(&self) -> Options {
+        Options::default()
+            .with_plain_http(self.plain_http)
+            .with_authorities(self.ca_file.clone())
+    }
+}
+
 /// The image, and how its registry is reached.
 #[derive(clap::Args)]
 struct Image {
     /// Which of the image's platforms [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = build::parse_platform)]
     platform: Option<Platform>,
-    /// Ask the registry without encryption, as is done by itself only on this machine: passwords can be read by anybody
-    /// on the way
-    #[arg(long)]
-    plain_http: bool,
+    #[command(flatten)]
+    reach: Reach,
     /// No progress bar, and no messages about what is tried again
     #[arg(short, long)]
     quiet: bool,
@@ -34,10 +54,10 @@ struct Image {
 }
 
 impl Image {
-    fn find(&self) -> Result<Remote> {
+    fn find(&self, mirrors: &[String]) -> Result<Remote> {
         let reference = Reference::parse(&self.image);
         let reference = reference.map_err(|error| Error::Request(error.to_string()))?;
-        let options = Options::default().with_plain_http(self.plain_http);
+        let options = self.reach.options().with_mirrors(mirrors.to_vec());
         Remote::find(&reference, self.platform.as_ref(), options)
     }
 }
@@ -86,6 +106,9 @@ pub struct PullArguments {
     #[cfg(feature = "points")]
     #[arg(long)]
     points: bool,
+    /// Ask this registry first, which has the same repositories; may be given several times
+    #[arg(long, value_name = "HOST[:PORT]")]
+    mirror: Vec<String>,
     /// How large an index may be [default: 1 GiB]
     #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>)]
     max_size: Option<u64>,
@@ -95,7 +118,7 @@ pub struct PullArguments {
 
 /// Stores the indexes.
 pub fn push(arguments: &PushArguments) -> Result<()> {
-    let image = arguments.image.find()?;
+    let image = arguments.image.find(&[])?;
     let bar = Shared::new("pushing", None, arguments.image.quiet);
     let pushed = image.push(&arguments.layers, &|bytes| bar.add(bytes))?;
     drop(bar);
@@ -105,7 +128,7 @@ pub fn push(arguments: &PushArguments) -> Result<()> {
 /// Gets the indexes.
 pub fn pull(arguments: &PullArguments) -> Result<()> {
     build::remove_unfinished_on_signals()?;
-    let image = arguments.image.find()?;
+    let image = arguments.image.find(&arguments.mirror)?;
     let bar = Shared::new("pulling", None, arguments.image.quiet);
     let mut pull = Pull::new(&arguments.output)
         .with_search(&arguments.blobs)

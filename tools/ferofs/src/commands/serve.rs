@@ -4,6 +4,7 @@
 
 use super::build;
 use super::complain;
+use super::registry::Reach;
 use super::to_stdout;
 use ferofs::digest::Digest;
 use ferofs::error::Error;
@@ -20,6 +21,7 @@ use ferofs::serve::OnDisk;
 use ferofs::serve::Options;
 use ferofs::serve::Server;
 use ferofs::serve::Source;
+use ferofs::serve::StoreLock;
 use ferofs::text::Shown;
 use ferofs_fanotify::Group;
 use sd_notify::NotifyState;
@@ -74,9 +76,12 @@ pub struct Arguments {
     /// Which of the images' platforms [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = build::parse_platform)]
     platform: Option<Platform>,
-    /// Ask registries without encryption, as is done by itself only on this machine
-    #[arg(long)]
-    plain_http: bool,
+    #[command(flatten)]
+    reach: Reach,
+    /// Ask this registry first, which has the same repositories; may be given several times, in the order in which they are
+    /// asked. What none of them gives, or gives right, comes from the image's own
+    #[arg(long, value_name = "HOST[:PORT]")]
+    mirror: Vec<String>,
     /// Say nothing about what cannot be got, or is complete
     #[arg(short, long)]
     quiet: bool,
@@ -90,13 +95,13 @@ pub struct Arguments {
 }
 
 /// What the group is called in systemd's store of descriptors.
-const GROUP: &str = "fanotify";
+pub const GROUP: &str = "fanotify";
 
 /// A layer of an image, and where it is stored.
-struct Stored {
-    diff_id: Digest,
-    digest: Option<Digest>,
-    source: Arc<dyn Source>,
+pub struct Stored {
+    pub diff_id: Digest,
+    pub digest: Option<Digest>,
+    pub source: Arc<dyn Source>,
 }
 
 /// Serves.
@@ -121,17 +126,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(group) => (Server::with_group(&arguments.store, options, group)?, false),
         None => (Server::new(&arguments.store, options)?, true),
     };
-    let mut paths = Vec::new();
-    let mut seen = HashSet::new();
+    let mut layers = Vec::new();
     for image in &arguments.images {
-        for layer in layers(arguments, image)? {
-            if seen.insert(layer.diff_id) {
-                let path = arguments.store.join(format!("{}.points", layer.diff_id));
-                let points = Points::open_of(&path, layer.diff_id, layer.digest)?;
-                paths.push(server.add(points, layer.source)?);
-            }
-        }
+        layers.extend(layers_of(arguments, image)?);
     }
+    // Who mounts what is served here waits until it is.
+    let lock = StoreLock::wait(&arguments.store)?;
+    let paths = add_all(&mut server, &arguments.store, layers)?;
     let stopper = server.stopper();
     let watch = Signals::new([SIGHUP, SIGINT, SIGTERM]);
     let mut signals =
@@ -148,6 +149,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         out.write_all(b"ready\n")
     })?;
+    drop(lock);
     ready(&server, is_new)?;
     server.run()?;
     if let Some(path) = &arguments.record {
@@ -166,8 +168,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Adds layers to a server, each once. Returns where their tars are.
+pub fn add_all(server: &mut Server, store: &Path, layers: Vec<Stored>) -> Result<Vec<PathBuf>> {
+    let mut seen = HashSet::new();
+    let mut paths = Vec::new();
+    for layer in layers {
+        if seen.insert(layer.diff_id) {
+            let path = store.join(format!("{}.points", layer.diff_id));
+            let points = Points::open_of(&path, layer.diff_id, layer.digest)?;
+            paths.push(server.add(points, layer.source)?);
+        }
+    }
+    Ok(paths)
+}
+
 /// Tells systemd, if that has started this, to keep the group while no daemon has it, and that all can be mounted now.
-fn ready(server: &Server, is_new: bool) -> Result<()> {
+pub fn ready(server: &Server, is_new: bool) -> Result<()> {
     let group = server.group();
     let told = match is_new {
         true => {
@@ -181,7 +197,7 @@ fn ready(server: &Server, is_new: bool) -> Result<()> {
 }
 
 /// The layers of an image, the lowest one first.
-fn layers(arguments: &Arguments, image: &Path) -> Result<Vec<Stored>> {
+fn layers_of(arguments: &Arguments, image: &Path) -> Result<Vec<Stored>> {
     let platform = arguments.platform.as_ref();
     if let Some(reference) = oci::Reference::parse(image)? {
         let layers = oci::open(&reference, platform)?.layers.into_iter();
@@ -198,13 +214,9 @@ fn layers(arguments: &Arguments, image: &Path) -> Result<Vec<Stored>> {
     };
     let reference = remote::Reference::parse(name);
     let reference = reference.map_err(|error| Error::Request(error.to_string()))?;
-    // What fails is tried again by the server, as long as somebody waits for it: so a request that hangs is not to take all of
-    // that time.
-    let options = remote::Options::default()
-        .with_plain_http(arguments.plain_http)
-        .with_attempts(1, Duration::from_millis(100))
-        .with_timeout(Duration::from_secs((arguments.deadline / 3).clamp(2, 30)));
-    let image = Arc::new(Remote::find(&reference, platform, options)?);
+    let options = arguments.reach.options();
+    let options = options.with_mirrors(arguments.mirror.clone());
+    let image = find(&reference, platform, options, arguments.deadline)?;
     let known = |layer: &remote::Layer| {
         let path = arguments.store.join(format!("{}.points", layer.diff_id));
         path.exists()
@@ -213,13 +225,33 @@ fn layers(arguments: &Arguments, image: &Path) -> Result<Vec<Stored>> {
         let pull = Pull::new(&arguments.store).with_points(true);
         image.pull(pull, &|_| {})?;
     }
+    Ok(stored(&image))
+}
+
+/// Finds an image in a registry for a server that gives its readers errors after so many seconds.
+pub fn find(
+    reference: &remote::Reference,
+    platform: Option<&Platform>,
+    options: remote::Options,
+    deadline: u64,
+) -> Result<Arc<Remote>> {
+    // What fails is tried again by the server, as long as somebody waits for it: so a request that hangs is not to take all of
+    // that time.
+    let options = options
+        .with_attempts(1, Duration::from_millis(100))
+        .with_timeout(Duration::from_secs((deadline / 3).clamp(2, 30)));
+    Remote::find(reference, platform, options).map(Arc::new)
+}
+
+/// The layers of an image in a registry, the lowest one first.
+pub fn stored(image: &Arc<Remote>) -> Vec<Stored> {
     let layers = image.layers.iter().map(|layer| Stored {
         diff_id: layer.diff_id,
         digest: Some(layer.digest),
         source: Arc::new(InRegistry {
-            image: Arc::clone(&image),
+            image: Arc::clone(image),
             digest: layer.digest,
         }),
     });
-    Ok(layers.collect())
+    layers.collect()
 }

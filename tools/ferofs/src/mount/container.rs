@@ -5,14 +5,10 @@
 use super::filesystem::Device;
 use super::filesystem::Filesystem;
 use super::options::Options;
-use crate::blobs;
 use crate::blobs::Blob;
 use crate::blobs::Tag;
-use crate::directory::Directory;
 use crate::error::Error;
 use crate::error::Result;
-use crate::inspect::Image;
-use crate::inspect::is_unchanged;
 use crate::oci;
 use crate::oci::Kind;
 use crate::oci::Reference;
@@ -20,12 +16,11 @@ use crate::oci::layers;
 use crate::oci::layers::Indexed;
 use crate::oci::layers::Places;
 use crate::oci::layers::Watch;
+use crate::oci::merged;
 use crate::output::Output;
 use crate::text::Shown;
 use crate::tree::FingerprintName;
 use std::fs;
-use std::fs::File;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -127,10 +122,11 @@ pub fn prepare(
         };
         layers.iter().map(filesystem).collect()
     } else {
-        let name = format!("{}.merged.erofs", image.chain_id());
+        let name = merged::name(image.chain_id());
         let path = cache.join(&name);
         let tars = layers::tars(&layers);
-        let (file, done) = match merged(&directory, &name, &path, &tars, fingerprints) {
+        let diff_ids = tars.iter().map(|layer| layer.diff_id);
+        let (file, done) = match merged::there(&directory, &name, &path, diff_ids, fingerprints) {
             Some(file) => (file, "there already"),
             None => {
                 let output = Output::create_in(&directory, name.as_bytes(), &path)?;
@@ -157,22 +153,4 @@ pub fn prepare(
         notes,
         lines,
     })
-}
-
-/// The merged image over these tars that is there already, if it is as it would be made now. It is called
-/// after the layers.
-fn merged(
-    directory: &Directory,
-    name: &str,
-    path: &Path,
-    tars: &[&Indexed],
-    fingerprints: Option<&FingerprintName>,
-) -> Option<File> {
-    let file = directory.file(name.as_bytes()).ok()?;
-    let merged = Image::new(path, Box::new(file.try_clone().ok()?)).ok()?;
-    let slots = merged.devices().ok()?;
-    let tags = slots.iter().map(blobs::tag);
-    let same = tags.eq(tars.iter().map(|layer| Some(layer.diff_id)))
-        && merged.has_fingerprints(fingerprints);
-    (same && is_unchanged(&merged).unwrap_or(false)).then_some(file)
 }

@@ -144,6 +144,13 @@ impl Mount {
                 "a directory to work in is given, but no upper directory".to_string(),
             ));
         }
+        if let Some(option) = request.options.on_demand.given() {
+            let shown = Shown(&request.source);
+            return Err(Error::Request(format!(
+                "{shown} is no image in a registry, for which {option} is; such a one is called \
+                 registry.example/app:1.0, for example"
+            )));
+        }
         if let Some(reference) = Reference::parse(&request.source)? {
             return Self::prepare_container(request, &reference, watch);
         }

@@ -26,6 +26,8 @@ pub struct Options {
     pub platform: Option<Platform>,
     /// How large the plain tar of a layer may be that has to be unpacked.
     pub most: Option<u64>,
+    /// What is about images in registries.
+    pub on_demand: OnDemand,
     /// `stack`: whether the layers of a container image are mounted one by one.
     pub stack: bool,
     /// What the driver is told, in this order.
@@ -36,6 +38,40 @@ pub struct Options {
     read_only: bool,
     /// Bits of [`MountAttrFlags`].
     attributes: u32,
+}
+
+/// Options of images in registries, whose layers come when they are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OnDemand {
+    /// `store=`: where what is there of them is kept.
+    pub store: Option<PathBuf>,
+    /// `mirror=`: who is asked before the registry.
+    pub mirrors: Vec<String>,
+    /// `ca-file=`: further authorities.
+    pub authorities: Vec<PathBuf>,
+    /// `plain-http`: whether registries are asked without encryption.
+    pub plain_http: bool,
+    /// `complete`: whether all of them is got.
+    pub complete: bool,
+    /// `deadline=`: after how many seconds for which nothing came a reader gets an error.
+    pub deadline: Option<u64>,
+}
+
+impl OnDemand {
+    /// One that is given, if any is.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.store.is_some(), "store"),
+            (!self.mirrors.is_empty(), "mirror"),
+            (!self.authorities.is_empty(), "ca-file"),
+            (self.plain_http, "plain-http"),
+            (self.complete, "complete"),
+            (self.deadline.is_some(), "deadline"),
+        ];
+        let (_, name) = given.into_iter().find(|(given, _)| *given)?;
+        Some(name)
+    }
 }
 
 /// Options of a mount as opposed to a filesystem: which bits they change, and which of them they set.
@@ -84,7 +120,9 @@ const HOLES: &str = "holes";
 pub(super) const NEVER_LEFT_OUT: [&str; 2] = [VERITY, HOLES];
 
 /// Options with a path.
-const PATHS: [&str; 5] = ["device", "blobs", "upper", "work", "cache"];
+const PATHS: [&str; 7] = [
+    "device", "blobs", "upper", "work", "cache", "store", "ca-file",
+];
 
 /// Options for mount(8) and init systems, and those that change nothing for a filesystem that is
 /// always read-only.
@@ -149,6 +187,8 @@ impl Options {
                     "upper" => self.upper = Some(value.into()),
                     "work" => self.work = Some(value.into()),
                     "cache" => self.cache = Some(value.into()),
+                    "store" => self.on_demand.store = Some(value.into()),
+                    "ca-file" => self.on_demand.authorities.push(value.into()),
                     _ => self.directories.push(value.into()),
                 }
             }
@@ -156,6 +196,16 @@ impl Options {
                 Some(platform) => self.platform = Some(platform),
                 None => return refuse("expected one like linux/arm64 or linux/arm/v7"),
             },
+            value if key == "mirror" => match value.filter(|value| !value.is_empty()) {
+                Some(value) => self.on_demand.mirrors.push(value),
+                None => return refuse("a registry is missing"),
+            },
+            value if key == "deadline" => match value.and_then(|value| value.parse().ok()) {
+                Some(seconds) => self.on_demand.deadline = Some(seconds),
+                None => return refuse("expected a number of seconds"),
+            },
+            None if key == "plain-http" => self.on_demand.plain_http = true,
+            None if key == "complete" => self.on_demand.complete = true,
             None if key == "stack" => self.stack = true,
             None if matches!(key, "ro" | "rw") => self.read_only = key == "ro",
             _ if for_mount || IGNORED.contains(&key) => {}
@@ -176,6 +226,13 @@ impl Options {
     /// Whether the driver is to know files by their fs-verity digests.
     pub(super) fn has_verity(&self) -> bool {
         self.filesystem.iter().any(|(key, _)| key == VERITY)
+    }
+
+    /// Has the driver take what files do not have for an error, whatever was said of that.
+    pub fn err_on_holes(&mut self) {
+        self.filesystem.retain(|(key, _)| key != HOLES);
+        self.filesystem
+            .push((HOLES.to_string(), Some("error".to_string())));
     }
 
     /// Whether the driver is to take what files do not have for an error.
@@ -264,6 +321,35 @@ mod tests {
     }
 
     #[test]
+    fn options_for_images_in_registries_are_sorted_out() {
+        let options = parsed(
+            "store=/s,mirror=a.example,mirror=b.example:5000,ca-file=/ca,plain-http,complete,deadline=7",
+        );
+        let expected = OnDemand {
+            store: Some("/s".into()),
+            mirrors: vec!["a.example".to_string(), "b.example:5000".to_string()],
+            authorities: vec!["/ca".into()],
+            plain_http: true,
+            complete: true,
+            deadline: Some(7),
+        };
+        assert_eq!(options.on_demand, expected);
+        assert!(options.filesystem.is_empty());
+        for list in [
+            "store=/s",
+            "mirror=m",
+            "ca-file=c",
+            "plain-http",
+            "complete",
+            "deadline=1",
+        ] {
+            let name = list.split('=').next();
+            assert_eq!(parsed(list).on_demand.given(), name);
+        }
+        assert_eq!(parsed("ro").on_demand.given(), None);
+    }
+
+    #[test]
     fn the_last_one_wins() {
         let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
         assert_eq!(parsed("nodev,noexec,dev,exec").attributes(), read_only);
@@ -284,6 +370,9 @@ mod tests {
             ("blobs", "a path is missing"),
             ("upper=", "a path is missing"),
             ("platform=amd64/", "linux/arm64"),
+            ("store", "a path is missing"),
+            ("mirror=", "a registry is missing"),
+            ("deadline=soon", "a number of seconds"),
             ("device=\"a,b", "no second one"),
         ] {
             let error = Options::default().parse(list).unwrap_err().to_string();

@@ -30,6 +30,7 @@
 mod document;
 pub mod ingest;
 pub mod layers;
+pub(crate) mod merged;
 mod platform;
 #[cfg(feature = "points")]
 pub mod pointed;
@@ -83,13 +84,17 @@ impl Image {
     /// The chain ID of all layers, as the OCI specification has it: two images have the same if they
     /// have the same layers.
     pub fn chain_id(&self) -> Digest {
-        let mut layers = self.layers.iter();
-        let Some(first) = layers.next() else {
-            return Digest::of(b"");
-        };
-        layers.fold(first.diff_id, |chain, layer| {
-            let text = format!("sha256:{chain} sha256:{}", layer.diff_id);
-            Digest::of(text.as_bytes())
-        })
+        chain_id(self.layers.iter().map(|layer| layer.diff_id))
     }
+}
+
+/// The same of diff IDs.
+fn chain_id(mut diff_ids: impl Iterator<Item = Digest>) -> Digest {
+    let Some(first) = diff_ids.next() else {
+        return Digest::of(b"");
+    };
+    diff_ids.fold(first, |chain, diff_id| {
+        let text = format!("sha256:{chain} sha256:{diff_id}");
+        Digest::of(text.as_bytes())
+    })
 }

@@ -12,6 +12,7 @@
 mod points;
 
 use super::Platform;
+use super::chain_id;
 use super::document;
 use super::document::Config;
 use super::document::Index;
@@ -20,6 +21,7 @@ use super::document::Meaning;
 use super::ingest::Hashing;
 use super::ingest::write_index;
 use super::layers::Watch;
+use super::merged;
 use super::resolve::diff_ids;
 use super::resolve::parse_digest;
 use super::store::check_digest;
@@ -36,6 +38,7 @@ use crate::error::Kind;
 use crate::error::Result;
 use crate::inspect;
 use crate::inspect::check::check;
+use crate::merge::Merge;
 use crate::open;
 use crate::output::NewDirectory;
 use crate::output::Output;
@@ -276,6 +279,46 @@ impl Remote {
     pub fn range(&self, digest: Digest, range: Range<u64>) -> Result<Vec<u8>> {
         let digest = registry::Digest(digest.0);
         self.client.range(digest, range).map_err(failed)
+    }
+
+    /// Takes note that part of a blob was wrong: whoever gave it is not asked again, if there is somebody else.
+    pub fn doubt(&self) {
+        self.client.distrust();
+    }
+
+    /// The chain ID of its layers, see [`super::Image::chain_id`].
+    pub fn chain_id(&self) -> Digest {
+        chain_id(self.layers.iter().map(|layer| layer.diff_id))
+    }
+
+    /// The image of all layers together, made of indexes as [`Remote::pull`] puts them into a directory: in the same
+    /// directory, called after the chain ID. One that is there already, as it would be made, is used again. Returns where
+    /// it is, and what is to be said of it.
+    ///
+    /// # Errors
+    ///
+    /// When an index cannot be read, or it cannot be written.
+    pub fn merge(&self, directory: &Path) -> Result<(PathBuf, Vec<String>)> {
+        let name = merged::name(self.chain_id());
+        let path = directory.join(&name);
+        let opened = Directory::open(directory);
+        let opened = opened.map_err(|errno| Error::io("open", directory)(errno.into()))?;
+        let tars = self.distinct().map(|layer| layer.diff_id);
+        if merged::there(&opened, &name, &path, tars, None).is_some() {
+            return Ok((path, Vec::new()));
+        }
+        let mut merge = Merge::new();
+        for layer in &self.layers {
+            let index = directory.join(Puller::name(layer.diff_id));
+            merge.apply(&inspect::Image::open(&index)?)?;
+        }
+        let merged = merge.finish()?;
+        let output = Output::create_in(&Arc::new(opened), name.as_bytes(), &path)?;
+        merged
+            .write_file(&merged.options(), output.file())
+            .map_err(Error::image(&path))?;
+        output.finish()?;
+        Ok((path, merged.notes))
     }
 
     /// The sha256 of its manifest.

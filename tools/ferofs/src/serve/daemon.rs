@@ -8,7 +8,9 @@ use super::board::Board;
 use super::board::Failure;
 use super::board::Key;
 use super::list::List;
+use super::lock::StoreLock;
 use super::source::Source;
+use super::tar::Found;
 use super::tar::SparseTar;
 use crate::directory::Identity;
 use crate::error::Error;
@@ -51,6 +53,9 @@ use std::time::Instant;
 /// What is wanted and lies together is got with one request, up to a little more than so many bytes.
 const RUN: u64 = 4 << 20;
 
+/// So often is looked whether anybody uses the tars.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// More files than a process can have open as kernels are set up.
 const FILES_MAX: u64 = 1 << 20;
 
@@ -71,6 +76,8 @@ pub struct Server {
     layers: Vec<Layer>,
     by_identity: HashMap<Identity, usize>,
     options: Options,
+    /// What is taken to end when nobody uses it: given back last.
+    ending: Mutex<Option<StoreLock>>,
 }
 
 /// What all threads use.
@@ -213,6 +220,7 @@ impl Server {
             layers: Vec::new(),
             by_identity: HashMap::new(),
             options,
+            ending: Mutex::new(None),
         })
     }
 
@@ -221,7 +229,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the access points cannot be used, the tar cannot be opened, or its filesystem has no such events.
+    /// When another process serves it, unless it is left to that ([`Options::while_used`]); when the access points cannot be used, the tar cannot be opened, or its filesystem has no such events.
     pub fn add(&mut self, points: Points, source: Arc<dyn Source>) -> Result<PathBuf> {
         if !points.has_checksums() {
             let shown = source.shown();
@@ -232,8 +240,17 @@ impl Server {
                 ),
             ));
         }
-        let Some((tar, there)) = SparseTar::open(&self.store, &points)? else {
-            return Ok(self.store.join(format!("{}.tar", points.diff_id)));
+        let (tar, there) = match SparseTar::open(&self.store, &points)? {
+            Found::Whole(path) => return Ok(path),
+            Found::Elsewhere(path) if self.options.while_used => return Ok(path),
+            Found::Elsewhere(path) => {
+                let shown = Shown(&path);
+                return Err(Error::of(
+                    Kind::Refused,
+                    format!("{shown} is served by another process"),
+                ));
+            }
+            Found::Sparse(tar, there) => (tar, there),
         };
         // Its own descriptor was opened before, so what is written by it is nobody's business.
         self.shared.group.mark(tar.file()).map_err(|error| {
@@ -333,8 +350,9 @@ impl Server {
             }
             let most = self.options.requests.div_ceil(2);
             state.board.complete(units, most);
-            state.stopped |= self.layers.is_empty();
         }
+        let ends = self.options.complete || self.options.while_used;
+        state.stopped |= ends && self.layers.is_empty();
         drop(state);
         whole.into_iter().for_each(|number| self.complete(number));
     }
@@ -343,8 +361,15 @@ impl Server {
     fn listen(&self) -> io::Result<()> {
         let mut buffer = [0; 8];
         let own = std::process::id();
+        let mut next_look = self.options.while_used.then(|| Instant::now() + LOOK);
         loop {
             let now = Instant::now();
+            if next_look.is_some_and(|at| at <= now) {
+                if self.may_end() {
+                    return Ok(());
+                }
+                next_look = Some(now + LOOK);
+            }
             let mut state = self.shared.state();
             if state.stopped {
                 return Ok(());
@@ -359,6 +384,7 @@ impl Server {
                 ));
                 refuse(expired);
             }
+            let next = next.into_iter().chain(next_look).min();
             let timeout = next.map(|at| at.saturating_duration_since(now));
             let timeout = timeout.and_then(|timeout| {
                 // Not a little too early.
@@ -413,6 +439,24 @@ impl Server {
             allow(ready);
             refuse(broken);
         }
+    }
+
+    /// Whether nobody has any of the tars open. Nobody comes to use one then until this ends.
+    fn may_end(&self) -> bool {
+        // Who is about to mount something has it.
+        let Ok(Some(lock)) = StoreLock::attempt(&self.store) else {
+            return false;
+        };
+        for (number, layer) in self.layers.iter().enumerate() {
+            // What is whole needs no server.
+            let whole = self.shared.state().board.is_whole(number);
+            // Without an answer somebody may.
+            if !whole && layer.tar.is_used().unwrap_or(true) {
+                return false;
+            }
+        }
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+        true
     }
 
     fn layer_of(&self, event: &Event) -> Option<(usize, &Layer)> {
@@ -549,7 +593,10 @@ impl Server {
         let at = |position: u64| position.saturating_sub(start) as usize;
         let stored = stored.get(at(range.start)..at(range.end));
         let plain = layer.points.inflate(unit, stored.unwrap_or_default());
-        let plain = plain.map_err(|error| (Failure::Wrong, Some(error)))?;
+        let plain = plain.map_err(|error| {
+            layer.source.doubt();
+            (Failure::Wrong, Some(error))
+        })?;
         let written = layer.tar.write(layer.points.unit(unit), &plain);
         written.map_err(|error| (Failure::Passing, Some(error)))?;
         let written = plain.len() as u64;
@@ -572,7 +619,7 @@ impl Server {
             }
         };
         state.left = state.left.saturating_sub(1);
-        let over = state.left == 0 && self.options.complete;
+        let over = state.left == 0 && (self.options.complete || self.options.while_used);
         drop(state);
         refuse(refused);
         match completed {

@@ -36,6 +36,7 @@
 mod board;
 mod daemon;
 mod list;
+mod lock;
 mod source;
 mod tar;
 
@@ -43,6 +44,7 @@ pub use daemon::Server;
 pub use daemon::Stopper;
 pub use daemon::Totals;
 pub use list::List;
+pub use lock::StoreLock;
 pub use source::InRegistry;
 pub use source::OnDisk;
 pub use source::Source;
@@ -66,6 +68,9 @@ pub struct Options {
     pub complete: bool,
     /// What is got first then.
     pub first: List,
+    /// Whether it serves as long as somebody has one of the tars open, a mount for example, and layers that another process
+    /// serves are left to that. It takes the [`StoreLock`] to end then.
+    pub while_used: bool,
     /// Told what happens.
     pub tell: Tell,
 }
@@ -77,6 +82,7 @@ impl Default for Options {
             requests: 8,
             complete: false,
             first: List::default(),
+            while_used: false,
             tell: Arc::new(|_| {}),
         }
     }
@@ -92,6 +98,8 @@ impl Options {
         with_complete sets complete: bool,
         /// Says what is got first.
         with_first sets first: List,
+        /// Says whether it serves as long as somebody has a tar open.
+        with_while_used sets while_used: bool,
         /// Says who is told what happens.
         with_tell sets tell: Tell,
     }

@@ -22,6 +22,9 @@ pub trait Source: Send + Sync {
 
     /// What to call it in messages.
     fn shown(&self) -> String;
+
+    /// Told that what it gave turned out wrong. If there is somebody else who may have it, he is asked from now on.
+    fn doubt(&self) {}
 }
 
 /// A layer of an image in a registry.
@@ -40,6 +43,10 @@ impl Source for InRegistry {
 
     fn shown(&self) -> String {
         format!("sha256:{} of {}", self.digest, self.image.name)
+    }
+
+    fn doubt(&self) {
+        self.image.doubt();
     }
 }
 

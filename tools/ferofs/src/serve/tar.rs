@@ -42,15 +42,23 @@ pub struct SparseTar {
     pub identity: Identity,
 }
 
+/// What there is of a tar.
+pub enum Found {
+    /// All of it, where this says.
+    Whole(PathBuf),
+    /// What another process serves, where this says.
+    Elsewhere(PathBuf),
+    /// What may be served, and which units are there.
+    Sparse(SparseTar, Vec<bool>),
+}
+
 impl SparseTar {
-    /// Opens the tar of a layer in a directory, or begins one; nothing if all of it is there already. Which units are there
-    /// is the second of what is returned.
+    /// Opens the tar of a layer in a directory, or begins one.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened, another process serves it, it is not of this layer, or the filesystem does not know holes
-    /// or has large blocks.
-    pub fn open(directory: &Path, points: &Points) -> Result<Option<(Self, Vec<bool>)>> {
+    /// When it cannot be opened, it is not of this layer, or the filesystem does not know holes or has large blocks.
+    pub fn open(directory: &Path, points: &Points) -> Result<Found> {
         let whole_name = format!("{}.tar", points.diff_id);
         let name = format!("{}.sparse", points.diff_id);
         let path = directory.join(&name);
@@ -61,20 +69,14 @@ impl SparseTar {
         let opened = Directory::open(directory);
         let opened = opened.map_err(|errno| Error::io("open", directory)(errno.into()))?;
         if opened.stat_of(whole_name.as_bytes()).is_ok() {
-            return Ok(None);
+            return Ok(Found::Whole(directory.join(whole_name)));
         }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed("open"))?;
         let file = File::from(fd);
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let shown = Shown(&path);
-                return Err(Error::of(
-                    Kind::Refused,
-                    format!("{shown} is served by another process"),
-                ));
-            }
+            Err(Errno::WOULDBLOCK) => return Ok(Found::Elsewhere(path)),
             Err(errno) => return Err(failed("lock")(errno)),
         }
         let stat = rustix::fs::fstat(&file).map_err(failed("look at"))?;
@@ -115,12 +117,17 @@ impl SparseTar {
                 "its filesystem does not know what of a file is a hole, so nothing could be missing",
             ));
         }
-        Ok(Some((tar, there)))
+        Ok(Found::Sparse(tar, there))
     }
 
     /// The file, for marks.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Whether anybody else has it open.
+    pub fn is_used(&self) -> io::Result<bool> {
+        ferofs_fanotify::is_open_elsewhere(&self.file)
     }
 
     /// Which units are there: those without a hole.
@@ -206,6 +213,13 @@ mod tests {
         maker.finish(Digest::of(content), Path::new("tar")).unwrap()
     }
 
+    fn sparse(directory: &Path, points: &Points) -> (SparseTar, Vec<bool>) {
+        match SparseTar::open(directory, points).unwrap() {
+            Found::Sparse(tar, there) => (tar, there),
+            _ => panic!("it is whole, or elsewhere"),
+        }
+    }
+
     #[test]
     fn what_is_there_is_what_was_written() {
         let directory = std::env::temp_dir().join(format!("ferofs-sparse-{}", std::process::id()));
@@ -219,27 +233,29 @@ mod tests {
         let mut expected = vec![false; points.units()];
         assert!(expected.len() > 3);
         for unit in [2, 0, 1, 3, 4] {
-            let (tar, there) = SparseTar::open(&directory, &points).unwrap().unwrap();
+            let (tar, there) = sparse(&directory, &points);
             assert_eq!(there, expected);
-            let again = SparseTar::open(&directory, &points)
-                .err()
-                .unwrap()
-                .to_string();
-            assert!(again.contains("by another process"), "{again}");
+            let again = SparseTar::open(&directory, &points).unwrap();
+            assert!(matches!(again, Found::Elsewhere(found) if found == path));
+            // That was opened and closed.
+            assert!(!tar.is_used().unwrap());
+            let reader = fs::File::open(&path).unwrap();
+            assert!(tar.is_used().unwrap());
+            drop(reader);
             let range = points.unit(unit);
             let bytes = &content[range.start as usize..range.end as usize];
             tar.write(range.clone(), &bytes[1..]).unwrap_err();
             tar.write(range, bytes).unwrap();
             expected[unit] = true;
         }
-        let (tar, there) = SparseTar::open(&directory, &points).unwrap().unwrap();
+        let (tar, there) = sparse(&directory, &points);
         assert_eq!(there, expected);
         assert!(fs::read(&path).unwrap() == content);
         // A block of a unit that was written in part, as far as that can be.
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(tar.file(), flags, points.unit(1).start, ALIGN).unwrap();
         drop(tar);
-        let (tar, there) = SparseTar::open(&directory, &points).unwrap().unwrap();
+        let (tar, there) = sparse(&directory, &points);
         assert_eq!(there, [true, false, true, true, true]);
         let wrong = tar.complete(&points).unwrap_err().to_string();
         assert!(wrong.contains("its sha256 is"), "{wrong}");
@@ -250,7 +266,8 @@ mod tests {
             tar.write(range, bytes).unwrap();
         }
         tar.complete(&points).unwrap();
-        assert!(SparseTar::open(&directory, &points).unwrap().is_none());
+        let found = SparseTar::open(&directory, &points).unwrap();
+        assert!(matches!(found, Found::Whole(_)));
         assert!(fs::read(path.with_extension("tar")).unwrap() == content);
         fs::remove_dir_all(&directory).unwrap();
     }
