@@ -183,19 +183,24 @@ fn compressed_file<'n>(
     Some((node, map_header(image, node)))
 }
 
-/// A file with indexes of 8 bytes, and where they are: the first is that of a cluster that goes on in the second.
-fn full_indexes<'n>(image: &Image, nodes: &'n [Node]) -> Option<(&'n Node, usize)> {
+/// A file with indexes of 8 bytes, where they are, and where the first of them is that is not of a cluster's beginning.
+fn full_indexes<'n>(image: &Image, nodes: &'n [Node]) -> Option<(&'n Node, usize, usize)> {
+    let middle = |node: &Node, header: usize| {
+        let count = (node.size as usize).div_ceil(image.block_size());
+        (header + 16..)
+            .step_by(8)
+            .take(count)
+            .find(|place| image.get(*place, 2) & 3 == 2)
+    };
     let (node, header) = compressed_file(image, nodes, layout::COMPRESSED_FULL, |node, header| {
-        let block = image.block_size() as u64;
-        node.size > 4 * block
-            && image.get(header + 4, 2) & 1 == 0
+        image.get(header + 4, 2) & 1 == 0
             && image.get(header + 16, 2) & 3 == 1
-            && image.get(header + 24, 2) & 3 == 2
+            && middle(node, header).is_some()
     })?;
-    Some((node, header + 16))
+    Some((node, header + 16, middle(node, header)?))
 }
 
-/// A file that is compressed with this algorithm, and its first block of compressed data: the number before it is in the
+/// A file that is compressed with this algorithm, and its first block of compressed data: its number is in the
 /// first pack of indexes, which has two of four bytes.
 fn compressed_data<'n>(
     image: &Image,
@@ -205,13 +210,15 @@ fn compressed_data<'n>(
     let (node, header) =
         compressed_file(image, nodes, layout::COMPRESSED_COMPACT, |node, header| {
             let is_of_two = (header + 8) % 32 != 0 || image.get(header + 4, 2) & 1 == 0;
-            // Neither big physical clusters nor a tail elsewhere.
+            // No tail elsewhere.
             is_of_two
-                && image.get(header + 4, 2) & 0x2e == 0
+                && image.get(header + 4, 2) & 0x28 == 0
                 && image.get(header + 6, 1) & 0xf == algorithm
                 && node.size > 2 * image.block_size() as u64
         })?;
-    let block = image.get(header + 12, 4) as usize + 1;
+    // With big physical clusters the number is that of the first itself.
+    let before = usize::from(image.get(header + 4, 2) & 6 == 0);
+    let block = image.get(header + 12, 4) as usize + before;
     Some((node, block * image.block_size()))
 }
 
@@ -409,7 +416,7 @@ cases! {
         set(image, node, LAYOUT_FIELD, 4, 0x0fff_fff0)
     };
     "compressed-indexes-without-head" Read BAD_READ |image, nodes| {
-        let (node, table) = full_indexes(image, nodes)?;
+        let (node, table, _) = full_indexes(image, nodes)?;
         for number in 0..(node.size as usize).div_ceil(image.block_size()) {
             image.put(table + 8 * number, 2, 2);
             image.put(table + 8 * number + 4, 4, 1 << 16 | 1);
@@ -417,26 +424,31 @@ cases! {
         Some(node.path.clone())
     };
     "compressed-index-points-at-itself" Read BAD_READ |image, nodes| {
-        let (node, table) = full_indexes(image, nodes)?;
-        image.put(table + 8 + 4, 4, 1 << 16);
+        let (node, table, middle) = full_indexes(image, nodes)?;
+        // Nor does the file begin with a beginning.
+        image.put(table, 2, 2);
+        image.put(table + 4, 4, 1 << 16);
+        image.put(middle + 4, 4, 1 << 16);
         Some(node.path.clone())
     };
     "compressed-index-points-before-the-file" Read BAD_READ |image, nodes| {
-        let (node, table) = full_indexes(image, nodes)?;
-        image.put(table + 8 + 4, 4, 1 << 16 | 0x7ff);
+        let (node, table, middle) = full_indexes(image, nodes)?;
+        image.put(table, 2, 2);
+        image.put(table + 4, 4, 1 << 16 | 0x7ff);
+        image.put(middle + 4, 4, 1 << 16 | 0x7ff);
         Some(node.path.clone())
     };
     "compressed-size-beyond-indexes" Read ENDS |image, nodes| {
-        let (node, _) = full_indexes(image, nodes)?;
+        let (node, ..) = full_indexes(image, nodes)?;
         set(image, node, inode::SIZE, 4, 0xffff_f000)
     };
     "compressed-cluster-behind-image" Read BAD_READ |image, nodes| {
-        let (node, table) = full_indexes(image, nodes)?;
+        let (node, table, _) = full_indexes(image, nodes)?;
         image.put(table + 4, 4, 0xffff_fff0);
         Some(node.path.clone())
     };
     "compressed-clusters-are-one" Read ENDS |image, nodes| {
-        let (node, table) = full_indexes(image, nodes)?;
+        let (node, table, _) = full_indexes(image, nodes)?;
         let block = image.get(table + 4, 4);
         for number in 1..(node.size as usize).div_ceil(image.block_size()) {
             if image.get(table + 8 * number, 2) & 3 == 1 {
@@ -455,7 +467,7 @@ cases! {
     };
     "compressed-as-plain-of-many-blocks" Read ENDS |image, nodes| {
         // What is as it is, is said to be as far into its blocks as it is in the file: as clusters that hold less.
-        let (node, table) = full_indexes(image, nodes)?;
+        let (node, table, _) = full_indexes(image, nodes)?;
         let advice = image.get(table - 12, 2);
         image.put(table - 12, 2, advice | 0x10);
         image.put(table, 2, 0);
