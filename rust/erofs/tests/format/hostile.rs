@@ -231,7 +231,11 @@ fn any_place() -> impl Strategy<Value = usize> {
 fn config() -> ProptestConfig {
     let config = ProptestConfig::default();
     ProptestConfig {
-        cases: if cfg!(miri) { 20 } else { config.cases.max(3000) },
+        cases: if cfg!(miri) {
+            20
+        } else {
+            config.cases.max(3000)
+        },
         ..config
     }
 }
