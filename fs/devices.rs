@@ -8,7 +8,6 @@
 //! say ("flat").
 
 use crate::erofs;
-use crate::metadata::Metadata;
 use crate::options::DeviceOption;
 use crate::verity;
 use crate::verity::Verity;
@@ -42,6 +41,12 @@ pub(crate) struct Image {
     pub(crate) start: u64,
     /// What fs-verity has said of it, and has to say of the blobs.
     pub(crate) verity: Option<Verity>,
+}
+
+/// How an image's device slots are read, and its size in bytes.
+pub(crate) struct Slots<'a> {
+    pub(crate) read: &'a dyn Fn(u16) -> Result<erofs::DeviceSlot>,
+    pub(crate) size: u64,
 }
 
 /// The image and the blobs of a mount.
@@ -113,25 +118,25 @@ impl Devices {
         context: &Context<'_>,
         name: &CStr,
         format: &erofs::Superblock,
-        metadata: &Metadata,
+        slots: &Slots<'_>,
         image: KBox<Image>,
         options: KVec<DeviceOption>,
         base: &mut Base,
     ) -> Result<KBox<Self>> {
-        let slots = format.device_count();
+        let count = format.device_count();
         let flat = options.is_empty();
-        if !flat && options.len() != usize::from(slots) {
+        if !flat && options.len() != usize::from(count) {
             context.error(fmt!(
                 "{}: device slots in the image: {}, but devices given: {}",
                 name,
-                slots,
+                count,
                 options.len(),
             ));
             return Err(EINVAL);
         }
         // What is in the image's file is what the image's digest is of.
         let verity = image.verity.filter(|_| !flat);
-        let (mut blobs, wanted) = read_slots(context, name, format, metadata, verity, flat)?;
+        let (mut blobs, wanted) = read_slots(context, name, format, slots, verity, flat)?;
         let mut files = open_all(context, options, verity, base)?;
         if verity.is_some() {
             files = pair(context, name, &wanted, files)?;
@@ -359,7 +364,7 @@ fn read_slots(
     context: &Context<'_>,
     name: &CStr,
     format: &erofs::Superblock,
-    metadata: &Metadata,
+    slots: &Slots<'_>,
     verity: Option<Verity>,
     flat: bool,
 ) -> Result<(KVec<Blob>, KVec<Option<VerityDigest>>)> {
@@ -367,7 +372,7 @@ fn read_slots(
     let mut wanted = KVec::new();
     let mut blobs = KVec::new();
     for index in 0..format.device_count() {
-        let slot = read_slot(context, name, format, metadata, index)?;
+        let slot = (slots.read)(index)?;
         // Device 0 is the image itself.
         let number = u32::from(index).saturating_add(1);
         if let Some(verity) = verity {
@@ -375,7 +380,7 @@ fn read_slots(
             vec::push(&mut wanted, digest)?;
         }
         let flat_start = slot.uniaddr.saturating_mul(block);
-        if flat && (flat_start == 0 || flat_start >= metadata.size()) {
+        if flat && (flat_start == 0 || flat_start >= slots.size) {
             context.error(fmt!(
                 "{}: the data of device {} of {} is not in the image: give each its file with \
                  device=",
@@ -394,24 +399,6 @@ fn read_slots(
         vec::push(&mut blobs, blob)?;
     }
     Ok((blobs, wanted))
-}
-
-/// A device slot of an image, whose name is `name`.
-///
-/// # Errors
-///
-/// Those of [`crate::report::errno`].
-#[inline(never)]
-fn read_slot(
-    context: &Context<'_>,
-    name: &CStr,
-    format: &erofs::Superblock,
-    metadata: &Metadata,
-    index: u16,
-) -> Result<erofs::DeviceSlot> {
-    format
-        .device(&metadata.reader(None, false), index)
-        .map_err(|error| crate::report::at_mount(context, name, &error))
 }
 
 /// A file that was given by `device=`.

@@ -27,11 +27,6 @@ impl Metadata {
         Self(cache)
     }
 
-    /// Size of the image in bytes.
-    pub(crate) fn size(&self) -> u64 {
-        self.0.len()
-    }
-
     /// Says that the image has much data between its metadata.
     pub(crate) fn set_mixed(&self) {
         self.0.set_mixed();

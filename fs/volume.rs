@@ -8,6 +8,7 @@ use crate::devices;
 use crate::devices::Base;
 use crate::devices::Devices;
 use crate::devices::Image;
+use crate::devices::Slots;
 use crate::domain::Domain;
 use crate::domain::Trust;
 use crate::erofs;
@@ -102,7 +103,11 @@ impl Volume {
         let metadata = Metadata::new(cache);
         let format = read_format(context, name, &metadata, image.start)?;
         let given = mem::take(&mut options.devices);
-        let devices = Devices::new(context, name, &format, &metadata, image, given, &mut base)?;
+        let slots = Slots {
+            read: &|index| read_slot(context, name, &metadata, &format, index),
+            size,
+        };
+        let devices = Devices::new(context, name, &format, &slots, image, given, &mut base)?;
         let compression = read_compression(context, name, &metadata, &format)?;
         if compression.algorithms != 0 {
             metadata.set_mixed();
@@ -418,4 +423,22 @@ fn join_domain(
     }
     let table = sb.shared().shares.clone();
     Some(Domain::new(table, name, trust, options.verity))
+}
+
+/// A device slot of an image, whose name is `name`.
+///
+/// # Errors
+///
+/// Those of [`report::errno`].
+#[inline(never)]
+fn read_slot(
+    context: &Context<'_>,
+    name: &CStr,
+    metadata: &Metadata,
+    format: &erofs::Superblock,
+    index: u16,
+) -> Result<erofs::DeviceSlot> {
+    format
+        .device(&metadata.reader(None, false), index)
+        .map_err(|error| report::at_mount(context, name, &error))
 }
