@@ -482,7 +482,6 @@ cases! {
     "lz4-cut-off" Read BAD_READ |image, nodes| change_data(image, nodes, 0, cut);
     "lzma-cut-off" Read BAD_READ |image, nodes| change_data(image, nodes, 1, cut);
     "deflate-cut-off" Read BAD_READ |image, nodes| change_data(image, nodes, 2, cut);
-    "zstd-cut-off" Read BAD_READ |image, nodes| change_data(image, nodes, 3, cut);
     "inline-cluster-leaves-block" Read BAD_READ |image, nodes| {
         let (node, header) = compressed_file(image, nodes, layout::COMPRESSED_COMPACT, |_, header| {
             image.get(header + 4, 2) & 8 != 0 && image.get(header + 2, 2) != 0
