@@ -163,6 +163,7 @@ fn unlace(pos: u64, block: usize, encoded: &[u8], decoded: &mut [u8]) -> Option<
 }
 
 /// The packed inode, which has `len` bytes of `inode` at `pos`.
+#[inline(never)]
 fn packed(
     inode: &Inode<Ferofs>,
     pos: u64,
@@ -197,6 +198,7 @@ fn packed(
 }
 
 /// Where encoded bytes are.
+#[inline(never)]
 fn place<'a>(inode: &'a Inode<Ferofs>, encoded: &Encoded) -> Result<Place<'a>> {
     let sb = inode.super_block();
     let volume = sb.data();

@@ -43,6 +43,12 @@ pub(crate) struct Image {
     pub(crate) verity: Option<Verity>,
 }
 
+/// How an image's device slots are read, and its size in bytes.
+pub(crate) struct Slots<'a> {
+    pub(crate) read: &'a dyn Fn(u16) -> Result<erofs::DeviceSlot>,
+    pub(crate) size: u64,
+}
+
 /// The image and the blobs of a mount.
 pub(crate) struct Devices {
     image: Image,
@@ -107,59 +113,30 @@ impl Devices {
     ///
     /// `EINVAL` if the devices given are not as many as the image has slots, or none was given and
     /// the blobs are not in the image; those of [`open_all`] and [`pair`]. What is wrong is told through `context`.
-    pub(crate) fn new<M: erofs::Metadata<Error = Error>>(
+    #[inline(never)]
+    pub(crate) fn new(
         context: &Context<'_>,
         name: &CStr,
         format: &erofs::Superblock,
-        metadata: &M,
-        image: Image,
+        slots: &Slots<'_>,
+        image: KBox<Image>,
         options: KVec<DeviceOption>,
         base: &mut Base,
-    ) -> Result<Self> {
-        let slots = format.device_count();
+    ) -> Result<KBox<Self>> {
+        let count = format.device_count();
         let flat = options.is_empty();
-        if !flat && options.len() != usize::from(slots) {
+        if !flat && options.len() != usize::from(count) {
             context.error(fmt!(
                 "{}: device slots in the image: {}, but devices given: {}",
                 name,
-                slots,
+                count,
                 options.len(),
             ));
             return Err(EINVAL);
         }
         // What is in the image's file is what the image's digest is of.
         let verity = image.verity.filter(|_| !flat);
-        let mut wanted = KVec::new();
-        let mut blobs = KVec::new();
-        for index in 0..slots {
-            // Device 0 is the image itself.
-            let number = u32::from(index).saturating_add(1);
-            let slot = format
-                .device(metadata, index)
-                .map_err(|error| crate::report::at_mount(context, name, &error))?;
-            if let Some(verity) = verity {
-                let digest = verity.wanted(context, name, &slot, number)?;
-                vec::push(&mut wanted, digest)?;
-            }
-            let block = u64::from(format.block_size());
-            let blob = Blob {
-                file: None,
-                flat_start: slot.uniaddr.saturating_mul(block),
-                len: slot.blocks.saturating_mul(block),
-                names: SetOnce::new(),
-            };
-            if flat && (blob.flat_start == 0 || blob.flat_start >= metadata.size()) {
-                context.error(fmt!(
-                    "{}: the data of device {} of {} is not in the image: give each its file with \
-                     device=",
-                    name,
-                    number,
-                    slots,
-                ));
-                return Err(EINVAL);
-            }
-            vec::push(&mut blobs, blob)?;
-        }
+        let (mut blobs, wanted) = read_slots(context, name, format, slots, verity, flat)?;
         let mut files = open_all(context, options, verity, base)?;
         if verity.is_some() {
             files = pair(context, name, &wanted, files)?;
@@ -180,13 +157,14 @@ impl Devices {
         let has_flat_blobs = blobs
             .iter()
             .any(|blob| blob.file.is_some() && blob.flat_start != 0);
-        let mut this = Self {
-            image,
+        let this = Self {
+            image: KBox::into_inner(image),
             blobs,
             has_flat_blobs,
             listeners: None,
             refuses_holes: base.refuses_holes(),
         };
+        let mut this = KBox::new(this, GFP_KERNEL)?;
         let of_blobs = || this.blob_files().find_map(BackingFile::listeners);
         let listeners = this.image.file.listeners().or_else(of_blobs).cloned();
         this.listeners = listeners;
@@ -375,6 +353,54 @@ impl Devices {
     }
 }
 
+/// The device slots of an image, none of which has a file yet, and with `verity` the digest that the file of each has to
+/// have. `name` is the image's; if it is `flat` the blobs lie in it.
+///
+/// # Errors
+///
+/// `EINVAL` if the blobs of a flat image are not in it, and those of reading the slots and of [`Verity::wanted`].
+#[inline(never)]
+fn read_slots(
+    context: &Context<'_>,
+    name: &CStr,
+    format: &erofs::Superblock,
+    slots: &Slots<'_>,
+    verity: Option<Verity>,
+    flat: bool,
+) -> Result<(KVec<Blob>, KVec<Option<VerityDigest>>)> {
+    let block = u64::from(format.block_size());
+    let mut wanted = KVec::new();
+    let mut blobs = KVec::new();
+    for index in 0..format.device_count() {
+        let slot = (slots.read)(index)?;
+        // Device 0 is the image itself.
+        let number = u32::from(index).saturating_add(1);
+        if let Some(verity) = verity {
+            let digest = verity.wanted(context, name, &slot, number)?;
+            vec::push(&mut wanted, digest)?;
+        }
+        let flat_start = slot.uniaddr.saturating_mul(block);
+        if flat && (flat_start == 0 || flat_start >= slots.size) {
+            context.error(fmt!(
+                "{}: the data of device {} of {} is not in the image: give each its file with \
+                 device=",
+                name,
+                number,
+                format.device_count(),
+            ));
+            return Err(EINVAL);
+        }
+        let blob = Blob {
+            file: None,
+            flat_start,
+            len: slot.blocks.saturating_mul(block),
+            names: SetOnce::new(),
+        };
+        vec::push(&mut blobs, blob)?;
+    }
+    Ok((blobs, wanted))
+}
+
 /// A file that was given by `device=`.
 struct Given {
     file: BackingFile,
@@ -388,6 +414,7 @@ struct Given {
 /// # Errors
 ///
 /// Those of [`open_path`], [`Base::admit`] and [`verity::digest_of`].
+#[inline(never)]
 fn open_all(
     context: &Context<'_>,
     options: KVec<DeviceOption>,
@@ -419,6 +446,7 @@ fn open_all(
 /// # Errors
 ///
 /// `EKEYREJECTED` if a slot's file is not among them, and `EINTR` for a task that was killed.
+#[inline(never)]
 fn pair(
     context: &Context<'_>,
     name: &CStr,

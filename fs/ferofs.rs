@@ -187,8 +187,8 @@ impl Mountable for Ferofs {
     fn fill_super(
         sb: &mut NewSuperBlock<'_, Self>,
         context: &Context<'_>,
-        options: Options,
-    ) -> Result<Volume> {
+        options: &mut Options,
+    ) -> Result<KBox<Volume>> {
         Volume::open(sb, context, options)
     }
 

@@ -11,6 +11,8 @@ use crate::vfs::object::super_block::SuperBlock;
 use kernel::prelude::*;
 
 /// The errno for an error of a mounted image, met in an inode if there is one. The first of a mount is logged.
+#[cold]
+#[inline(never)]
 pub(crate) fn report(
     sb: &SuperBlock<Ferofs>,
     inode: Option<&Inode<Ferofs>>,

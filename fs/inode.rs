@@ -94,6 +94,7 @@ pub(crate) fn read(
 }
 
 /// Reads the target of a symbolic link.
+#[inline(never)]
 fn link_target(
     sb: &SuperBlock<Ferofs>,
     reader: &Reader<'_>,

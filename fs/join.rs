@@ -72,6 +72,7 @@ fn find(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<Share>> {
 }
 
 /// A file's fingerprint, if it has one. As with the C driver, one larger than a block is none.
+#[inline(never)]
 fn fingerprint(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<KVec<u8>>> {
     let volume = inode.super_block().data();
     let reader = Volume::reader(inode.super_block(), false);
@@ -101,6 +102,7 @@ fn fingerprint(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<KVec<u8>
 }
 
 /// What a file is made of in its own image.
+#[inline(never)]
 fn content(inode: &Inode<Ferofs>, key: Digest) -> Result<Arc<Content>> {
     let mut content = Content::new(key, inode.size());
     while content.known() < inode.size() {
@@ -110,6 +112,7 @@ fn content(inode: &Inode<Ferofs>, key: Digest) -> Result<Arc<Content>> {
 }
 
 /// Whether a file's bytes have the sha256 that its fingerprint is. They cannot be changed any more.
+#[inline(never)]
 fn is_proven(volume: &Volume, fingerprint: &[u8], content: &Content) -> Result<bool> {
     let Some(expected) = fingerprint.strip_prefix(SHA256) else {
         return Ok(false);

@@ -23,6 +23,8 @@ pub(crate) fn errno(error: &erofs::Error<Error>) -> Error {
 }
 
 /// Says why the image `name` cannot be mounted.
+#[cold]
+#[inline(never)]
 pub(crate) fn at_mount(context: &Context<'_>, name: &CStr, error: &erofs::Error<Error>) -> Error {
     match error {
         erofs::Error::Io(error) => context.error(fmt!("{}: cannot be read: {:?}", name, error)),

@@ -90,6 +90,7 @@ impl Verity {
     /// # Errors
     ///
     /// `ENODATA` if the image has to say it and does not, `EOPNOTSUPP` if the slot's tag cannot be understood.
+    #[inline(never)]
     pub(crate) fn wanted(
         self,
         context: &Context<'_>,
@@ -136,6 +137,7 @@ impl fmt::Display for Verity {
 ///
 /// `ENODATA` if it has none, `EOPNOTSUPP` if it is of a kind that is not known, or if the kernel was built without
 /// fs-verity.
+#[inline(never)]
 pub(crate) fn digest_of(
     context: &Context<'_>,
     name: &CStr,

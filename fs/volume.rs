@@ -8,6 +8,7 @@ use crate::devices;
 use crate::devices::Base;
 use crate::devices::Devices;
 use crate::devices::Image;
+use crate::devices::Slots;
 use crate::domain::Domain;
 use crate::domain::Trust;
 use crate::erofs;
@@ -28,6 +29,7 @@ use crate::vfs::pages::range::RangeCache;
 use crate::vfs::pages::range::RangeMount;
 use crate::vfs::pages::tails::Tails;
 use crate::vfs::workers::Workers;
+use core::mem;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -78,87 +80,39 @@ impl Volume {
     pub(crate) fn open(
         sb: &mut NewSuperBlock<'_, Ferofs>,
         context: &Context<'_>,
-        options: Options,
-    ) -> Result<Self> {
+        options: &mut Options,
+    ) -> Result<KBox<Self>> {
         let Some(name) = context.source() else {
             context.error(fmt!("no source was given"));
             return Err(EINVAL);
         };
         options.check(context)?;
-        let image = match options.image {
-            Some(image) => image,
-            None => devices::open_path(context, name)?,
-        };
+        // What is on the stack here is there while filesystems below, and their disks, are asked: it is kept small, by making
+        // what is large elsewhere.
+        let data = KBox::<Self>::new_uninit(GFP_KERNEL)?;
         let holes_are_errors = options.holes == Some(Holes::Error);
         let mut base = Base::new(
             holes_are_errors.then(|| sb.shared().workers.clone()),
             sb.shared().listeners.clone(),
         );
-        let image = base.admit(context, name, image)?;
-        if let Some(verity) = options.verity {
-            // Not one byte is looked at of what nobody answers for.
-            verity.check_image(context, name, &image)?;
-        }
-        sb.share_backing_device(&image)?;
-        // Security modules are not asked when metadata is read, which can be wanted anywhere: so now. Listeners of fanotify
-        // are, for what is read.
-        let start = options.start.unwrap_or(0);
-        let size = image.size().saturating_sub(start);
-        image.ask(start, size.min(PAGE_SIZE as u64), Wait::Any)?;
-
+        let image = open_image(sb, context, name, options, &mut base)?;
         let ranges = RangeMount::new(&sb.shared().ranges)?;
         // What a mount itself reads is little, and read again by the next one.
-        let cache = RangeCache::get(&ranges, &image.kept(), start, size)?;
+        let size = image.file.size().saturating_sub(image.start);
+        let cache = RangeCache::get(&ranges, &image.file.kept(), image.start, size)?;
         let metadata = Metadata::new(cache);
-        let reader = metadata.reader(None, false);
-        let format = erofs::Superblock::read(&reader, PAGE_SHIFT as u8)
-            .map_err(|error| report::at_mount(context, name, &error))?;
-        let block = u64::from(format.block_size());
-        if start % block != 0 {
-            context.error(fmt!(
-                "{}: fsoffset={} is no multiple of the image's blocks of {} bytes",
-                name,
-                start,
-                block,
-            ));
-            return Err(EINVAL);
-        }
-        let image = Image {
-            file: image,
-            start,
-            verity: options.verity,
+        let format = read_format(context, name, &metadata, image.start)?;
+        let given = mem::take(&mut options.devices);
+        let slots = Slots {
+            read: &|index| read_slot(context, name, &metadata, &format, index),
+            size,
         };
-        let devices = Devices::new(
-            context,
-            name,
-            &format,
-            &reader,
-            image,
-            options.devices,
-            &mut base,
-        )?;
-
-        let compression = format
-            .compression(&reader)
-            .map_err(|error| report::at_mount(context, name, &error))?;
+        let devices = Devices::new(context, name, &format, &slots, image, given, &mut base)?;
+        let compression = read_compression(context, name, &metadata, &format)?;
         if compression.algorithms != 0 {
             metadata.set_mixed();
         }
-        let mut domain = None;
-        if let (Some(trust), Some(name)) = (options.inode_share, &options.domain_id) {
-            if format.ishare_prefix().is_some() {
-                domain = Some(Domain::new(
-                    sb.shared().shares.clone(),
-                    name,
-                    trust,
-                    options.verity,
-                ));
-            } else {
-                context.warn(fmt!(
-                    "inode_share has no effect: the image's files have no fingerprints"
-                ));
-            }
-        }
+        let domain = join_domain(sb, context, options, &format);
         let decoders = decoders::new(context, name, &compression)?;
         let tails = Tails::new(compression.algorithms != 0)?;
 
@@ -171,14 +125,15 @@ impl Volume {
         if acl {
             sb.set_posix_acl();
         }
-        Ok(Self {
-            name: CString::try_from(name)?,
-            format,
+        let name = CString::try_from(name)?;
+        Ok(data.write(Self {
+            name,
+            format: KBox::into_inner(format),
             metadata,
-            devices,
+            devices: KBox::into_inner(devices),
             domain,
             inode_share: options.inode_share,
-            domain_id: options.domain_id,
+            domain_id: options.domain_id.take(),
             decoders,
             tails,
             workers: sb.shared().workers.clone(),
@@ -187,7 +142,7 @@ impl Volume {
             acl: Atomic::new(acl.into()),
             reported: Atomic::new(0),
             _base: base,
-        })
+        }))
     }
 
     /// The image's superblock.
@@ -367,4 +322,123 @@ impl Volume {
             fsid,
         }
     }
+}
+
+/// Opens the image, or takes the open file, and sees that it may be what a mount lies on.
+///
+/// # Errors
+///
+/// Those of opening it, of [`Base::admit`], of what fs-verity says of it, and what listeners say.
+#[inline(never)]
+fn open_image(
+    sb: &mut NewSuperBlock<'_, Ferofs>,
+    context: &Context<'_>,
+    name: &CStr,
+    options: &mut Options,
+    base: &mut Base,
+) -> Result<KBox<Image>> {
+    let file = match options.image.take() {
+        Some(file) => file,
+        None => devices::open_path(context, name)?,
+    };
+    let file = base.admit(context, name, file)?;
+    if let Some(verity) = options.verity {
+        // Not one byte is looked at of what nobody answers for.
+        verity.check_image(context, name, &file)?;
+    }
+    sb.share_backing_device(&file)?;
+    // Security modules are not asked when metadata is read, which can be wanted anywhere: so now. Listeners of fanotify
+    // are, for what is read.
+    let start = options.start.unwrap_or(0);
+    let size = file.size().saturating_sub(start);
+    file.ask(start, size.min(PAGE_SIZE as u64), Wait::Any)?;
+    let image = Image {
+        file,
+        start,
+        verity: options.verity,
+    };
+    Ok(KBox::new(image, GFP_KERNEL)?)
+}
+
+/// The superblock of an image that begins at `start` of its file.
+///
+/// # Errors
+///
+/// Those of [`report::errno`], and `EINVAL` if it begins within a block.
+#[inline(never)]
+fn read_format(
+    context: &Context<'_>,
+    name: &CStr,
+    metadata: &Metadata,
+    start: u64,
+) -> Result<KBox<erofs::Superblock>> {
+    let format = erofs::Superblock::read(&metadata.reader(None, false), PAGE_SHIFT as u8)
+        .map_err(|error| report::at_mount(context, name, &error))?;
+    let block = u64::from(format.block_size());
+    if start % block != 0 {
+        context.error(fmt!(
+            "{}: fsoffset={} is no multiple of the image's blocks of {} bytes",
+            name,
+            start,
+            block,
+        ));
+        return Err(EINVAL);
+    }
+    Ok(KBox::new(format, GFP_KERNEL)?)
+}
+
+/// What the image is compressed with.
+///
+/// # Errors
+///
+/// Those of [`report::errno`].
+#[inline(never)]
+fn read_compression(
+    context: &Context<'_>,
+    name: &CStr,
+    metadata: &Metadata,
+    format: &erofs::Superblock,
+) -> Result<erofs::Compression> {
+    format
+        .compression(&metadata.reader(None, false))
+        .map_err(|error| report::at_mount(context, name, &error))
+}
+
+/// The domain that the options ask for, if the image can take part in one.
+#[inline(never)]
+fn join_domain(
+    sb: &NewSuperBlock<'_, Ferofs>,
+    context: &Context<'_>,
+    options: &Options,
+    format: &erofs::Superblock,
+) -> Option<Domain> {
+    let (Some(trust), Some(name)) = (options.inode_share, &options.domain_id) else {
+        return None;
+    };
+    if format.ishare_prefix().is_none() {
+        context.warn(fmt!(
+            "inode_share has no effect: the image's files have no fingerprints"
+        ));
+        return None;
+    }
+    let table = sb.shared().shares.clone();
+    Some(Domain::new(table, name, trust, options.verity))
+}
+
+/// A device slot of an image, whose name is `name`.
+///
+/// # Errors
+///
+/// Those of [`report::errno`].
+#[inline(never)]
+fn read_slot(
+    context: &Context<'_>,
+    name: &CStr,
+    metadata: &Metadata,
+    format: &erofs::Superblock,
+    index: u16,
+) -> Result<erofs::DeviceSlot> {
+    format
+        .device(&metadata.reader(None, false), index)
+        .map_err(|error| report::at_mount(context, name, &error))
 }

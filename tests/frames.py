@@ -28,7 +28,7 @@ def main():
     large = sorted(((size, name) for name, size in sizes.items() if size > most), reverse=True)
     for size, name in large:
         print(f"{size} bytes: {name}")
-    print(f"{len(sizes)} functions with a frame, the largest of {max(sizes.values())} bytes; at most {most} are wanted")
+    print(f"{len(sizes)} functions with a frame, the largest of {max(sizes.values())} bytes; at most {most} may be")
     return 1 if large else 0
 
 

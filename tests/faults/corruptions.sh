@@ -18,6 +18,12 @@ ferofs-testkit gen-tar tree images/5-merged.2.blob --seed 7 --files 20
 ln "$SHARED/sample.tar" images/5-merged.blob
 mkfs.erofs --quiet --tar=i second.erofs images/5-merged.2.blob >output 2>&1
 mkfs.erofs --quiet images/5-merged.erofs images/4-index.erofs second.erofs >output 2>&1
+mkdir texts && seq 9000 >texts/numbers && seq 5 4000 >texts/more && seq 100 >texts/few
+for image in '6-full -zlz4 -Elegacy-compress' '7-lz4 -zlz4' '7-lzma -zlzma' '7-deflate -zdeflate' \
+    '8-tail -zlz4 -Eztailpacking' '8-fragments -zlz4 -Eall-fragments'; do
+    # shellcheck disable=SC2086 # options are words.
+    mkfs.erofs --quiet -x-1 ${image#* } "images/${image%% *}.erofs" texts >output 2>&1 || fail "the image $image" output
+done
 
 no_log=
 if [ "$FS" != ferofs ]; then no_log=--no-log; fi

@@ -5,7 +5,7 @@
 # timeout: 1800
 #
 # Mutated images, mounted, walked and read: no hang, no report of the kernel. IMAGES of them, from seed
-# FIRST on, of the base images whose names BASES matches. The runner of the virtual machine looks for the kernel's reports.
+# FIRST on, of the base images whose names BASES matches, with those of their changes that CHANGES says. The runner of the virtual machine looks for the kernel's reports.
 
 . "$FEROFS_TESTS/lib.sh"
 IMAGES=${IMAGES:-500}
@@ -76,13 +76,26 @@ compressed zstd -zzstd -C16384 -Ededupe
 compressed deflate -zdeflate -b1024 -C8192 -Efragments,ztailpacking
 compressed two -zlz4:zstd -C8192
 
+# MAKE: the image of the first seed is put to $FEROFS_OUT instead, with its blobs.
+if [ -n "${MAKE:-}" ]; then
+    # shellcheck disable=SC2086 # BASES is a pattern.
+    set -- bases/${BASES:-*}.erofs
+    shift $((FIRST % $#))
+    check "the image of seed $FIRST" ferofs-testkit mutate "$1" "$FEROFS_OUT/seed-$FIRST.erofs" --seed "$FIRST" \
+        --changes "${CHANGES:-4294967295}"
+    for blob in "${1%.erofs}".*blob; do
+        if [ -e "$blob" ]; then cp "$blob" "$FEROFS_OUT/seed-$FIRST.${blob#*.}"; fi
+    done
+    finish
+fi
+
 # The C driver does not take images on tmpfs.
 mkdir -p work
 if [ "$FS" = ferofs ]; then mount -t tmpfs tmpfs work; fi
 {
     # shellcheck disable=SC2086 # BASES is a pattern.
     ferofs-testkit fuzz-mounts --type "$FS" --work "$WORK/work" --first "$FIRST" --count "$IMAGES" \
-        --limit "${LIMIT:-60}" bases/${BASES:-*}.erofs 2>&1
+        --changes "${CHANGES:-4294967295}" --limit "${LIMIT:-60}" bases/${BASES:-*}.erofs 2>&1
     echo $? >status
 } | sed -u 's/^/# /'
 if [ "$(cat status)" = 0 ]; then pass "$IMAGES mutated images"; else fail "$IMAGES mutated images"; fi

@@ -238,6 +238,7 @@ impl Clusters {
     /// - [`Error::Corrupt`] if indexes contradict each other or the format.
     /// - [`Error::Unsupported`] if more bytes are encoded together than any reader must be ready for.
     /// - [`Error::Io`] if the metadata cannot be read.
+    #[inline(never)]
     pub fn at<M: Metadata>(
         &self,
         sb: &Superblock,

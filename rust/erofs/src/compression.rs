@@ -105,6 +105,7 @@ impl Superblock {
     /// - [`Error::Corrupt`] if a configuration is cut off or out of range.
     /// - [`Error::Unsupported`] for unknown formats and windows.
     /// - [`Error::Io`] if the metadata cannot be read.
+    #[inline(never)]
     pub fn compression<M: Metadata>(&self, meta: &M) -> Result<Compression, M::Error> {
         let mut found = Compression {
             algorithms: self.algorithms(),

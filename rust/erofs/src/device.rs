@@ -95,6 +95,7 @@ impl Superblock {
     ///
     /// - [`Error::Corrupt`] if there is no such slot, or its addresses are out of range.
     /// - [`Error::Io`] if the metadata cannot be read.
+    #[inline(never)]
     pub fn device<M: Metadata>(&self, meta: &M, index: u16) -> Result<DeviceSlot, M::Error> {
         let offset = u64::from(index).wrapping_mul(ondisk::DEVICE_SLOT_SIZE);
         let at = self.device_table_pos().wrapping_add(offset);

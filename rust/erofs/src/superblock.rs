@@ -58,6 +58,7 @@ impl Superblock {
     /// - [`Error::Unsupported`] if blocks are larger than `max_block_bits`, and for unknown algorithms and incompatible
     ///   features.
     /// - [`Error::Io`] if the metadata cannot be read.
+    #[inline(never)]
     pub fn read<M: Metadata>(meta: &M, max_block_bits: u8) -> Result<Self, M::Error> {
         let at = ondisk::SUPER_OFFSET;
         let mut cursor = Cursor::new(meta);

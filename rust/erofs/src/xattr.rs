@@ -277,6 +277,7 @@ impl Inode {
     /// - [`Error::Corrupt`] if an attribute is wrong.
     /// - [`Error::Unsupported`] if the attribute body holds nothing, which means nothing yet.
     /// - [`Error::Io`] if the metadata cannot be read.
+    #[inline(never)]
     pub fn list_xattrs<M: Metadata>(
         &self,
         sb: &Superblock,

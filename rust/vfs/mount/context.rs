@@ -46,6 +46,8 @@ impl Context<'_> {
 
     /// Tells the mounter what is wrong: in the kernel's log, and through the context's own log
     /// where that is read.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn error(&self, message: fmt::Arguments<'_>) {
         pr_err!("{}\n", message);
         self.log(b'e', message);
@@ -57,6 +59,7 @@ impl Context<'_> {
     }
 
     /// Adds a line to the context's own log: of an error (`e`) or a warning (`w`).
+    #[inline(never)]
     fn log(&self, level: u8, message: fmt::Arguments<'_>) {
         if let Ok(message) = CString::try_from_fmt(message) {
             // SAFETY: By the type invariants, and the message is a C string.

@@ -50,12 +50,12 @@ pub(crate) trait Mountable: Xattrs + Export {
         value: Value<'_>,
     ) -> Result;
 
-    /// Sets up a superblock and makes its data.
+    /// Sets up a superblock and makes its data; takes of the options what it keeps.
     fn fill_super(
         sb: &mut NewSuperBlock<'_, Self>,
         context: &Context<'_>,
-        options: Self::Options,
-    ) -> Result<Self::Super>;
+        options: &mut Self::Options,
+    ) -> Result<KBox<Self::Super>>;
 
     /// The root directory of a superblock that has its data.
     fn root(sb: &SuperBlock<Self>) -> Result<ARef<Inode<Self>>>;
@@ -241,7 +241,7 @@ impl<T: Mountable> Operations<T> {
         let (options, context) = unsafe { (Self::options(fc), Context::from_raw(fc)) };
         from_result(|| {
             // SAFETY: The superblock is new, and of the type that the context is for.
-            unsafe { fill::<T>(sb, |sb| T::fill_super(sb, &context, mem::take(options))) }?;
+            unsafe { fill::<T>(sb, |sb| T::fill_super(sb, &context, options)) }?;
             Ok(0)
         })
     }
@@ -274,7 +274,7 @@ impl<T: Mountable> Operations<T> {
 /// `sb` must be a new superblock of `T` that only this thread uses, and `make` must make its data.
 unsafe fn fill<T: Mountable>(
     sb: *mut bindings::super_block,
-    make: impl FnOnce(&mut NewSuperBlock<'_, T>) -> Result<T::Super>,
+    make: impl FnOnce(&mut NewSuperBlock<'_, T>) -> Result<KBox<T::Super>>,
 ) -> Result {
     // SAFETY: By the safety requirements.
     unsafe {
@@ -287,7 +287,7 @@ unsafe fn fill<T: Mountable>(
     let mut new = unsafe { NewSuperBlock::<T>::from_raw(sb) };
     let data = make(&mut new)?;
     // SAFETY: By the safety requirements; it has no data so far.
-    let root = T::root(unsafe { super_block::install::<T>(sb, data) }?)?;
+    let root = T::root(unsafe { super_block::install::<T>(sb, data) })?;
     // SAFETY: By the safety requirements.
     unsafe { super_block::set_root(sb, IntoRaw::into_raw(root)) }
 }

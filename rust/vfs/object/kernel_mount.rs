@@ -183,7 +183,7 @@ unsafe fn fill<T: FileSystem<Super = ()>>(sb: *mut bindings::super_block) -> Res
     }
     // SAFETY: By the safety requirements; the root is new, and its reference passes on.
     unsafe {
-        super_block::install::<T>(sb, ())?;
+        super_block::install::<T>(sb, KBox::new((), GFP_KERNEL)?);
         let root = bindings::new_inode(sb);
         if root.is_null() {
             return Err(ENOMEM);

@@ -173,13 +173,12 @@ impl<T: FileSystem> SuperBlock<T> {
 /// `sb` must be a new superblock of `T` that only this thread sets up, and have no data.
 pub(in crate::vfs) unsafe fn install<'a, T: FileSystem>(
     sb: *mut bindings::super_block,
-    data: T::Super,
-) -> Result<&'a SuperBlock<T>> {
-    let data = KBox::new(data, GFP_KERNEL)?;
+    data: KBox<T::Super>,
+) -> &'a SuperBlock<T> {
     // SAFETY: By the safety requirements; `s_fs_info` is the filesystem's.
     unsafe { (*sb).s_fs_info = data.into_foreign() };
     // SAFETY: Its data is set now.
-    Ok(unsafe { SuperBlock::<T>::from_raw(sb) })
+    unsafe { SuperBlock::<T>::from_raw(sb) }
 }
 
 /// Makes the root of a superblock of an inode, whose reference is taken over.

@@ -91,6 +91,8 @@ const BAD: &[&str] = &["EUCLEAN"];
 /// A page that cannot be filled may be reported to the reader as an I/O error.
 const BAD_READ: &[&str] = &["EUCLEAN", "EIO"];
 const UNSUPPORTED: &[&str] = &["EOPNOTSUPP"];
+/// Where any bytes mean something: what matters is that reading them has an end, and that the kernel survives it.
+const ENDS: &[&str] = &["EUCLEAN", "EIO", "no error"];
 /// Values that a later version of the format may give a meaning.
 const BAD_OR_NEW: &[&str] = &["EUCLEAN", "EOPNOTSUPP"];
 /// What has no magic number is no image, which mount(8) wants to hear as EINVAL.
@@ -157,6 +159,99 @@ fn child(image: &Image, node: &Node) -> Option<Vec<u8>> {
         .iter()
         .find(|dirent| !matches!(image.name(dirent), b"." | b".."))?;
     Some([&node.path[..], b"/", image.name(dirent)].concat())
+}
+
+/// The map header of a compressed inode.
+fn map_header(image: &Image, node: &Node) -> usize {
+    image.behind(node).next_multiple_of(8)
+}
+
+/// A compressed file whose header has all of these bits of advice and none of those, and whose data is not all a fragment.
+fn compressed_file<'n>(
+    image: &Image,
+    nodes: &'n [Node],
+    layout: u16,
+    wanted: impl Fn(&Node, usize) -> bool,
+) -> Option<(&'n Node, usize)> {
+    let node = find(nodes, |node| {
+        let header = map_header(image, node);
+        node.is_file()
+            && node.layout == layout
+            && image.get(header + 7, 1) & 0x80 == 0
+            && wanted(node, header)
+    })?;
+    Some((node, map_header(image, node)))
+}
+
+/// A file with indexes of 8 bytes, where they are, and where the first of them is that is not of a cluster's beginning.
+fn full_indexes<'n>(image: &Image, nodes: &'n [Node]) -> Option<(&'n Node, usize, usize)> {
+    let middle = |node: &Node, header: usize| {
+        let count = (node.size as usize).div_ceil(image.block_size());
+        (header + 16..)
+            .step_by(8)
+            .take(count)
+            .find(|place| image.get(*place, 2) & 3 == 2)
+    };
+    let (node, header) = compressed_file(image, nodes, layout::COMPRESSED_FULL, |node, header| {
+        image.get(header + 4, 2) & 1 == 0
+            && image.get(header + 16, 2) & 3 == 1
+            && middle(node, header).is_some()
+    })?;
+    Some((node, header + 16, middle(node, header)?))
+}
+
+/// A file that is compressed with this algorithm, and its first block of compressed data: its number is in the
+/// first pack of indexes, which has two of four bytes.
+fn compressed_data<'n>(
+    image: &Image,
+    nodes: &'n [Node],
+    algorithm: u64,
+) -> Option<(&'n Node, usize)> {
+    let (node, header) =
+        compressed_file(image, nodes, layout::COMPRESSED_COMPACT, |node, header| {
+            let is_of_two = (header + 8) % 32 != 0 || image.get(header + 4, 2) & 1 == 0;
+            // No tail elsewhere.
+            is_of_two
+                && image.get(header + 4, 2) & 0x28 == 0
+                && image.get(header + 6, 1) & 0xf == algorithm
+                && node.size > 2 * image.block_size() as u64
+        })?;
+    // With big physical clusters the number is that of the first itself.
+    let before = usize::from(image.get(header + 4, 2) & 6 == 0);
+    let block = image.get(header + 12, 4) as usize + before;
+    Some((node, block * image.block_size()))
+}
+
+/// A file that is all in the packed inode.
+fn fragment<'n>(image: &Image, nodes: &'n [Node]) -> Option<&'n Node> {
+    find(nodes, |node| {
+        node.is_file()
+            && matches!(
+                node.layout,
+                layout::COMPRESSED_FULL | layout::COMPRESSED_COMPACT
+            )
+            && node.size > 0
+            && image.get(map_header(image, node) + 7, 1) & 0x80 != 0
+    })
+}
+
+/// Replaces the first block of compressed data by what `change` makes of it.
+fn change_data(
+    image: &mut Image,
+    nodes: &[Node],
+    algorithm: u64,
+    change: impl FnOnce(&mut [u8]),
+) -> Option<Vec<u8>> {
+    let (node, pos) = compressed_data(image, nodes, algorithm)?;
+    let block = image.block_size();
+    change(image.bytes.get_mut(pos..pos + block)?);
+    Some(node.path.clone())
+}
+
+/// Of the first block of compressed data, whose bytes are at its end, the second half is not there.
+fn cut(block: &mut [u8]) {
+    let half = block.len() / 2;
+    block[half..].fill(0);
 }
 
 cases! {
@@ -295,6 +390,18 @@ cases! {
         image.put(second.pos + 8, 2, 0xffff);
         Some(node.path.clone())
     };
+    "directory-last-name-behind-block" List BAD |image, nodes| {
+        let (node, ..) = directory(nodes)?;
+        image.put(node.dirents.last()?.pos + 8, 2, 0xffff);
+        Some(node.path.clone())
+    };
+    "directory-last-name-behind-block-lookup" Stat BAD |image, nodes| {
+        let (node, ..) = directory(nodes)?;
+        let last = node.dirents.last()?;
+        let path = [&node.path[..], b"/", image.name(last)].concat();
+        image.put(last.pos + 8, 2, 0xffff);
+        Some(path)
+    };
     "directory-name-empty" List BAD |image, nodes| {
         let (node, first, second) = directory(nodes)?;
         let old = image.get(first.pos + 8, 2);
@@ -307,5 +414,95 @@ cases! {
             node.is_dir() && (node.layout == layout::PLAIN || node.size > block)
         })?;
         set(image, node, LAYOUT_FIELD, 4, 0x0fff_fff0)
+    };
+    "compressed-indexes-without-head" Read BAD_READ |image, nodes| {
+        let (node, table, _) = full_indexes(image, nodes)?;
+        for number in 0..(node.size as usize).div_ceil(image.block_size()) {
+            image.put(table + 8 * number, 2, 2);
+            image.put(table + 8 * number + 4, 4, 1 << 16 | 1);
+        }
+        Some(node.path.clone())
+    };
+    "compressed-index-points-at-itself" Read BAD_READ |image, nodes| {
+        let (node, table, middle) = full_indexes(image, nodes)?;
+        // Nor does the file begin with a beginning.
+        image.put(table, 2, 2);
+        image.put(table + 4, 4, 1 << 16);
+        image.put(middle + 4, 4, 1 << 16);
+        Some(node.path.clone())
+    };
+    "compressed-index-points-before-the-file" Read BAD_READ |image, nodes| {
+        let (node, table, middle) = full_indexes(image, nodes)?;
+        image.put(table, 2, 2);
+        image.put(table + 4, 4, 1 << 16 | 0x7ff);
+        image.put(middle + 4, 4, 1 << 16 | 0x7ff);
+        Some(node.path.clone())
+    };
+    "compressed-size-beyond-indexes" Read ENDS |image, nodes| {
+        let (node, ..) = full_indexes(image, nodes)?;
+        set(image, node, inode::SIZE, 4, 0xffff_f000)
+    };
+    "compressed-cluster-behind-image" Read BAD_READ |image, nodes| {
+        let (node, table, _) = full_indexes(image, nodes)?;
+        image.put(table + 4, 4, 0xffff_fff0);
+        Some(node.path.clone())
+    };
+    "compressed-clusters-are-one" Read ENDS |image, nodes| {
+        let (node, table, _) = full_indexes(image, nodes)?;
+        let block = image.get(table + 4, 4);
+        for number in 1..(node.size as usize).div_ceil(image.block_size()) {
+            if image.get(table + 8 * number, 2) & 3 == 1 {
+                image.put(table + 8 * number + 4, 4, block);
+            }
+        }
+        Some(node.path.clone())
+    };
+    "compressed-compact-indexes-of-ones" Read BAD_READ |image, nodes| {
+        let (node, header) = compressed_file(image, nodes, layout::COMPRESSED_COMPACT, |node, _| {
+            node.size > 4 * image.block_size() as u64
+        })?;
+        image.put(header + 8, 8, u64::MAX);
+        image.put(header + 16, 8, u64::MAX);
+        Some(node.path.clone())
+    };
+    "compressed-as-plain-of-many-blocks" Read ENDS |image, nodes| {
+        // What is as it is, is said to be as far into its blocks as it is in the file: as clusters that hold less.
+        let (node, table, _) = full_indexes(image, nodes)?;
+        let advice = image.get(table - 12, 2);
+        image.put(table - 12, 2, advice | 0x10);
+        image.put(table, 2, 0);
+        image.put(table + 2, 2, 0x123);
+        Some(node.path.clone())
+    };
+    "lz4-of-ones" Read BAD_READ |image, nodes| change_data(image, nodes, 0, |block| block.fill(0xff));
+    "lz4-of-zeros" Read BAD_READ |image, nodes| change_data(image, nodes, 0, |block| block.fill(0));
+    "lz4-refers-to-before-its-beginning" Read BAD_READ |image, nodes| {
+        change_data(image, nodes, 0, |block| block[..4].copy_from_slice(&[0x1f, b'a', 0xff, 0xff]))
+    };
+    "lz4-cut-off" Read BAD_READ |image, nodes| change_data(image, nodes, 0, cut);
+    "lzma-cut-off" Read BAD_READ |image, nodes| change_data(image, nodes, 1, cut);
+    "deflate-cut-off" Read BAD_READ |image, nodes| change_data(image, nodes, 2, cut);
+    "inline-cluster-leaves-block" Read BAD_READ |image, nodes| {
+        let (node, header) = compressed_file(image, nodes, layout::COMPRESSED_COMPACT, |_, header| {
+            image.get(header + 4, 2) & 8 != 0 && image.get(header + 2, 2) != 0
+        })?;
+        image.put(header + 2, 2, 0xffff);
+        Some(node.path.clone())
+    };
+    "fragment-behind-packed-inode" Read BAD_READ |image, nodes| {
+        let node = fragment(image, nodes)?;
+        let header = map_header(image, node);
+        image.put(header, 8, 1 << 63 | 0x7fff_ffff_0000);
+        Some(node.path.clone())
+    };
+    "packed-inode-is-a-fragment" Read BAD_READ |image, nodes| {
+        let node = fragment(image, nodes)?;
+        image.put_sb(superblock::PACKED_NID, 8, node.nid);
+        Some(node.path.clone())
+    };
+    "packed-inode-outside-image" Read BAD_READ |image, nodes| {
+        let node = fragment(image, nodes)?;
+        image.put_sb(superblock::PACKED_NID, 8, 1 << 40);
+        Some(node.path.clone())
     };
 }

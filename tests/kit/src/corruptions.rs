@@ -121,6 +121,10 @@ fn judge(
             case.probe, result.1, result.0
         )));
     }
+    if result.1 == "no error" {
+        return Ok((!lines.is_empty())
+            .then(|| format!("{place}: expected nothing in the log, got {lines:?}")));
+    }
     let told = lines.len() == 1 && (result.1 != "EUCLEAN" || lines[0].contains("offset"));
     Ok((!told && !args.no_log).then(|| {
         format!("{place}: expected one log line with what is wrong and the offset, got {lines:?}")

@@ -80,6 +80,9 @@ struct Job {
     /// Most bytes to read from one image.
     #[arg(long, default_value_t = 128 << 10)]
     bytes: u64,
+    /// Which changes of each seed are made, as with `mutate`.
+    #[arg(long, default_value_t = u32::MAX)]
+    changes: u32,
 }
 
 impl Job {
@@ -246,6 +249,8 @@ fn spawn(job: &Job, first: u64, end: u64) -> Result<Child> {
         &job.entries.to_string(),
         "--bytes",
         &job.bytes.to_string(),
+        "--changes",
+        &job.changes.to_string(),
     ]);
     command.args(["--first", &first.to_string(), "--end", &end.to_string()]);
     command
@@ -283,6 +288,8 @@ pub fn run_worker(args: &WorkerArgs) -> Result<ExitCode> {
     for seed in args.first..args.end {
         let (base, options) = &bases[(seed % bases.len() as u64) as usize];
         writeln!(out, "seed {seed}")?;
+        // What the kernel reports is about the last seed in its log, or the last two if two are mounted at a time.
+        let _ = std::fs::write("/dev/kmsg", format!("ferofs-testkit: seed {seed}\n"));
         let (result, entries) = one(&args.job, seed, base, options)?;
         writeln!(out, "done {result} {entries}")?;
     }
@@ -292,7 +299,8 @@ pub fn run_worker(args: &WorkerArgs) -> Result<ExitCode> {
 fn one(job: &Job, seed: u64, base: &Base, options: &str) -> Result<(String, u32)> {
     let image = job.work.join("image");
     let mount_point = job.mount_point();
-    std::fs::write(&image, base.mutated(seed)).with_context(|| image.display().to_string())?;
+    std::fs::write(&image, base.changed(seed, job.changes))
+        .with_context(|| image.display().to_string())?;
     match mount::classic(&job.r#type, &image, &mount_point, options) {
         Ok(()) => {}
         Err(Errno::NODEV) => anyhow::bail!("the kernel knows no file system {}", job.r#type),

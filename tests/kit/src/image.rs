@@ -24,6 +24,7 @@ pub mod superblock {
     pub const DEVICES: usize = 86;
     pub const DEVICE_SLOT: usize = 88;
     pub const DIR_BLOCK_BITS: usize = 90;
+    pub const PACKED_NID: usize = 96;
     pub const ROOT_NID_48: usize = 112;
 
     /// Every field, as offset and size.
@@ -108,7 +109,9 @@ pub const LAYOUT_FIELD: usize = 16;
 /// The layouts of inodes that the tests use.
 pub mod layout {
     pub const PLAIN: u16 = 0;
+    pub const COMPRESSED_FULL: u16 = 1;
     pub const INLINE: u16 = 2;
+    pub const COMPRESSED_COMPACT: u16 = 3;
     pub const CHUNKS: u16 = 4;
 }
 

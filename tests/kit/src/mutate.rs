@@ -23,11 +23,14 @@ pub struct Args {
     /// Which of the mutations.
     #[arg(long)]
     seed: u64,
+    /// Which of its changes are made, as a sum of 1, 2, 4, 8 and 16 for the first to the fifth; all if not given.
+    #[arg(long, default_value_t = u32::MAX)]
+    changes: u32,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let bytes = std::fs::read(&args.image).with_context(|| args.image.display().to_string())?;
-    let spoiled = Base::new(bytes).mutated(args.seed);
+    let spoiled = Base::new(bytes).changed(args.seed, args.changes);
     std::fs::write(&args.out, spoiled).with_context(|| args.out.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -45,8 +48,9 @@ impl Base {
         Base { image, nodes }
     }
 
-    /// The image that belongs to `seed`.
-    pub fn mutated(&self, seed: u64) -> Vec<u8> {
+    /// The image that belongs to `seed`, with those of its changes alone whose bits are set in `changes`, the first in the
+    /// lowest: what is left out may not have mattered.
+    pub fn changed(&self, seed: u64, changes: u32) -> Vec<u8> {
         let mut random = Random::new(seed);
         let mut image = self.image.clone();
         // One change finds the check that is missing; several find checks that rely on each other.
@@ -55,8 +59,10 @@ impl Base {
         } else {
             2 + random.below(4)
         };
-        for _ in 0..count {
+        for number in 0..count {
+            let before = (changes >> number & 1 == 0).then(|| image.clone());
             self.change(&mut image, &mut random);
+            image = before.unwrap_or(image);
         }
         if !random.one_in(10) {
             image.repair_checksum();
@@ -277,15 +283,41 @@ fn resize(image: &mut Image, random: &mut Random) {
 mod tests {
     use super::*;
 
+    /// Without its changes an image is what it was; each of them alone is a part of all.
+    #[test]
+    fn changes_can_be_left_out() {
+        let mut bytes = vec![0; 8192];
+        bytes[SUPERBLOCK..SUPERBLOCK + 4].copy_from_slice(&0xe0f5_e1e2_u32.to_le_bytes());
+        let base = Base::new(bytes);
+        let none = base.changed(0, 0);
+        let mut different = 0;
+        for seed in 0..200 {
+            // The checksum apart, which is repaired for most.
+            assert_eq!(base.changed(seed, 0)[..SUPERBLOCK], none[..SUPERBLOCK]);
+            assert_eq!(
+                base.changed(seed, 0)[SUPERBLOCK + 8..],
+                none[SUPERBLOCK + 8..]
+            );
+            assert_eq!(base.changed(seed, 31), base.changed(seed, u32::MAX));
+            different += usize::from(base.changed(seed, 1) != base.changed(seed, u32::MAX));
+        }
+        assert!(
+            (50..150).contains(&different),
+            "{different} of 200 seeds have several changes"
+        );
+    }
+
     #[test]
     fn a_seed_always_gives_the_same_image() {
         let mut bytes = vec![0; 8192];
         bytes[SUPERBLOCK..SUPERBLOCK + 4].copy_from_slice(&0xe0f5_e1e2_u32.to_le_bytes());
         let base = Base::new(bytes.clone());
         for seed in 0..200 {
-            assert_eq!(base.mutated(seed), base.mutated(seed));
+            assert_eq!(base.changed(seed, u32::MAX), base.changed(seed, u32::MAX));
         }
-        let changed = (0..200).filter(|&seed| base.mutated(seed) != bytes).count();
+        let changed = (0..200)
+            .filter(|&seed| base.changed(seed, u32::MAX) != bytes)
+            .count();
         assert!(
             changed > 150,
             "only {changed} of 200 seeds changed the image"

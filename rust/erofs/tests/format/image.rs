@@ -203,6 +203,23 @@ pub struct Blocks {
     /// An inode that holds the same bytes as the image.
     metabox: Option<u64>,
     pub calls: Cell<u32>,
+    /// How often bytes that were given were looked at: once for each structure, name or piece of one that is read.
+    pub looks: Cell<u64>,
+}
+
+/// Bytes that count how often they are looked at.
+pub struct Counted<'a> {
+    bytes: &'a [u8],
+    looks: &'a Cell<u64>,
+}
+
+impl std::ops::Deref for Counted<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.looks.set(self.looks.get() + 1);
+        self.bytes
+    }
 }
 
 impl Blocks {
@@ -215,6 +232,7 @@ impl Blocks {
             devices: Vec::new(),
             metabox: None,
             calls: Cell::new(0),
+            looks: Cell::new(0),
         }
     }
 
@@ -274,22 +292,31 @@ impl Blocks {
         let value = f();
         (value, self.calls.get())
     }
+
+    /// How often bytes are looked at while `f` runs: what it takes in steps, whichever machine it runs on.
+    pub fn count_looks<T>(&self, f: impl FnOnce() -> T) -> (T, u64) {
+        self.looks.set(0);
+        let value = f();
+        (value, self.looks.get())
+    }
 }
 
 impl Metadata for Blocks {
     type Error = Infallible;
-    type Bytes<'a> = &'a [u8];
+    type Bytes<'a> = Counted<'a>;
 
-    fn bytes(&self, space: Space, pos: u64) -> Result<&[u8], Infallible> {
+    fn bytes(&self, space: Space, pos: u64) -> Result<Counted<'_>, Infallible> {
         self.calls.set(self.calls.get() + 1);
         let (bytes, pos) = self.locate(space, pos);
         let len = bytes.len() as u64;
         let end = ((pos >> self.grain_bits).saturating_add(1) << self.grain_bits).min(len);
-        Ok(if pos < end {
+        let bytes = if pos < end {
             &bytes[pos as usize..end as usize]
         } else {
             &[]
-        })
+        };
+        let looks = &self.looks;
+        Ok(Counted { bytes, looks })
     }
 
     fn size(&self) -> u64 {
