@@ -60,7 +60,7 @@ impl Base {
             2 + random.below(4)
         };
         for number in 0..count {
-            let before = (changes >> number & 1 == 0).then(|| image.clone());
+            let before = ((changes >> number) & 1 == 0).then(|| image.clone());
             self.change(&mut image, &mut random);
             image = before.unwrap_or(image);
         }
