@@ -200,8 +200,14 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// `EINVAL`.
+    /// `EINVAL`, and `EPERM` for what is not done for another user namespace.
     pub(crate) fn check(&self, context: &Context<'_>) -> Result {
+        if context.is_delegated() && !self.is_for_others() {
+            context.error(fmt!(
+                "for another user namespace an image is mounted with verity= and its digest only, without a domain, and from open files"
+            ));
+            return Err(EPERM);
+        }
         if self.inode_share.is_none() {
             return Ok(());
         }
@@ -216,6 +222,17 @@ impl Options {
         };
         context.error(fmt!("{}", problem));
         Err(EINVAL)
+    }
+
+    /// Whether a filesystem with these options may belong to a user namespace that nobody trusts: all bytes are those that a
+    /// digest is of, no path is looked for with the rights of who makes it, and nothing of other mounts is shared.
+    fn is_for_others(&self) -> bool {
+        let mut devices = self.devices.iter();
+        matches!(self.verity, Some(Verity::Image(_)))
+            && self.image.is_some()
+            && devices.all(|device| matches!(device, DeviceOption::File(_)))
+            && self.domain_id.is_none()
+            && self.inode_share.is_none()
     }
 
     fn add(&mut self, context: &Context<'_>, device: DeviceOption) -> Result {

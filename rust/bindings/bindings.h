@@ -30,6 +30,12 @@
 
 /* bindgen does not evaluate these by itself. */
 const unsigned int VFS_CONST_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
+/* Whether someone with privileges may make a filesystem for a context of another user namespace: since Linux 7.3. */
+#ifdef FS_USERNS_DELEGATABLE
+const int VFS_CONST_FS_USERNS_DELEGATABLE = FS_USERNS_DELEGATABLE;
+#else
+const int VFS_CONST_FS_USERNS_DELEGATABLE = 0;
+#endif
 const unsigned int VFS_CONST_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 const unsigned int VFS_CONST_LOOKUP_AUTOMOUNT = LOOKUP_AUTOMOUNT;
 const unsigned int VFS_CONST_FMODE_READ = (__force unsigned int)FMODE_READ;

@@ -5,6 +5,7 @@
 use crate::vfs::backing::open::with_path;
 use crate::vfs::bindings;
 use core::marker::PhantomData;
+use core::ptr;
 use core::ptr::NonNull;
 use kernel::fmt;
 use kernel::fs::File;
@@ -42,6 +43,13 @@ impl Context<'_> {
             let source = self.fc.as_ref().source;
             (!source.is_null()).then(|| crate::vfs::c_str(source))
         }
+    }
+
+    /// Whether the filesystem will belong to another user namespace than the first one: somebody with privileges makes it for a
+    /// context that was opened there.
+    pub(crate) fn is_delegated(&self) -> bool {
+        // SAFETY: By the type invariants; a context keeps its namespace.
+        unsafe { !ptr::eq(self.fc.as_ref().user_ns, &raw const bindings::init_user_ns) }
     }
 
     /// Tells the mounter what is wrong: in the kernel's log, and through the context's own log

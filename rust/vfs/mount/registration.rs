@@ -32,7 +32,7 @@ impl<T: Mountable> Registration<T> {
         let fs_type = FsType::<T>::new(
             module,
             name,
-            bindings::FS_ALLOW_IDMAP as i32,
+            bindings::FS_ALLOW_IDMAP as i32 | bindings::VFS_CONST_FS_USERNS_DELEGATABLE,
             init_fs_context::<T>,
             shared,
         )?;

@@ -197,11 +197,11 @@ impl<T: Xattrs> Table<T> {
         if T::get_xattr(inode, space, &[], &mut value)? != size {
             return Err(EIO);
         }
-        // SAFETY: The value is valid for its length. The result is null, a list, or an error
-        // pointer, each of which is an answer.
+        // SAFETY: The inode is valid, and its superblock keeps its namespace. The value is valid for its length. The result is null,
+        // a list, or an error pointer, each of which is an answer.
         Ok(unsafe {
             bindings::posix_acl_from_xattr(
-                &raw mut bindings::init_user_ns,
+                (*(*inode.as_ptr()).i_sb).s_user_ns,
                 value.as_ptr().cast(),
                 size,
             )

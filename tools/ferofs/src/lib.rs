@@ -43,6 +43,7 @@ pub mod index;
 pub mod inspect;
 pub mod merge;
 pub mod mount;
+pub mod mountd;
 mod mounts;
 mod number;
 pub mod oci;

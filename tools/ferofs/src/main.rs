@@ -45,6 +45,7 @@ enum Command {
     PushIndex(commands::registry::PushArguments),
     #[cfg(feature = "registry")]
     PullIndex(commands::registry::PullArguments),
+    Mountd(commands::mountd::Arguments),
     #[cfg(feature = "serve")]
     Serve(commands::serve::Arguments),
     Mount(commands::mount::Arguments),
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         Command::PushIndex(arguments) => commands::run(commands::registry::push(arguments)),
         #[cfg(feature = "registry")]
         Command::PullIndex(arguments) => commands::run(commands::registry::pull(arguments)),
+        Command::Mountd(arguments) => commands::run(commands::mountd::run(arguments)),
         #[cfg(feature = "serve")]
         Command::Serve(arguments) => commands::run(commands::serve::run(arguments)),
         Command::Mount(arguments) => commands::run(commands::mount::run(arguments)),

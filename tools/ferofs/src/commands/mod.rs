@@ -15,6 +15,7 @@ pub mod ls;
 pub mod merge;
 pub mod mkfs;
 pub mod mount;
+pub mod mountd;
 #[cfg(feature = "serve")]
 mod on_demand;
 pub mod pages;

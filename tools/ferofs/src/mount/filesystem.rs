@@ -3,6 +3,7 @@
 //! One filesystem of a mount: an image, or the index of a tar, with the blobs it has its data in.
 
 use super::Driver;
+use super::delegated;
 use super::kernel;
 use super::options::NEVER_LEFT_OUT;
 use super::options::Options;
@@ -68,6 +69,9 @@ impl Filesystem {
         options: &Options,
         attributes: MountAttrFlags,
     ) -> Result<(OwnedFd, Vec<String>)> {
+        if driver == Driver::Ferofs && delegated::is_needed() {
+            return delegated::mount(self, options);
+        }
         let context = kernel::Context::open(driver.name(), &self.path)?;
         match driver {
             Driver::Ferofs => {

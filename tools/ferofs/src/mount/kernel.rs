@@ -77,7 +77,7 @@ impl<'a> Context<'a> {
             }
             Err(Errno::PERM) => Err(Error::of(
                 Kind::Mount,
-                format!("cannot mount {shown}: only root can mount"),
+                format!("cannot mount {shown}: only root can mount, or who is in a user namespace of his own what ferofs-mountd allows"),
             )),
             Err(errno) => {
                 let reason = reason(errno);
@@ -87,6 +87,11 @@ impl<'a> Context<'a> {
                 ))
             }
         }
+    }
+
+    /// One that was opened elsewhere.
+    pub fn of(file: OwnedFd, source: &'a Path) -> Self {
+        Context { file, source }
     }
 
     /// Sets an option without a value.

@@ -27,8 +27,9 @@
 //! ```
 
 mod container;
+mod delegated;
 mod filesystem;
-mod kernel;
+pub(crate) mod kernel;
 mod memory;
 pub mod options;
 mod overlay;
