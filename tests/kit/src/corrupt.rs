@@ -419,7 +419,7 @@ cases! {
         let (node, table, _) = full_indexes(image, nodes)?;
         for number in 0..(node.size as usize).div_ceil(image.block_size()) {
             image.put(table + 8 * number, 2, 2);
-            image.put(table + 8 * number + 4, 4, 1 << 16 | 1);
+            image.put(table + 8 * number + 4, 4, (1 << 16) | 1);
         }
         Some(node.path.clone())
     };
@@ -434,8 +434,8 @@ cases! {
     "compressed-index-points-before-the-file" Read BAD_READ |image, nodes| {
         let (node, table, middle) = full_indexes(image, nodes)?;
         image.put(table, 2, 2);
-        image.put(table + 4, 4, 1 << 16 | 0x7ff);
-        image.put(middle + 4, 4, 1 << 16 | 0x7ff);
+        image.put(table + 4, 4, (1 << 16) | 0x7ff);
+        image.put(middle + 4, 4, (1 << 16) | 0x7ff);
         Some(node.path.clone())
     };
     "compressed-size-beyond-indexes" Read ENDS |image, nodes| {
@@ -492,7 +492,7 @@ cases! {
     "fragment-behind-packed-inode" Read BAD_READ |image, nodes| {
         let node = fragment(image, nodes)?;
         let header = map_header(image, node);
-        image.put(header, 8, 1 << 63 | 0x7fff_ffff_0000);
+        image.put(header, 8, (1 << 63) | 0x7fff_ffff_0000);
         Some(node.path.clone())
     };
     "packed-inode-is-a-fragment" Read BAD_READ |image, nodes| {
