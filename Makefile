@@ -76,7 +76,9 @@ install: ## Install the ferofs command, its other names, man pages, completions 
 		sed 's|/usr/sbin/|$(SBINDIR)/|' tools/containerd/systemd/containerd-ferofs-grpc.$$unit \
 			>'$(DESTDIR)$(UNITDIR)'/containerd-ferofs-grpc.$$unit || exit; \
 	done
-	sed 's|/usr/bin/|$(PREFIX)/bin/|' tools/ferofs/systemd/ferofs-serve@.service >'$(DESTDIR)$(UNITDIR)/ferofs-serve@.service'
+	for unit in ferofs-serve@.service ferofs-mountd.socket ferofs-mountd@.service; do \
+		sed 's|/usr/bin/|$(PREFIX)/bin/|' tools/ferofs/systemd/$$unit >'$(DESTDIR)$(UNITDIR)'/$$unit || exit; \
+	done
 	for name in mkfs fsck mount umount; do ln -sf '$(PREFIX)/bin/ferofs' '$(DESTDIR)$(SBINDIR)'/$$name.ferofs || exit; done
 	ln -sf ferofs '$(DESTDIR)$(PREFIX)/bin/dump.ferofs'
 	build/bin/ferofs man '$(DESTDIR)$(PREFIX)/share/man'
@@ -90,7 +92,7 @@ install: ## Install the ferofs command, its other names, man pages, completions 
 uninstall: ## Remove what install installed (with the same PREFIX, SBINDIR, DESTDIR)
 	rm -f '$(DESTDIR)$(PREFIX)'/bin/{ferofs,dump.ferofs} '$(DESTDIR)$(SBINDIR)'/{mkfs,fsck,mount,umount}.ferofs
 	rm -f '$(DESTDIR)$(SBINDIR)/containerd-ferofs-grpc' '$(DESTDIR)$(PREFIX)/share/man/man8/containerd-ferofs-grpc.8' \
-		'$(DESTDIR)$(UNITDIR)'/{containerd-ferofs-grpc.{service,socket},ferofs-serve@.service}
+		'$(DESTDIR)$(UNITDIR)'/{containerd-ferofs-grpc.{service,socket},ferofs-serve@.service,ferofs-mountd.socket,ferofs-mountd@.service}
 	rm -f '$(DESTDIR)$(PREFIX)'/share/man/man1/{ferofs{,-*},dump.ferofs}.1 '$(DESTDIR)$(PREFIX)/share/man/man5/ferofs.5' \
 		'$(DESTDIR)$(PREFIX)'/share/man/man8/{mkfs,fsck,mount,umount}.ferofs.8
 	for name in ferofs dump.ferofs mkfs.ferofs fsck.ferofs; do \

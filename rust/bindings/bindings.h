@@ -30,7 +30,7 @@
 
 /* bindgen does not evaluate these by itself. */
 const unsigned int VFS_CONST_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
-/* Whether someone with privileges may make a filesystem for a context of another user namespace: since Linux 7.3. */
+/* Whether someone with privileges may make a filesystem for a context of another user namespace; Linux 7.2 knows it. */
 #ifdef FS_USERNS_DELEGATABLE
 const int VFS_CONST_FS_USERNS_DELEGATABLE = FS_USERNS_DELEGATABLE;
 #else

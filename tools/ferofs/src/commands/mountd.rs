@@ -32,7 +32,6 @@ const SELF: &str = "/proc/self/exe";
 ///
 /// Who is in a user namespace of his own, as in a rootless container, asks this service when he calls `ferofs mount` there. It mounts
 /// images that its policy names by their fs-verity digests, and no others; the filesystem belongs to the user namespace of who asks.
-/// Linux 7.3 or later.
 #[derive(clap::Args)]
 #[command(after_help = "The policy has a line for each image:
   allow sha256:HEX [uid=NUMBER]... [noexec]
@@ -91,7 +90,11 @@ fn listen(path: &Path, policy: &Path) -> Result<()> {
         }
         let mut command = Command::new(SELF);
         command.arg("mountd").arg("--policy").arg(policy);
-        match command.stdin(Stdio::from(connection)).stdout(Stdio::null()).spawn() {
+        match command
+            .stdin(Stdio::from(connection))
+            .stdout(Stdio::null())
+            .spawn()
+        {
             Ok(child) => children.push(child),
             Err(error) => complain(&format!("cannot answer: {error}")),
         }

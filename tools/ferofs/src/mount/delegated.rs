@@ -58,12 +58,17 @@ pub fn mount(filesystem: &Filesystem, options: &Options) -> Result<(OwnedFd, Vec
         }
     }
     let digest = digest.ok_or_else(|| {
-        refused("the service that does it knows images by their fs-verity digests: -o verity=HEX".to_string())
+        refused(
+            "the service that does it knows images by their fs-verity digests: -o verity=HEX"
+                .to_string(),
+        )
     })?;
     let most = FILES_MAX - OTHERS;
     if filesystem.blobs.len() > most {
         let count = filesystem.blobs.len();
-        return Err(refused(format!("it has {count} blobs, expected at most {most}")));
+        return Err(refused(format!(
+            "it has {count} blobs, expected at most {most}"
+        )));
     }
     let namespace = |kind: &str| {
         let path = Path::new("/proc/self/ns").join(kind);
@@ -83,7 +88,9 @@ pub fn mount(filesystem: &Filesystem, options: &Options) -> Result<(OwnedFd, Vec
     };
     let asked = ask(&request, &files);
     let (reply, files) = asked.map_err(|error| {
-        refused(format!("the service ferofs-mountd, which does it, does not answer at {SOCKET}: {error}"))
+        refused(format!(
+            "the service ferofs-mountd, which does it, does not answer at {SOCKET}: {error}"
+        ))
     })?;
     if let Some(error) = reply.error {
         return Err(refused(error));

@@ -77,7 +77,9 @@ impl<'a> Context<'a> {
             }
             Err(Errno::PERM) => Err(Error::of(
                 Kind::Mount,
-                format!("cannot mount {shown}: only root can mount, or who is in a user namespace of his own what ferofs-mountd allows"),
+                format!(
+                    "cannot mount {shown}: only root can mount, or who is in a user namespace of his own what ferofs-mountd allows"
+                ),
             )),
             Err(errno) => {
                 let reason = reason(errno);

@@ -269,6 +269,14 @@ impl Mount {
             options,
             ..
         } = &self.request;
+        if self.overlay && delegated::is_needed() {
+            let source = Shown(source);
+            let what = format!(
+                "cannot mount {source} as an overlay in a user namespace: mount its image there, and an overlay over that, \
+                 with mount -t overlay -o userxattr,..."
+            );
+            return Err(Error::of(Kind::Mount, what));
+        }
         let target = kernel::Target::open(target, source)?;
         let attributes = options.attributes();
         let of_layers = match self.overlay {

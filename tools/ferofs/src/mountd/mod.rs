@@ -5,7 +5,7 @@
 //!
 //! Nobody's bytes are parsed that the policy does not name: the kernel compares the image's digest before it reads any of it, and the
 //! digest answers for the blobs, whose own are in the image. The filesystem belongs to the user namespace of who asks, so owners are
-//! those that are mapped there. Used by `ferofs mountd`, the service, and by [`crate::mount`], which asks it.
+//! those that are mapped there (the kernel's FS_USERNS_DELEGATABLE). Used by `ferofs mountd`, the service, and by [`crate::mount`], which asks it.
 
 pub mod policy;
 pub(crate) mod protocol;

@@ -86,9 +86,17 @@ impl Policy {
                     None if word == "noexec" => rule.noexec = true,
                     Some(("uid", uid)) => match uid.parse() {
                         Ok(uid) => rule.users.push(uid),
-                        Err(_) => return Err(wrong(&format!("expected a number after uid=, found {uid:?}"))),
+                        Err(_) => {
+                            return Err(wrong(&format!(
+                                "expected a number after uid=, found {uid:?}"
+                            )));
+                        }
                     },
-                    _ => return Err(wrong(&format!("expected uid=NUMBER or noexec, found {word:?}"))),
+                    _ => {
+                        return Err(wrong(&format!(
+                            "expected uid=NUMBER or noexec, found {word:?}"
+                        )));
+                    }
                 }
             }
             rules.push(rule);
@@ -110,7 +118,11 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Policy> {
-        let path = std::env::temp_dir().join(format!("ferofs-policy-{}-{}", std::process::id(), text.len()));
+        let path = std::env::temp_dir().join(format!(
+            "ferofs-policy-{}-{}",
+            std::process::id(),
+            text.len()
+        ));
         fs::write(&path, text).unwrap();
         let policy = Policy::read(&path);
         fs::remove_file(path).unwrap();
@@ -130,8 +142,15 @@ mod tests {
         assert_eq!(policy.find(&one, 1002), None);
         let other = Digest::parse(&format!("sha256:{}", "b".repeat(64))).unwrap();
         assert!(!policy.find(&other, 7).unwrap().noexec);
-        assert!(policy.find(&Digest::parse(&format!("sha512:{long}")).unwrap(), 7).is_some());
-        assert_eq!(policy.find(&Digest::parse(&"d".repeat(64)).unwrap(), 1000), None);
+        assert!(
+            policy
+                .find(&Digest::parse(&format!("sha512:{long}")).unwrap(), 7)
+                .is_some()
+        );
+        assert_eq!(
+            policy.find(&Digest::parse(&"d".repeat(64)).unwrap(), 1000),
+            None
+        );
     }
 
     #[test]
@@ -142,8 +161,14 @@ mod tests {
             ("allow", "line 1: expected an fs-verity digest"),
             ("allow sha256:12", "line 1: expected an fs-verity digest"),
             ("allow md5:12", "line 1: expected an fs-verity digest"),
-            (&format!("allow {digest} uid=x"), "expected a number after uid="),
-            (&format!("allow {digest} exec"), "expected uid=NUMBER or noexec, found \"exec\""),
+            (
+                &format!("allow {digest} uid=x"),
+                "expected a number after uid=",
+            ),
+            (
+                &format!("allow {digest} exec"),
+                "expected uid=NUMBER or noexec, found \"exec\"",
+            ),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

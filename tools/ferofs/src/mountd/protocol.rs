@@ -91,7 +91,10 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, 
     if received.bytes == 0 && files.is_empty() {
         return Ok(None);
     }
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if received
+        .flags
+        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+    {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "a message is too large, or has too many open files",
@@ -118,7 +121,9 @@ mod tests {
     #[test]
     fn messages_arrive_with_their_files() {
         let (one, other) = pair();
-        let sent: Vec<_> = (0..FILES_MAX).map(|_| File::open("/proc/self/exe").unwrap()).collect();
+        let sent: Vec<_> = (0..FILES_MAX)
+            .map(|_| File::open("/proc/self/exe").unwrap())
+            .collect();
         let request = Request {
             source: "image".into(),
             digest: "x".into(),
@@ -129,7 +134,10 @@ mod tests {
         let (found, files) = receive::<Request>(&other).unwrap().unwrap();
         assert_eq!((found.source.as_str(), files.len()), ("image", FILES_MAX));
         let last = File::from(files.into_iter().next_back().unwrap());
-        assert_eq!(last.metadata().unwrap().ino(), sent[0].metadata().unwrap().ino());
+        assert_eq!(
+            last.metadata().unwrap().ino(),
+            sent[0].metadata().unwrap().ino()
+        );
         let (_, files) = receive::<Request>(&other).unwrap().unwrap();
         assert!(files.is_empty());
         drop(one);
@@ -138,7 +146,12 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_an_error() {
-        for bytes in [&b"{}"[..], b"[", b"{\"source\":\"a\",\"digest\":\"b\",\"more\":1}", &[b' '; MESSAGE_MAX + 1]] {
+        for bytes in [
+            &b"{}"[..],
+            b"[",
+            b"{\"source\":\"a\",\"digest\":\"b\",\"more\":1}",
+            &[b' '; MESSAGE_MAX + 1],
+        ] {
             let (one, other) = pair();
             rustix::net::send(&one, bytes, SendFlags::empty()).unwrap();
             assert!(receive::<Request>(&other).is_err());

@@ -96,7 +96,8 @@ fn grant(
     let policy = Policy::read(policy)?;
     let rule = policy.find(&digest, user).ok_or_else(|| {
         let digest = digest.as_str();
-        let what = format!("the image with the fs-verity digest {digest} is not allowed for user {user}");
+        let what =
+            format!("the image with the fs-verity digest {digest} is not allowed for user {user}");
         Error::of(Kind::Refused, what)
     })?;
     let mut files = files.into_iter();
@@ -141,7 +142,9 @@ fn opened_in(user: OwnedFd, mount: OwnedFd, open: &mut Command) -> Result<OwnedF
         .spawn();
     let mut child = child.map_err(failed)?;
     // The command has its end of the pair until it is told of another.
-    open.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    open.stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let received = protocol::receive::<Reply>(&ours);
     child.wait().map_err(failed)?;
     match received.map_err(failed)? {
