@@ -35,7 +35,7 @@ const SELF: &str = "/proc/self/exe";
 #[derive(clap::Args)]
 #[command(after_help = "The policy has a line for each image:
   allow sha256:HEX [uid=NUMBER]... [noexec]
-HEX is what `ferofs check --verity` prints, uid= the users who may mount it (all, if none is named).
+HEX is what `fsverity measure` prints of the image, uid= the users who may mount it (all, if none is named).
 
 Examples:
   ferofs mountd --listen
