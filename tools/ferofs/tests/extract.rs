@@ -12,6 +12,7 @@ use common::archive::Archive;
 use common::archive::Header;
 use common::description_of_directory;
 use std::fs;
+use std::io::ErrorKind;
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
@@ -19,9 +20,18 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 fn run(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().unwrap();
+    // A program that was just copied may be open for writing for a moment, in a process that another thread began meanwhile.
+    let output = loop {
+        match command.output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            output => break output.unwrap(),
+        }
+    };
     let text = |bytes| String::from_utf8(bytes).unwrap();
     let code = output.status.code().unwrap();
     (code, text(output.stdout), text(output.stderr))

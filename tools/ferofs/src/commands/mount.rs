@@ -106,7 +106,7 @@ pub struct Arguments {
     verbose: bool,
     /// The image or the tar; or a container image: oci:DIR[:NAME], oci-archive:FILE[:NAME] or
     /// docker-archive:FILE[:NAME], where @sha256:HEX may replace :NAME; or one in a registry:
-    /// REGISTRY/REPOSITORY[:TAG][@sha256:HEX]
+    /// REGISTRY/REPOSITORY, perhaps with :TAG and @sha256:HEX
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
     /// Where to mount it

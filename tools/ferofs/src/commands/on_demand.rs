@@ -57,6 +57,7 @@ const DEADLINE: u64 = 30;
 
 /// What is for images in registries only.
 #[derive(clap::Args)]
+#[group(id = "on-demand")]
 pub struct Arguments {
     /// Where what is there of layers that come from a registry is kept, with what is needed to get the rest
     /// [default: /var/lib/ferofs/store]
