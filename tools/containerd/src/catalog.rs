@@ -643,15 +643,33 @@ impl Catalog {
         Ok(found.map(|name| name.value().to_owned()))
     }
 
-    /// A snapshot and those below it, the lowest one last.
+    /// A snapshot and those below it, the lowest one last, each with its layer if it is one: all as they are at one moment.
     ///
     /// # Errors
     ///
     /// When one of them is missing.
-    pub fn chain(&self, name: &str) -> Result<Vec<Snapshot>> {
-        let mut chain = vec![self.get(name)?];
-        while let Some(parent) = chain.last().and_then(|last| last.parent.clone()) {
-            chain.push(self.get(&parent)?);
+    pub fn chain(&self, name: &str) -> Result<Vec<(Snapshot, Option<Layer>)>> {
+        let transaction = self.database.begin_read()?;
+        let snapshots = transaction.open_table(SNAPSHOTS)?;
+        let layers = transaction.open_table(LAYERS)?;
+        let mut chain = Vec::new();
+        let mut next = Some(name.to_owned());
+        while let Some(name) = next {
+            let snapshot = match snapshots.get(name.as_str())? {
+                Some(found) => decode(&name, found.value())?,
+                None => return Err(no_snapshot(&name)),
+            };
+            let layer = match snapshot.layer {
+                Some(digest) => match layers.get(&digest.0)? {
+                    Some(found) => Some(serde_json::from_slice(found.value())?),
+                    None => {
+                        return Err(Problem::missing(format!("layer {digest} does not exist")));
+                    }
+                },
+                None => None,
+            };
+            next = snapshot.parent.clone();
+            chain.push((snapshot, layer));
         }
         Ok(chain)
     }
@@ -937,7 +955,7 @@ mod tests {
         let chain = catalog.chain("high").unwrap();
         let names: Vec<_> = chain
             .iter()
-            .map(|snapshot| snapshot.name.as_str())
+            .map(|(snapshot, _)| snapshot.name.as_str())
             .collect();
         assert_eq!(names, ["high", "low"]);
         assert!(catalog.remove("low").is_err());

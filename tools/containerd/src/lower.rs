@@ -164,13 +164,10 @@ impl Lowers {
         let mut parts: Vec<Part> = Vec::new();
         let mut chain = self.catalog.chain(&snapshot.name)?;
         chain.reverse();
-        for snapshot in chain {
-            let Some(digest) = snapshot.layer else {
+        for (snapshot, layer) in chain {
+            let (Some(digest), Some(layer)) = (snapshot.layer, layer) else {
                 parts.push(Part::Written(snapshot));
                 continue;
-            };
-            let Some(layer) = self.catalog.layer(digest)? else {
-                return Err(Problem::missing(format!("layer {digest} does not exist")));
             };
             let link = Link {
                 snapshot,
