@@ -97,7 +97,9 @@ check "and got from there" ferofs pull-index --points -o pulled "$image"
 for file in store/*.erofs store/*.points; do check "and are the same" cmp "$file" "pulled/${file##*/}"; done
 mkdir reference mnt
 check "a mount with plain tars" ferofs mount --blobs whole whole.erofs reference
-refuses "without access points nothing is served" "No such file" ferofs serve reference "oci:$layout:app:1"
+mkdir empty
+refuses "without access points nothing is served" "No such file" ferofs serve empty "oci:$layout:app:1"
+refuses "nor from where nothing can be written" "Read-only file system" ferofs serve reference "oci:$layout:app:1"
 total=$(du -k -c whole/*.tar | awk 'END { print $1 }')
 
 # --- on demand ----------------------------------------------------------------------------------------------------------
