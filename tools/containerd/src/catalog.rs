@@ -227,6 +227,24 @@ fn no_snapshot(name: &str) -> Problem {
     Problem::missing(format!("snapshot {name} does not exist"))
 }
 
+/// The snapshot of a name.
+fn expect(table: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -> Result<Snapshot> {
+    match table.get(name)? {
+        Some(found) => decode(name, found.value()),
+        None => Err(no_snapshot(name)),
+    }
+}
+
+/// The layer of a diff ID, if it is there.
+fn layer(
+    table: &impl ReadableTable<&'static [u8; 32], &'static [u8]>,
+    digest: Digest,
+) -> Result<Option<Layer>> {
+    let found = table.get(&digest.0)?;
+    let layer = found.map(|found| serde_json::from_slice(found.value()));
+    Ok(layer.transpose()?)
+}
+
 /// Tables that all transactions that write have open.
 struct Writing<'a>(&'a WriteTransaction);
 
@@ -597,11 +615,7 @@ impl Catalog {
     /// When there is none.
     pub fn get(&self, name: &str) -> Result<Snapshot> {
         let transaction = self.database.begin_read()?;
-        let table = transaction.open_table(SNAPSHOTS)?;
-        match table.get(name)? {
-            Some(found) => decode(name, found.value()),
-            None => Err(no_snapshot(name)),
-        }
+        expect(&transaction.open_table(SNAPSHOTS)?, name)
     }
 
     /// The one with a number.
@@ -655,17 +669,13 @@ impl Catalog {
         let mut chain = Vec::new();
         let mut next = Some(name.to_owned());
         while let Some(name) = next {
-            let snapshot = match snapshots.get(name.as_str())? {
-                Some(found) => decode(&name, found.value())?,
-                None => return Err(no_snapshot(&name)),
-            };
+            let snapshot = expect(&snapshots, &name)?;
             let layer = match snapshot.layer {
-                Some(digest) => match layers.get(&digest.0)? {
-                    Some(found) => Some(serde_json::from_slice(found.value())?),
-                    None => {
-                        return Err(Problem::missing(format!("layer {digest} does not exist")));
-                    }
-                },
+                Some(digest) => {
+                    let found = layer(&layers, digest)?;
+                    let missing = || Problem::missing(format!("layer {digest} does not exist"));
+                    Some(found.ok_or_else(missing)?)
+                }
                 None => None,
             };
             next = snapshot.parent.clone();
@@ -697,10 +707,7 @@ impl Catalog {
     /// When the database cannot be read.
     pub fn layer(&self, digest: Digest) -> Result<Option<Layer>> {
         let transaction = self.database.begin_read()?;
-        let layers = transaction.open_table(LAYERS)?;
-        let found = layers.get(&digest.0)?;
-        let layer = found.map(|found| serde_json::from_slice(found.value()));
-        Ok(layer.transpose()?)
+        layer(&transaction.open_table(LAYERS)?, digest)
     }
 
     /// The layer that something in a registry came to.
