@@ -22,10 +22,8 @@ use ferofs::oci::remote;
 use ferofs::oci::remote::Pull;
 use ferofs::oci::remote::Remote;
 use ferofs::serve::Options;
-use ferofs::serve::Server;
 use ferofs::serve::StoreLock;
 use ferofs::text::Shown;
-use ferofs_fanotify::Group;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use signal_hook::consts::SIGIO;
@@ -249,10 +247,7 @@ fn serve_mounted(
         .with_while_used(true)
         .with_tell(Arc::new(complain));
     let lock = StoreLock::wait(store)?;
-    let (mut server, is_new) = match Group::kept(serve::GROUP) {
-        Some(group) => (Server::with_group(store, options, group)?, false),
-        None => (Server::new(store, options)?, true),
-    };
+    let (mut server, is_new) = serve::begin(store, options)?;
     let tars = serve::add_all(&mut server, store, serve::stored(image))?;
     let server = &server;
     thread::scope(|scope| {

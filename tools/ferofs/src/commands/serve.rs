@@ -95,7 +95,7 @@ pub struct Arguments {
 }
 
 /// What the group is called in systemd's store of descriptors.
-pub const GROUP: &str = "fanotify";
+const GROUP: &str = "fanotify";
 
 /// A layer of an image, and where it is stored.
 pub struct Stored {
@@ -122,10 +122,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 complain(message);
             }
         }));
-    let (mut server, is_new) = match Group::kept(GROUP) {
-        Some(group) => (Server::with_group(&arguments.store, options, group)?, false),
-        None => (Server::new(&arguments.store, options)?, true),
-    };
+    let (mut server, is_new) = begin(&arguments.store, options)?;
     let mut layers = Vec::new();
     for image in &arguments.images {
         layers.extend(layers_of(arguments, image)?);
@@ -166,6 +163,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// A server with the group that systemd kept, if it kept one, and whether it has a new one.
+pub fn begin(store: &Path, options: Options) -> Result<(Server, bool)> {
+    match Group::kept(GROUP) {
+        Some(group) => Ok((Server::with_group(store, options, group)?, false)),
+        None => Ok((Server::new(store, options)?, true)),
+    }
 }
 
 /// Adds layers to a server, each once. Returns where their tars are.

@@ -47,6 +47,16 @@ pub struct Reply {
     pub warnings: Vec<String>,
 }
 
+impl Reply {
+    /// One that says why there is no mount.
+    pub fn refusal(error: &impl ToString) -> Self {
+        Reply {
+            error: Some(error.to_string()),
+            ..Reply::default()
+        }
+    }
+}
+
 /// Sends a message with open files.
 pub fn send(
     socket: impl AsFd,

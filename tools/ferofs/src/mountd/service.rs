@@ -56,11 +56,7 @@ pub fn answer(
     let peer = sockopt::socket_peercred(connection).map_err(|e| failed(e.into()))?;
     let user = peer.uid.as_raw();
     let refuse = |error: &Error| {
-        let reply = Reply {
-            error: Some(error.to_string()),
-            ..Reply::default()
-        };
-        protocol::send(connection, &reply, &[]).map_err(failed)?;
+        protocol::send(connection, &Reply::refusal(error), &[]).map_err(failed)?;
         Ok(Some(format!("user {user}: {error}")))
     };
     let (request, files) = match protocol::receive::<Request>(connection) {
@@ -174,12 +170,6 @@ pub fn open_context() -> io::Result<()> {
     };
     match open() {
         Ok(context) => protocol::send(errors.as_fd(), &Reply::default(), &[context.as_fd()]),
-        Err(error) => {
-            let reply = Reply {
-                error: Some(error.to_string()),
-                ..Reply::default()
-            };
-            protocol::send(errors.as_fd(), &reply, &[])
-        }
+        Err(error) => protocol::send(errors.as_fd(), &Reply::refusal(&error), &[]),
     }
 }

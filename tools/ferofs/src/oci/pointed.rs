@@ -108,9 +108,8 @@ fn is_there(layer: &Layer, pointed: &Pointed, fingerprints: Option<&FingerprintN
     };
     let same = points.diff_id == layer.diff_id
         && layer.digest.is_none_or(|digest| digest == points.digest);
-    let index = || inspect::Image::open(&pointed.index).ok();
-    same && pointed.index.is_file()
-        && index().is_some_and(|index| index.has_fingerprints(fingerprints))
+    same && inspect::Image::open(&pointed.index)
+        .is_ok_and(|index| index.has_fingerprints(fingerprints))
 }
 
 fn make(
