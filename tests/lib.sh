@@ -126,6 +126,12 @@ near() {
     check "$1 ($2 KiB, expected $3 within $4)" sh -c "test $2 -ge $(($3 - $4)) && test $2 -le $(($3 + $4))"
 }
 
+# verity_disk FILE SIZE DIR: makes a file system whose files can have fs-verity and mounts it.
+verity_disk() {
+    modprobe loop
+    truncate -s "$2" "$1" && mkfs.ext4 -q -b 4096 -O verity "$1" && mkdir -p "$3" && mount -o loop "$1" "$3"
+}
+
 # dm COMMAND...: dmsetup on a machine without udev.
 dm() { dmsetup --noudevrules --noudevsync "$@"; }
 

@@ -9,9 +9,7 @@
 # shellcheck disable=SC2016 # the inner shells' words
 . "$FEROFS_TESTS/lib.sh"
 [ "$FS" = ferofs ] || { pass "the C driver makes no filesystems for others"; finish; }
-modprobe -q loop
-truncate -s 100M ext4.disk && mkdir ext4
-{ mkfs.ext4 -q -b 4096 -O verity ext4.disk && mount -o loop ext4.disk ext4; } >output 2>&1 || fail "ext4 with verity" output
+verity_disk ext4.disk 100M ext4 >output 2>&1 || fail "ext4 with verity" output
 cd ext4 || exit 1
 
 # Files of root, who is nobody there; of the user, who is root there; of the user's group.

@@ -8,9 +8,7 @@
 
 . "$FEROFS_TESTS/lib.sh"
 [ "$FS" = ferofs ] || { pass "the C driver has no verity="; finish; }
-modprobe -q loop
-truncate -s 300M ext4.disk && mkdir ext4
-{ mkfs.ext4 -q -b 4096 -O verity ext4.disk && mount -o loop ext4.disk ext4; } >output 2>&1 || fail "ext4 with verity" output
+verity_disk ext4.disk 300M ext4 >output 2>&1 || fail "ext4 with verity" output
 cd ext4 || exit 1
 
 # Three layers of which each has a file of its own, and one that all have, for who looks at the wrong tar.

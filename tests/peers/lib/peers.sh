@@ -40,12 +40,6 @@ images() {
     mv "$SHARED/images.part" "$SHARED/images"
 }
 
-# verity_disk FILE SIZE DIR: makes a file system whose files can have fs-verity and mounts it.
-verity_disk() {
-    modprobe loop
-    truncate -s "$2" "$1" && mkfs.ext4 -q -b 4096 -O verity "$1" && mkdir -p "$3" && mount -o loop "$1" "$3"
-}
-
 # within SECONDS COMMAND...: waits until the command succeeds; fails if it does not in that time.
 within() {
     within_left=$(($1 * 2))
