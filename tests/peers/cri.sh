@@ -5,7 +5,8 @@
 # timeout: 900
 #
 # What a kubelet does with containerd, by its container runtime interface, on ferofs' snapshotter and differ: images from a
-# registry, pods, containers that write and that cannot, an image as a volume, a pod in a user namespace.
+# registry, pods, containers that write and that cannot, an image as a volume, a pod in a user namespace, containers whose
+# layers come while they run.
 
 # shellcheck disable=SC2317 # `check` calls the functions
 SNAPSHOTTER=ferofs
@@ -34,6 +35,7 @@ sed -i '/^disabled_plugins/d' /etc/containerd/config.toml
 cat >>/etc/containerd/config.toml <<END2
 [plugins."io.containerd.cri.v1.images"]
   snapshotter = "ferofs"
+  disable_snapshot_annotations = false
   [plugins."io.containerd.cri.v1.images".pinned_images]
     sandbox = "$REGISTRY/some/pause:1"
   [plugins."io.containerd.cri.v1.images".registry]
@@ -169,6 +171,105 @@ gone() {
     [ "$(ctr -n k8s.io snapshots --snapshotter ferofs ls | wc -l)" = 1 ] && [ "$(users)" = 0 ]
 }
 check "no snapshot is left, and nobody uses the module" within 60 gone
+
+# --- layers that come as they are read ----------------------------------------------------------------------------------
+LAYERS=$ROOT/layers
+lazily() {
+    kill "$SERVED" && wait "$SERVED"
+    mkdir -p /etc/containerd-ferofs-grpc
+    printf '[on_demand]\nenabled = true\ncomplete = false\n' >/etc/containerd-ferofs-grpc/config.toml
+    again
+}
+
+# servers: the processes that serve layers. are_servers NUMBER: whether they are so many.
+servers() {
+    grep -lza '^serve$' /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3
+}
+
+are_servers() {
+    servers >serving
+    cat serving
+    [ "$(wc -l <serving)" -eq "$1" ]
+}
+
+# fetched NAME: whether containerd has a layer of the image.
+fetched() {
+    python3 - "$SHARED/images/layout" "$1:1" <<'END2'
+import json, os, sys
+layout, name = sys.argv[1:]
+blob = lambda digest: os.path.join(layout, "blobs", *digest.split(":"))
+index = json.load(open(os.path.join(layout, "index.json")))
+[found] = [m for m in index["manifests"] if m["annotations"]["org.opencontainers.image.ref.name"] == name]
+manifest = json.load(open(blob(found["digest"])))
+store = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256"
+there = [l["digest"] for l in manifest["layers"] if os.path.exists(os.path.join(store, l["digest"].split(":")[1]))]
+print(len(there), "of", len(manifest["layers"]))
+sys.exit(not there)
+END2
+}
+
+# sums CONTAINER: what all files of the container's image are, read in it. As tar unpacks them, they are the same.
+sums() {
+    cri exec "$(cat "$1")" /bin/busybox find /usr /srv -type f -exec /bin/busybox sha256sum '{}' + >sums || return
+    echo "$(wc -l <sums) files"
+    sed -i 's|  /|  reference/|' sums
+    [ "$(wc -l <sums)" -gt 100 ] && sha256sum --quiet -c sums
+}
+
+mkdir reference
+python3 - "$SHARED/images/layout" app:1 >layers <<'END2'
+import json, os, sys
+layout, name = sys.argv[1:]
+blob = lambda digest: os.path.join(layout, "blobs", *digest.split(":"))
+index = json.load(open(os.path.join(layout, "index.json")))
+[found] = [m for m in index["manifests"] if m["annotations"]["org.opencontainers.image.ref.name"] == name]
+for layer in json.load(open(blob(found["digest"])))["layers"]:
+    print(blob(layer["digest"]))
+END2
+while read -r layer; do
+    tar -xf "$layer" -C reference >output 2>&1 || fail "GNU tar unpacks $layer" output
+done <layers
+check "the server starts with layers on demand" lazily
+check "indexes and access points are made" ferofs build -q -o built --no-tar --span 100000 "oci:$SHARED/images/layout:app:1"
+check "an image without them is pulled" cri pull "$REGISTRY/some/app:1"
+check "with its layers" fetched app
+check "and removed" cri rmi "$REGISTRY/some/app:1"
+check "no snapshot is left of it" within 60 gone
+check "indexes and access points are stored beside it" ferofs push-index --layers built "$REGISTRY/some/app:1"
+# What was found of an image is remembered for a minute.
+check "the server starts again" lazily
+check "it is pulled" cri pull "$REGISTRY/some/app:1"
+check "without its layers" sh -c '! ls "$1"/*.tar "$1"/*.sparse' - "$LAYERS"
+refuses "nor has containerd any" "0 of" fetched app
+check "the pods' image is pulled" cri pull "$REGISTRY/some/pause:1"
+check "a pod starts" named pod cri pod lazy
+check "a container of it starts" named app cri start "$(cat pod)" app "$REGISTRY/some/app:1" /bin/busybox sleep 100000
+check "by one server" are_servers 1
+check "python runs in it" says hello cri exec "$(cat app)" /usr/bin/python3 -c 'print("hello")'
+du -k "$LAYERS"/*.sparse | sed 's/^/# KiB: /'
+check "though not all of it is there" sh -c 'cd "$1" && for file in *.sparse; do [ $(($(stat -c "%b * 512" "$file"))) -lt "$(stat -c %s "$file")" ] && exit 0; done; exit 1' - "$LAYERS"
+check "the store says so" sh -c 'containerd-ferofs-grpc store ls | grep "on demand"'
+kill -KILL "$(servers)"
+check "who serves it is killed, and another begins" within 60 are_servers 1
+check "python runs again" says again cri exec "$(cat app)" /usr/bin/python3 -c 'import json; print("again")'
+kill -KILL "$SERVED"
+wait "$SERVED" 2>/dev/null
+check "without the daemon another program is read" says 42 cri exec "$(cat app)" /usr/bin/python3 -c 'import decimal; print(decimal.Decimal(42))'
+kill -KILL "$(servers)"
+refuses "with nobody what is not there is an error" "Input/output error\|I/O error" cri exec "$(cat app)" /bin/busybox find /usr /srv -type f -exec /bin/busybox cat '{}' +
+check "the daemon starts again" again
+check "and has it served" within 60 are_servers 1
+check "all of it is right" sums app
+check "a second container of it starts" named again cri start "$(cat pod)" again "$REGISTRY/some/app:1" /bin/busybox sleep 100000
+check "by the same server" are_servers 1
+for container in app again; do check "$container is removed" cri rm "$(cat $container)"; done
+check "the pod is stopped" cri stop-pod "$(cat pod)"
+check "and removed" cri rm-pod "$(cat pod)"
+for image in app pause; do check "$image is removed" cri rmi "$REGISTRY/some/$image:1"; done
+check "no snapshot is left" within 60 gone
+check "nobody serves anything" within 60 are_servers 0
+check "nothing is left of layers" sh -c '[ "$(ls "$1")" = lock ]' - "$LAYERS"
+
 # shellcheck disable=SC2119 # no signal but the usual one
 stop
 kill "$SERVED" "$registry"

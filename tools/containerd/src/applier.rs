@@ -209,6 +209,7 @@ impl Applier {
             inodes: made.index.inodes,
             stored: vec![digest.to_string()],
             verity: None,
+            origin: None,
         };
         self.enter(snapshot, layer, &mut record, || made.keep())?;
         Ok((layer, record, how))
@@ -248,6 +249,7 @@ impl Applier {
             inodes: superblock.inodes(),
             stored: vec![digest.to_string()],
             verity: None,
+            origin: None,
         };
         drop(image);
         self.enter(snapshot, layer, &mut record, || taken.keep())?;
@@ -265,9 +267,15 @@ impl Applier {
     ) -> Result<()> {
         let here = &self.snapshotter;
         let held = here.layers.hold(layer);
-        if !here.has_files(layer)? {
-            self.make_room(layer)?;
-            keep()?;
+        match here.catalog.layer(layer)? {
+            Some(found) if here.has_files(layer)? => {
+                let stored = std::mem::replace(record, found);
+                record.stored.extend(stored.stored);
+            }
+            _ => {
+                self.make_room(layer)?;
+                keep()?;
+            }
         }
         let unused = self.finish(snapshot, layer, record)?;
         drop(held);
@@ -277,7 +285,7 @@ impl Applier {
     /// What is there by the name of a layer is of no use, or it would have been used.
     fn make_room(&self, layer: Digest) -> Result<()> {
         let places = &self.snapshotter.places;
-        for path in [places.image(layer), places.tar(layer)] {
+        for path in places.files(layer) {
             seal::open(&path)?;
             places.throw_away(&path)?;
         }
@@ -295,7 +303,7 @@ impl Applier {
         let here = &self.snapshotter;
         let mut done = || -> Result<Option<Digest>> {
             // An index was made here; an image is somebody else's.
-            if here.config.layers.check || record.form != Form::Tar {
+            if here.config.layers.check || !record.form.is_tar() {
                 check_layer(&here.places.image(layer), record)?;
             }
             here.seal(layer, record)?;
@@ -321,7 +329,7 @@ impl Applier {
 fn check_layer(path: &Path, record: &mut Layer) -> Result<()> {
     let image = Image::open(path)?;
     let devices = match record.form {
-        Form::Tar => vec![record.size],
+        Form::Tar | Form::OnDemand => vec![record.size],
         Form::Image | Form::Compressed => Vec::new(),
     };
     let report = check::check(&image, &devices, &mut |_| {}).map_err(Problem::io("read", path))?;

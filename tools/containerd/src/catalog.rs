@@ -183,6 +183,22 @@ pub enum Form {
     Image,
     /// One whose data is compressed.
     Compressed,
+    /// A plain tar that is there as far as it was read, and its index, see [`crate::on_demand`].
+    OnDemand,
+}
+
+impl Form {
+    /// Whether the data is in a tar beside the index.
+    pub fn is_tar(self) -> bool {
+        matches!(self, Form::Tar | Form::OnDemand)
+    }
+}
+
+/// Where a layer comes from that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// An image that has it, by the digest of its manifest.
+    pub image: String,
 }
 
 /// A layer.
@@ -202,6 +218,9 @@ pub struct Layer {
     /// The fs-verity digest of the file that has its data, if that has fs-verity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verity: Option<String>,
+    /// Where it comes from, if it was not there when it became known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 impl Layer {
@@ -430,13 +449,45 @@ impl Catalog {
         name: &str,
         parent: Option<&str>,
         labels: Labels,
-        layer: Option<Digest>,
+        limit: Option<u64>,
+    ) -> Result<Snapshot> {
+        self.add(kind, name, parent, labels, None, limit)
+    }
+
+    /// Adds a committed snapshot that consists of a layer, which may be new.
+    ///
+    /// # Errors
+    ///
+    /// When there is one of this name, or no committed parent, or no such layer.
+    pub fn create_committed(
+        &self,
+        name: &str,
+        parent: Option<&str>,
+        labels: Labels,
+        digest: Digest,
+        layer: Option<&Layer>,
+    ) -> Result<Snapshot> {
+        let layer = Some((digest, layer));
+        self.add(Kind::Committed, name, parent, labels, layer, None)
+    }
+
+    fn add(
+        &self,
+        kind: Kind,
+        name: &str,
+        parent: Option<&str>,
+        labels: Labels,
+        layer: Option<(Digest, Option<&Layer>)>,
         limit: Option<u64>,
     ) -> Result<Snapshot> {
         if name.is_empty() {
             return Err(Problem::invalid("a snapshot needs a name"));
         }
         self.write(|tables| {
+            if let Some((digest, Some(layer))) = layer {
+                put_layer(tables, digest, layer)?;
+            }
+            let layer = layer.map(|(digest, _)| digest);
             tables.expect_unused(name)?;
             tables.parent(parent)?;
             let now = Time::now();
@@ -792,6 +843,7 @@ mod tests {
             inodes: 2,
             stored: stored.iter().map(Digest::to_string).collect(),
             verity: None,
+            origin: None,
         }
     }
 
@@ -805,7 +857,7 @@ mod tests {
         let catalog = Catalog::open(&scratch.0).unwrap();
         let (digest, gzip) = (Digest::of(b"tar"), Digest::of(b"gzip"));
         let one = catalog
-            .create(Kind::Active, "one", None, target("chain"), None, None)
+            .create(Kind::Active, "one", None, target("chain"), None)
             .unwrap();
         assert!(one.is_for_a_layer());
         catalog
@@ -827,14 +879,7 @@ mod tests {
         );
         assert_eq!(catalog.target("chain", Some("base")).unwrap(), None);
         assert_eq!(catalog.stored(gzip).unwrap().unwrap().0, digest);
-        let two = catalog.create(
-            Kind::Committed,
-            "two",
-            Some("base"),
-            target("next"),
-            Some(digest),
-            None,
-        );
+        let two = catalog.create_committed("two", Some("base"), target("next"), digest, None);
         assert_eq!(two.unwrap().bytes, 11);
         assert_eq!(catalog.layers().unwrap().len(), 1);
         assert!(!catalog.remove("two").unwrap().1);
@@ -849,7 +894,7 @@ mod tests {
         let scratch = Scratch::new("again");
         let catalog = Catalog::open(&scratch.0).unwrap();
         let one = catalog
-            .create(Kind::Active, "one", None, Labels::new(), None, None)
+            .create(Kind::Active, "one", None, Labels::new(), None)
             .unwrap();
         let (first, second) = (Digest::of(b"1"), Digest::of(b"2"));
         assert_eq!(
@@ -872,8 +917,7 @@ mod tests {
     fn requests_that_make_no_sense_change_nothing() {
         let scratch = Scratch::new("wrong");
         let catalog = Catalog::open(&scratch.0).unwrap();
-        let create =
-            |kind, name, parent| catalog.create(kind, name, parent, Labels::new(), None, None);
+        let create = |kind, name, parent| catalog.create(kind, name, parent, Labels::new(), None);
         create(Kind::Active, "active", None).unwrap();
         create(Kind::Active, "low", None).unwrap();
         catalog
@@ -950,7 +994,7 @@ mod tests {
         let catalog = Catalog::open(&scratch.0).unwrap();
         for name in ["a", "b"] {
             catalog
-                .create(Kind::Active, name, None, Labels::new(), None, None)
+                .create(Kind::Active, name, None, Labels::new(), None)
                 .unwrap();
         }
         catalog

@@ -6,6 +6,8 @@ use crate::limit;
 use crate::problem::Problem;
 use crate::problem::Result;
 use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -67,13 +69,32 @@ share_domain = ""
 # images (.erofs) is trusted with the files of all others.
 share_verify = true
 
+[on_demand]
+# Whether an image is used before its layers are pulled, and they come as they are read: if it has indexes and access points of
+# all layers beside it in its registry, as `ferofs push-index` stores them. Whoever may push to the repository is trusted
+# with what these say is in the layers, until all of a layer is there. containerd has to say for which image a snapshot is
+# (disable_snapshot_annotations = false for its CRI plugin).
+enabled = false
+# Whether what nobody reads comes in the background.
+complete = true
+# After so many seconds for which nothing came, readers get errors.
+deadline = 30
+# Directories that may have indexes and access points, as `ferofs build --no-tar` makes them, instead of the registry.
+directories = []
+# Registries that are asked without TLS; this machine always is.
+plain_http = []
+# Files with further authorities that registries are known by.
+ca_files = []
+[on_demand.mirrors]
+# "registry.example" = ["mirror.example:5000"]
+
 [metrics]
 # Where metrics are to be had as text for Prometheus, like "127.0.0.1:9410"; nowhere if empty.
 address = ""
 "#;
 
 /// All of it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where layers and snapshots are.
@@ -88,12 +109,14 @@ pub struct Config {
     pub layers: Layers,
     /// What is done with snapshots.
     pub snapshots: Snapshots,
+    /// Layers that come as they are read.
+    pub on_demand: OnDemand,
     /// Where metrics are.
     pub metrics: Metrics,
 }
 
 /// What is logged.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// How much.
@@ -103,7 +126,7 @@ pub struct Log {
 }
 
 /// How much is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// All.
@@ -120,7 +143,7 @@ pub enum Level {
 }
 
 /// How it is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// A line for people.
@@ -131,7 +154,7 @@ pub enum Format {
 }
 
 /// Where containerd is.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Containerd {
     /// Its socket.
@@ -141,7 +164,7 @@ pub struct Containerd {
 }
 
 /// What is done with layers.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Layers {
     /// How large a plain tar may be; 0 for any size.
@@ -157,7 +180,7 @@ pub struct Layers {
 }
 
 /// What is done with snapshots.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Snapshots {
     /// Whether what is below a layer that is unpacked is mounted late.
@@ -186,8 +209,42 @@ impl Snapshots {
     }
 }
 
+/// Layers that come as they are read.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnDemand {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Whether the rest comes in the background.
+    pub complete: bool,
+    /// How long readers wait for nothing, in seconds.
+    pub deadline: u64,
+    /// Directories that may have indexes and access points.
+    pub directories: Vec<PathBuf>,
+    /// Registries without TLS.
+    pub plain_http: Vec<String>,
+    /// Certificates of further authorities.
+    pub ca_files: Vec<PathBuf>,
+    /// Who is asked first, by registry.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+}
+
+impl Default for OnDemand {
+    fn default() -> Self {
+        OnDemand {
+            enabled: false,
+            complete: true,
+            deadline: 30,
+            directories: Vec::new(),
+            plain_http: Vec::new(),
+            ca_files: Vec::new(),
+            mirrors: BTreeMap::new(),
+        }
+    }
+}
+
 /// Where metrics are.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
     /// An address and a port, or nothing.
@@ -203,6 +260,7 @@ impl Default for Config {
             containerd: Containerd::default(),
             layers: Layers::default(),
             snapshots: Snapshots::default(),
+            on_demand: OnDemand::default(),
             metrics: Metrics::default(),
         }
     }
@@ -318,6 +376,19 @@ impl Config {
                     .to_owned(),
             ));
         }
+        let sealed = config.layers.immutable || config.layers.verity;
+        if config.on_demand.enabled && sealed {
+            return Err(wrong(
+                "on_demand.enabled does not go together with layers.immutable and layers.verity: what is not there cannot \
+                 be sealed"
+                    .to_owned(),
+            ));
+        }
+        if config.on_demand.deadline == 0 {
+            return Err(wrong(
+                "on_demand.deadline is 0, expected seconds".to_owned(),
+            ));
+        }
         let domain = &config.snapshots.share_domain;
         if domain.len() > DOMAIN_MAX || domain.contains(['\0', ',', ';']) {
             return Err(wrong(format!(
@@ -341,7 +412,14 @@ mod tests {
         let parsed = Config::parse(DEFAULT, Path::new("printed")).unwrap();
         assert_eq!(parsed, Config::default());
         // And every key of it is there, not only by default.
-        for section in ["log", "containerd", "layers", "snapshots", "metrics"] {
+        for section in [
+            "log",
+            "containerd",
+            "layers",
+            "snapshots",
+            "on_demand",
+            "metrics",
+        ] {
             assert!(DEFAULT.contains(&format!("[{section}]")), "{section}");
         }
     }
@@ -363,6 +441,15 @@ mod tests {
                 "share_domain is \"a,b\", expected a name",
             ),
             ("[layers]\nimmutable = true", "do not go together"),
+            (
+                "[on_demand]\nenabled = true\n[layers]\nverity = true",
+                "what is not there cannot",
+            ),
+            (
+                "[on_demand]\ndeadline = 0",
+                "deadline is 0, expected seconds",
+            ),
+            ("[on_demand]\nmirrors = 1", "line 2: "),
             (
                 "[snapshots]\ndefault_size = \"big\"",
                 "default_size: a snapshot cannot have \"big\"",

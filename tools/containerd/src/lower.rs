@@ -12,10 +12,13 @@
 
 use crate::catalog::Catalog;
 use crate::catalog::Form;
+use crate::catalog::Kind;
 use crate::catalog::Layer;
 use crate::catalog::Snapshot;
 use crate::config::Config;
 use crate::locks::Locks;
+use crate::on_demand::OnDemand;
+use crate::on_demand::Wanted;
 use crate::places::Places;
 use crate::places::make;
 use crate::problem::Problem;
@@ -31,6 +34,7 @@ use ferofs::mount::Mount;
 use ferofs::mount::Request;
 use ferofs::mount::options::Options;
 use ferofs::output::Output;
+use ferofs::serve;
 use ferofs::tree::whiteouts::Form as Whiteouts;
 use rustix::fs::AtFlags;
 use rustix::fs::StatxAttributes;
@@ -50,6 +54,8 @@ pub struct Lowers {
     verity: bool,
     /// The options by which equal files share their page cache, if they do.
     sharing: Vec<(String, Option<String>)>,
+    /// Has layers served that are not there.
+    pub on_demand: OnDemand,
     /// Those that are being made or mounted, by number.
     busy: Locks<u64>,
 }
@@ -83,10 +89,24 @@ struct Layers {
     on_top: bool,
 }
 
+impl Layers {
+    /// Those that come as they are read.
+    fn on_demand(&self) -> Vec<Wanted> {
+        let links = self.links.iter().filter_map(|link| {
+            Some(Wanted {
+                layer: link.digest,
+                origin: link.layer.origin.clone()?,
+            })
+        });
+        links.collect()
+    }
+}
+
 impl Lowers {
     /// For the snapshots of a catalog, mounted as it is configured.
     pub fn new(catalog: Arc<Catalog>, places: Arc<Places>, config: &Config) -> Self {
         Lowers {
+            on_demand: OnDemand::new(config, Arc::clone(&places)),
             catalog,
             places,
             verity: config.layers.verity,
@@ -149,6 +169,30 @@ impl Lowers {
         Ok(())
     }
 
+    /// Has layers served again that are mounted, if whoever served them was killed. At the start everything is looked at that
+    /// is mounted by a daemon before.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn serve_again(&self, at_start: bool) -> Result<()> {
+        let is_there = |number| is_mounted(&self.places.lower(number)).unwrap_or(false);
+        if at_start {
+            for snapshot in self.catalog.all()? {
+                if snapshot.kind == Kind::Committed && is_there(snapshot.number) {
+                    for part in self.parts(&snapshot)? {
+                        if let Part::Layers(layers) = part {
+                            let wanted = layers.on_demand();
+                            self.on_demand.mounted(snapshot.number, wanted);
+                        }
+                    }
+                }
+            }
+        }
+        self.on_demand.again(is_there);
+        Ok(())
+    }
+
     /// Unmounts one, once nobody uses it any more. That nothing is mounted is no problem.
     ///
     /// # Errors
@@ -203,13 +247,18 @@ impl Lowers {
             return Ok(Some(lower));
         }
         let image = self.image(layers)?;
+        // Until it is mounted, so that nobody who serves it ends before.
+        let served = self.on_demand.serve(number, layers.on_demand())?;
         let mut options = Options::default();
         options.devices = self.devices(layers, &image)?;
         if self.verity {
             let require = (String::from("verity"), Some(String::from("require")));
             options.filesystem.push(require);
         }
-        options.filesystem.extend_from_slice(&self.sharing);
+        match served {
+            Some(_) => options.err_on_holes(),
+            None => options.filesystem.extend_from_slice(&self.sharing),
+        }
         let devices = options.devices.len();
         let mount = Mount::prepare(Request::new(image).with_options(options), &|_| {})?;
         let name = &top.snapshot.name;
@@ -244,7 +293,7 @@ impl Lowers {
         for link in &layers.links {
             let image = Image::open(&self.places.image(link.digest))?;
             match link.layer.form {
-                Form::Tar => merge.apply(&image)?,
+                Form::Tar | Form::OnDemand => merge.apply(&image)?,
                 Form::Image | Form::Compressed => {
                     merge.apply_known(&image, Some(Tag::Sha256(link.digest)))?;
                 }
@@ -288,6 +337,7 @@ impl Lowers {
         for link in &layers.links {
             let path = match link.layer.form {
                 Form::Tar => self.places.tar(link.digest),
+                Form::OnDemand => serve::whole_or_sparse(&self.places.layers(), link.digest),
                 Form::Image | Form::Compressed => self.places.image(link.digest),
             };
             known.insert(Tag::Sha256(link.digest), path.clone());

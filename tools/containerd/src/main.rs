@@ -8,7 +8,7 @@
 //! ```text
 //! main -> service -> snapshotter -> lower -> catalog, places
 //!      -> store      applier
-//!      -> sweep      comparer
+//!      -> sweep      comparer         -> on_demand -> serving
 //! ```
 
 #![forbid(unsafe_code)]
@@ -25,11 +25,13 @@ mod locks;
 mod lower;
 mod mapping;
 mod metrics;
+mod on_demand;
 mod places;
 mod problem;
 mod seal;
 mod server;
 mod service;
+mod serving;
 mod snapshotter;
 mod status;
 mod store;
@@ -99,6 +101,12 @@ enum Command {
     /// Print the man page
     #[command(hide = true)]
     Man,
+    /// Serve the layers of an image: the daemon calls it, with its configuration at standard input
+    #[command(hide = true)]
+    Serve {
+        /// The image, by the digest of its manifest
+        image: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -128,6 +136,13 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             .render(&mut page);
         rendered.map_err(|error| Problem::failed(error.to_string()))?;
         print(&page)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::Serve { image }) = &arguments.command {
+        let config: Config = serde_json::from_reader(std::io::stdin().lock())?;
+        start_log(&config);
+        drop(out);
+        serving::run(&config, image)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut config = Config::read(arguments.config.as_deref())?;
@@ -171,7 +186,9 @@ fn start_log(config: &Config) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(false);
+        .with_ansi(false)
+        // Whoever reads them may be gone before this process.
+        .log_internal_errors(false);
     let registry = tracing_subscriber::registry().with(targets);
     match (
         config.log.format,

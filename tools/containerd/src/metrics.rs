@@ -17,6 +17,8 @@ pub struct Metrics {
     pub bytes: Counter,
     /// Layers that were there already.
     pub reused: Counter,
+    /// Layers that come on demand.
+    pub on_demand: Counter,
     /// Layers that could not be applied.
     pub failed: Counter,
     /// Layers that were made of what containers wrote.
@@ -31,6 +33,7 @@ impl Default for Metrics {
             applied: Counter::default(),
             bytes: Counter::default(),
             reused: Counter::default(),
+            on_demand: Counter::default(),
             failed: Counter::default(),
             compared: Counter::default(),
             seconds: Histogram::new(exponential_buckets(0.01, 4.0, 8)),
@@ -60,6 +63,11 @@ impl Metrics {
             "layers_reused",
             "Layers that were there already",
             self.reused.clone(),
+        );
+        registry.register(
+            "layers_on_demand",
+            "Layers that come from a registry when they are read",
+            self.on_demand.clone(),
         );
         registry.register(
             "layers_failed",

@@ -6,6 +6,9 @@
 //! metadata.redb           the database, see catalog.rs
 //! layers/HEX.tar          the plain tar of a layer, called after its sha256
 //! layers/HEX.erofs        its index; or, alone, a layer that is an image itself
+//! layers/HEX.sparse       instead of the tar, what there is of one that comes from a registry as it is read
+//! layers/HEX.points       and the access points by which it does
+//! layers/lock             who begins or ends to serve such has it
 //! snapshots/N/fs          what is written to an active snapshot: overlayfs's upper directory
 //! snapshots/N/work        and what overlayfs needs beside it
 //! snapshots/N/limited.img  an ext4 filesystem with both in it, if it may be so large only
@@ -76,6 +79,22 @@ impl Places {
     /// The index of a layer, or the layer if it is an image.
     pub fn image(&self, layer: Digest) -> PathBuf {
         self.layers().join(format!("{layer}.erofs"))
+    }
+
+    /// The access points of a layer.
+    pub fn points(&self, layer: Digest) -> PathBuf {
+        self.layers().join(format!("{layer}.points"))
+    }
+
+    /// All files that there may be of a layer.
+    pub fn files(&self, layer: Digest) -> [PathBuf; 4] {
+        let sparse = self.layers().join(format!("{layer}.sparse"));
+        [
+            self.image(layer),
+            self.tar(layer),
+            sparse,
+            self.points(layer),
+        ]
     }
 
     /// All snapshots.

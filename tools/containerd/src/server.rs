@@ -42,6 +42,9 @@ use tonic::transport::Server;
 /// How long a new layer has to be the topmost one before it is taken for the last one of an image.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// So often is looked whether layers that are mounted are served.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Answers until it is told to end.
 ///
 /// # Errors
@@ -70,6 +73,10 @@ pub async fn serve(config: Config) -> Result<()> {
         snapshotter.places.layers(),
         Handle::current(),
     );
+    if config.on_demand.enabled {
+        let snapshotter = Arc::clone(&snapshotter);
+        std::thread::spawn(move || serve_again(&snapshotter));
+    }
     let (committed, receiver) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(prepare_images(Arc::clone(&snapshotter), receiver));
     let snapshots = SnapshotService {
@@ -159,6 +166,18 @@ async fn prepare_images(here: Arc<Snapshotter>, mut committed: UnboundedReceiver
             }
         });
         let _ = prepared.await;
+    }
+}
+
+/// Sees to it that layers are served that come on demand, as long as they are mounted.
+fn serve_again(here: &Snapshotter) {
+    let mut at_start = true;
+    loop {
+        match here.lowers.serve_again(at_start) {
+            Ok(()) => at_start = false,
+            Err(problem) => tracing::warn!("layers on demand: {problem}"),
+        }
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -109,28 +109,55 @@ impl Snapshotter {
         if self.catalog.target(target, parent)?.is_some() {
             return Ok(true);
         }
-        let Some(layer) = labels.get(DIFF_ID).and_then(|id| Digest::parse(id)) else {
+        if let Some(layer) = labels.get(DIFF_ID).and_then(|id| Digest::parse(id)) {
+            let _held = self.layers.hold(layer);
+            if self.catalog.layer(layer)?.is_some() && self.has_files(layer)? {
+                self.adopt(target, parent, labels, layer, None)?;
+                return Ok(true);
+            }
+        }
+        let Some((layer, record)) = self.lowers.on_demand.find(target, labels) else {
             return Ok(false);
         };
         let _held = self.layers.hold(layer);
-        if self.catalog.layer(layer)?.is_none() || !self.has_files(layer)? {
-            return Ok(false);
-        }
+        let is_known = self.catalog.layer(layer)?.is_some() && self.has_files(layer)?;
+        self.adopt(
+            target,
+            parent,
+            labels,
+            layer,
+            Some(&record).filter(|_| !is_known),
+        )?;
+        Ok(true)
+    }
+
+    /// Commits a layer of an image that is there, or comes when it is read. Its lock is held.
+    fn adopt(
+        &self,
+        target: &str,
+        parent: Option<&str>,
+        labels: &Labels,
+        layer: Digest,
+        record: Option<&Layer>,
+    ) -> Result<()> {
         // The name is of nobody else's: the database counts on, and chain IDs are not keys.
         let name = format!("{target}@{}", parent.unwrap_or(""));
-        let made = self.catalog.create(
-            Kind::Committed,
-            &name,
-            parent,
-            labels.clone(),
-            Some(layer),
-            None,
-        );
-        let snapshot = made?;
+        let labels = labels.clone();
+        let snapshot = self
+            .catalog
+            .create_committed(&name, parent, labels, layer, record)?;
         make(&self.places.snapshot(snapshot.number), 0o711)?;
-        tracing::info!(snapshot = name, layer = %layer, "taken from a layer that is there");
-        self.metrics.reused.inc();
-        Ok(true)
+        match record {
+            Some(_) => {
+                tracing::info!(snapshot = name, layer = %layer, "comes on demand");
+                self.metrics.on_demand.inc();
+            }
+            None => {
+                tracing::info!(snapshot = name, layer = %layer, "taken from a layer that is there");
+                self.metrics.reused.inc();
+            }
+        }
+        Ok(())
     }
 
     /// Whether the files of a layer are where they should be.
@@ -142,6 +169,7 @@ impl Snapshotter {
         let image = size(&self.places.image(digest));
         Ok(match layer.form {
             Form::Tar => image.is_some() && size(&self.places.tar(digest)) == Some(layer.size),
+            Form::OnDemand => image.is_some() && self.places.points(digest).exists(),
             Form::Image | Form::Compressed => image == Some(layer.size),
         })
     }
@@ -159,9 +187,7 @@ impl Snapshotter {
         // What is applied is not written there.
         let limited = kind == Kind::Active && !labels.contains_key(TARGET) && !size.is_empty();
         let limit = limited.then(|| limit::parse(size)).transpose()?;
-        let snapshot = self
-            .catalog
-            .create(kind, key, parent, labels, None, limit)?;
+        let snapshot = self.catalog.create(kind, key, parent, labels, limit)?;
         match self.mounts_of(&snapshot) {
             Ok(mounts) => Ok(mounts),
             Err(problem) => {
@@ -363,6 +389,7 @@ impl Snapshotter {
             inodes: image.inodes,
             stored: Vec::new(),
             verity: None,
+            origin: None,
         };
         let _held = self.layers.hold(digest);
         let committed = || -> Result<Snapshot> {
@@ -408,6 +435,8 @@ impl Snapshotter {
     pub fn seal(&self, digest: Digest, layer: &mut Layer) -> Result<()> {
         let config = &self.config.layers;
         let data = match layer.form {
+            // What is not there cannot be sealed, and the configuration has not both.
+            Form::OnDemand => return Ok(()),
             Form::Tar => self.places.tar(digest),
             Form::Image | Form::Compressed => self.places.image(digest),
         };
@@ -429,7 +458,7 @@ impl Snapshotter {
         if self.catalog.layer(layer)?.is_some() {
             return Ok(());
         }
-        for path in [self.places.image(layer), self.places.tar(layer)] {
+        for path in self.places.files(layer) {
             seal::open(&path)?;
             self.places.throw_away(&path)?;
         }

@@ -35,6 +35,7 @@ impl Store for StoreService {
                 digest: digest.to_string(),
                 kind: match layer.form {
                     Form::Tar => "tar".into(),
+                    Form::OnDemand => "on demand".into(),
                     Form::Image | Form::Compressed => "image".into(),
                 },
                 bytes: layer.size,
@@ -90,7 +91,9 @@ impl Store for StoreService {
             let mut bytes = 0;
             for (digest, layer, _) in layers {
                 let path = match layer.form {
-                    Form::Tar => here.places.tar(digest),
+                    // What is not there yet is compared when it comes.
+                    Form::OnDemand if !here.places.tar(digest).exists() => continue,
+                    Form::Tar | Form::OnDemand => here.places.tar(digest),
                     Form::Image | Form::Compressed => here.places.image(digest),
                 };
                 let problem = match sha256(&path) {

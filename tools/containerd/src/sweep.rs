@@ -39,10 +39,14 @@ pub fn sweep(here: &Snapshotter, at_start: bool) -> Result<Swept> {
             Some(digest) => here.catalog.layer(digest)?.map(|layer| layer.form),
             None => None,
         };
+        let ends = |end: &&str| name.ends_with(end);
         let wanted = match form {
+            // A server of before may have it.
+            None if name == "lock" => true,
             None => digest.is_none() && !at_start,
-            Some(Form::Tar) => name.ends_with(".tar") || name.ends_with(".erofs"),
-            Some(Form::Image | Form::Compressed) => name.ends_with(".erofs"),
+            Some(Form::Tar) => [".tar", ".erofs"].iter().any(ends),
+            Some(Form::OnDemand) => [".tar", ".sparse", ".points", ".erofs"].iter().any(ends),
+            Some(Form::Image | Form::Compressed) => ends(&".erofs"),
         };
         if wanted {
             continue;

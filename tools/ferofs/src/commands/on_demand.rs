@@ -23,6 +23,7 @@ use ferofs::oci::remote::Pull;
 use ferofs::oci::remote::Remote;
 use ferofs::serve::Options;
 use ferofs::serve::StoreLock;
+use ferofs::serve::Stored;
 use ferofs::text::Shown;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -183,12 +184,14 @@ fn find(reference: &remote::Reference, request: &Request) -> Result<Arc<Remote>>
         .with_authorities(on_demand.authorities.clone());
     let platform = request.options.platform.as_ref();
     let deadline = on_demand.deadline.unwrap_or(DEADLINE);
-    serve::find(reference, platform, options, deadline).map_err(|error| match error.kind() {
-        Kind::Registry => Error::Request(format!(
-            "{error}; there is no file {}, so it is taken for an image in a registry",
-            Shown(&request.source)
-        )),
-        _ => error,
+    ferofs::serve::find(reference, platform, options, deadline).map_err(|error| {
+        match error.kind() {
+            Kind::Registry => Error::Request(format!(
+                "{error}; there is no file {}, so it is taken for an image in a registry",
+                Shown(&request.source)
+            )),
+            _ => error,
+        }
     })
 }
 
@@ -248,7 +251,7 @@ fn serve_mounted(
         .with_tell(Arc::new(complain));
     let lock = StoreLock::wait(store)?;
     let (mut server, is_new) = serve::begin(store, options)?;
-    let tars = serve::add_all(&mut server, store, serve::stored(image))?;
+    let tars = server.add_all(Stored::of(image))?;
     let server = &server;
     thread::scope(|scope| {
         // Before anything is read of the tars, be it to mount them.

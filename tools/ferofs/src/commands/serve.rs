@@ -6,22 +6,18 @@ use super::build;
 use super::complain;
 use super::registry::Reach;
 use super::to_stdout;
-use ferofs::digest::Digest;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::oci;
 use ferofs::oci::Platform;
 use ferofs::oci::remote;
 use ferofs::oci::remote::Pull;
-use ferofs::oci::remote::Remote;
-use ferofs::points::Points;
-use ferofs::serve::InRegistry;
 use ferofs::serve::List;
 use ferofs::serve::OnDisk;
 use ferofs::serve::Options;
 use ferofs::serve::Server;
-use ferofs::serve::Source;
 use ferofs::serve::StoreLock;
+use ferofs::serve::Stored;
 use ferofs::text::Shown;
 use ferofs_fanotify::Group;
 use sd_notify::NotifyState;
@@ -29,7 +25,6 @@ use signal_hook::consts::SIGHUP;
 use signal_hook::consts::SIGINT;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
-use std::collections::HashSet;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -97,13 +92,6 @@ pub struct Arguments {
 /// What the group is called in systemd's store of descriptors.
 const GROUP: &str = "fanotify";
 
-/// A layer of an image, and where it is stored.
-pub struct Stored {
-    pub diff_id: Digest,
-    pub digest: Option<Digest>,
-    pub source: Arc<dyn Source>,
-}
-
 /// Serves.
 pub fn run(arguments: &Arguments) -> Result<()> {
     super::allow_many_files();
@@ -129,7 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     // Who mounts what is served here waits until it is.
     let lock = StoreLock::wait(&arguments.store)?;
-    let paths = add_all(&mut server, &arguments.store, layers)?;
+    let paths = server.add_all(layers)?;
     let stopper = server.stopper();
     let watch = Signals::new([SIGHUP, SIGINT, SIGTERM]);
     let mut signals =
@@ -173,20 +161,6 @@ pub fn begin(store: &Path, options: Options) -> Result<(Server, bool)> {
     }
 }
 
-/// Adds layers to a server, each once. Returns where their tars are.
-pub fn add_all(server: &mut Server, store: &Path, layers: Vec<Stored>) -> Result<Vec<PathBuf>> {
-    let mut seen = HashSet::new();
-    let mut paths = Vec::new();
-    for layer in layers {
-        if seen.insert(layer.diff_id) {
-            let path = store.join(format!("{}.points", layer.diff_id));
-            let points = Points::open_of(&path, layer.diff_id, layer.digest)?;
-            paths.push(server.add(points, layer.source)?);
-        }
-    }
-    Ok(paths)
-}
-
 /// Tells systemd, if that has started this, to keep the group while no daemon has it, and that all can be mounted now.
 pub fn ready(server: &Server, is_new: bool) -> Result<()> {
     let group = server.group();
@@ -206,11 +180,8 @@ fn layers_of(arguments: &Arguments, image: &Path) -> Result<Vec<Stored>> {
     let platform = arguments.platform.as_ref();
     if let Some(reference) = oci::Reference::parse(image)? {
         let layers = oci::open(&reference, platform)?.layers.into_iter();
-        let stored = layers.map(|layer| Stored {
-            diff_id: layer.diff_id,
-            digest: layer.digest,
-            source: Arc::new(OnDisk(layer.blob)),
-        });
+        let stored = layers
+            .map(|layer| Stored::new(layer.diff_id, layer.digest, Arc::new(OnDisk(layer.blob))));
         return Ok(stored.collect());
     }
     let Some(name) = image.to_str() else {
@@ -221,7 +192,7 @@ fn layers_of(arguments: &Arguments, image: &Path) -> Result<Vec<Stored>> {
     let reference = reference.map_err(|error| Error::Request(error.to_string()))?;
     let options = arguments.reach.options();
     let options = options.with_mirrors(arguments.mirror.clone());
-    let image = find(&reference, platform, options, arguments.deadline)?;
+    let image = ferofs::serve::find(&reference, platform, options, arguments.deadline)?;
     let known = |layer: &remote::Layer| {
         let path = arguments.store.join(format!("{}.points", layer.diff_id));
         path.exists()
@@ -230,33 +201,5 @@ fn layers_of(arguments: &Arguments, image: &Path) -> Result<Vec<Stored>> {
         let pull = Pull::new(&arguments.store).with_points(true);
         image.pull(pull, &|_| {})?;
     }
-    Ok(stored(&image))
-}
-
-/// Finds an image in a registry for a server that gives its readers errors after so many seconds.
-pub fn find(
-    reference: &remote::Reference,
-    platform: Option<&Platform>,
-    options: remote::Options,
-    deadline: u64,
-) -> Result<Arc<Remote>> {
-    // What fails is tried again by the server, as long as somebody waits for it: so a request that hangs is not to take all of
-    // that time.
-    let options = options
-        .with_attempts(1, Duration::from_millis(100))
-        .with_timeout(Duration::from_secs((deadline / 3).clamp(2, 30)));
-    Remote::find(reference, platform, options).map(Arc::new)
-}
-
-/// The layers of an image in a registry, the lowest one first.
-pub fn stored(image: &Arc<Remote>) -> Vec<Stored> {
-    let layers = image.layers.iter().map(|layer| Stored {
-        diff_id: layer.diff_id,
-        digest: Some(layer.digest),
-        source: Arc::new(InRegistry {
-            image: Arc::clone(image),
-            digest: layer.digest,
-        }),
-    });
-    layers.collect()
+    Ok(Stored::of(&image))
 }

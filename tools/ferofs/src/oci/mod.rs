@@ -88,8 +88,8 @@ impl Image {
     }
 }
 
-/// The same of diff IDs.
-fn chain_id(mut diff_ids: impl Iterator<Item = Digest>) -> Digest {
+/// The chain ID of layers by their diff IDs, the lowest one first, see [`Image::chain_id`].
+pub fn chain_id(mut diff_ids: impl Iterator<Item = Digest>) -> Digest {
     let Some(first) = diff_ids.next() else {
         return Digest::of(b"");
     };

@@ -278,6 +278,11 @@ impl Server {
         Ok(path)
     }
 
+    /// The directory that it has tars and access points in.
+    pub(super) fn store(&self) -> &Path {
+        &self.store
+    }
+
     /// What ends it.
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.shared))

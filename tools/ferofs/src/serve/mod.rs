@@ -38,6 +38,7 @@ mod daemon;
 mod list;
 mod lock;
 mod source;
+mod stored;
 mod tar;
 
 pub use daemon::Server;
@@ -48,6 +49,10 @@ pub use lock::StoreLock;
 pub use source::InRegistry;
 pub use source::OnDisk;
 pub use source::Source;
+pub use stored::Stored;
+pub use stored::find;
+pub use tar::is_served;
+pub use tar::whole_or_sparse;
 
 use crate::setters::setters;
 use std::sync::Arc;

@@ -8,6 +8,7 @@
 //! layer.
 
 use crate::digest::Background;
+use crate::digest::Digest;
 use crate::directory::Directory;
 use crate::directory::Identity;
 use crate::error::Error;
@@ -52,6 +53,45 @@ pub enum Found {
     Sparse(SparseTar, Vec<bool>),
 }
 
+/// What the tar of a layer is called when all of it is there, and before.
+fn names(diff_id: Digest) -> (String, String) {
+    (format!("{diff_id}.tar"), format!("{diff_id}.sparse"))
+}
+
+/// Where the tar of a layer is in a store: all of it, or else what there is of it.
+pub fn whole_or_sparse(store: &Path, diff_id: Digest) -> PathBuf {
+    let (whole, sparse) = names(diff_id);
+    let whole = store.join(whole);
+    match whole.exists() {
+        true => whole,
+        false => store.join(sparse),
+    }
+}
+
+/// Whether nobody has to serve the tar of a layer, since all of it is there, or some process does. Whoever asks has the
+/// [`super::StoreLock`], or a server that begins meanwhile might take this for one.
+///
+/// # Errors
+///
+/// When what there is of it cannot be opened.
+pub fn is_served(store: &Path, diff_id: Digest) -> Result<bool> {
+    let (whole, sparse) = names(diff_id);
+    if store.join(whole).exists() {
+        return Ok(true);
+    }
+    let path = store.join(sparse);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(Error::io("open", &path)(error)),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(Error::io("lock", &path)(errno.into())),
+    }
+}
+
 impl SparseTar {
     /// Opens the tar of a layer in a directory, or begins one.
     ///
@@ -59,8 +99,7 @@ impl SparseTar {
     ///
     /// When it cannot be opened, it is not of this layer, or the filesystem does not know holes or has large blocks.
     pub fn open(directory: &Path, points: &Points) -> Result<Found> {
-        let whole_name = format!("{}.tar", points.diff_id);
-        let name = format!("{}.sparse", points.diff_id);
+        let (whole_name, name) = names(points.diff_id);
         let path = directory.join(&name);
         let failed = |doing: &'static str| {
             let path = path.clone();
