@@ -122,7 +122,7 @@ pub enum Window {
 
 impl Window {
     #[cfg(feature = "zstd")]
-    fn log(self) -> u32 {
+    pub(crate) fn log(self) -> u32 {
         match self {
             Window::Usual => 27,
             Window::Largest => 31,

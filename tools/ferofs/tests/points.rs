@@ -180,6 +180,86 @@ fn units_of_all_encoders() {
     }
 }
 
+/// A frame of Zstandard that everybody skips.
+fn skipped(content: &[u8]) -> Vec<u8> {
+    let mut frame = 0x184d_2a50_u32.to_le_bytes().to_vec();
+    frame.extend((content.len() as u32).to_le_bytes());
+    frame.extend(content);
+    frame
+}
+
+#[test]
+fn units_of_frames() {
+    let plain = content(6_000_001);
+    let zstd = |level: i32, content: &[u8]| zstd::encode_all(content, level).unwrap();
+    let frames = |len: usize| plain.chunks(len).map(|part| zstd(3, part));
+    let with_checksums = |len: usize| {
+        plain.chunks(len).flat_map(|part| {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.include_checksum(true).unwrap();
+            encoder.write_all(part).unwrap();
+            encoder.finish().unwrap()
+        })
+    };
+    let empty = zstd(3, b"");
+    let mut between = vec![skipped(b"at the start")];
+    for frame in frames(250_000) {
+        between.extend([frame, empty.clone(), skipped(&[1; 70_000])]);
+    }
+    for (name, stored, least) in [
+        ("one frame", zstd(19, &plain), 1),
+        ("frames", frames(100_000).flatten().collect(), 14),
+        ("small frames", frames(513).flatten().collect(), 14),
+        ("frames of blocks", frames(4096).flatten().collect(), 14),
+        ("with checksums", with_checksums(99_991).collect(), 14),
+        ("others between", between.concat(), 11),
+    ] {
+        for span in [1, 300_000, 4 << 20] {
+            let points = make(&stored, &plain, span).unwrap();
+            expect_all(&points, &stored, &plain, name);
+            let mut kept = Vec::new();
+            points.write(&mut kept).unwrap();
+            assert!(parse(&kept).unwrap() == points, "{name}");
+            assert_eq!(points.windows_len(), 0);
+            if span == 300_000 {
+                assert!(points.units() >= least, "{name}: {}", points.units());
+            }
+            // One byte less or another is an error, or the same.
+            for number in 0..points.units().min(3) {
+                let (unit, range) = (points.unit(number), points.stored(number));
+                let expected = &plain[unit.start as usize..unit.end as usize];
+                let mut bytes = stored[range.start as usize..range.end as usize].to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 4;
+                assert!(
+                    !points
+                        .inflate(number, &bytes)
+                        .is_ok_and(|found| found != expected)
+                );
+                assert!(points.inflate(number, &bytes[..middle]).is_err());
+            }
+        }
+        for end in [stored.len() - 1, stored.len() / 2] {
+            let mut maker = Maker::new(300_000);
+            let (compression, reader) = look(&stored[..end]).unwrap();
+            let mut reader = maker.reader(compression, reader).unwrap();
+            let error = reader.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+            assert!(error.starts_with("zstd data: "), "{name}: {error}");
+        }
+    }
+    for stored in [empty, skipped(b"only")] {
+        assert_eq!(make(&stored, b"", 1 << 20).unwrap().units(), 0);
+    }
+    let plain = vec![7; 40 << 20];
+    let error = make(&zstd(1, &plain), &plain, 1 << 20)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("no frame begins in") && error.contains("cannot be read in parts"),
+        "{error}"
+    );
+}
+
 /// What is written behind the table, and what the layer has: each byte counts or does not, but nothing is ever other
 /// than the plain bytes.
 #[test]

@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | 0 | 8 | `ferofsPT` |
 //! | 8 | 4 | version, 1 |
-//! | 12 | 4 | form: 0 plain, 1 gzip |
+//! | 12 | 4 | form: 0 plain, 1 gzip, 2 zstd |
 //! | 16 | 32 | sha256 of what is stored |
 //! | 48 | 8 | its size |
 //! | 56 | 32 | sha256 of the plain tar |
@@ -67,6 +67,7 @@ impl Points {
         let form: u32 = match self.form {
             Form::Plain => 0,
             Form::Gzip => 1,
+            Form::Zstd => 2,
         };
         table.extend(form.to_le_bytes());
         table.extend(self.digest.0);
@@ -186,7 +187,8 @@ fn parse(bytes: &[u8]) -> std::result::Result<Points, String> {
     let form = match fields.u32()? {
         0 => Form::Plain,
         1 => Form::Gzip,
-        other => return Err(format!("its form is {other}, expected 0 or 1")),
+        2 => Form::Zstd,
+        other => return Err(format!("its form is {other}, expected 0, 1 or 2")),
     };
     let digest = Digest(fields.array()?);
     let stored = fields.u64()?;

@@ -9,6 +9,7 @@ use super::Form;
 use super::Point;
 use super::Points;
 use super::UNIT_MAX;
+use super::frames::Frames;
 use super::unit;
 use crate::compression::Compression;
 use crate::digest::Digest;
@@ -78,28 +79,26 @@ impl Maker {
         compression: Option<Compression>,
         stored: impl Read + 'a,
     ) -> io::Result<impl Read + 'a> {
-        let inflater = match compression {
-            None => None,
-            Some(Compression::Gzip) => Some(Inflater::gzip()?),
+        let (form, codec) = match compression {
+            None => (Form::Plain, Codec::None),
+            Some(Compression::Gzip) => (Form::Gzip, Codec::Gzip(Inflater::gzip()?)),
+            Some(Compression::Zstd) => (Form::Zstd, Codec::Zstd(Frames::new()?)),
             Some(other) => {
                 let problem = format!(
-                    "it is compressed with {other}, of which there are no access points: expected gzip, or a plain tar"
+                    "it is compressed with {other}, of which there are no access points: expected gzip, zstd, or a plain tar"
                 );
                 return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
             }
         };
-        self.form = Some(match inflater {
-            Some(_) => Form::Gzip,
-            None => {
-                self.point(0, Vec::new());
-                Form::Plain
-            }
-        });
+        if form == Form::Plain {
+            self.point(0, Vec::new());
+        }
+        self.form = Some(form);
         self.hasher = Some(Hasher::spawn());
         Ok(Through {
             maker: self,
             stored,
-            inflater,
+            codec,
             piece: Arc::default(),
             at: 0,
             between: true,
@@ -184,10 +183,10 @@ impl Maker {
         usize::try_from(until.saturating_sub(self.output)).unwrap_or(usize::MAX)
     }
 
-    /// Notes what was read: so many bytes of what is stored became these of the tar.
-    fn advance(&mut self, read: usize, plain: &[u8]) {
+    /// Notes what was read: so many bytes of what is stored became these of the tar, and so many more had to be looked at.
+    fn advance(&mut self, read: usize, ahead: u64, plain: &[u8]) {
         self.input = self.input.saturating_add(read as u64);
-        self.used = self.input;
+        self.used = self.input.saturating_add(ahead);
         self.output = self.output.saturating_add(plain.len() as u64);
         self.checksum.update(plain);
         if let Some(last) = self.points.last() {
@@ -196,8 +195,12 @@ impl Maker {
             // The rest up to the start of the next unit is part of it.
             if output.max(input) > UNIT_MAX - ALIGN && self.problem.is_none() {
                 let (from, most) = (last.output, UNIT_MAX - ALIGN);
+                let what = match self.form {
+                    Some(Form::Zstd) => "frame",
+                    _ => "deflate block",
+                };
                 self.give_up(format!(
-                    "no deflate block begins in the {most} bytes of the tar or more after byte {from}, so it cannot be \
+                    "no {what} begins in the {most} bytes of the tar or more after byte {from}, so it cannot be \
                      read in parts"
                 ));
             }
@@ -248,13 +251,19 @@ impl Maker {
 struct Through<'a, R> {
     maker: &'a mut Maker,
     stored: R,
-    /// `None` for a plain tar.
-    inflater: Option<Inflater>,
+    codec: Codec,
     /// What was read of what is stored, and how much of that was used.
     piece: Arc<Vec<u8>>,
     at: usize,
-    /// Whether the last member of a gzip stream ended, and nothing but zeros came since.
+    /// Whether the last member of a gzip stream or frame ended, and nothing but zeros came since.
     between: bool,
+}
+
+/// What makes a plain tar of what is stored.
+enum Codec {
+    None,
+    Gzip(Inflater),
+    Zstd(Frames),
 }
 
 impl<R: Read> Through<'_, R> {
@@ -304,7 +313,7 @@ impl<R: Read> Through<'_, R> {
         };
         to.copy_from_slice(from);
         self.at += len;
-        self.maker.advance(len, to);
+        self.maker.advance(len, 0, to);
         Ok(len)
     }
 
@@ -328,7 +337,7 @@ impl<R: Read> Through<'_, R> {
                     continue;
                 }
             }
-            let Some(inflater) = &mut self.inflater else {
+            let Codec::Gzip(inflater) = &mut self.codec else {
                 return Ok(0);
             };
             if self.between && self.maker.input > 0 {
@@ -341,7 +350,7 @@ impl<R: Read> Through<'_, R> {
             let step = inflater.step(left, output)?;
             self.at = self.at.saturating_add(step.read);
             let plain = output.get(..step.written).unwrap_or_default();
-            self.maker.advance(step.read, plain);
+            self.maker.advance(step.read, 0, plain);
             match step.state {
                 State::BlockEnd { bits } if self.maker.pending.is_none() && self.maker.wanted() => {
                     self.maker.point(bits, inflater.window());
@@ -362,17 +371,75 @@ impl<R: Read> Through<'_, R> {
     }
 }
 
+impl<R: Read> Through<'_, R> {
+    fn decompress(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.left().is_empty() && !self.refill()? {
+                if !self.between {
+                    // What is left of the tar may still be in the decoder.
+                    let room = buf.len().min(self.maker.room());
+                    let written = self.step(buf.get_mut(..room).unwrap_or_default())?;
+                    if written == 0 && !self.between {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    if written > 0 {
+                        return Ok(written);
+                    }
+                }
+                if self.maker.hasher.is_some() {
+                    self.maker.end_all();
+                }
+                return Ok(0);
+            }
+            if self.between && self.maker.pending.is_none() && self.maker.wanted() {
+                self.maker.point(0, Vec::new());
+                if self.maker.pending == Some(self.maker.output) {
+                    self.maker.end_unit();
+                }
+            }
+            let room = buf.len().min(self.maker.room());
+            let written = self.step(buf.get_mut(..room).unwrap_or_default())?;
+            if written > 0 {
+                return Ok(written);
+            }
+        }
+    }
+
+    /// Goes on in a frame. Returns how much of the tar was made.
+    fn step(&mut self, output: &mut [u8]) -> io::Result<usize> {
+        let Codec::Zstd(frames) = &mut self.codec else {
+            return Ok(0);
+        };
+        let left = self.piece.get(self.at..).unwrap_or_default();
+        let step = frames.step(left, output)?;
+        self.at = self.at.saturating_add(step.read);
+        self.between = step.ended;
+        let plain = output.get(..step.written).unwrap_or_default();
+        // While some of a frame is to be given out its last byte counts as not read.
+        let ahead = u64::from(!step.ended);
+        self.maker.advance(step.read, ahead, plain);
+        Ok(step.written)
+    }
+}
+
 impl<R: Read> Read for Through<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
-        match self.inflater {
-            None => self.read_plain(buf),
-            Some(_) => self.inflate(buf).map_err(|error| match error.kind() {
+        let named = |name: &'static str| {
+            move |error: io::Error| match error.kind() {
                 io::ErrorKind::Interrupted => error,
-                kind => io::Error::new(kind, format!("gzip data: {}", crate::text::Reason(&error))),
-            }),
+                kind => {
+                    let reason = crate::text::Reason(&error);
+                    io::Error::new(kind, format!("{name} data: {reason}"))
+                }
+            }
+        };
+        match self.codec {
+            Codec::None => self.read_plain(buf),
+            Codec::Gzip(_) => self.inflate(buf).map_err(named("gzip")),
+            Codec::Zstd(_) => self.decompress(buf).map_err(named("zstd")),
         }
     }
 }

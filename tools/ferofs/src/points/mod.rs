@@ -11,6 +11,7 @@
 //! A layer that is not compressed has points, too, for their checksums.
 
 pub mod file;
+mod frames;
 mod maker;
 mod unit;
 pub mod zinfo;
@@ -37,6 +38,8 @@ pub enum Form {
     Plain,
     /// gzip, of any number of members.
     Gzip,
+    /// Zstandard, of any number of frames.
+    Zstd,
 }
 
 impl fmt::Display for Form {
@@ -44,6 +47,7 @@ impl fmt::Display for Form {
         f.write_str(match self {
             Form::Plain => "plain",
             Form::Gzip => "gzip",
+            Form::Zstd => "zstd",
         })
     }
 }

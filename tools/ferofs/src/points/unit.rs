@@ -8,6 +8,7 @@ use super::Checksum;
 use super::Form;
 use super::Points;
 use super::UNIT_MAX;
+use super::frames::Frames;
 use ferofs_inflate::Inflater;
 use ferofs_inflate::State;
 use ferofs_inflate::TRAILER;
@@ -64,6 +65,7 @@ impl Points {
         let mut plain = match self.form {
             Form::Plain => stored.get(..wanted).map(<[u8]>::to_vec),
             Form::Gzip => Some(self.inflate_gzip(number, stored, wanted)?),
+            Form::Zstd => Some(decompress_frames(stored, wanted)?),
         }
         .ok_or_else(|| wrong("it ends before the unit does"))?;
         plain.drain(..skipped.min(plain.len()));
@@ -104,4 +106,20 @@ impl Points {
         }
         Ok(plain)
     }
+}
+
+/// The first bytes of what some frames have in them.
+fn decompress_frames(mut stored: &[u8], wanted: usize) -> io::Result<Vec<u8>> {
+    let mut frames = Frames::new()?;
+    let mut plain = vec![0; wanted];
+    let mut done = 0;
+    while done < wanted {
+        let step = frames.step(stored, plain.get_mut(done..).unwrap_or_default())?;
+        stored = stored.get(step.read..).unwrap_or_default();
+        done = done.saturating_add(step.written);
+        if stored.is_empty() && step.written == 0 && done < wanted {
+            return Err(wrong("it ends before the unit does"));
+        }
+    }
+    Ok(plain)
 }
