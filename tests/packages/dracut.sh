@@ -35,5 +35,3 @@ check "without the module dracut leaves it out" bash -c "
 mv /var/tmp/ferofs.ko "/usr/lib/modules/$release/updates/"
 depmod "$release"
 rm -f /var/tmp/without
-check "removal of the tools leaves nothing of it" bash -c "
-    apt-get -q -y remove ferofs-tools && test ! -e /usr/lib/dracut/modules.d/90ferofs && test ! -e /usr/lib/ferofs"
