@@ -25,7 +25,6 @@ exec ferofs check "\$@"
 END
 chmod +x bin/fsck.erofs
 PATH=$WORK/bin:$PATH
-mount -t tmpfs tmpfs /var/tmp
 
 # own NAME ARGUMENT...: a script of the tests; what it asks of the machine is said.
 own() {
