@@ -8,13 +8,12 @@
 
 # shellcheck disable=SC2317 # `check` calls the functions
 . "$FEROFS_TESTS/peers/lib/peers.sh"
+. "$FEROFS_TESTS/peers/lib/suite.sh"
 # The program and whether it is to be ferofs': SERVER=DIRECTORY/overlayfs is containerd's own, which shows that a case is
 # one that a server can pass.
 SERVER=${SERVER:-containerd-ferofs-grpc}
 CASES=21
 modprobe overlay
-mkdir suite tmp
-mount -o ro /dev/disk/by-id/virtio-suite suite >output 2>&1 || { fail "the disk with the suite" output; finish; }
 grep containerd-containerd-dev suite/packages | sed 's/^/# /'
 
 # asks: runs the suite in a mount table of its own.
@@ -25,14 +24,12 @@ asks() {
 
 asks
 status=$?
-# Lines `    --- PASS: TestSnapshotter/Basic (0.10s)`.
-sed -n 's|^ *--- \([A-Z]*\): TestSnapshotter/\([^ ]*\).*|\1 \2|p' cases >results
+results TestSnapshotter >results
 while read -r result case; do
     if [ "$result" = PASS ]; then
         pass "$case"
     else
-        { sed -n "/^=== \(RUN\|CONT\|NAME\) *TestSnapshotter\/$case\$/,/^=== \(RUN\|CONT\|NAME\) *TestSnapshotter\/[^ ]*\$/p" cases |
-            grep -v -e '^===' -e '--- ' -e ' helpers.go:' && tail -n 5 server.log; } >"$case.log"
+        { said TestSnapshotter "$case"; tail -n 5 server.log; } >"$case.log"
         fail "$case ($result)" "$case.log"
     fi
 done <results

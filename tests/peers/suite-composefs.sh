@@ -1,0 +1,57 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# image: peers
+# timeout: 600
+#
+# The tests of composefs's own source package that its programs can be asked without it, on ferofs as `erofs`, on a disk
+# with fs-verity: integration.sh mounts images of /usr/bin and of a random tree, and compares what it sees; the others
+# mount little. `ferofs check` is fsck.erofs. What is left out: test-lcfs, which is a program of C; the three large dumps.
+
+# shellcheck disable=SC2317 # `check` calls the functions
+. "$FEROFS_TESTS/peers/lib/peers.sh"
+. "$FEROFS_TESTS/peers/lib/suite.sh"
+versions composefs
+modprobe overlay
+verity_disk state.img 2G disk >output 2>&1 || { fail "a disk with fs-verity" output; finish; }
+mkdir bin disk/tmp disk/composefs
+export TMPDIR=$WORK/disk/tmp
+TESTS=$WORK/suite/composefs/tests
+# `check` is what fsck.erofs does, and each call is a line.
+cat >bin/fsck.erofs <<END
+#!/bin/sh
+echo "\$@" >>$WORK/checked
+exec ferofs check "\$@"
+END
+chmod +x bin/fsck.erofs
+PATH=$WORK/bin:$PATH
+
+# own NAME ARGUMENT...: a script of the tests; what it asks of the machine is said.
+own() {
+    name=$1
+    shift
+    check "$name" timeout 400 bash "$TESTS/$name" "$@"
+    sed -n 's/^Test options: /# /p; s/^Test \(.*: OK\)/# \1/p' output
+}
+
+own test-units.sh /usr/bin
+own test-dump-filtered.sh /usr/bin "$TESTS/assets"
+# Dumps of whole systems take minutes.
+own test-checksums.sh /usr/bin "$TESTS/assets" "$(cd "$TESTS/assets" && find . -name '*.dump*' ! -name '*.sha256' ! -name '*.version' \
+    ! -name 'should-fail*' ! -name 'cs9-*' ! -name 'f36-*' -printf '%f ')"
+own test-should-fail.sh /usr/bin "$TESTS"/assets/should-fail-*.dump
+
+cd "$TESTS/.." || exit 1
+check "integration.sh" env cfsroot="$WORK/disk/composefs" bash tests/integration.sh
+cd "$WORK" || exit 1
+cp output integration.log
+# The tree is another one each time.
+sed -n "s/^Using seed/# &/p" integration.log
+check "two trees were compared" [ "$(grep -c 'dumpdir .* mnt$' integration.log)" = 2 ]
+check "fs-verity was there" grep -q 'fsverity is supported' integration.log
+check "there is no other driver than ferofs" sh -c "! grep -q '^erofs ' /proc/modules"
+check "images were checked by ferofs" [ "$(wc -l <checked)" -ge 10 ]
+check "nothing is left mounted" sh -c "! grep -F '$WORK/disk/composefs/' /proc/self/mounts"
+check "nobody uses the module" [ "$(users)" = 0 ]
+umount disk suite
+finish
