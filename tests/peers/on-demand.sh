@@ -15,21 +15,6 @@ ip link set lo up
 layout=$SHARED/images/layout
 plain=127.0.0.1:5000
 store=$WORK/store
-REGISTRIES=
-
-# registry PORT [LINE...]: starts one on the port, with these lines in its configuration.
-registry() {
-    registry_port=$1
-    shift
-    {
-        printf 'version: 0.1\nlog: {level: warn}\nstorage: {filesystem: {rootdirectory: %s}}\n' "$WORK/registry"
-        printf 'http:\n  addr: 127.0.0.1:%s\n' "$registry_port"
-        [ $# -eq 0 ] || printf '%s\n' "$@"
-    } >"registry-$registry_port.yml"
-    docker-registry serve "registry-$registry_port.yml" >>"registry-$registry_port.log" 2>&1 &
-    REGISTRIES="$REGISTRIES $!"
-    within 120 python3 -c "import socket; socket.create_connection(('127.0.0.1', $registry_port))"
-}
 
 # mirror PORT UPSTREAM LOG [lies]: starts a mirror.
 mirror() {
@@ -70,7 +55,7 @@ fresh() {
     rm -rf "$store"
 }
 
-check "a registry starts" registry 5000
+check "a registry starts" registry 5000 "$WORK/registry"
 for image in app deep; do
     check "skopeo brings $image there" skopeo --insecure-policy copy --preserve-digests --dest-tls-verify=false \
         "oci:$layout:$image:1" "docker://$plain/some/$image:1"
@@ -199,7 +184,7 @@ check "the server ends" within 60 servers 0
 } >output 2>&1 || fail "keys and passwords" output
 safe=127.0.0.1:5443
 # Of the same images.
-check "a registry with TLS and passwords starts" registry 5443 \
+check "a registry with TLS and passwords starts" registry 5443 "$WORK/registry" \
     "  tls: {certificate: $WORK/server.crt, key: $WORK/server.key}" "auth: {htpasswd: {realm: registry, path: $WORK/passwords}}"
 fresh
 openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=other -keyout other.key -out other.crt >output 2>&1 ||

@@ -13,22 +13,6 @@ versions docker-registry skopeo
 images
 ip link set lo up
 layout=$SHARED/images/layout
-SERVED=
-
-# serve PORT [LINE...]: starts a registry of its own on the port, with these lines in its configuration. `check` runs it in
-# this shell, so SERVED has it.
-serve() {
-    serve_port=$1
-    shift
-    {
-        printf 'version: 0.1\nlog: {level: warn}\nstorage: {filesystem: {rootdirectory: %s}}\n' "$WORK/registry-$serve_port"
-        printf 'http:\n  addr: 127.0.0.1:%s\n' "$serve_port"
-        [ $# -eq 0 ] || printf '%s\n' "$@"
-    } >"registry-$serve_port.yml"
-    docker-registry serve "registry-$serve_port.yml" >>"registry-$serve_port.log" 2>&1 &
-    SERVED="$SERVED $!"
-    within 60 python3 -c "import socket; socket.create_connection(('127.0.0.1', $serve_port))"
-}
 
 # built NAME: makes the indexes of an image in the directory NAME.built.
 built() {
@@ -48,7 +32,7 @@ changed() {
 
 # --- without encryption -------------------------------------------------------------------------------------------------
 plain=127.0.0.1:5000
-check "a registry starts" serve 5000
+check "a registry starts" registry 5000 "$WORK/registry-5000"
 for image in app deep kinds; do
     check "skopeo brings $image there" skopeo --insecure-policy copy --preserve-digests --dest-tls-verify=false \
         "oci:$layout:$image:1" "docker://$plain/some/$image:1"
@@ -95,7 +79,7 @@ check "and nothing is left of it" [ ! -e lost ]
         htpasswd -Bbn someone secret >passwords
 } >output 2>&1 || fail "keys and passwords" output
 safe=127.0.0.1:5443
-check "a registry with TLS and passwords starts" serve 5443 \
+check "a registry with TLS and passwords starts" registry 5443 "$WORK/registry-5443" \
     "  tls: {certificate: $WORK/server.crt, key: $WORK/server.key}" "auth: {htpasswd: {realm: registry, path: $WORK/passwords}}"
 mkdir certificates && cp ca.crt certificates
 check "skopeo brings app there" skopeo --insecure-policy copy --preserve-digests --dest-cert-dir certificates \
@@ -118,5 +102,5 @@ refuses "a wrong password" "the answer is 401" ferofs pull-index -o denied "$saf
 check "nothing is left of the try" [ ! -e denied ]
 
 # shellcheck disable=SC2086 # one word for each
-kill $SERVED
+kill $REGISTRIES
 finish

@@ -14,16 +14,7 @@ images
 ip link set lo up
 layout=$SHARED/images/layout
 image=127.0.0.1:5000/some/app:1
-REGISTRY=
 DAEMON=
-
-registry() {
-    printf 'version: 0.1\nlog: {level: warn}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: 127.0.0.1:5000}\n' \
-        "$WORK/registry" >registry.yml
-    docker-registry serve registry.yml >>registry.log 2>&1 &
-    REGISTRY=$!
-    within 120 python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/v2/', timeout=5)"
-}
 
 # serve [OPTION...]: starts the daemon, and waits until it is ready.
 serve() {
@@ -85,7 +76,7 @@ both() {
 }
 
 # --- what is needed beforehand ------------------------------------------------------------------------------------------
-check "a registry starts" registry
+check "a registry starts" registry 5000 "$WORK/registry"
 check "skopeo brings an image there" skopeo --insecure-policy copy --preserve-digests --dest-tls-verify=false \
     "oci:$layout:app:1" "docker://$image"
 check "indexes and plain tars" ferofs build -q -o whole --merge whole.erofs "oci:$layout:app:1"
@@ -141,7 +132,7 @@ while read -r path; do
         check "without a registry$path is EIO" grep -q "Input/output error" cat.err
     fi
 done <few
-check "the registry is back" registry
+check "the registry is back" registry 5000 "$WORK/registry"
 while read -r path; do check "and so is$path" within 200 cmp "reference$path" "mnt$path"; done <few
 # Whatever is not had in time on a slow machine is had by a later read.
 for _ in 1 2 3 4 5; do

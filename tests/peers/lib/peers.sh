@@ -50,3 +50,21 @@ within() {
         sleep 0.5
     done
 }
+
+# registry PORT DIRECTORY [LINE...]: starts Debian's docker-registry on the port, which keeps all it has in the directory, with
+# these lines more in its configuration, and waits until it listens. REGISTRY is the process then, and REGISTRIES are all of them:
+# `check` calls it in the same shell.
+REGISTRIES=
+registry() {
+    registry_port=$1
+    {
+        printf 'version: 0.1\nlog: {level: warn}\nstorage: {filesystem: {rootdirectory: %s}}\n' "$2"
+        printf 'http:\n  addr: 127.0.0.1:%s\n' "$1"
+        shift 2
+        [ $# -eq 0 ] || printf '%s\n' "$@"
+    } >"registry-$registry_port.yml"
+    docker-registry serve "registry-$registry_port.yml" >>"registry-$registry_port.log" 2>&1 &
+    REGISTRY=$!
+    REGISTRIES="$REGISTRIES $REGISTRY"
+    within 120 python3 -c "import socket; socket.create_connection(('127.0.0.1', $registry_port))"
+}
