@@ -175,7 +175,9 @@ lazily() {
 
 # servers: the processes that serve layers. are_servers NUMBER: whether they are so many.
 servers() {
-    grep -lza '^serve$' /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3
+    for process in /proc/[0-9]*; do
+        tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -q '^containerd-ferofs-grpc serve ' && echo "${process#/proc/}"
+    done
 }
 
 are_servers() {
@@ -234,15 +236,14 @@ sums() {
 mkdir reference
 layers app >app.layers
 while read -r layer; do
-    tar -xf "$layer" -C reference >output 2>&1 || fail "GNU tar unpacks $layer" output
+    tar --recursive-unlink -xf "$layer" -C reference >output 2>&1 || fail "GNU tar unpacks $layer" output
 done <app.layers
 check "the server starts with layers on demand" lazily
-check "indexes and access points are made" ferofs build -q -o built --no-tar --span 100000 "oci:$SHARED/images/layout:app:1"
 check "an image without them is pulled" cri pull "$AT/some/app:1"
 check "with its layers" fetched app
 check "and removed" cri rmi "$AT/some/app:1"
 check "no snapshot is left of it" within 60 gone
-check "indexes and access points are stored beside it" ferofs push-index --layers built "$AT/some/app:1"
+check "indexes and access points are made of it, and stored beside it" ferofs push-index -q --make --layers built "$AT/some/app:1"
 # What was found of an image is remembered for a minute.
 check "the server starts again" lazily
 check "it is pulled" cri pull "$AT/some/app:1"

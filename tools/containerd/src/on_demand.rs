@@ -39,6 +39,7 @@ use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -281,6 +282,7 @@ impl OnDemand {
         let failed =
             |error| Problem::failed(format!("{image}: cannot start what serves it: {error}"));
         let mut child = Command::new("/proc/self/exe")
+            .arg0(env!("CARGO_BIN_NAME"))
             .arg("serve")
             .arg(image)
             .stdin(Stdio::piped())

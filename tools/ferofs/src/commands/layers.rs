@@ -127,17 +127,11 @@ fn build_points(arguments: &Arguments, image: &oci::Image) -> Result<()> {
     let prepared = {
         let total = image.layers.iter().map(|layer| layer.blob.size()).sum();
         let bar = Shared::new("reading layers", Some(total), settings.quiet);
-        let span = arguments.span.unwrap_or(ferofs::points::SPAN);
-        let most = arguments.max_size;
-        let fingerprints = settings.fingerprints.as_ref();
-        pointed::prepare(
-            image,
-            &arguments.output,
-            span,
-            most,
-            fingerprints,
-            &|bytes| bar.add(bytes),
-        )?
+        let request = pointed::Request::new(&arguments.output)
+            .with_span(arguments.span.unwrap_or(ferofs::points::SPAN))
+            .with_most(arguments.max_size)
+            .with_fingerprints(settings.fingerprints.as_ref());
+        pointed::prepare(image, request, &|bytes| bar.add(bytes))?
     };
     let mut inputs = image.inputs.clone();
     inputs.append(prepared.inputs());

@@ -8,10 +8,14 @@ use super::layers::Shared;
 use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::oci::Platform;
+#[cfg(feature = "points")]
+use ferofs::oci::pointed;
 use ferofs::oci::remote::Options;
 use ferofs::oci::remote::Pull;
 use ferofs::oci::remote::Reference;
 use ferofs::oci::remote::Remote;
+#[cfg(feature = "points")]
+use ferofs::text::Shown;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -72,11 +76,17 @@ impl Image {
   ferofs build -o layers oci:app:1.0
       Make the indexes, of the same image in an OCI layout.
   ferofs push-index --layers layers registry.example/app:1.0
-      Store them.")]
+      Store them.
+  ferofs push-index --make --layers layers registry.example/app:1.0
+      The same in one, with access points, of what is in the registry.")]
 pub struct PushArguments {
     /// The directory with the indexes, as `ferofs build` makes it of the image
     #[arg(short, long, value_name = "DIR")]
     layers: PathBuf,
+    /// Make what is not there, indexes and access points: each layer is read from the registry for it, and not kept
+    #[cfg(feature = "points")]
+    #[arg(long)]
+    make: bool,
     #[command(flatten)]
     image: Image,
 }
@@ -119,10 +129,32 @@ pub struct PullArguments {
 /// Stores the indexes.
 pub fn push(arguments: &PushArguments) -> Result<()> {
     let image = arguments.image.find(&[])?;
+    #[cfg(feature = "points")]
+    if arguments.make {
+        make(&image, arguments)?;
+    }
     let bar = Shared::new("pushing", None, arguments.image.quiet);
     let pushed = image.push(&arguments.layers, &|bytes| bar.add(bytes))?;
     drop(bar);
     super::to_stdout(|out| writeln!(out, "sha256:{}", pushed.digest))
+}
+
+#[cfg(feature = "points")]
+fn make(image: &Remote, arguments: &PushArguments) -> Result<()> {
+    build::remove_unfinished_on_signals()?;
+    let total = image.layers.iter().map(|layer| layer.size).sum();
+    let bar = Shared::new("reading layers", Some(total), arguments.image.quiet);
+    let request = pointed::Request::new(&arguments.layers);
+    let prepared = pointed::prepare_remote(image, request, &|bytes| bar.add(bytes))?;
+    drop(bar);
+    for layer in prepared.keep()? {
+        if !arguments.image.quiet {
+            let shown = Shown(&layer.index);
+            let notes = layer.notes.iter();
+            notes.for_each(|note| complain(&format!("{shown}: {note}")));
+        }
+    }
+    Ok(())
 }
 
 /// Gets the indexes.

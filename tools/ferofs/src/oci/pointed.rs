@@ -5,10 +5,11 @@
 //! [`prepare`]; [`crate::serve`] uses what it makes.
 
 use super::Image;
-use super::Layer;
 use super::ingest::Unpack;
 use super::ingest::write_index;
 use super::layers::Watch;
+#[cfg(feature = "registry")]
+use super::remote::Remote;
 use crate::build::Plain;
 use crate::build::Through;
 use crate::digest::Digest;
@@ -22,11 +23,14 @@ use crate::merge::Merged;
 use crate::output::Inputs;
 use crate::output::NewDirectory;
 use crate::output::Output;
+use crate::points;
 use crate::points::Maker;
 use crate::points::Points;
+use crate::setters::setters;
 use crate::text::Shown;
 use crate::tree::FingerprintName;
 use std::collections::HashSet;
+use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,20 +57,90 @@ pub struct Prepared {
     layers: Vec<Pointed>,
 }
 
-/// Makes what is missing in a directory, which is made, too. Layers that have both files already, which are sound, are not
-/// read again. `watch` is told how much of what is stored was read.
+/// How access points are made.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Request<'a> {
+    /// The directory for them, which is made if it is not there.
+    pub directory: &'a Path,
+    /// How much of a tar is between two points, in bytes.
+    pub span: u64,
+    /// How large a plain tar may be, in bytes.
+    pub most: Option<u64>,
+    /// In which attribute files get fingerprints, if they get some.
+    pub fingerprints: Option<&'a FingerprintName>,
+}
+
+impl<'a> Request<'a> {
+    /// With points as far apart as usual, into a directory.
+    pub fn new(directory: &'a Path) -> Self {
+        Request {
+            directory,
+            span: points::SPAN,
+            most: None,
+            fingerprints: None,
+        }
+    }
+
+    setters! {
+        /// Says how much of a tar is between two points.
+        with_span sets span: u64,
+        /// Says how large a plain tar may be.
+        with_most sets most: Option<u64>,
+        /// Has files get fingerprints.
+        with_fingerprints sets fingerprints: Option<&'a FingerprintName>,
+    }
+}
+
+/// A layer, and how what is stored of it is read.
+struct Stored<'a> {
+    shown: PathBuf,
+    diff_id: Digest,
+    digest: Option<Digest>,
+    size: u64,
+    open: Box<dyn Fn() -> Result<Box<dyn Read + 'a>> + 'a>,
+}
+
+/// Makes what is missing in a directory. Layers that have both files already, which are sound, are not read again. `watch` is
+/// told how much of what is stored was read.
 ///
 /// # Errors
 ///
 /// When a layer cannot be read, is not what the image says, cannot be served in parts, or the files cannot be written.
-pub fn prepare(
-    image: &Image,
-    directory: &Path,
-    span: u64,
-    most: Option<u64>,
-    fingerprints: Option<&FingerprintName>,
+pub fn prepare(image: &Image, request: Request<'_>, watch: Watch<'_>) -> Result<Prepared> {
+    let layers = image.layers.iter().map(|layer| Stored {
+        shown: layer.blob.shown(),
+        diff_id: layer.diff_id,
+        digest: layer.digest,
+        size: layer.blob.size(),
+        open: Box::new(|| Ok(Box::new(layer.blob.reader()?))),
+    });
+    prepare_all(layers, request, watch)
+}
+
+/// The same for an image in a registry, whose layers are read from there for it.
+///
+/// # Errors
+///
+/// Those of [`prepare`], and when the registry cannot be asked.
+#[cfg(feature = "registry")]
+pub fn prepare_remote(image: &Remote, request: Request<'_>, watch: Watch<'_>) -> Result<Prepared> {
+    let layers = image.layers.iter().map(|layer| Stored {
+        shown: format!("{}: sha256:{}", image.name, layer.digest).into(),
+        diff_id: layer.diff_id,
+        digest: Some(layer.digest),
+        size: layer.size,
+        open: Box::new(|| Ok(Box::new(image.reader(layer)))),
+    });
+    prepare_all(layers, request, watch)
+}
+
+fn prepare_all<'a>(
+    layers: impl Iterator<Item = Stored<'a>>,
+    request: Request<'_>,
     watch: Watch<'_>,
 ) -> Result<Prepared> {
+    let directory = request.directory;
     let made = NewDirectory::create(directory, 0o777)?;
     let opened = Arc::new(made.open()?);
     let mut prepared = Prepared {
@@ -75,7 +149,7 @@ pub fn prepare(
         layers: Vec::new(),
     };
     let mut seen = HashSet::new();
-    for layer in image.layers.iter() {
+    for layer in layers {
         let path = |what: &str| directory.join(format!("{}.{what}", layer.diff_id));
         let mut pointed = Pointed {
             diff_id: layer.diff_id,
@@ -83,17 +157,17 @@ pub fn prepare(
             points: path("points"),
             notes: Vec::new(),
         };
-        if seen.insert(layer.diff_id) && !is_there(layer, &pointed, fingerprints) {
+        if seen.insert(layer.diff_id) && !is_there(&layer, &pointed, request.fingerprints) {
             let unpack = Unpack {
-                shown: &layer.blob.shown(),
+                shown: &layer.shown,
                 digest: layer.digest,
-                size: layer.blob.size(),
-                most,
+                size: layer.size,
+                most: request.most,
                 output: None,
-                fingerprints,
+                fingerprints: request.fingerprints,
                 watch,
             };
-            let outputs = make(layer, &opened, &mut pointed, span, &unpack)?;
+            let outputs = make(&layer, &opened, &mut pointed, request.span, &unpack)?;
             prepared.outputs.extend(outputs);
         }
         prepared.layers.push(pointed);
@@ -102,7 +176,7 @@ pub fn prepare(
 }
 
 /// Whether a layer has both files, and they are of what is stored of it.
-fn is_there(layer: &Layer, pointed: &Pointed, fingerprints: Option<&FingerprintName>) -> bool {
+fn is_there(layer: &Stored<'_>, pointed: &Pointed, fingerprints: Option<&FingerprintName>) -> bool {
     let Ok(points) = Points::open(&pointed.points) else {
         return false;
     };
@@ -113,7 +187,7 @@ fn is_there(layer: &Layer, pointed: &Pointed, fingerprints: Option<&FingerprintN
 }
 
 fn make(
-    layer: &Layer,
+    layer: &Stored<'_>,
     directory: &Arc<Directory>,
     pointed: &mut Pointed,
     span: u64,
@@ -126,7 +200,7 @@ fn make(
     };
     let mut maker = Maker::new(span);
     let through = Through::default().with_points(Some(&mut maker));
-    let (archive, tree) = unpack.read_through(layer.blob.reader()?, through)?;
+    let (archive, tree) = unpack.read_through((layer.open)()?, through)?;
     if archive.totals.digest != Some(layer.diff_id) {
         let (shown, expected) = (Shown(shown), layer.diff_id);
         let found = archive.totals.digest;

@@ -281,6 +281,16 @@ impl Remote {
         self.client.range(digest, range).map_err(failed)
     }
 
+    /// What is stored of a layer, from its beginning to its end, got piece by piece.
+    pub fn reader(&self, layer: &Layer) -> impl Read + '_ {
+        LayerReader {
+            remote: self,
+            digest: layer.digest,
+            left: 0..layer.size,
+            piece: io::Cursor::default(),
+        }
+    }
+
     /// Takes note that part of a blob was wrong: whoever gave it is not asked again, if there is somebody else.
     pub fn doubt(&self) {
         self.client.distrust();
@@ -473,6 +483,35 @@ impl Remote {
             }
         }
         Ok(offers)
+    }
+}
+
+/// So much of a layer is got with one request when all of it is read.
+const READ: u64 = 4 << 20;
+
+/// Reads a layer.
+struct LayerReader<'a> {
+    remote: &'a Remote,
+    digest: Digest,
+    left: Range<u64>,
+    piece: io::Cursor<Vec<u8>>,
+}
+
+impl Read for LayerReader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.piece.read(buf)?;
+        if read > 0 || buf.is_empty() || self.left.is_empty() {
+            return Ok(read);
+        }
+        let end = self.left.start.saturating_add(READ).min(self.left.end);
+        let piece = self.remote.range(self.digest, self.left.start..end);
+        let piece = piece.map_err(io::Error::other)?;
+        if piece.len() as u64 != end.saturating_sub(self.left.start) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left.start = end;
+        self.piece = io::Cursor::new(piece);
+        self.piece.read(buf)
     }
 }
 
