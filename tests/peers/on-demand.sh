@@ -67,7 +67,7 @@ done
 
 # --- what cannot be mounted ---------------------------------------------------------------------------------------------
 refuses "an image that is not there" "there is no such image" begun "$plain/some/none:1" mnt
-refuses "one without indexes in the registry" "push-index --layers DIR $plain/some/app:1" begun "$plain/some/app:1" mnt
+refuses "one without indexes in the registry" "push-index --make --layers DIR $plain/some/app:1" begun "$plain/some/app:1" mnt
 for image in app deep; do
     check "those of $image are stored beside it" ferofs push-index --layers built "$plain/some/$image:1"
 done

@@ -320,6 +320,60 @@ fn what_is_pushed_comes_back() {
     }
 }
 
+/// The files of a directory, by their names.
+#[cfg(feature = "points")]
+fn files(directory: &Path) -> HashMap<std::ffi::OsString, Vec<u8>> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    let file = |entry: fs::DirEntry| (entry.file_name(), fs::read(entry.path()).unwrap());
+    entries.map(|entry| file(entry.unwrap())).collect()
+}
+
+#[cfg(feature = "points")]
+#[test]
+fn what_is_made_of_a_registry_is_what_is_made_of_a_layout() {
+    use ferofs::oci::pointed;
+    let made = Made::new();
+    let (local, remote) = (made.scratch.join("local"), made.scratch.join("remote"));
+    let name = format!("oci:{}", made.scratch.join("app").display());
+    let reference = oci::Reference::parse(Path::new(&name)).unwrap().unwrap();
+    let image = oci::open(&reference, None).unwrap();
+    let request = pointed::Request::new(&local).with_span(1 << 16);
+    let prepared = pointed::prepare(&image, request, &|_| {}).unwrap();
+    prepared.keep().unwrap();
+    let image = made.registry.find(None).unwrap();
+    let read = std::sync::atomic::AtomicU64::new(0);
+    let make = || {
+        let request = pointed::Request::new(&remote).with_span(1 << 16);
+        pointed::prepare_remote(&image, request, &|bytes| {
+            read.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        })?
+        .keep()
+    };
+    let key = format!("blobs/sha256:{}", image.layers[0].digest);
+    let good = made.registry.stored.lock().unwrap()[&key].clone();
+    for wrong in [good[..good.len() - 1].to_vec(), {
+        let mut wrong = good.clone();
+        wrong[good.len() / 2] ^= 1;
+        wrong
+    }] {
+        made.registry
+            .stored
+            .lock()
+            .unwrap()
+            .insert(key.clone(), wrong);
+        assert!(make().is_err());
+        assert!(files(&remote).is_empty());
+    }
+    made.registry.stored.lock().unwrap().insert(key, good);
+    assert_eq!(make().unwrap().len(), 3);
+    assert!(files(&remote) == files(&local) && files(&local).len() == 4);
+    // What is there is not read again.
+    let before = read.load(std::sync::atomic::Ordering::Relaxed);
+    make().unwrap();
+    assert_eq!(read.load(std::sync::atomic::Ordering::Relaxed), before);
+    image.push(&remote, &|_| {}).unwrap();
+}
+
 #[test]
 fn what_is_there_is_made_anew_if_it_is_wrong() {
     let made = Made::pushed();

@@ -210,8 +210,8 @@ fn get(image: &Remote, store: &Path) -> Result<PathBuf> {
                 let store = Shown(store);
                 Error::Request(format!(
                         "{error}: an index and access points of each layer have to be there before it can be mounted. \
-                         Make them once of the same image on disk, with `ferofs build --no-tar -o DIR oci:...`, and store them \
-                         beside it, with `ferofs push-index --layers DIR {}`; or make them in {store}",
+                         Make them once, and store them beside it, with `ferofs push-index --make --layers DIR {}`; or make them in \
+                         {store}, with `ferofs build --no-tar -o DIR oci:...` of the same image on disk",
                         image.name
                     ))
             }
