@@ -230,7 +230,7 @@ sums() {
     cri exec "$(cat "$1")" /bin/busybox find /usr /srv -type f -exec /bin/busybox sha256sum '{}' + >sums || return
     echo "$(wc -l <sums) files"
     sed -i 's|  /|  reference/|' sums
-    [ "$(wc -l <sums)" -gt 100 ] && sha256sum --quiet -c sums
+    [ "$(wc -l <sums)" -gt 30 ] && sha256sum --quiet -c sums
 }
 
 mkdir reference
@@ -243,7 +243,7 @@ check "an image without them is pulled" cri pull "$AT/some/app:1"
 check "with its layers" fetched app
 check "and removed" cri rmi "$AT/some/app:1"
 check "no snapshot is left of it" within 60 gone
-check "indexes and access points are made of it, and stored beside it" ferofs push-index -q --make --layers built "$AT/some/app:1"
+check "indexes and access points are made of it, and stored beside it" ferofs push-index -q --make --span 100000 --layers built "$AT/some/app:1"
 # What was found of an image is remembered for a minute.
 check "the server starts again" lazily
 check "it is pulled" cri pull "$AT/some/app:1"
@@ -259,17 +259,17 @@ check "though not all of it is there" in_part
 check "the store says so" sh -c 'containerd-ferofs-grpc store ls | grep "on demand"'
 kill -KILL "$(servers)"
 check "who serves it is killed, and another begins" within 60 are_servers 1
-check "python runs again" says again cri exec "$(cat app)" /usr/bin/python3 -c 'import json; print("again")'
+check "which gets what nobody read before" says "kept 0" cri exec "$(cat app)" /bin/busybox head -n 1 /srv/kept/0
 kill -KILL "$SERVED"
 wait "$SERVED" 2>/dev/null
-check "without the daemon another program is read" says 42 cri exec "$(cat app)" /usr/bin/python3 -c 'import decimal; print(decimal.Decimal(42))'
+check "so it does without the daemon" says "two names" cri exec "$(cat app)" /bin/busybox head -n 1 /srv/hard-too
 kill -KILL "$(servers)"
-refuses "with nobody what is not there is an error" "Input/output error\|I/O error" cri exec "$(cat app)" /bin/busybox find /usr /srv -type f -exec /bin/busybox cat '{}' +
+refuses "with nobody what is not there is an error" "Input/output error\|I/O error" cri exec "$(cat app)" /bin/busybox sh -c 'find /usr /srv -type f -exec cat {} + >/dev/null'
 check "the daemon starts again" again
 check "and has it served" within 60 are_servers 1
 check "all of it is right" sums app
 check "a second container of it starts" named again cri start "$(cat pod)" again "$AT/some/app:1" /bin/busybox sleep 100000
-check "by the same server" are_servers 1
+check "and runs" says hello cri exec "$(cat again)" /usr/bin/python3 -c 'print("hello")'
 for container in app again; do check "$container is removed" cri rm "$(cat $container)"; done
 check "the pod is stopped" cri stop-pod "$(cat pod)"
 check "and removed" cri rm-pod "$(cat pod)"

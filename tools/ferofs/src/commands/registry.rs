@@ -87,6 +87,10 @@ pub struct PushArguments {
     #[cfg(feature = "points")]
     #[arg(long)]
     make: bool,
+    /// With --make, how much of a plain tar is between two access points [default: 2097152]
+    #[cfg(feature = "points")]
+    #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>, requires = "make")]
+    span: Option<u64>,
     #[command(flatten)]
     image: Image,
 }
@@ -144,7 +148,8 @@ fn make(image: &Remote, arguments: &PushArguments) -> Result<()> {
     build::remove_unfinished_on_signals()?;
     let total = image.layers.iter().map(|layer| layer.size).sum();
     let bar = Shared::new("reading layers", Some(total), arguments.image.quiet);
-    let request = pointed::Request::new(&arguments.layers);
+    let span = arguments.span.unwrap_or(ferofs::points::SPAN);
+    let request = pointed::Request::new(&arguments.layers).with_span(span);
     let prepared = pointed::prepare_remote(image, request, &|bytes| bar.add(bytes))?;
     drop(bar);
     for layer in prepared.keep()? {
