@@ -236,7 +236,9 @@ sums() {
 mkdir reference
 layers app >app.layers
 while read -r layer; do
-    tar --recursive-unlink -xf "$layer" -C reference >output 2>&1 || fail "GNU tar unpacks $layer" output
+    # A directory, which is a file in the next layer.
+    rm -rf reference/srv/becomes-file
+    tar -xf "$layer" -C reference >output 2>&1 || fail "GNU tar unpacks $layer" output
 done <app.layers
 check "the server starts with layers on demand" lazily
 check "an image without them is pulled" cri pull "$AT/some/app:1"
@@ -264,7 +266,7 @@ kill -KILL "$SERVED"
 wait "$SERVED" 2>/dev/null
 check "so it does without the daemon" says "two names" cri exec "$(cat app)" /bin/busybox head -n 1 /srv/hard-too
 kill -KILL "$(servers)"
-refuses "with nobody what is not there is an error" "Input/output error\|I/O error" cri exec "$(cat app)" /bin/busybox sh -c 'find /usr /srv -type f -exec cat {} + >/dev/null'
+refuses "with nobody what is not there is an error" "Input/output error" find "$ROOT"/snapshots/*/lower/usr -type f -exec cat '{}' +
 check "the daemon starts again" again
 check "and has it served" within 60 are_servers 1
 check "all of it is right" sums app
