@@ -225,9 +225,10 @@ fetched() {
     [ -s there ]
 }
 
-# sums CONTAINER: what all files of the container's image are, read in it. As tar unpacks them, they are the same.
+# sums CONTAINER: what all files of the container's image are, read in it, but for what Python writes. As tar unpacks them, they
+# are the same.
 sums() {
-    cri exec "$(cat "$1")" /bin/busybox find /usr /srv -type f -exec /bin/busybox sha256sum '{}' + >sums || return
+    cri exec "$(cat "$1")" /bin/busybox find /usr /srv -type f ! -name '*.pyc' -exec /bin/busybox sha256sum '{}' + >sums || return
     echo "$(wc -l <sums) files"
     sed -i 's|  /|  reference/|' sums
     [ "$(wc -l <sums)" -gt 30 ] && sha256sum --quiet -c sums
