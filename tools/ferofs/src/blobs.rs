@@ -326,7 +326,12 @@ mod tests {
             let path = directory.join(&name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, b"blob").unwrap();
-            let found = assign(Path::new("image"), &[slot], &[], &[directory.clone()]);
+            let found = assign(
+                Path::new("image"),
+                &[slot],
+                &[],
+                std::slice::from_ref(&directory),
+            );
             let expected = Blob {
                 path,
                 tag: Some(tag),
@@ -334,7 +339,12 @@ mod tests {
             assert_eq!(found.unwrap(), [expected]);
             std::fs::remove_dir_all(&directory).unwrap();
         }
-        let missing = assign(Path::new("image"), &[slot], &[], &[directory.clone()]);
+        let missing = assign(
+            Path::new("image"),
+            &[slot],
+            &[],
+            std::slice::from_ref(&directory),
+        );
         let missing = missing.unwrap_err().to_string();
         assert!(
             missing.contains(&format!("fs-verity digest sha256:{hex} is in none")),

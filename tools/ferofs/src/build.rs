@@ -8,12 +8,12 @@
 //! [`Opened`](crate::opened::Opened) calls it for files that somebody names, [`oci::layers`](crate::oci::layers) for
 //! layers.
 
+use crate::chunk::Pool;
 use crate::compression::Compression;
 use crate::compression::Window;
 use crate::compression::decompress;
 use crate::digest::Digest;
 use crate::digest::Hasher;
-use crate::direct;
 use crate::error;
 use crate::image::Source;
 use crate::image::Store;
@@ -42,11 +42,11 @@ use crate::tree::apply::Applier;
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
+use std::io::BufRead;
 use std::io::Read;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// What was read from an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl<'a, 's> Through<'a, 's> {
 ///
 /// When it cannot be read or is none, or a copy cannot be written.
 pub fn read_through(
-    stored: impl Read,
+    stored: impl BufRead,
     path: &Path,
     through: Through<'_, '_>,
     tree: &mut Tree,
@@ -227,20 +227,19 @@ pub fn read_through(
         None => reader,
         Some(most) => Box::new(AtMost { reader, left: most }),
     };
-    let mut writer = match through.copy {
-        Some(copy) => Some(
-            direct::Writer::new(copy.file(), through.least)
-                .map_err(error::Error::io("write", copy.target()))?,
-        ),
+    let mut tee = match through.copy {
+        Some(copy) => {
+            let target = copy.target();
+            let tee = Tee::new(copy.file(), target, through.least);
+            Some(tee.map_err(error::Error::io("write", target))?)
+        }
         None => None,
     };
-    let target = through.copy.map(Output::target);
-    let tee = Tee::new(reader, writer.as_mut().zip(target));
     let input = match through.digest {
-        true => StreamInput::new(tee),
-        false => StreamInput::without_digest(tee),
+        true => StreamInput::new(reader),
+        false => StreamInput::without_digest(reader),
     };
-    let input = input.with_verity(through.verity);
+    let input = input.with_verity(through.verity).passing(tee.as_mut());
     let reader = Reader::new(input, Names::of_this_machine());
     let reader = reader.headers_only(through.headers_only);
     let archive = match through.data {
@@ -253,8 +252,9 @@ pub fn read_through(
         }
         None => apply_entries(reader, tree, 0, progress).map_err(error::Error::archive(path))?,
     };
-    if let (Some(writer), Some(target)) = (writer, target) {
-        writer.finish().map_err(error::Error::io("write", target))?;
+    if let (Some(tee), Some(copy)) = (tee, through.copy) {
+        let written = tee.finish();
+        written.map_err(error::Error::io("write", copy.target()))?;
     }
     Ok(archive)
 }
@@ -329,17 +329,18 @@ impl Snapshot {
         }
         let copy = Output::create_unnamed(&self.beside).map_err(io::Error::other)?;
         let mut hasher = Hasher::spawn();
+        let pool = Pool::new(1 << 20);
         let mut pos = 0;
         loop {
-            let mut chunk = hasher.buffer(1 << 20);
-            let filled = self.file.read_full_at(&mut chunk, pos)?;
-            chunk.truncate(filled);
-            copy.file().write_all(&chunk)?;
-            pos = pos.saturating_add(filled as u64);
-            hasher.update(&Arc::new(chunk));
+            let mut buffer = pool.buffer();
+            let filled = self.file.read_full_at(buffer.bytes_mut(), pos)?;
             if filled == 0 {
                 break;
             }
+            let chunk = pool.share(buffer, filled);
+            copy.file().write_all(&chunk)?;
+            pos = pos.saturating_add(filled as u64);
+            hasher.update(&chunk);
         }
         match hasher.finish() {
             Some(found) if found == self.digest => Ok(self.copy.get_or_init(|| copy).file()),

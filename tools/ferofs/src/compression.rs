@@ -25,9 +25,7 @@
 use crate::text::Reason;
 use std::fmt;
 use std::io;
-#[cfg(any(feature = "gzip", feature = "bzip2"))]
 use std::io::BufRead;
-use std::io::BufReader;
 use std::io::Chain;
 use std::io::Cursor;
 #[cfg(any(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
@@ -130,17 +128,16 @@ impl Window {
     }
 }
 
-/// What is in a compressed stream.
+/// What is in a compressed stream. It is read in pieces as large as the reader's: 256 KiB are worth it.
 ///
 /// # Errors
 ///
 /// When the decompressor cannot be set up. What is wrong with the data is an error of reading.
 pub fn decompress<'a>(
     compression: Compression,
-    reader: impl Read + 'a,
+    reader: impl BufRead + 'a,
     window: Window,
 ) -> io::Result<Box<dyn Read + 'a>> {
-    let reader = BufReader::with_capacity(256 << 10, reader);
     match compression {
         #[cfg(feature = "gzip")]
         Compression::Gzip => {

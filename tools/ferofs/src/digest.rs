@@ -2,7 +2,7 @@
 
 //! sha256 of archives, and their fs-verity digests, computed beside other work.
 //!
-//! [`Hasher`] takes chunks that are read anyway; [`Background`] reads a whole file itself.
+//! `Hasher` takes chunks that are read anyway; [`Background`] reads a whole file itself.
 //!
 //! ```
 //! use ferofs::digest::Digest;
@@ -15,6 +15,7 @@
 
 pub mod verity;
 
+use crate::chunk::Chunk;
 use data_encoding::HEXLOWER;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use sha2::Digest as _;
@@ -95,71 +96,51 @@ impl Sum for Sha256 {
 }
 
 /// Hashes chunks in a thread, in the order they are given.
-pub struct Hasher<D = Digest> {
-    chunks: Option<mpsc::SyncSender<Arc<Vec<u8>>>>,
-    used: mpsc::Receiver<Arc<Vec<u8>>>,
+pub(crate) struct Hasher<D = Digest> {
+    chunks: Option<mpsc::SyncSender<Chunk>>,
     thread: Option<thread::JoinHandle<D>>,
 }
 
 impl Hasher {
     /// Starts the thread. It is a few chunks behind at most.
-    pub fn spawn() -> Self {
+    pub(crate) fn spawn() -> Self {
         Self::spawn_for::<Sha256>()
     }
 }
 
 impl Hasher<verity::Digest> {
     /// Starts a thread that computes an fs-verity digest.
-    pub fn spawn_verity() -> Self {
+    pub(crate) fn spawn_verity() -> Self {
         Self::spawn_for::<verity::Tree>()
     }
 }
 
 impl<D: Send + 'static> Hasher<D> {
     fn spawn_for<S: Sum<Digest = D>>() -> Self {
-        let (chunks, receiver) = mpsc::sync_channel::<Arc<Vec<u8>>>(4);
-        let (returned, used) = mpsc::channel();
+        let (chunks, receiver) = mpsc::sync_channel::<Chunk>(4);
         let thread = thread::spawn(move || {
             let mut sum = S::default();
             for chunk in receiver {
-                sum.update(chunk.as_slice());
-                // Nobody may be waiting for the buffer.
-                drop(returned.send(chunk));
+                sum.update(&chunk);
             }
             sum.finish()
         });
         Hasher {
             chunks: Some(chunks),
-            used,
             thread: Some(thread),
         }
     }
 
-    /// A buffer of `len` bytes, one that was hashed already if there is one.
-    pub fn buffer(&self, len: usize) -> Vec<u8> {
-        let used = self
-            .used
-            .try_iter()
-            .find_map(|chunk| Arc::try_unwrap(chunk).ok());
-        match used {
-            Some(mut buffer) => {
-                buffer.resize(len, 0);
-                buffer
-            }
-            None => vec![0; len],
-        }
-    }
-
     /// Hashes a chunk.
-    pub fn update(&self, chunk: &Arc<Vec<u8>>) {
+    pub(crate) fn update(&self, chunk: &Chunk) {
         if let Some(chunks) = &self.chunks {
             // The thread ends only when this end is dropped.
-            drop(chunks.send(Arc::clone(chunk)));
+            drop(chunks.send(chunk.clone()));
         }
     }
 
     /// Waits for the digest; there is one only the first time.
-    pub fn finish(&mut self) -> Option<D> {
+    pub(crate) fn finish(&mut self) -> Option<D> {
         self.chunks = None;
         self.thread.take().and_then(|thread| thread.join().ok())
     }
@@ -370,14 +351,13 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_hashed_in_order_and_buffers_come_back() {
+    fn chunks_are_hashed_in_order() {
         let mut hasher = Hasher::spawn();
         let mut all = Vec::new();
         for at in 0..20_u8 {
-            let mut buffer = hasher.buffer(1000);
-            buffer.fill(at);
-            all.extend_from_slice(&buffer);
-            hasher.update(&Arc::new(buffer));
+            let chunk = vec![at; 1000];
+            all.extend_from_slice(&chunk);
+            hasher.update(&chunk.into());
         }
         assert_eq!(hasher.finish(), Some(Digest::of(&all)));
         assert_eq!(hasher.finish(), None);

@@ -4,10 +4,15 @@
 //! else, and two to ten times as long as the disk alone. [`image`](crate::image) writes images so,
 //! the `ferofs build` command tars.
 
+use crate::chunk::ALIGNMENT;
+use crate::chunk::Buffer;
+use crate::chunk::Chunk;
+use rustix::io::Errno;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::ErrorKind;
+use std::io::IoSlice;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -25,10 +30,6 @@ pub const HOLE: u64 = 64 << 10;
 /// To wait for the disk for each piece smaller than this takes longer than to write it through the cache.
 const PIECE: usize = 256 << 10;
 
-/// What positions, lengths and addresses in memory have to be multiples of: a page is always
-/// enough.
-const ALIGNMENT: usize = 4096;
-
 /// Whether so much data is written past the cache.
 pub fn is_worth(data: u64) -> bool {
     data >= WORTH
@@ -44,10 +45,33 @@ fn reopen(file: &File) -> Option<File> {
         .ok()
 }
 
+/// What is written next.
+enum Part {
+    /// So much of a buffer that comes back when it is written.
+    Own(Buffer, usize),
+    /// Others have it, too.
+    Shared(Chunk),
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Part::Own(buffer, filled) => buffer.bytes().get(..*filled).unwrap_or_default(),
+            Part::Shared(chunk) => chunk,
+        }
+    }
+
+    /// Whether it begins at a page, and the next one behind it does, too.
+    fn is_aligned(&self) -> bool {
+        let bytes = self.bytes();
+        (bytes.as_ptr() as usize | bytes.len()) % ALIGNMENT == 0
+    }
+}
+
 /// Writes a file front to back in a thread of its own: while one part is written the next one can be made.
 pub struct Behind {
-    /// To the thread: a buffer, how much is in it, and where in the file that belongs.
-    full: Option<mpsc::SyncSender<(Buffer, usize, u64)>>,
+    /// To the thread, each with where in the file it belongs.
+    parts: Option<mpsc::SyncSender<(Part, u64)>>,
     used: mpsc::Receiver<Buffer>,
     thread: Option<thread::JoinHandle<io::Result<()>>>,
     /// How many buffers there are.
@@ -57,7 +81,7 @@ pub struct Behind {
 }
 
 impl Behind {
-    /// How large the buffers are.
+    /// How large the buffers are, and how much is written at once.
     pub const BUFFER: usize = 4 << 20;
     /// One is filled, one waits, one is written.
     const BUFFERS: usize = 3;
@@ -69,23 +93,16 @@ impl Behind {
     ///
     /// When the file cannot be opened once more.
     pub fn new(file: &File, pos: u64, now: bool) -> io::Result<Self> {
-        let mut file = Sequential {
+        let file = Sequential {
             file: file.try_clone()?,
             direct: now.then(|| reopen(file)).flatten(),
             asked: now,
         };
-        let (full, parts) = mpsc::sync_channel::<(Buffer, usize, u64)>(1);
+        let (parts, receiver) = mpsc::sync_channel(4);
         let (returned, used) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            for (buffer, filled, pos) in parts {
-                file.write(buffer.bytes().get(..filled).unwrap_or_default(), pos)?;
-                // Nobody may be waiting for the buffer.
-                drop(returned.send(buffer));
-            }
-            Ok(())
-        });
+        let thread = thread::spawn(move || file.write_all(&receiver, &returned));
         Ok(Behind {
-            full: Some(full),
+            parts: Some(parts),
             used,
             thread: Some(thread),
             buffers: 1,
@@ -119,7 +136,19 @@ impl Behind {
             return Ok(());
         }
         let next = self.another()?;
-        self.pass(std::mem::replace(buffer, next), filled)
+        self.pass(Part::Own(std::mem::replace(buffer, next), filled))
+    }
+
+    /// Writes a chunk next.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing, perhaps of what was passed before.
+    pub fn write_chunk(&mut self, chunk: &Chunk) -> io::Result<()> {
+        match chunk.is_empty() {
+            true => Ok(()),
+            false => self.pass(Part::Shared(chunk.clone())),
+        }
     }
 
     /// Leaves a hole of `len` bytes, behind which more comes.
@@ -127,19 +156,19 @@ impl Behind {
         self.pos = self.pos.saturating_add(len);
     }
 
-    /// Passes what is in a buffer to the thread.
-    fn pass(&mut self, buffer: Buffer, filled: usize) -> io::Result<()> {
+    /// Passes something to the thread.
+    fn pass(&mut self, part: Part) -> io::Result<()> {
         let pos = self.pos;
-        self.pos = pos.saturating_add(filled as u64);
-        match &self.full {
-            Some(full) if full.send((buffer, filled, pos)).is_ok() => Ok(()),
+        self.pos = pos.saturating_add(part.bytes().len() as u64);
+        match &self.parts {
+            Some(parts) if parts.send((part, pos)).is_ok() => Ok(()),
             // It ends early only when it cannot write.
             _ => self.end(),
         }
     }
 
     fn end(&mut self) -> io::Result<()> {
-        self.full = None;
+        self.parts = None;
         match self.thread.take().map(thread::JoinHandle::join) {
             Some(Ok(result)) => result,
             _ => Err(io::Error::other("the writing thread ended early")),
@@ -196,7 +225,7 @@ impl Writer {
     ///
     /// Those of writing.
     pub fn finish(mut self) -> io::Result<()> {
-        self.behind.pass(self.buffer, self.filled)?;
+        self.behind.pass(Part::Own(self.buffer, self.filled))?;
         self.behind.finish()
     }
 }
@@ -232,62 +261,90 @@ struct Sequential {
 }
 
 impl Sequential {
-    fn write(&mut self, bytes: &[u8], pos: u64) -> io::Result<()> {
-        let len = bytes.len();
+    /// Writes all parts that come. Buffers go back.
+    fn write_all(
+        mut self,
+        parts: &mpsc::Receiver<(Part, u64)>,
+        returned: &mpsc::Sender<Buffer>,
+    ) -> io::Result<()> {
+        let mut next = None;
+        while let Some((part, pos)) = next.take().or_else(|| parts.recv().ok()) {
+            let mut len = part.bytes().len();
+            let mut together = vec![part];
+            // What waits already is written with it.
+            while len < Behind::BUFFER && together.last().is_some_and(Part::is_aligned) {
+                match parts.try_recv() {
+                    Ok((part, at)) if at == pos.saturating_add(len as u64) && part.is_aligned() => {
+                        len = len.saturating_add(part.bytes().len());
+                        together.push(part);
+                    }
+                    Ok(other) => {
+                        next = Some(other);
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.write(&together, len, pos)?;
+            for part in together {
+                if let Part::Own(buffer, _) = part {
+                    // Nobody may be waiting for the buffer.
+                    drop(returned.send(buffer));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes parts that have `len` bytes together.
+    fn write(&mut self, parts: &[Part], len: usize, mut pos: u64) -> io::Result<()> {
         if !self.asked && pos >= WORTH {
             self.asked = true;
             self.direct = reopen(&self.file);
         }
-        let aligned = (pos as usize | len | bytes.as_ptr() as usize) % ALIGNMENT == 0;
+        let aligned = pos % ALIGNMENT as u64 == 0 && parts.iter().all(Part::is_aligned);
         let fit = aligned && len >= PIECE;
         if let Some(direct) = self.direct.as_ref().filter(|_| fit) {
-            match direct.write_all_at(bytes, pos) {
+            match write_together(direct, parts, pos) {
                 Ok(()) => return Ok(()),
                 // Whatever this filesystem does not like about it.
                 Err(error) if error.kind() == ErrorKind::InvalidInput => self.direct = None,
                 Err(error) => return Err(error),
             }
         }
-        self.file.write_all_at(bytes, pos)
+        for part in parts {
+            self.file.write_all_at(part.bytes(), pos)?;
+            pos = pos.saturating_add(part.bytes().len() as u64);
+        }
+        Ok(())
     }
 }
 
-/// Memory that direct writing takes: it starts at a page.
-pub struct Buffer {
-    bytes: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Buffer {
-    /// `len` bytes of zeros.
-    pub fn new(len: usize) -> Self {
-        let bytes = vec![0; len + ALIGNMENT];
-        let start = bytes.as_ptr().align_offset(ALIGNMENT);
-        // It need not be known where memory is; then it is not aligned.
-        let start = if start < ALIGNMENT { start } else { 0 };
-        Buffer { bytes, start, len }
+/// Writes several parts with one call, unless the system takes fewer.
+fn write_together(file: &File, parts: &[Part], mut pos: u64) -> io::Result<()> {
+    let mut slices: Vec<_> = parts
+        .iter()
+        .map(|part| IoSlice::new(part.bytes()))
+        .collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        match rustix::io::pwritev(file, left, pos) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                pos = pos.saturating_add(written as u64);
+                IoSlice::advance_slices(&mut left, written);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
-
-    /// All of it.
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes
-            .get(self.start..self.start + self.len)
-            .unwrap_or_default()
-    }
-
-    /// All of it, to be changed.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.bytes
-            .get_mut(self.start..self.start + self.len)
-            .unwrap_or_default()
-    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::io::Errno;
+    use crate::chunk::Pool;
     use sha2::Digest;
 
     #[test]
@@ -312,6 +369,35 @@ mod tests {
     }
 
     #[test]
+    fn chunks_are_written_as_they_are() {
+        let path = std::env::temp_dir().join(format!("ferofs-chunks-{}", std::process::id()));
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create_new(true);
+        for now in [true, false] {
+            let file = options.open(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            let pool = Pool::new(1 << 20);
+            let mut behind = Behind::new(&file, 0, now).unwrap();
+            let mut expected = Vec::new();
+            // Most of whole pages, some not, none, and at last a few bytes.
+            for (at, len) in [1 << 20, 1 << 20, 1 << 20, 300_000, 0, 4096, 1 << 20, 7]
+                .into_iter()
+                .enumerate()
+            {
+                let mut buffer = pool.buffer();
+                buffer.bytes_mut()[..len].fill(at as u8 + 1);
+                let chunk = pool.share(buffer, len);
+                behind.write_chunk(&chunk).unwrap();
+                expected.extend_from_slice(&chunk);
+            }
+            behind.finish().unwrap();
+            let mut found = Vec::new();
+            io::copy(&mut &file, &mut found).unwrap();
+            assert!(found == expected);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_written_is_an_error() {
         let file = File::open("/dev/null").unwrap();
         let mut writer = Writer::new(&file, None).unwrap();
@@ -326,15 +412,5 @@ mod tests {
         writer.write_all(b"few").unwrap();
         let error = writer.finish().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::BADF.raw_os_error()));
-    }
-
-    #[test]
-    fn buffers_are_aligned() {
-        for len in [1, 4096, 1 << 20] {
-            let mut buffer = Buffer::new(len);
-            assert_eq!(buffer.bytes().len(), len);
-            assert_eq!(buffer.bytes_mut().len(), len);
-            assert_eq!(buffer.bytes().as_ptr() as usize % ALIGNMENT, 0);
-        }
     }
 }

@@ -178,13 +178,14 @@ impl Directory {
         Ok(true)
     }
 
-    /// Opens a file for reading. A named pipe in its place keeps nobody waiting.
+    /// Opens a file for reading. A named pipe in its place keeps nobody waiting, and no terminal becomes this process's.
     ///
     /// # Errors
     ///
     /// Those of opening it; [`Errno::LOOP`] if it is a link.
     pub fn file(&self, name: &[u8]) -> Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = rustix::fs::openat(&self.fd, single(name)?, flags, Mode::empty())?;
         Ok(fd.into())
     }
@@ -317,15 +318,25 @@ impl Directory {
     ///
     /// Those of reading it.
     pub fn names(&self) -> Result<Vec<Vec<u8>>> {
-        let mut names = Vec::new();
+        let entries = self.entries()?;
+        Ok(entries.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The names in it, each with the type of what has it, if the filesystem says that here.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading it.
+    pub fn entries(&self) -> Result<Vec<(Vec<u8>, FileType)>> {
+        let mut entries = Vec::new();
         for entry in Dir::read_from(&self.fd)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if !matches!(name, b"." | b"..") {
-                names.push(name.to_vec());
+                entries.push((name.to_vec(), entry.file_type()));
             }
         }
-        Ok(names)
+        Ok(entries)
     }
 
     /// Fills a buffer with the names of its own extended attributes, each with a NUL behind it.

@@ -29,6 +29,7 @@
 mod acl;
 pub mod blobs;
 pub mod build;
+mod chunk;
 pub mod clusters;
 pub mod commit;
 pub mod compression;
@@ -38,6 +39,7 @@ mod directory;
 pub mod dm_verity;
 pub mod error;
 pub mod export;
+mod hashing;
 pub mod image;
 pub mod index;
 pub mod inspect;

@@ -48,6 +48,7 @@ use crate::tree::Tree;
 use std::fs::File;
 use std::fs::Metadata;
 use std::io;
+use std::io::BufReader;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::os::fd::AsFd;
@@ -269,7 +270,8 @@ impl Opened {
             #[cfg(feature = "points")]
             points,
         };
-        let archive = read_through(self.reader, &self.path, through, tree, progress)?;
+        let stored = BufReader::with_capacity(256 << 10, self.reader);
+        let archive = read_through(stored, &self.path, through, tree, progress)?;
         let plain = match (copy, archive.totals.digest) {
             (Some(copy), _) => Plain::File(
                 copy.file()

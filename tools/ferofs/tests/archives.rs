@@ -1000,6 +1000,7 @@ fn attributes_are_only_where_linux_lets_them_be() {
     let records = [
         ("SCHILY.xattr.user.a", b"1".as_slice()),
         ("SCHILY.xattr.system.posix_acl_access", &acl),
+        ("SCHILY.xattr.system.posix_acl_default", &acl),
         ("SCHILY.xattr.trusted.b", b"2"),
     ];
     let archive = Archive::new()
@@ -1026,7 +1027,10 @@ fn attributes_are_only_where_linux_lets_them_be() {
         })
         .collect();
     let expected = [
-        ("/dir", "system.posix_acl_access trusted.b user.a"),
+        (
+            "/dir",
+            "system.posix_acl_access system.posix_acl_default trusted.b user.a",
+        ),
         ("/file", "system.posix_acl_access trusted.b user.a"),
         ("/link", "trusted.b"),
         ("/pipe", "system.posix_acl_access trusted.b"),

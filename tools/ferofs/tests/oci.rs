@@ -984,3 +984,36 @@ fn nothing_is_unpacked_for_a_mount_that_cannot_be() {
     assert!(problem.contains("cannot mount oci:app"), "{problem}");
     assert!(!scratch.join("cache").exists(), "{problem}");
 }
+
+/// Overlayfs merges the roots of its layers, whatever they say of those below: a layer that hides all has nothing below.
+#[test]
+fn what_an_opaque_root_hides_is_not_stacked() {
+    let (host, _) = platforms();
+    let plain = |name: &str| Archive::new().file(name, "x").end();
+    let opaque = |name: &str| {
+        Archive::new()
+            .file(".wh..wh..opq", "")
+            .file(name, "x")
+            .end()
+    };
+    for (layers, hides) in [
+        ([plain("a"), plain("b"), plain("c")], None),
+        ([plain("a"), opaque("b"), plain("c")], Some(2)),
+        ([opaque("a"), opaque("b"), opaque("c")], Some(3)),
+        ([opaque("a"), plain("b"), plain("c")], None),
+    ] {
+        let scratch = Scratch::new();
+        let made = Layout::new(scratch.join("app"));
+        let tars: Vec<_> = layers.iter().map(Vec::as_slice).collect();
+        made.index(&[made.image(&host, &tars)]);
+        let command = ["mount", "-fv", "--stack", "--cache", "c", "oci:app", "/mnt"];
+        let said = good(&scratch, &command);
+        match hides {
+            None => assert!(!said.contains("hides"), "{said}"),
+            Some(number) => {
+                let line = format!("oci:app: layer {number} hides all that is below it\n");
+                assert!(said.ends_with(&line), "{said}");
+            }
+        }
+    }
+}

@@ -13,13 +13,12 @@ use ferofs::points::Maker;
 use ferofs::points::Points;
 use ferofs::points::zinfo;
 use std::io::Read;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::process::Stdio;
 
 mod common;
 
+use common::program::filtered;
 use common::random::Random;
 
 /// Text, noise and zeros by turns, with parts that come again within the last 32 KiB.
@@ -46,23 +45,6 @@ fn content(len: usize) -> Vec<u8> {
     }
     content.truncate(len);
     content
-}
-
-fn compressed(tool: &[&str], content: &[u8]) -> Option<Vec<u8>> {
-    let (program, arguments) = tool.split_first().unwrap();
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .ok()?;
-    let mut stdin = child.stdin.take().unwrap();
-    let content = content.to_vec();
-    let writer = std::thread::spawn(move || stdin.write_all(&content).unwrap());
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    assert!(output.status.success());
-    Some(output.stdout)
 }
 
 fn make(stored: &[u8], plain: &[u8], span: u64) -> ferofs::error::Result<Points> {
@@ -114,7 +96,7 @@ fn expect_all(points: &Points, stored: &[u8], plain: &[u8], name: &str) {
 fn units_of_all_encoders() {
     let plain = content(6_000_001);
     let (first, second) = plain.split_at(2_500_000);
-    let gzip = |level: &str, content: &[u8]| compressed(&["gzip", "-n", level], content).unwrap();
+    let gzip = |level: &str, content: &[u8]| filtered(&["gzip", "-n", level], content).unwrap();
     let empty = gzip("-6", b"");
     let small: Vec<u8> = plain
         .chunks(70_001)
@@ -154,7 +136,7 @@ fn units_of_all_encoders() {
         ("pigz", &["pigz", "-n", "-6"] as &[&str]),
         ("stored", &["python3", "-c", STORED]),
     ] {
-        match compressed(tool, &plain) {
+        match filtered(tool, &plain) {
             Some(layer) => layers.push((name, layer)),
             None => eprintln!("skipped: {name} is not installed"),
         }
@@ -265,7 +247,7 @@ fn units_of_frames() {
 #[test]
 fn a_wrong_byte_is_an_error_or_nothing() {
     let plain = content(1_500_000);
-    let stored = compressed(&["gzip", "-6"], &plain).unwrap();
+    let stored = filtered(&["gzip", "-6"], &plain).unwrap();
     let points = make(&stored, &plain, 200_000).unwrap();
     let mut kept = Vec::new();
     points.write(&mut kept).unwrap();
@@ -347,15 +329,15 @@ fn a_block_may_be_too_large() {
     stored.extend(bytes);
     // The last byte of the block may be whole.
     let crc = {
-        let zipped = compressed(&["gzip", "-1"], &plain).unwrap();
+        let zipped = filtered(&["gzip", "-1"], &plain).unwrap();
         zipped[zipped.len() - 8..].to_vec()
     };
     let mut found = None;
     for cut in 0..3 {
         let mut whole = stored[..stored.len() - cut].to_vec();
         whole.extend(&crc);
-        if compressed(&["sh", "-c", "gzip -dc 2>/dev/null || :"], &whole).unwrap() == plain
-            && compressed(
+        if filtered(&["sh", "-c", "gzip -dc 2>/dev/null || :"], &whole).unwrap() == plain
+            && filtered(
                 &["sh", "-c", "gzip -t 2>/dev/null && echo good || :"],
                 &whole,
             )
@@ -382,7 +364,7 @@ fn zinfo_is_what_mkfs_erofs_writes() {
         .output()
         .unwrap();
     let plain = output.stdout;
-    let stored = compressed(&["gzip", "-6"], &plain).unwrap();
+    let stored = filtered(&["gzip", "-6"], &plain).unwrap();
     std::fs::write(scratch.join("layer.tar.gz"), &stored).unwrap();
     let points = make(&stored, &plain, zinfo::SPAN).unwrap();
     let mut ours = Vec::new();

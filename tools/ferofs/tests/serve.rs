@@ -9,6 +9,7 @@
 mod common;
 
 use common::Scratch;
+use common::program::filtered;
 use ferofs::compression::look;
 use ferofs::digest::Digest;
 use ferofs::points::Maker;
@@ -21,7 +22,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::io::Read;
-use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::process::Child;
@@ -79,17 +79,7 @@ fn layer() -> (Vec<u8>, Vec<u8>) {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         plain.extend(format!("{} ", (state >> 24) * 7919).into_bytes());
     }
-    let mut gzip = Command::new("gzip")
-        .arg("-1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = gzip.stdin.take().unwrap();
-    let content = plain.clone();
-    let writer = thread::spawn(move || stdin.write_all(&content).unwrap());
-    let stored = gzip.wait_with_output().unwrap().stdout;
-    writer.join().unwrap();
+    let stored = filtered(&["gzip", "-1"], &plain).unwrap();
     (plain, stored)
 }
 

@@ -5,13 +5,14 @@
 
 use super::Compression;
 use super::Written;
+use crate::chunk::Buffer;
+use crate::chunk::Pool;
 use crate::digest::Digest;
 use crate::digest::Hasher;
 use sha2::Digest as _;
 use sha2::Sha256;
 use std::io;
 use std::io::Write;
-use std::sync::Arc;
 
 /// So much of the tar is hashed and compressed at once.
 const CHUNK: usize = 256 << 10;
@@ -20,7 +21,9 @@ const CHUNK: usize = 256 << 10;
 pub struct Stream<W: Write> {
     packer: Packer<W>,
     plain: Hasher,
-    chunk: Vec<u8>,
+    pool: Pool,
+    buffer: Buffer,
+    filled: usize,
 }
 
 impl<W: Write> Stream<W> {
@@ -32,19 +35,21 @@ impl<W: Write> Stream<W> {
     pub fn new(out: W, compression: Compression) -> io::Result<Self> {
         let packer = Packer::new(out, compression)?;
         let plain = Hasher::spawn();
-        let chunk = Vec::with_capacity(CHUNK);
+        let pool = Pool::new(CHUNK);
+        let buffer = pool.buffer();
         Ok(Stream {
             packer,
             plain,
-            chunk,
+            pool,
+            buffer,
+            filled: 0,
         })
     }
 
     /// Hashes and compresses what there is.
     fn pass(&mut self) -> io::Result<()> {
-        let mut next = self.plain.buffer(CHUNK);
-        next.clear();
-        let chunk = Arc::new(std::mem::replace(&mut self.chunk, next));
+        let buffer = std::mem::replace(&mut self.buffer, self.pool.buffer());
+        let chunk = self.pool.share(buffer, std::mem::take(&mut self.filled));
         self.plain.update(&chunk);
         self.packer.write_all(&chunk)
     }
@@ -64,13 +69,13 @@ impl<W: Write> Stream<W> {
 
 impl<W: Write> Write for Stream<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = CHUNK - self.chunk.len();
-        let taken = bytes.get(..room).unwrap_or(bytes);
-        self.chunk.extend_from_slice(taken);
-        if self.chunk.len() == CHUNK {
+        let mut room = self.buffer.bytes_mut().get_mut(self.filled..);
+        let taken = room.as_mut().map_or(Ok(0), |room| room.write(bytes))?;
+        self.filled += taken;
+        if self.filled == CHUNK {
             self.pass()?;
         }
-        Ok(taken.len())
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -52,7 +52,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::OnceLock;
+use std::sync::PoisonError;
 
 /// Data is copied in pieces of this size.
 const PIECE: u64 = 256 << 10;
@@ -85,16 +87,17 @@ struct Blob {
     file: Arc<dyn ReadAt>,
     /// What the headers of the right tar come to, if that is known.
     headers: Option<HeaderDigest>,
-    /// Set when it was found to be that.
-    checked: OnceLock<()>,
+    /// Whether it was found to be that. Several threads may ask; one looks.
+    checked: Mutex<bool>,
 }
 
 impl Blob {
     /// Fails if it is not the tar that the image was made from.
     fn check(&self, image: &Path) -> Result<()> {
-        if self.checked.get().is_none() {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*checked {
             blobs::check_headers(image, self.device, self.headers, &self.path, &self.file)?;
-            self.checked.get_or_init(|| ());
+            *checked = true;
         }
         Ok(())
     }
@@ -160,7 +163,7 @@ impl<'a> Contents<'a> {
                 path,
                 file: Arc::new(file),
                 headers: None,
-                checked: OnceLock::new(),
+                checked: Mutex::default(),
             })
             .collect();
         image.give(blobs.iter().map(|blob| Arc::clone(&blob.file)));
@@ -328,6 +331,16 @@ impl<'a> Contents<'a> {
         path: &[u8],
         take: &mut dyn FnMut(Piece<'_>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
+        self.read_called(inode, &|| path.to_vec(), take)
+    }
+
+    /// The same, with the path put together only when a message needs it.
+    pub(super) fn read_called<E: From<Error>>(
+        &self,
+        inode: &Inode,
+        path: &dyn Fn() -> Vec<u8>,
+        take: &mut dyn FnMut(Piece<'_>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
         let mut buffer = vec![0; PIECE.min(inode.size()) as usize];
         for extent in self.image.extents(inode) {
             let extent = extent?;
@@ -341,7 +354,7 @@ impl<'a> Contents<'a> {
                         }
                         _ => "its data is nowhere".to_string(),
                     };
-                    return Err(self.no_device(path, &what).into());
+                    return Err(self.no_device(&path(), &what).into());
                 };
                 if let Place::Nowhere = place {
                     take(Piece::Hole(rest.len))?;
@@ -349,7 +362,7 @@ impl<'a> Contents<'a> {
                 }
                 let len = PIECE.min(rest.len).min(together);
                 let piece = buffer.get_mut(..len as usize).unwrap_or_default();
-                self.fill(piece, &place, rest.len, &|| path.to_vec())?;
+                self.fill(piece, &place, rest.len, path)?;
                 take(Piece::Data(piece))?;
                 done += len;
             }

@@ -9,7 +9,13 @@
 use super::Image;
 use super::Name;
 use super::contents::Contents;
-use super::contents::Piece;
+use super::fill::BATCH;
+use super::fill::Filler;
+use super::fill::Made;
+use super::fill::Names;
+use super::fill::Number;
+use super::fill::THREADS;
+use super::fill::WAITING;
 use crate::directory;
 use crate::directory::Directory;
 use crate::directory::Identity;
@@ -23,25 +29,20 @@ use crate::text::Shown;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use rustix::fs::FileType;
-use rustix::fs::Gid;
 use rustix::fs::Mode;
-use rustix::fs::Timespec;
-use rustix::fs::Timestamps;
-use rustix::fs::Uid;
-use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::thread;
 
 /// Directories that are kept open on the way to the present one. Those further up are opened again
 /// when they are needed.
@@ -125,37 +126,39 @@ pub fn extract(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Extracted> {
     let root = contents.image().root()?;
-    let mut extractor = Extractor {
-        contents,
-        image: contents.image(),
-        target,
-        options,
-        privileged: rustix::process::geteuid().is_root(),
-        directories: Directories::new(open_target(target, options.force)?),
-        inputs: contents
-            .identities()
-            .into_iter()
-            .map(Identity::from)
-            .collect(),
-        stack: Vec::new(),
-        path: Vec::new(),
-        seen: HashSet::from([root.nid()]),
-        first: HashMap::new(),
-        extracted: Extracted::default(),
-        lost: HashMap::new(),
-    };
-    extractor.run(root, progress)?;
-    let mut notes: Vec<String> = extractor
-        .lost
-        .iter()
-        .map(|(what, count)| match count {
-            1 => format!("{what}: 1 file"),
-            count => format!("{what}: {count} files"),
-        })
-        .collect();
-    notes.sort();
-    extractor.extracted.notes = notes;
-    Ok(extractor.extracted)
+    let directory = open_target(target, options.force)?;
+    let filler = Filler::new(contents, target, options);
+    let (batches, receiver) = mpsc::sync_channel(WAITING);
+    let receiver = Mutex::new(receiver);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let extracted = thread::scope(|scope| {
+        let batches = (threads > 1).then_some(batches);
+        for _ in 0..batches.as_ref().map_or(0, |_| threads.min(THREADS)) {
+            scope.spawn(|| filler.work(&receiver));
+        }
+        let extractor = Extractor {
+            image: contents.image(),
+            filler: &filler,
+            batches,
+            batch: Vec::new(),
+            options,
+            directories: Directories::new(directory, &filler.names),
+            inputs: contents
+                .identities()
+                .into_iter()
+                .map(Identity::from)
+                .collect(),
+            stack: Vec::new(),
+            path: Vec::new(),
+            seen: HashSet::from([root.nid()]),
+            first: HashMap::new(),
+            extracted: Extracted::default(),
+        };
+        extractor.run(root, progress)
+    });
+    let mut extracted = extracted?;
+    extracted.notes = filler.finish()?;
+    Ok(extracted)
 }
 
 /// Opens the directory to extract into.
@@ -189,31 +192,21 @@ fn open_target(target: &Path, force: bool) -> Result<Directory> {
     Ok(directory)
 }
 
-/// The number of a directory in [`Directories`].
-type Number = usize;
-
-/// All directories that were extracted, each with its name and the one that it is in: the paths of files that may get
-/// other names would take more memory than the image has bytes.
-struct Directories {
+/// Directories that were extracted: those that are open.
+struct Directories<'a> {
     root: Rc<Directory>,
-    /// The root comes first.
-    all: Vec<(Number, Box<[u8]>)>,
+    names: &'a Names,
     /// Some that are open: those that were looked for last, each before the ones that are older.
     open: VecDeque<(Number, Rc<Directory>)>,
 }
 
-impl Directories {
-    fn new(root: Directory) -> Self {
+impl<'a> Directories<'a> {
+    fn new(root: Directory, names: &'a Names) -> Self {
         Directories {
             root: Rc::new(root),
-            all: vec![(0, Box::default())],
+            names,
             open: VecDeque::new(),
         }
-    }
-
-    fn add(&mut self, above: Number, name: &[u8]) -> Number {
-        self.all.push((above, name.into()));
-        self.all.len() - 1
     }
 
     /// Opens a directory that was extracted, name by name from one that is open: from those that were looked for last
@@ -239,15 +232,15 @@ impl Directories {
             if let Some(directory) = present(at) {
                 break directory;
             }
-            let Some((above, name)) = self.all.get(at) else {
+            let Some((above, name)) = self.names.get(at) else {
                 return Err(Errno::NOENT);
             };
-            names.push((at, name.as_ref()));
-            at = *above;
+            names.push((at, name));
+            at = above;
         };
         let mut found = Vec::new();
         while let Some((at, name)) = names.pop() {
-            directory = Rc::new(directory.directory(name)?);
+            directory = Rc::new(directory.directory(&name)?);
             // Another one that is looked for next is likely beside it.
             if names.len() < 2 {
                 found.push((at, Rc::clone(&directory)));
@@ -274,12 +267,13 @@ struct Level {
 }
 
 struct Extractor<'a> {
-    contents: &'a Contents<'a>,
     image: &'a Image,
-    target: &'a Path,
+    filler: &'a Filler<'a>,
+    /// To the threads that fill files, if there are some, and what goes there next.
+    batches: Option<mpsc::SyncSender<Vec<Made>>>,
+    batch: Vec<Made>,
     options: Options,
-    privileged: bool,
-    directories: Directories,
+    directories: Directories<'a>,
     /// What the image and its data are in.
     inputs: Vec<Identity>,
     stack: Vec<Level>,
@@ -290,12 +284,18 @@ struct Extractor<'a> {
     /// Where files with several names were extracted first, and what they are called there.
     first: HashMap<u64, (Number, Box<[u8]>)>,
     extracted: Extracted,
-    /// What could not be kept, and of how many files.
-    lost: HashMap<&'static str, u64>,
 }
 
 impl Extractor<'_> {
-    fn run(&mut self, root: Inode, progress: &mut dyn FnMut(u64)) -> Result<()> {
+    /// Extracts all there is, but for the files that threads are still filling.
+    fn run(mut self, root: Inode, progress: &mut dyn FnMut(u64)) -> Result<Extracted> {
+        let walked = self.walk(root, progress);
+        // These were made, whatever went wrong with others.
+        self.pass();
+        walked.map(|()| self.extracted)
+    }
+
+    fn walk(&mut self, root: Inode, progress: &mut dyn FnMut(u64)) -> Result<()> {
         self.enter(root, 0, 0, Rc::clone(&self.directories.root))?;
         while let Some(level) = self.stack.last_mut() {
             let Some(name) = level.names.next() else {
@@ -307,6 +307,9 @@ impl Extractor<'_> {
             }
             self.entry(&name)?;
             progress(self.extracted.directories + self.extracted.files);
+            if self.filler.has_failed() {
+                break;
+            }
         }
         Ok(())
     }
@@ -355,7 +358,9 @@ impl Extractor<'_> {
         let Some(level) = self.stack.pop() else {
             return Ok(());
         };
-        self.attributes_of_open(&level.inode, directory.as_fd(), b"")?;
+        let path = || self.path_of(b"");
+        self.filler
+            .attributes_of_open(&level.inode, directory.as_fd(), &path)?;
         self.path.truncate(level.above);
         Ok(())
     }
@@ -384,7 +389,7 @@ impl Extractor<'_> {
             stack.get(at.ok()?)?.directory.clone()
         };
         let found = self.directories.find(number, present);
-        found.map_err(|errno| Error::io("open", self.target)(errno.into()))
+        found.map_err(|errno| Error::io("open", &self.filler.shown(b""))(errno.into()))
     }
 
     /// The path in the image, for messages about the image.
@@ -394,23 +399,13 @@ impl Extractor<'_> {
 
     /// Where something is, for messages.
     fn shown(&self, name: &[u8]) -> PathBuf {
-        let path = self.path_of(name);
-        let inside = path.strip_prefix(b"/").unwrap_or(&path);
-        let inside = inside.strip_suffix(b"/").unwrap_or(inside);
-        match inside.is_empty() {
-            true => self.target.to_path_buf(),
-            false => self.target.join(OsStr::from_bytes(inside)),
-        }
+        self.filler.shown(&self.path_of(name))
     }
 
     /// Says of a failure what it is about. The path is put together when something fails, and not before: it may be
     /// long.
     fn failed(&self, doing: &'static str, name: &[u8]) -> impl FnOnce(Errno) -> Error {
         move |errno| Error::io(doing, &self.shown(name))(errno.into())
-    }
-
-    fn lose(&mut self, what: &'static str) {
-        *self.lost.entry(what).or_default() += 1;
     }
 
     fn entry(&mut self, name: &Name) -> Result<()> {
@@ -439,7 +434,7 @@ impl Extractor<'_> {
                 ));
             }
             let made = self.make_directory(&directory, &c_name)?;
-            let number = self.directories.add(self.number(), raw);
+            let number = self.filler.names.add(self.number(), raw);
             let above = self.path.len();
             self.path.push(b'/');
             self.path.extend_from_slice(raw);
@@ -545,7 +540,8 @@ impl Extractor<'_> {
             Ok(()) => {}
             // Without root, or as that of a user namespace.
             Err(Errno::PERM) => {
-                self.lose("devices may not be made here, and are left out");
+                self.filler
+                    .lose("devices may not be made here, and are left out");
                 return Ok(false);
             }
             Err(errno) => return Err(self.failed("create", raw)(errno)),
@@ -556,82 +552,30 @@ impl Extractor<'_> {
 
     fn regular(&mut self, inode: &Inode, directory: &Directory, name: &CString) -> Result<()> {
         let raw = name.as_bytes();
-        let file = directory.create(raw, self.first_mode(inode));
-        let file = file.map_err(self.failed("create", raw))?;
-        let (mut pos, above) = (0_u64, self.path.len());
-        // What is behind the last byte that was written.
-        let mut hole = inode.size() > 0;
-        self.path.push(b'/');
-        self.path.extend_from_slice(raw);
-        let read = self
-            .contents
-            .read(inode, &self.path, &mut |piece| -> Result<()> {
-                match piece {
-                    Piece::Hole(len) => {
-                        pos = pos.saturating_add(len);
-                        hole = true;
-                    }
-                    Piece::Data(bytes) => {
-                        let written = file.write_all_at(bytes, pos);
-                        written.map_err(|error| Error::io("write", &self.shown(b""))(error))?;
-                        pos = pos.saturating_add(bytes.len() as u64);
-                        hole = false;
-                    }
-                }
-                Ok(())
-            });
-        self.path.truncate(above);
-        read?;
-        if hole || pos != inode.size() {
-            let sized = file.set_len(inode.size());
-            sized.map_err(|error| Error::io("write", &self.shown(raw))(error))?;
+        let file = directory.create(raw, self.filler.first_mode(inode));
+        let made = Made {
+            file: file.map_err(self.failed("create", raw))?,
+            inode: *inode,
+            above: self.number(),
+            name: raw.into(),
+        };
+        if self.batches.is_none() {
+            return self.filler.fill(made);
         }
-        self.attributes_of_open(inode, file.as_fd(), raw)
+        self.batch.push(made);
+        if self.batch.len() == BATCH {
+            self.pass();
+        }
+        Ok(())
     }
 
-    /// The permissions that a file is made with. They are those that it gets if nobody has more by them meanwhile:
-    /// whoever the owner and the group are, others have as many as the group, and the owner is this process.
-    fn first_mode(&self, inode: &Inode) -> Mode {
-        let bits = u32::from(inode.mode() & 0o777);
-        let is_owner = !self.privileged || inode.uid() == 0;
-        match is_owner && (bits >> 3) & 7 == bits & 7 {
-            true => Mode::from_raw_mode(bits),
-            false => Mode::RUSR | Mode::WUSR,
+    /// Passes files on to the threads that fill them.
+    fn pass(&mut self) {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        if let Some(batches) = &self.batches {
+            // They take all that comes.
+            drop(batches.send(batch));
         }
-    }
-
-    /// Sets the attributes of an open file or directory.
-    fn attributes_of_open(
-        &mut self,
-        inode: &Inode,
-        fd: std::os::fd::BorrowedFd<'_>,
-        name: &[u8],
-    ) -> Result<()> {
-        // Most of it is so already, which is cheaper to see than to set.
-        let stat = rustix::fs::fstat(fd).map_err(self.failed("open", name))?;
-        let (uid, gid) = owner(inode);
-        let is_owned = uid.is_none_or(|uid| uid.as_raw() == stat.st_uid)
-            && gid.is_none_or(|gid| gid.as_raw() == stat.st_gid);
-        let mut is_as_made = true;
-        // The owner first: a change of it takes away capabilities and set-user-ID.
-        if self.keeps_owner() && !is_owned {
-            let set = rustix::fs::fchown(fd, uid, gid);
-            self.owner_was_set(set, name)?;
-            is_as_made = false;
-        }
-        for (key, value) in self.image.xattrs(inode)?.iter() {
-            is_as_made = false;
-            let Ok(key) = CString::new(key.as_slice()) else {
-                continue;
-            };
-            let set = rustix::fs::fsetxattr(fd, key.as_c_str(), value, XattrFlags::empty());
-            self.attribute_was_set(set, name)?;
-        }
-        let mode = self.mode(inode);
-        if !is_as_made || Mode::from_raw_mode(stat.st_mode) != mode {
-            rustix::fs::fchmod(fd, mode).map_err(self.failed("change the mode of", name))?;
-        }
-        rustix::fs::futimens(fd, &times(inode)).map_err(self.failed("set the time of", name))
     }
 
     /// Sets the attributes of what cannot be opened, and was just made: all of them of the same file, and not of what
@@ -652,90 +596,7 @@ impl Extractor<'_> {
             let replaced = io::Error::other("it was replaced when it had just been made");
             return Err(Error::io("set the attributes of", &path)(replaced));
         }
-        if self.keeps_owner() {
-            let (uid, gid) = owner(inode);
-            self.owner_was_set(node.set_owner(uid, gid), raw)?;
-        }
-        for (key, value) in self.image.xattrs(inode)?.iter() {
-            if !key.contains(&0) {
-                self.attribute_was_set(node.set_xattr(key, value), raw)?;
-            }
-        }
-        if kind != FileType::Symlink {
-            let mode = self.mode(inode);
-            node.set_mode(mode)
-                .map_err(self.failed("change the mode of", raw))?;
-        }
-        node.set_times(&times(inode))
-            .map_err(self.failed("set the time of", raw))
-    }
-
-    fn keeps_owner(&mut self) -> bool {
-        if !self.privileged && !self.options.no_owner {
-            self.lose("owner and group are not kept without root");
-        }
-        self.privileged && !self.options.no_owner
-    }
-
-    /// The permissions to set. Those that come from the owner are for nobody else.
-    fn mode(&mut self, inode: &Inode) -> Mode {
-        let mode = Mode::from_raw_mode(u32::from(inode.mode() & 0o7777));
-        let special = Mode::SUID | Mode::SGID;
-        if !mode.intersects(special) || (self.privileged && !self.options.no_owner) {
-            return mode;
-        }
-        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        if (inode.uid(), inode.gid()) == (uid.as_raw(), gid.as_raw()) {
-            return mode;
-        }
-        self.lose("set-user-ID and set-group-ID are not kept without the owner");
-        mode.difference(special)
-    }
-
-    fn owner_was_set(&mut self, set: rustix::io::Result<()>, name: &[u8]) -> Result<()> {
-        match set {
-            Ok(()) => Ok(()),
-            // A user namespace has not all owners.
-            Err(Errno::PERM | Errno::INVAL) => {
-                self.lose("owner and group may not be set here");
-                Ok(())
-            }
-            Err(errno) => Err(self.failed("change the owner of", name)(errno)),
-        }
-    }
-
-    fn attribute_was_set(&mut self, set: rustix::io::Result<()>, name: &[u8]) -> Result<()> {
-        match set {
-            Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP) => {
-                self.lose("an extended attribute is not kept, as the file system has none");
-                Ok(())
-            }
-            Err(Errno::PERM | Errno::ACCESS | Errno::INVAL) => {
-                self.lose("an extended attribute is not kept, as it may not be set");
-                Ok(())
-            }
-            Err(errno) => Err(self.failed("set an attribute of", name)(errno)),
-        }
-    }
-}
-
-fn owner(inode: &Inode) -> (Option<Uid>, Option<Gid>) {
-    // All ones mean that nothing is to be changed.
-    let some = |id: u32| (id != u32::MAX).then_some(id);
-    (
-        some(inode.uid()).map(Uid::from_raw),
-        some(inode.gid()).map(Gid::from_raw),
-    )
-}
-
-fn times(inode: &Inode) -> Timestamps {
-    let time = Timespec {
-        tv_sec: inode.mtime(),
-        tv_nsec: inode.mtime_nsec().into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
+        let path = || self.path_of(raw);
+        self.filler.attributes_of_node(inode, &node, &path)
     }
 }

@@ -13,6 +13,7 @@ pub mod diff;
 mod encoded;
 pub mod extract;
 mod file;
+mod fill;
 pub mod fingerprints;
 pub mod statistics;
 mod unchanged;

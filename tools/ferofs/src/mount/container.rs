@@ -9,6 +9,7 @@ use crate::blobs::Blob;
 use crate::blobs::Tag;
 use crate::error::Error;
 use crate::error::Result;
+use crate::inspect;
 use crate::oci;
 use crate::oci::Kind;
 use crate::oci::Reference;
@@ -20,6 +21,7 @@ use crate::oci::merged;
 use crate::output::Output;
 use crate::text::Shown;
 use crate::tree::FingerprintName;
+use crate::tree::whiteouts;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,7 +122,14 @@ pub fn prepare(
             in_memory: false,
             blobs: vec![device(layer)],
         };
-        layers.iter().map(filesystem).collect()
+        let from = lowest_seen(&layers)?;
+        if from > 0 {
+            let number = from + 1;
+            lines.push(format!(
+                "{reference}: layer {number} hides all that is below it"
+            ));
+        }
+        layers.iter().skip(from).map(filesystem).collect()
     } else {
         let name = merged::name(image.chain_id());
         let path = cache.join(&name);
@@ -153,4 +162,20 @@ pub fn prepare(
         notes,
         lines,
     })
+}
+
+/// The place of the lowest layer of which something may be seen. Overlayfs merges the roots of all that it gets, whatever
+/// they say of those below, so a layer whose root is opaque is to be the last one that it gets.
+fn lowest_seen(layers: &[Indexed]) -> Result<usize> {
+    for (place, layer) in layers.iter().enumerate().rev() {
+        let image = inspect::Image::new(&layer.index, Box::new(Arc::clone(&layer.index_file)))?;
+        let xattrs = image.xattrs(&image.root()?)?;
+        if xattrs
+            .iter()
+            .any(|(key, value)| *key == *whiteouts::OPAQUE_ATTRIBUTE && *value == *b"y")
+        {
+            return Ok(place);
+        }
+    }
+    Ok(0)
 }

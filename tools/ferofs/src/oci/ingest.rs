@@ -15,6 +15,7 @@ use crate::build::Plain;
 use crate::build::Snapshot;
 use crate::build::Through;
 use crate::build::read_through;
+use crate::chunk::Pool;
 use crate::compression::Window;
 use crate::compression::decompress;
 use crate::compression::look;
@@ -23,6 +24,7 @@ use crate::digest::Hasher;
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::error::Result;
+use crate::hashing::Hashing;
 use crate::image::Summary;
 use crate::index;
 use crate::output::Output;
@@ -279,11 +281,8 @@ pub fn ingest_image(layer: &File, request: Request<'_>, watch: Watch<'_>) -> Res
         false => layer.try_clone().map_err(Error::io("open", shown))?,
     };
     let failed = || Error::io("read", shown);
-    let mut stored = Hashing {
-        reader: At(&source, 0),
-        hasher: compression.and(request.digest).map(|_| Hasher::spawn()),
-        watch,
-    };
+    let hashes = compression.is_some() && request.digest.is_some();
+    let mut stored = Hashing::new(At(&source, 0), hashes, watch);
     let mut hasher = Hasher::spawn();
     let mut size = 0_u64;
     {
@@ -294,13 +293,14 @@ pub fn ingest_image(layer: &File, request: Request<'_>, watch: Watch<'_>) -> Res
             }
         };
         let mut writer = output.file();
+        let pool = Pool::new(1 << 20);
         loop {
-            let mut chunk = hasher.buffer(1 << 20);
-            let n = reader.read(&mut chunk).map_err(failed())?;
+            let mut buffer = pool.buffer();
+            let n = buffer.fill(&mut reader).map_err(failed())?;
             if n == 0 {
                 break;
             }
-            chunk.truncate(n);
+            let chunk = pool.share(buffer, n);
             size = size.saturating_add(n as u64);
             if request.most.is_some_and(|most| size > most) {
                 return Err(failed()(io::Error::other(
@@ -312,21 +312,15 @@ pub fn ingest_image(layer: &File, request: Request<'_>, watch: Watch<'_>) -> Res
                     .write_all(&chunk)
                     .map_err(Error::io("write", output.target()))?;
             }
-            hasher.update(&Arc::new(chunk));
+            hasher.update(&chunk);
         }
     }
-    io::copy(&mut stored, &mut io::sink()).map_err(failed())?;
-    let hashed = |hasher: &mut Hasher| {
-        let found = hasher.finish();
-        found.ok_or_else(|| failed()(io::Error::other("hashing failed")))
-    };
-    let digest = hashed(&mut hasher)?;
+    let stored = stored.finish().map_err(failed())?;
+    let digest = hasher
+        .finish()
+        .ok_or_else(|| failed()(io::Error::other("hashing failed")))?;
     if let Some(expected) = request.digest {
-        let found = match &mut stored.hasher {
-            Some(hasher) => hashed(hasher)?,
-            None => digest,
-        };
-        check_digest(shown, expected, found)?;
+        check_digest(shown, expected, stored.unwrap_or(digest))?;
     }
     output.call(&request.directory.join(format!("{digest}.erofs")));
     Ok(Taken {
@@ -380,19 +374,9 @@ impl Unpack<'_> {
     ) -> Result<(Archive, Tree)> {
         let shown = self.shown;
         let failed = || Error::io("read", shown);
-        let mut stored = Hashing {
-            reader: stored,
-            hasher: None,
-            watch: self.watch,
-        };
-        let (compression, reader) = look(&mut stored).map_err(failed())?;
-        // What `look` read already is given to the hasher by what it gives back.
-        let hasher = self.digest.filter(|_| compression.is_some());
-        let mut stored = Hashing {
-            reader,
-            hasher: hasher.map(|_| Hasher::spawn()),
-            watch: &|_| {},
-        };
+        let (compression, reader) = look(stored).map_err(failed())?;
+        let hashes = compression.is_some() && self.digest.is_some();
+        let mut stored = Hashing::new(reader, hashes, self.watch);
         let mut tree = Tree::with_fingerprints(self.fingerprints);
         let through = Through {
             compression,
@@ -404,14 +388,10 @@ impl Unpack<'_> {
         };
         let archive = read_through(&mut stored, shown, through, &mut tree, &mut ());
         // Decompression ends where the compressed data does.
-        let rest = io::copy(&mut stored, &mut io::sink());
+        let stored = stored.finish();
         if let Some(expected) = self.digest {
-            rest.map_err(failed())?;
-            let found = match &mut stored.hasher {
-                Some(hasher) => hasher.finish(),
-                None => archive.as_ref().ok().and_then(|read| read.totals.digest),
-            };
-            match found {
+            let plain = archive.as_ref().ok().and_then(|read| read.totals.digest);
+            match stored.map_err(failed())?.or(plain) {
                 // What is wrong with the content is of no interest if it is not what it should be.
                 Some(found) => check_digest(shown, expected, found)?,
                 None => {
@@ -443,26 +423,6 @@ pub(super) fn write_index(
     let mut notes = archive.notes;
     notes.append(&mut more);
     Ok((summary, notes))
-}
-
-/// Hashes what is read, and says how much that is.
-pub(super) struct Hashing<'a, R> {
-    pub reader: R,
-    pub hasher: Option<Hasher>,
-    pub watch: Watch<'a>,
-}
-
-impl<R: Read> Read for Hashing<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.reader.read(buf)?;
-        if let Some(hasher) = &self.hasher {
-            let mut chunk = hasher.buffer(n);
-            chunk.copy_from_slice(buf.get(..n).unwrap_or_default());
-            hasher.update(&Arc::new(chunk));
-        }
-        (self.watch)(n as u64);
-        Ok(n)
-    }
 }
 
 #[cfg(test)]

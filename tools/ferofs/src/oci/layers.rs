@@ -12,7 +12,6 @@
 
 use super::Image;
 use super::Layer;
-use super::ingest::Hashing;
 use super::ingest::Unpack;
 use super::ingest::write_index;
 use super::store::check_digest;
@@ -30,6 +29,7 @@ use crate::directory::Identity;
 use crate::error::Error;
 use crate::error::Kind;
 use crate::error::Result;
+use crate::hashing::Hashing;
 use crate::inspect;
 use crate::merge::Merge;
 use crate::merge::Merged;
@@ -425,17 +425,13 @@ impl Maker<'_> {
                 elsewhere: false,
             });
         }
-        let mut stored = Hashing {
-            reader: &tar,
-            hasher: None,
-            watch: self.watch,
-        };
+        let stored = Hashing::new(&tar, false, self.watch);
         let through = Through {
             digest: true,
             ..Through::default()
         };
         let mut tree = Tree::with_fingerprints(self.places.fingerprints);
-        let archive = match read_through(&mut stored, path, through, &mut tree, &mut ()) {
+        let archive = match read_through(stored, path, through, &mut tree, &mut ()) {
             Ok(archive) => archive,
             // What is wrong with the content is of no interest if it is not what it should be.
             Err(error) => return hash().and(Err(error)),

@@ -198,7 +198,8 @@ fn make(
         let name = path.file_name().unwrap_or_default();
         Output::create_in(directory, name.as_encoded_bytes(), path)
     };
-    let mut maker = Maker::new(span);
+    // What is stored is compared with its sha256 by who reads it.
+    let mut maker = Maker::new(span).with_digest(layer.digest);
     let through = Through::default().with_points(Some(&mut maker));
     let (archive, tree) = unpack.read_through((layer.open)()?, through)?;
     if archive.totals.digest != Some(layer.diff_id) {

@@ -18,7 +18,6 @@ use super::document::Config;
 use super::document::Index;
 use super::document::Manifest;
 use super::document::Meaning;
-use super::ingest::Hashing;
 use super::ingest::write_index;
 use super::layers::Watch;
 use super::merged;
@@ -36,6 +35,7 @@ use crate::directory::Directory;
 use crate::error::Error;
 use crate::error::Kind;
 use crate::error::Result;
+use crate::hashing::Hashing;
 use crate::inspect;
 use crate::inspect::check::check;
 use crate::merge::Merge;
@@ -736,12 +736,8 @@ impl Puller<'_> {
         let pulled = index.try_clone().map_err(Error::io("open", &shown))?;
         let fingerprints = inspect::Image::new(&shown, Box::new(pulled))?.fingerprints()?;
         let mut tree = Tree::with_fingerprints(fingerprints.as_ref());
-        let mut stored = Hashing {
-            reader: &tar,
-            hasher: None,
-            watch: &|_| {},
-        };
-        let archive = read_through(&mut stored, &path, through, &mut tree, &mut ())?;
+        let stored = Hashing::new(&tar, false, &|_| {});
+        let archive = read_through(stored, &path, through, &mut tree, &mut ())?;
         let found = match archive.totals.digest {
             Some(found) => found,
             None => {

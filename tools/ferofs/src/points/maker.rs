@@ -13,19 +13,16 @@ use super::frames::Frames;
 use super::unit;
 use crate::compression::Compression;
 use crate::digest::Digest;
-use crate::digest::Hasher;
 use crate::error::Error;
 use crate::error::Kind;
 use crate::error::Result;
+use crate::hashing::Hashing;
 use ferofs_inflate::Inflater;
 use ferofs_inflate::State;
 use std::io;
+use std::io::BufRead;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
-
-/// So much of what is stored is read at once.
-const PIECE: usize = 256 << 10;
 
 /// Collects access points.
 pub struct Maker {
@@ -43,8 +40,9 @@ pub struct Maker {
     /// Of the unit that is being read.
     checksum: blake3::Hasher,
     /// Of what is stored.
-    hasher: Option<Hasher>,
     digest: Option<Digest>,
+    /// Whether all was read.
+    ended: bool,
     /// Why there can be no points.
     problem: Option<String>,
 }
@@ -63,10 +61,18 @@ impl Maker {
             used: 0,
             pending: None,
             checksum: blake3::Hasher::new(),
-            hasher: None,
             digest: None,
+            ended: false,
             problem: None,
         }
+    }
+
+    /// Says what the sha256 of what is stored is, if somebody else compares what is read with it. If it is not said it is
+    /// computed.
+    #[must_use]
+    pub fn with_digest(mut self, digest: Option<Digest>) -> Self {
+        self.digest = digest;
+        self
     }
 
     /// A reader of the plain tar.
@@ -77,7 +83,7 @@ impl Maker {
     pub fn reader<'a>(
         &'a mut self,
         compression: Option<Compression>,
-        stored: impl Read + 'a,
+        stored: impl BufRead + 'a,
     ) -> io::Result<impl Read + 'a> {
         let (form, codec) = match compression {
             None => (Form::Plain, Codec::None),
@@ -94,13 +100,14 @@ impl Maker {
             self.point(0, Vec::new());
         }
         self.form = Some(form);
-        self.hasher = Some(Hasher::spawn());
+        let stored = match self.digest {
+            Some(digest) => Stored::Known(stored, digest),
+            None => Stored::Hashing(Hashing::new(stored, true, &|_| {})),
+        };
         Ok(Through {
             maker: self,
             stored,
             codec,
-            piece: Arc::default(),
-            at: 0,
             between: true,
         })
     }
@@ -116,7 +123,7 @@ impl Maker {
         if let Some(problem) = self.problem {
             return Err(Error::of(Kind::Unsupported, format!("{shown}: {problem}")));
         }
-        let (Some(form), Some(digest)) = (self.form, self.digest) else {
+        let (Some(form), Some(digest), true) = (self.form, self.digest, self.ended) else {
             let problem = io::Error::other("not all of it was read");
             return Err(Error::io("read", path)(problem));
         };
@@ -227,9 +234,10 @@ impl Maker {
         }
     }
 
-    /// Notes that this was all.
-    fn end_all(&mut self) {
-        self.digest = self.hasher.take().and_then(|mut hasher| hasher.finish());
+    /// Notes that this was all, and what it came to.
+    fn end_all(&mut self, digest: Option<Digest>) {
+        self.ended = true;
+        self.digest = digest;
         let starts = |point: &Point| super::align(point.output, self.output);
         let starts_behind = |point: &Point| starts(point) == self.output;
         // What is to begin at the end or behind it would have nothing.
@@ -247,14 +255,43 @@ impl Maker {
     }
 }
 
+/// What is stored.
+enum Stored<R> {
+    /// Its sha256 is known.
+    Known(R, Digest),
+    Hashing(Hashing<'static, R>),
+}
+
+impl<R: BufRead> Stored<R> {
+    /// The next bytes of it; none at the end.
+    fn left(&mut self) -> io::Result<&[u8]> {
+        match self {
+            Stored::Known(reader, _) => reader.fill_buf(),
+            Stored::Hashing(reader) => reader.fill_buf(),
+        }
+    }
+
+    fn consume(&mut self, len: usize) {
+        match self {
+            Stored::Known(reader, _) => reader.consume(len),
+            Stored::Hashing(reader) => reader.consume(len),
+        }
+    }
+
+    /// What all of it came to.
+    fn digest(&mut self) -> io::Result<Option<Digest>> {
+        match self {
+            Stored::Known(_, digest) => Ok(Some(*digest)),
+            Stored::Hashing(reader) => reader.finish(),
+        }
+    }
+}
+
 /// The reader of the plain tar.
 struct Through<'a, R> {
     maker: &'a mut Maker,
-    stored: R,
+    stored: Stored<R>,
     codec: Codec,
-    /// What was read of what is stored, and how much of that was used.
-    piece: Arc<Vec<u8>>,
-    at: usize,
     /// Whether the last member of a gzip stream or frame ended, and nothing but zeros came since.
     between: bool,
 }
@@ -266,36 +303,19 @@ enum Codec {
     Zstd(Frames),
 }
 
-impl<R: Read> Through<'_, R> {
-    /// Reads more of what is stored; nothing is left of what was read before. Whether there is more.
-    fn refill(&mut self) -> io::Result<bool> {
-        self.piece = Arc::default();
-        self.at = 0;
-        let Some(hasher) = &mut self.maker.hasher else {
-            return Ok(false);
-        };
-        let mut piece = hasher.buffer(PIECE);
-        let len = loop {
-            match self.stored.read(&mut piece) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result?,
-            }
-        };
-        piece.truncate(len);
-        self.piece = Arc::new(piece);
-        hasher.update(&self.piece);
-        Ok(len > 0)
-    }
-
-    fn left(&self) -> &[u8] {
-        self.piece.get(self.at..).unwrap_or_default()
+impl<R: BufRead> Through<'_, R> {
+    /// Notes that nothing is left.
+    fn end(&mut self) -> io::Result<()> {
+        if !self.maker.ended {
+            let digest = self.stored.digest()?;
+            self.maker.end_all(digest);
+        }
+        Ok(())
     }
 
     fn read_plain(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.left().is_empty() && !self.refill()? {
-            if self.maker.hasher.is_some() {
-                self.maker.end_all();
-            }
+        if self.stored.left()?.is_empty() {
+            self.end()?;
             return Ok(0);
         }
         if self.maker.room() == 0 {
@@ -306,34 +326,30 @@ impl<R: Read> Through<'_, R> {
             }
         }
         let room = buf.len().min(self.maker.room());
-        let left = self.piece.get(self.at..).unwrap_or_default();
-        let len = left.len().min(room);
-        let (Some(from), Some(to)) = (left.get(..len), buf.get_mut(..len)) else {
-            return Ok(0);
-        };
-        to.copy_from_slice(from);
-        self.at += len;
-        self.maker.advance(len, 0, to);
+        let to = buf.get_mut(..room).unwrap_or_default();
+        let len = self.stored.left()?.read(to)?;
+        self.stored.consume(len);
+        self.maker.advance(len, 0, to.get(..len).unwrap_or_default());
         Ok(len)
     }
 
     fn inflate(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            if self.left().is_empty() && !self.refill()? {
+            let left = self.stored.left()?;
+            if left.is_empty() {
                 if !self.between {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                if self.maker.hasher.is_some() {
-                    self.maker.end_all();
-                }
+                self.end()?;
                 return Ok(0);
             }
             if self.between && self.maker.input > 0 {
                 // Zeros behind a member fill up the last record of a tape.
-                let zeros = self.left().iter().take_while(|byte| **byte == 0).count();
-                self.at += zeros;
+                let zeros = left.iter().take_while(|byte| **byte == 0).count();
+                let all = zeros == left.len();
+                self.stored.consume(zeros);
                 self.maker.input = self.maker.input.saturating_add(zeros as u64);
-                if self.left().is_empty() {
+                if all {
                     continue;
                 }
             }
@@ -346,9 +362,8 @@ impl<R: Read> Through<'_, R> {
             self.between = false;
             let room = buf.len().min(self.maker.room());
             let output = buf.get_mut(..room).unwrap_or_default();
-            let left = self.piece.get(self.at..).unwrap_or_default();
-            let step = inflater.step(left, output)?;
-            self.at = self.at.saturating_add(step.read);
+            let step = inflater.step(self.stored.left()?, output)?;
+            self.stored.consume(step.read);
             let plain = output.get(..step.written).unwrap_or_default();
             self.maker.advance(step.read, 0, plain);
             match step.state {
@@ -371,10 +386,10 @@ impl<R: Read> Through<'_, R> {
     }
 }
 
-impl<R: Read> Through<'_, R> {
+impl<R: BufRead> Through<'_, R> {
     fn decompress(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            if self.left().is_empty() && !self.refill()? {
+            if self.stored.left()?.is_empty() {
                 if !self.between {
                     // What is left of the tar may still be in the decoder.
                     let room = buf.len().min(self.maker.room());
@@ -386,9 +401,7 @@ impl<R: Read> Through<'_, R> {
                         return Ok(written);
                     }
                 }
-                if self.maker.hasher.is_some() {
-                    self.maker.end_all();
-                }
+                self.end()?;
                 return Ok(0);
             }
             if self.between && self.maker.pending.is_none() && self.maker.wanted() {
@@ -410,9 +423,8 @@ impl<R: Read> Through<'_, R> {
         let Codec::Zstd(frames) = &mut self.codec else {
             return Ok(0);
         };
-        let left = self.piece.get(self.at..).unwrap_or_default();
-        let step = frames.step(left, output)?;
-        self.at = self.at.saturating_add(step.read);
+        let step = frames.step(self.stored.left()?, output)?;
+        self.stored.consume(step.read);
         self.between = step.ended;
         let plain = output.get(..step.written).unwrap_or_default();
         // While some of a frame is to be given out its last byte counts as not read.
@@ -422,7 +434,7 @@ impl<R: Read> Through<'_, R> {
     }
 }
 
-impl<R: Read> Read for Through<'_, R> {
+impl<R: BufRead> Read for Through<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);

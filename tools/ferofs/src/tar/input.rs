@@ -7,14 +7,14 @@
 use super::HeaderDigest;
 use super::header::BLOCK;
 use super::headers::HeaderHasher;
+use crate::chunk::Chunk;
+use crate::chunk::Pool;
 use crate::digest::Digest;
 use crate::digest::Hasher;
 use crate::digest::verity;
 use crate::read_at::ReadAt;
 use std::io;
-use std::io::ErrorKind;
 use std::io::Read;
-use std::sync::Arc;
 
 /// The bytes of an archive.
 pub trait Input {
@@ -64,23 +64,6 @@ pub struct Totals {
     pub verity: Option<verity::Digest>,
     /// That of its headers.
     pub headers: Option<HeaderDigest>,
-}
-
-/// Reads until the buffer is full or the input ends.
-fn read_full(
-    mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-    buf: &mut [u8],
-) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match read(rest) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// An archive in a file, or in anything else that can be read at any position. Only windows around
@@ -198,36 +181,58 @@ impl<R: ReadAt> Input for FileInput<R> {
     }
 }
 
+/// Gets all of an archive, chunk by chunk, as it is read.
+pub trait Pass {
+    /// Takes the next one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be taken, which ends reading.
+    fn pass(&mut self, chunk: &Chunk) -> io::Result<()>;
+}
+
+/// Nobody wants it.
+impl Pass for () {
+    fn pass(&mut self, _: &Chunk) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// An archive from a pipe or any other reader. All of it passes through, so it is hashed, in a
-/// thread of its own.
-pub struct StreamInput<R> {
+/// thread of its own, and given to whoever else wants it.
+pub struct StreamInput<R, P = ()> {
     reader: R,
     hasher: Option<Hasher>,
     verity: Option<Hasher<verity::Digest>>,
+    pass: P,
+    pool: Pool,
     /// The chunk read last, shared with the hashers, and its position.
-    chunk: Arc<Vec<u8>>,
+    chunk: Chunk,
     chunk_start: u64,
     /// Bytes gathered from several chunks when a request crosses their border.
     gathered: Vec<u8>,
     /// Whether chunks that have passed are kept, and those with their positions.
     keeping: bool,
-    kept: Vec<(u64, Arc<Vec<u8>>)>,
+    kept: Vec<(u64, Chunk)>,
     ended: bool,
     headers: HeaderHasher,
 }
 
-impl<R: Read> StreamInput<R> {
-    const CHUNK: usize = 1 << 20;
-    /// No more chunks than this are kept.
-    const MOST_KEPT: usize = if cfg!(test) { 8 } else { 256 };
+/// So much is read at once.
+const CHUNK: usize = 1 << 20;
+/// No more chunks than this are kept.
+const MOST_KEPT: usize = if cfg!(test) { 8 } else { 256 };
 
+impl<R: Read> StreamInput<R> {
     /// Reads from `reader` up to its end.
     pub fn new(reader: R) -> Self {
         StreamInput {
             reader,
             hasher: Some(Hasher::spawn()),
             verity: None,
-            chunk: Arc::default(),
+            pass: (),
+            pool: Pool::new(CHUNK),
+            chunk: Chunk::default(),
             chunk_start: 0,
             gathered: Vec::new(),
             keeping: false,
@@ -252,6 +257,26 @@ impl<R: Read> StreamInput<R> {
         self
     }
 
+    /// Gives all of it to `pass`, too.
+    pub(crate) fn passing<P: Pass>(self, pass: P) -> StreamInput<R, P> {
+        StreamInput {
+            reader: self.reader,
+            hasher: self.hasher,
+            verity: self.verity,
+            pass,
+            pool: self.pool,
+            chunk: self.chunk,
+            chunk_start: self.chunk_start,
+            gathered: self.gathered,
+            keeping: self.keeping,
+            kept: self.kept,
+            ended: self.ended,
+            headers: self.headers,
+        }
+    }
+}
+
+impl<R: Read, P: Pass> StreamInput<R, P> {
     fn chunk_end(&self) -> u64 {
         self.chunk_start.saturating_add(self.chunk.len() as u64)
     }
@@ -265,34 +290,27 @@ impl<R: Read> StreamInput<R> {
         self.chunk_start = self.chunk_end();
         let used = std::mem::take(&mut self.chunk);
         if self.keeping {
-            self.kept.push((start, Arc::clone(&used)));
-            if self.kept.len() > Self::MOST_KEPT {
+            self.kept.push((start, used.clone()));
+            if self.kept.len() > MOST_KEPT {
                 // Perhaps nobody asks for it.
                 self.keep(false);
             }
         }
-        let mut buffer = match &self.hasher {
-            Some(hasher) => {
-                // It may be the last one that has it.
-                drop(used);
-                hasher.buffer(Self::CHUNK)
-            }
-            None => Arc::try_unwrap(used).unwrap_or_default(),
-        };
-        buffer.resize(Self::CHUNK, 0);
-        let filled = read_full(|buf| self.reader.read(buf), &mut buffer)?;
-        self.ended = filled < buffer.len();
-        buffer.truncate(filled);
+        // It may be the last one that has it.
+        drop(used);
+        let mut buffer = self.pool.buffer();
+        let filled = buffer.fill(&mut self.reader)?;
+        self.ended = filled < CHUNK;
+        self.chunk = self.pool.share(buffer, filled);
         // Chunks begin at multiples of their size as they come.
-        self.headers.pass(self.chunk_start, &buffer);
-        self.chunk = Arc::new(buffer);
+        self.headers.pass(self.chunk_start, &self.chunk);
         if let Some(hasher) = &self.hasher {
             hasher.update(&self.chunk);
         }
         if let Some(verity) = &self.verity {
             verity.update(&self.chunk);
         }
-        Ok(())
+        self.pass.pass(&self.chunk)
     }
 
     /// The part from `pos` on of the chunk that has it, at most `len` bytes.
@@ -313,7 +331,7 @@ impl<R: Read> StreamInput<R> {
     }
 }
 
-impl<R: Read> Input for StreamInput<R> {
+impl<R: Read, P: Pass> Input for StreamInput<R, P> {
     fn bytes(&mut self, pos: u64, len: usize) -> io::Result<&[u8]> {
         while pos >= self.chunk_end() && !self.ended {
             self.advance()?;
@@ -332,14 +350,14 @@ impl<R: Read> Input for StreamInput<R> {
         // The bytes given out may be asked for again, or some of those behind them.
         let consumed = usize::try_from(self.chunk_start - pos).unwrap_or(usize::MAX);
         if consumed > 0 {
-            let rest = self.chunk.as_slice();
+            let rest: &[u8] = &self.chunk;
             let mut joined = gathered
                 .get(..consumed.min(gathered.len()))
                 .unwrap_or_default()
                 .to_vec();
             joined.extend_from_slice(rest);
             self.chunk_start = pos;
-            self.chunk = Arc::new(joined);
+            self.chunk = joined.into();
         }
         self.gathered = gathered;
         Ok(self.part(pos, len))
@@ -353,7 +371,7 @@ impl<R: Read> Input for StreamInput<R> {
         if part.is_empty() && pos < self.chunk_start {
             return Err(io::Error::other(format!(
                 "more than {} MiB behind it had to be read first",
-                Self::MOST_KEPT
+                MOST_KEPT
             )));
         }
         Ok(part)
@@ -413,9 +431,9 @@ mod tests {
             (0, 1024),
             (512, 512),
             (700, 100_000),
-            (StreamInput::<Trickle>::CHUNK - 100, 512),
-            (StreamInput::<Trickle>::CHUNK - 100, 300),
-            (StreamInput::<Trickle>::CHUNK + 5, 512),
+            (CHUNK - 100, 512),
+            (CHUNK - 100, 300),
+            (CHUNK + 5, 512),
             (len - 100, 512),
             (len, 512),
             (len + 5, 512),

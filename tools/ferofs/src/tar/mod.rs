@@ -31,6 +31,7 @@ pub use error::Problem;
 pub use headers::HeaderDigest;
 pub use input::FileInput;
 pub use input::Input;
+pub(crate) use input::Pass;
 pub use input::StreamInput;
 pub use input::Totals;
 pub use reader::Reader;

@@ -149,7 +149,9 @@ struct Unresolved {
 enum Carries {
     #[default]
     All,
-    /// All but `user.*`.
+    /// All but an ACL for what is made in it.
+    NoDefault,
+    /// Neither that nor `user.*`.
     NoUser,
     /// Neither `user.*` nor ACLs.
     NoUserAndAcl,
@@ -159,7 +161,8 @@ impl Carries {
     fn of(kind: &Kind<'_>) -> Self {
         match kind {
             // The attributes of a hard link's entry are not looked at.
-            Kind::Directory | Kind::File { .. } | Kind::HardLink(_) => Carries::All,
+            Kind::Directory | Kind::HardLink(_) => Carries::All,
+            Kind::File { .. } => Carries::NoDefault,
             Kind::Symlink(_) => Carries::NoUserAndAcl,
             Kind::CharDevice(..) | Kind::BlockDevice(..) | Kind::Fifo | Kind::Socket => {
                 Carries::NoUser
@@ -414,7 +417,14 @@ impl<'t> Applier<'t> {
                 _ if value.len() > usize::from(u16::MAX) => {
                     Some("has more than 65535 bytes, for which EROFS has no place,")
                 }
-                Carries::All | Carries::NoUser if is_acl(prefix) => acl::problem(value),
+                Carries::NoDefault | Carries::NoUser
+                    if prefix == xattr_index::POSIX_ACL_DEFAULT =>
+                {
+                    Some("is one that only directories have")
+                }
+                Carries::All | Carries::NoDefault | Carries::NoUser if is_acl(prefix) => {
+                    acl::problem(value)
+                }
                 Carries::NoUser | Carries::NoUserAndAcl if prefix == xattr_index::USER => {
                     Some("is one that only files and directories have")
                 }

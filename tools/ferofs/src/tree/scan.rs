@@ -116,6 +116,8 @@ struct Level {
 enum Attributed<'a> {
     /// A directory itself.
     Itself(&'a Directory),
+    /// What is open.
+    Open(&'a File),
     /// What has a name in it.
     Entry(&'a Directory, &'a [u8]),
 }
@@ -183,14 +185,14 @@ impl Scanner<'_> {
 
     /// Reads a directory, and stays in it.
     fn enter(&mut self, name: NameId, identity: Identity, directory: Directory) -> Result<()> {
-        let names = directory.names();
-        let names =
-            names.map_err(|errno| Error::io("read", &self.path(name))(io::Error::from(errno)))?;
+        let entries = directory.entries();
+        let entries =
+            entries.map_err(|errno| Error::io("read", &self.path(name))(io::Error::from(errno)))?;
         let inside = match self.exclude.is_empty() {
             true => Vec::new(),
             false => self.tree.path(name),
         };
-        for entry in names {
+        for (entry, kind) in entries {
             if !self.exclude.is_empty() {
                 let mut path = inside.clone();
                 path.push(b'/');
@@ -200,7 +202,7 @@ impl Scanner<'_> {
                     continue;
                 }
             }
-            self.entry(name, &directory, &entry)?;
+            self.entry(name, &directory, &entry, kind)?;
         }
         self.open.push(Level {
             name,
@@ -214,16 +216,32 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, above: NameId, directory: &Directory, name: &[u8]) -> Result<()> {
+    /// Adds what has a name in a directory, and was listed as being of this type.
+    fn entry(
+        &mut self,
+        above: NameId,
+        directory: &Directory,
+        name: &[u8],
+        listed: FileType,
+    ) -> Result<()> {
         let failed = |this: &Self, errno: Errno| {
             let path = this.path(above).join(OsStr::from_bytes(name));
             Error::io("read", &path)(errno.into())
         };
-        let stat = match directory.stat_of(name) {
+        // A file that is open is asked for its attributes without looking it up again, which takes half the time.
+        let file = match listed {
+            FileType::RegularFile => directory.file(name).ok(),
+            _ => None,
+        };
+        let stat = match &file {
+            Some(file) => rustix::fs::fstat(file),
+            None => directory.stat_of(name),
+        };
+        let stat = match stat {
             Ok(stat) => stat,
             Err(errno) => return Err(failed(self, errno)),
         };
-        let inode = match self.inode(directory, name, &stat) {
+        let inode = match self.inode(directory, name, file.as_ref(), &stat) {
             Ok(inode) => inode.map_err(full)?,
             // A link that is none any more.
             Err(Errno::INVAL) if kind_of(&stat) == FileType::Symlink => {
@@ -244,6 +262,7 @@ impl Scanner<'_> {
         &mut self,
         directory: &Directory,
         name: &[u8],
+        file: Option<&File>,
         stat: &Stat,
     ) -> rustix::io::Result<std::result::Result<InodeId, Full>> {
         let identity = Identity::from(stat);
@@ -270,10 +289,14 @@ impl Scanner<'_> {
             _ => Content::File {
                 blob: 0,
                 size,
-                data: data(directory, name, stat, size),
+                data: data(directory, name, file, stat, size),
             },
         };
-        let attributes = match self.attributes(Attributed::Entry(directory, name), stat)? {
+        let what = match file {
+            Some(file) => Attributed::Open(file),
+            None => Attributed::Entry(directory, name),
+        };
+        let attributes = match self.attributes(what, stat)? {
             Ok(attributes) => attributes,
             Err(full) => return Ok(Err(full)),
         };
@@ -319,6 +342,7 @@ impl Scanner<'_> {
 fn xattrs(what: Attributed<'_>) -> rustix::io::Result<Vec<Xattr>> {
     let names = read_whole(|buf| match what {
         Attributed::Itself(directory) => directory.list_xattrs(buf),
+        Attributed::Open(file) => rustix::fs::flistxattr(file, buf),
         Attributed::Entry(directory, name) => directory.list_xattrs_of(name, buf),
     });
     let names = match names {
@@ -333,6 +357,7 @@ fn xattrs(what: Attributed<'_>) -> rustix::io::Result<Vec<Xattr>> {
         };
         let value = read_whole(|buf| match what {
             Attributed::Itself(directory) => directory.get_xattr(key, buf),
+            Attributed::Open(file) => rustix::fs::fgetxattr(file, key, buf),
             Attributed::Entry(directory, name) => directory.get_xattr_of(name, key, buf),
         });
         let value = match value {
@@ -351,14 +376,17 @@ fn xattrs(what: Attributed<'_>) -> rustix::io::Result<Vec<Xattr>> {
 }
 
 /// Where the data of a file is, if it has holes.
-fn data(directory: &Directory, name: &[u8], stat: &Stat, size: u64) -> Data {
+fn data(directory: &Directory, name: &[u8], open: Option<&File>, stat: &Stat, size: u64) -> Data {
     // Blocks of stat(2) have 512 bytes on every filesystem.
     let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();
     if blocks.saturating_mul(512) >= size {
         return Data::Original;
     }
-    let file = directory.file(name);
-    match file.and_then(|file| segments(&file, size)) {
+    let found = match open {
+        Some(file) => segments(file, size),
+        None => directory.file(name).and_then(|file| segments(&file, size)),
+    };
+    match found {
         Ok(segments) if segments.iter().map(|segment| segment.len).sum::<u64>() < size => {
             Data::SparseOriginal(segments.into())
         }

@@ -87,6 +87,8 @@ impl std::error::Error for Problem {}
 pub const PREFIX: &[u8] = b".wh.";
 /// The name of the file that makes its directory opaque.
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
+/// The attribute that makes a directory opaque for overlayfs, if it is "y".
+pub(crate) const OPAQUE_ATTRIBUTE: &[u8] = b"trusted.overlay.opaque";
 /// The attribute that lets overlayfs look for whiteouts in a directory, behind "trusted.".
 const ORIGIN: &[u8] = b"overlay.origin";
 /// More notes than this about one archive help nobody.
