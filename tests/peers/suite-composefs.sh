@@ -48,7 +48,7 @@ own test-should-fail.sh programs "$TESTS"/assets/should-fail-*.dump
 
 # For /usr/bin a smaller one, of what the script needs: there are programs of 100 MB in it.
 mkdir disk/usr
-find /usr/bin -maxdepth 1 \( -size -1000k -o -name 'python3*' \) ! -type d -exec cp -a -t disk/usr {} +
+find /usr/bin -maxdepth 1 \( -size -2500k -o -name 'python3*' \) ! -type d -exec cp -a -t disk/usr {} +
 integrates() {
     cd "$TESTS/.." && mount --bind "$WORK/disk/usr" /usr/bin && cfsroot=$WORK/disk/composefs bash tests/integration.sh
     integrates_status=$?
