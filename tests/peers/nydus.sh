@@ -23,7 +23,7 @@ seq 700000 >source/long
 cp source/long source/again
 { seq 200000 && head -c 1048576 /dev/zero && seq 200000; } >source/hole
 mkdir source/many
-for name in $(seq 400); do echo "$name" >source/many/file-with-a-name-$name; done
+for name in $(seq 400); do echo "$name" >source/many/file-with-a-name-"$name"; done
 touch -r "$SHARED/sample" source source/* source/many/*
 # From a tar of GNU tar's the crates (nydus-builder 0.2.0) take no FIFO, and hard links of files alone; and of a symbolic
 # link that is longer than a block, which for tarfs is one of 512 bytes, they write the target where its end belongs.
