@@ -14,15 +14,15 @@ version=$(dpkg-query -W -f '${Version}' ferofs-dkms)
 
 # headers DIRECTORY: the kernel's, without metadata.
 headers() {
+    local from link
+    from=$(realpath "/lib/modules/$new/build")
     mkdir -p "$1"
-    cp -a "$(realpath "/lib/modules/$new/build")/." "$1/"
-    rm -rf "$1/rust"
-    sed -i "s,^KBUILD_OUTPUT=.*,KBUILD_OUTPUT=$1," "$1/Makefile"
-    # That of Debian's is a link to what all flavours share.
-    cp -a --remove-destination -L "$(realpath "/lib/modules/$new/build/scripts")" "$1/scripts.new"
-    rm -rf "$1/scripts"
-    mv "$1/scripts.new" "$1/scripts"
+    cp -a "$from/." "$1/"
+    rm -rf "$1/rust" "$1/scripts"
+    cp -a -L "$from/scripts" "$1/scripts"
     cp "$made/scripts/target.json" "$1/scripts/"
+    find "$1" -maxdepth 1 -type l -printf '%f\n' | while read -r link; do ln -sfn "$(realpath "$from/$link")" "$1/$link"; done
+    sed -i "s,^KBUILD_OUTPUT=.*,KBUILD_OUTPUT=$1," "$1/Makefile"
 }
 
 # hello RELEASE [VARIABLE...]: the module of install.sh, with the metadata.
