@@ -14,15 +14,15 @@ version=$(dpkg-query -W -f '${Version}' ferofs-dkms)
 
 # headers DIRECTORY: the kernel's, without metadata.
 headers() {
+    local from link
+    from=$(realpath "/lib/modules/$new/build")
     mkdir -p "$1"
-    cp -a "$(realpath "/lib/modules/$new/build")/." "$1/"
-    rm -rf "$1/rust"
-    sed -i "s,^KBUILD_OUTPUT=.*,KBUILD_OUTPUT=$1," "$1/Makefile"
-    # That of Debian's is a link to what all flavours share.
-    cp -a --remove-destination -L "$(realpath "/lib/modules/$new/build/scripts")" "$1/scripts.new"
-    rm -rf "$1/scripts"
-    mv "$1/scripts.new" "$1/scripts"
+    cp -a "$from/." "$1/"
+    rm -rf "$1/rust" "$1/scripts"
+    cp -a -L "$from/scripts" "$1/scripts"
     cp "$made/scripts/target.json" "$1/scripts/"
+    find "$1" -maxdepth 1 -type l -printf '%f\n' | while read -r link; do ln -sfn "$(realpath "$from/$link")" "$1/$link"; done
+    sed -i "s,^KBUILD_OUTPUT=.*,KBUILD_OUTPUT=$1," "$1/Makefile"
 }
 
 # hello RELEASE [VARIABLE...]: the module of install.sh, with the metadata.
@@ -59,7 +59,7 @@ check "a module builds with them" hello $arch
 check "dkms builds ferofs with them" dkms build -m ferofs -v "$version" -k $arch
 check "and there is no other metadata" test ! -e /var/lib/ferofs-dkms/$arch
 dkms unbuild -m ferofs -v "$version" -k $arch >/dev/null 2>&1
-sed -i "s/$(sed 's/^\(rustc [0-9.]*\).*/\1/' <<<"$rustc")/rustc 1.00.0/" $at/rust/libcore.rmeta
+sed -i "s/${rustc%% (*}/rustc 1.00.0/" $at/rust/libcore.rmeta
 check "metadata of another compiler is refused" refused $arch "the package with the metadata is not of this kernel"
 
 # Ubuntu: the metadata in a directory of its own, to which the headers have a link; the compiler under a name of its own.
@@ -74,7 +74,9 @@ install -D -m 644 -t /usr/src/linux-lib-rust-$ubuntu/rust "$made"/rust/*.rmeta
 install -D -t /usr/src/linux-lib-rust-$ubuntu/rust "$made"/rust/*.so
 check "Ubuntu's metadata is used as it is" used $ubuntu $at
 check "a module builds with it" hello $ubuntu
-name=rustc-$(sed 's/^rustc \([0-9]*\.[0-9]*\).*/\1/' <<<"$rustc")
+number=${rustc#rustc }
+number=${number%% *}
+name=rustc-${number%.*}
 ln -s /usr/bin/rustc "/usr/local/bin/$name"
 printf '#!/bin/sh\necho "rustc 1.97.1 (another one)"\n' >/usr/local/bin/rustc
 chmod +x /usr/local/bin/rustc

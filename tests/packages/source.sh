@@ -32,7 +32,7 @@ check "also that which it says itself" apt build-dep "$source"
 start=$SECONDS
 check "it builds without a network" build
 echo "# the packages, from the source package: $((SECONDS - start)) s"
-for package in ferofs-tools ferofs-dkms ferofs-as-erofs; do
+for package in ferofs-tools containerd-ferofs-grpc ferofs-dkms ferofs-as-erofs; do
     check "$package has the same files as that of make deb" same "$package"
 done
 check "the packages install" apt install /var/tmp/ferofs-tools_*.deb

@@ -28,7 +28,7 @@ asks() {
 own=$PATH
 PATH=$WORK/bin:$PATH
 asks .
-results TestErofs >results
+results_of TestErofs >results
 check "all $CASES cases have a result" [ "$(wc -l <results)" = $CASES ]
 : >others
 while read -r result case; do
@@ -48,7 +48,7 @@ check "nobody uses the module" [ "$(users)" = 0 ]
 PATH=$own
 c_driver
 if [ -n "${ALL:-}" ]; then asks .; else asks "^TestErofs\$/^($(paste -s -d '|' others))\$"; fi
-results TestErofs | sed -n 's/^FAIL //p' | sort >judged
+results_of TestErofs | sed -n 's/^FAIL //p' | sort >judged
 while read -r case; do
     if grep -qx "$case" judged; then
         pass "$case (as with the C driver)"

@@ -24,7 +24,7 @@ asks() {
 
 asks
 status=$?
-results TestSnapshotter >results
+results_of TestSnapshotter >results
 while read -r result case; do
     if [ "$result" = PASS ]; then
         pass "$case"

@@ -7,8 +7,8 @@
 mkdir suite tmp
 mount -o ro /dev/disk/by-id/virtio-suite suite >output 2>&1 || { fail "the disk with the suites" output; finish; }
 
-# results TEST: of what `-test.v` printed into the file cases, a line `PASS CASE` for each case of a test.
-results() {
+# results_of TEST: of what `-test.v` printed into the file cases, a line `PASS CASE` for each case of a test.
+results_of() {
     # Lines `    --- PASS: TestSnapshotter/Basic (0.10s)`.
     sed -n "s|^ *--- \([A-Z]*\): $1/\([^ ]*\).*|\1 \2|p" cases
 }

@@ -467,7 +467,7 @@ fn wrong_entries_are_reported_where_they_are() {
     }
 }
 
-/// What mkfs.erofs writes, and nobody else.
+/// What mkfs.erofs or Nydus write, and nobody else.
 #[test]
 fn what_is_rare_is_no_mistake() {
     let scratch = Scratch::new();
@@ -479,8 +479,19 @@ fn what_is_rare_is_no_mistake() {
     let at = windows.position(|window| window == entry).unwrap();
     image.bytes[at..at + entry.len()].fill(0);
     fs::write(scratch.join("room"), image.bytes).unwrap();
-    // Nydus counts the blobs' blocks, not the image's.
+    // Nydus counts the blobs' blocks, not the image's, and gives each name of a symbolic link an inode.
     let mut image = Image::new(fs::read(scratch.join("index")).unwrap());
+    let link = node(&image.nodes(), "./dir/link").unwrap().pos;
+    assert_eq!(image.get(link + 6, 2), 1);
+    image.put(link + 6, 2, 2);
+    image.repair_checksum();
+    fs::write(scratch.join("link"), &image.bytes).unwrap();
+    let (status, said) = ferofs(&scratch, &["check", "link"]);
+    assert_eq!(status, 4, "{said}");
+    assert!(
+        said.contains("\"/dir/link\": its link count is 2"),
+        "{said}"
+    );
     let features = image.get(1024 + 8, 4);
     image.put_sb(8, 4, features | 0x4000_0000);
     image.put_sb(36, 4, 1 << 20);
