@@ -13,6 +13,7 @@ use ferofs::points::Maker;
 use ferofs::points::Points;
 use ferofs::points::zinfo;
 use std::io::Read;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 

@@ -329,7 +329,8 @@ impl<R: BufRead> Through<'_, R> {
         let to = buf.get_mut(..room).unwrap_or_default();
         let len = self.stored.left()?.read(to)?;
         self.stored.consume(len);
-        self.maker.advance(len, 0, to.get(..len).unwrap_or_default());
+        self.maker
+            .advance(len, 0, to.get(..len).unwrap_or_default());
         Ok(len)
     }
 
