@@ -71,7 +71,7 @@ share_verify = true
 
 [on_demand]
 # Whether an image is used before its layers are pulled, and they come as they are read: if it has indexes and access points of
-# all layers beside it in its registry, as `ferofs push-index` stores them. Whoever may push to the repository is trusted
+# all layers beside it in its registry, as `ferofs push-index --make` stores them. Whoever may push to the repository is trusted
 # with what these say is in the layers, until all of a layer is there. containerd has to say for which image a snapshot is
 # (disable_snapshot_annotations = false for its CRI plugin).
 enabled = false

@@ -174,7 +174,7 @@ impl Lowers {
     ///
     /// # Errors
     ///
-    /// When the database cannot be read.
+    /// When the database cannot be read, or nobody can serve them.
     pub fn serve_again(&self, at_start: bool) -> Result<()> {
         let is_there = |number| is_mounted(&self.places.lower(number)).unwrap_or(false);
         if at_start {
@@ -189,8 +189,7 @@ impl Lowers {
                 }
             }
         }
-        self.on_demand.again(is_there);
-        Ok(())
+        self.on_demand.again(is_there)
     }
 
     /// Unmounts one, once nobody uses it any more. That nothing is mounted is no problem.
@@ -248,7 +247,8 @@ impl Lowers {
         }
         let image = self.image(layers)?;
         // Until it is mounted, so that nobody who serves it ends before.
-        let served = self.on_demand.serve(number, layers.on_demand())?;
+        let wanted = layers.on_demand();
+        let served = self.on_demand.serve(&wanted)?;
         let mut options = Options::default();
         options.devices = self.devices(layers, &image)?;
         if self.verity {
@@ -268,6 +268,7 @@ impl Lowers {
         for warning in mount.attach(&lower)? {
             tracing::warn!(snapshot = name, "{warning}");
         }
+        self.on_demand.mounted(number, wanted);
         tracing::info!(snapshot = name, devices, "mounted");
         Ok(Some(lower))
     }

@@ -173,7 +173,7 @@ impl OnDemand {
         let pulled = image.pull(Pull::new(&layers).with_points(true), &|_| {});
         let pulled = pulled.map_err(|error| match error.kind() {
             Kind::NotFound => Problem::missing(format!(
-                "{error}: expected indexes and access points, as `ferofs push-index` stores them"
+                "{error}: expected indexes and access points, as `ferofs push-index --make` stores them"
             )),
             _ => error.into(),
         })?;
@@ -234,23 +234,13 @@ impl OnDemand {
         Ok((layer.diff_id, record))
     }
 
-    /// Has layers served that are about to be mounted by the snapshot of a number. Nothing if all of them are there. Whoever
-    /// gets a lock mounts them before he lets go of it.
+    /// Begins servers for the images of those layers that nobody serves. Nothing if all of them are there. Whoever gets a lock
+    /// mounts them before he lets go of it, and says so ([`OnDemand::mounted`]).
     ///
     /// # Errors
     ///
     /// When a server does not begin, for it cannot reach a registry for example.
-    pub fn serve(&self, number: u64, wanted: Vec<Wanted>) -> Result<Option<StoreLock>> {
-        if wanted.is_empty() {
-            return Ok(None);
-        }
-        let held = self.begin(&wanted)?;
-        self.mounted(number, wanted);
-        Ok(held)
-    }
-
-    /// Begins servers for the images of those layers that nobody serves. Nothing if all of them are there.
-    fn begin(&self, wanted: &[Wanted]) -> Result<Option<StoreLock>> {
+    pub fn serve(&self, wanted: &[Wanted]) -> Result<Option<StoreLock>> {
         let layers = self.places.layers();
         if wanted
             .iter()
@@ -326,7 +316,12 @@ impl OnDemand {
 
     /// Begins servers for what is mounted and not served: whoever served it was killed. `is_mounted` says whether the
     /// snapshot of a number still is.
-    pub fn again(&self, is_mounted: impl Fn(u64) -> bool) {
+    ///
+    /// # Errors
+    ///
+    /// When some of them do not begin. The others do.
+    pub fn again(&self, is_mounted: impl Fn(u64) -> bool) -> Result<()> {
+        let mut first = None;
         let mounts: Vec<_> = lock(&self.mounts)
             .iter()
             .map(|(number, wanted)| (*number, wanted.clone()))
@@ -340,9 +335,10 @@ impl OnDemand {
                 lock(&self.mounts).remove(&number);
                 continue;
             }
-            if let Err(problem) = self.begin(&wanted) {
-                tracing::warn!("readers get errors: {problem}");
+            if let Err(problem) = self.serve(&wanted) {
+                first = first.or(Some(problem));
             }
         }
+        first.map_or(Ok(()), Err)
     }
 }

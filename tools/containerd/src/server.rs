@@ -173,11 +173,15 @@ async fn prepare_images(here: Arc<Snapshotter>, mut committed: UnboundedReceiver
 fn serve_again(here: &Snapshotter) {
     let mut at_start = true;
     loop {
+        let mut pause = LOOK;
         match here.lowers.serve_again(at_start) {
             Ok(()) => at_start = false,
-            Err(problem) => tracing::warn!("layers on demand: {problem}"),
+            Err(problem) => {
+                tracing::warn!("layers on demand, of which readers get errors: {problem}");
+                pause = LOOK * 5;
+            }
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(pause);
     }
 }
 
