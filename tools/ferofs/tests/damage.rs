@@ -556,6 +556,29 @@ fn mistakes_of_a_superblock_do_not_hide_others() {
 
 /// Whatever the bytes are, looking at them ends, and extracting them leaves the rest of the machine
 /// alone.
+/// Images that a fuzzer made. What their metadata is decoded from is wrong; the check goes on, and says so.
+#[test]
+fn what_cannot_be_decoded_is_a_problem() {
+    let scratch = Scratch::new();
+    for (name, bytes) in [(
+        "metabox.erofs",
+        include_bytes!("damaged/metabox.erofs").as_slice(),
+    )] {
+        fs::write(scratch.join(name), bytes).unwrap();
+        let (code, said) = ferofs(&scratch, &["check", name]);
+        assert_eq!(code, 4, "{name}: {said}");
+        let image = inspect::Image::open(&scratch.join(name)).unwrap();
+        let report = inspect::check::check(&image, &[], &mut |_| {}).unwrap();
+        let problems: Vec<_> = report.problems.iter().map(|found| &found.what).collect();
+        assert!(
+            problems
+                .iter()
+                .any(|what| what.contains("points back at none")),
+            "{name}: {problems:?}"
+        );
+    }
+}
+
 #[test]
 fn mutated_images_do_no_harm() {
     let scratch = Scratch::new();

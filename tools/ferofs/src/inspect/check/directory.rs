@@ -239,7 +239,9 @@ impl Checker<'_> {
                 break;
             };
             let length = block.min(directory.size() - offset);
-            let bytes = image.read_in(space, pos, length as usize)?;
+            let Some(bytes) = self.bytes_of(directory, space, pos, length)? else {
+                break;
+            };
             if let Some(what) = leftovers(&bytes) {
                 let at = self.position(directory, offset);
                 self.warning(Some(self.path(directory.nid())), at, what);

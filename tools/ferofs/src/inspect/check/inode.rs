@@ -18,9 +18,10 @@ impl Checker<'_> {
     /// Checks what an inode has by itself: reserved bytes, place, data, attributes. Returns whether all
     /// of its data was looked at.
     pub(super) fn inode(&mut self, inode: &Inode) -> io::Result<bool> {
-        let image = self.image;
         let size = inode_size(inode);
-        let bytes = image.read_in(inode.space(), inode.pos(), size as usize)?;
+        let Some(bytes) = self.bytes_of(inode, inode.space(), inode.pos(), size)? else {
+            return Ok(false);
+        };
         let reserved = match inode.is_extended() {
             true => 48..64,
             false => 28..32,

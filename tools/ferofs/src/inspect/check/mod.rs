@@ -319,6 +319,23 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Bytes that belong to an inode. Nothing if they cannot be had, which is a problem then: they may have to be decoded.
+    fn bytes_of(
+        &mut self,
+        inode: &Inode,
+        space: Space,
+        pos: u64,
+        len: u64,
+    ) -> io::Result<Option<Vec<u8>>> {
+        match self.image.read_in(space, pos, len as usize) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => {
+                self.failed_at(inode, ReadError::Io(error))?;
+                Ok(None)
+            }
+        }
+    }
+
     /// Takes in what could not be read of an inode that has a name.
     fn failed_at(&mut self, inode: &Inode, error: ReadError) -> io::Result<()> {
         let path = self.is_kept().then(|| self.path(inode.nid()));
