@@ -556,27 +556,21 @@ fn mistakes_of_a_superblock_do_not_hide_others() {
 
 /// Whatever the bytes are, looking at them ends, and extracting them leaves the rest of the machine
 /// alone.
-/// Images that a fuzzer made. What their metadata is decoded from is wrong; the check goes on, and says so.
+/// An image that a fuzzer made. What its metadata is decoded from is wrong; the check goes on, and says so.
 #[test]
 fn what_cannot_be_decoded_is_a_problem() {
     let scratch = Scratch::new();
-    for (name, bytes) in [(
-        "metabox.erofs",
-        include_bytes!("damaged/metabox.erofs").as_slice(),
-    )] {
-        fs::write(scratch.join(name), bytes).unwrap();
-        let (code, said) = ferofs(&scratch, &["check", name]);
-        assert_eq!(code, 4, "{name}: {said}");
-        let image = inspect::Image::open(&scratch.join(name)).unwrap();
-        let report = inspect::check::check(&image, &[], &mut |_| {}).unwrap();
-        let problems: Vec<_> = report.problems.iter().map(|found| &found.what).collect();
-        assert!(
-            problems
-                .iter()
-                .any(|what| what.contains("points back at none")),
-            "{name}: {problems:?}"
-        );
-    }
+    let bytes = include_bytes!("damaged/metabox.erofs");
+    fs::write(scratch.join("image"), bytes).unwrap();
+    let (code, said) = ferofs(&scratch, &["check", "image"]);
+    assert_eq!(code, 4, "{said}");
+    let image = inspect::Image::open(&scratch.join("image")).unwrap();
+    let report = inspect::check::check(&image, &[], &mut |_| {}).unwrap();
+    let mut problems = report.problems.iter().map(|found| &found.what);
+    assert!(
+        problems.any(|what| what.contains("points back at none")),
+        "{said}"
+    );
 }
 
 #[test]
