@@ -4,7 +4,7 @@
 //! directory is in. It is made and mounted by the system's own mkfs.ext4(8) and mount(8). Called by
 //! [`crate::snapshotter`].
 
-use crate::lower::is_mounted;
+use crate::mountpoint::is_mounted;
 use crate::places::make;
 use crate::problem::Problem;
 use crate::problem::Result;

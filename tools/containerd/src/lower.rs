@@ -17,6 +17,8 @@ use crate::catalog::Layer;
 use crate::catalog::Snapshot;
 use crate::config::Config;
 use crate::locks::Locks;
+use crate::mountpoint::is_mounted;
+use crate::mountpoint::unmount;
 use crate::on_demand::OnDemand;
 use crate::on_demand::Wanted;
 use crate::places::Places;
@@ -36,10 +38,6 @@ use ferofs::mount::options::Options;
 use ferofs::output::Output;
 use ferofs::serve;
 use ferofs::tree::whiteouts::Form as Whiteouts;
-use rustix::fs::AtFlags;
-use rustix::fs::StatxAttributes;
-use rustix::fs::StatxFlags;
-use rustix::mount::UnmountFlags;
 use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
@@ -358,33 +356,4 @@ impl Lowers {
         });
         files.collect()
     }
-}
-
-/// Whether something is mounted at a directory.
-///
-/// # Errors
-///
-/// When there is no such directory.
-pub fn is_mounted(path: &Path) -> Result<bool> {
-    let found = rustix::fs::statx(
-        rustix::fs::CWD,
-        path,
-        AtFlags::SYMLINK_NOFOLLOW,
-        StatxFlags::TYPE,
-    )
-    .map_err(|errno| Problem::io("look at", path)(errno.into()))?;
-    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
-}
-
-/// Unmounts what is mounted at a directory, once nobody uses it any more. That nothing is, is no problem.
-///
-/// # Errors
-///
-/// When the kernel refuses.
-pub fn unmount(path: &Path) -> Result<()> {
-    if path.exists() && is_mounted(path)? {
-        rustix::mount::unmount(path, UnmountFlags::DETACH)
-            .map_err(|errno| Problem::io("unmount", path)(errno.into()))?;
-    }
-    Ok(())
 }

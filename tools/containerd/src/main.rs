@@ -25,6 +25,7 @@ mod locks;
 mod lower;
 mod mapping;
 mod metrics;
+mod mountpoint;
 mod on_demand;
 mod places;
 mod problem;

@@ -18,10 +18,10 @@ use crate::catalog::TARGET;
 use crate::config::Config;
 use crate::limit;
 use crate::locks::Locks;
-use crate::lower;
 use crate::lower::Lowers;
 use crate::mapping::Mapping;
 use crate::metrics::Metrics;
+use crate::mountpoint;
 use crate::places::Places;
 use crate::places::make;
 use crate::problem::Problem;
@@ -192,7 +192,7 @@ impl Snapshotter {
             Ok(mounts) => Ok(mounts),
             Err(problem) => {
                 self.catalog.remove(key)?;
-                lower::unmount(&self.places.limited(snapshot.number))?;
+                mountpoint::unmount(&self.places.limited(snapshot.number))?;
                 self.places
                     .throw_away(&self.places.snapshot(snapshot.number))?;
                 Err(problem)
@@ -331,7 +331,7 @@ impl Snapshotter {
             return self.commit_directory(&snapshot, name, parent, labels);
         };
         // Who has it mounted still sees it.
-        lower::unmount(&self.places.limited(committed.number))?;
+        mountpoint::unmount(&self.places.limited(committed.number))?;
         for path in [
             self.places.limited_image(committed.number),
             self.places.limited(committed.number),
@@ -416,7 +416,7 @@ impl Snapshotter {
     pub fn remove(&self, key: &str) -> Result<()> {
         let (snapshot, unused) = self.catalog.remove(key)?;
         self.lowers.unmount(snapshot.number)?;
-        lower::unmount(&self.places.limited(snapshot.number))?;
+        mountpoint::unmount(&self.places.limited(snapshot.number))?;
         self.places
             .throw_away(&self.places.snapshot(snapshot.number))?;
         if let Some(layer) = snapshot.layer.filter(|_| unused) {

@@ -6,7 +6,7 @@
 use crate::api::store as api;
 use crate::api::store::store_server::Store;
 use crate::catalog::Form;
-use crate::lower::is_mounted;
+use crate::mountpoint::is_mounted;
 use crate::service::blocking;
 use crate::snapshotter::Snapshotter;
 use crate::sweep::sweep;

@@ -5,7 +5,7 @@
 
 use crate::catalog::Form;
 use crate::locks::Held;
-use crate::lower;
+use crate::mountpoint;
 use crate::problem::Problem;
 use crate::problem::Result;
 use crate::snapshotter::Snapshotter;
@@ -62,7 +62,7 @@ pub fn sweep(here: &Snapshotter, at_start: bool) -> Result<Swept> {
                 Ok(_) => true,
                 Err(problem) if problem.is_missing() => {
                     here.lowers.unmount(number)?;
-                    lower::unmount(&here.places.limited(number))?;
+                    mountpoint::unmount(&here.places.limited(number))?;
                     false
                 }
                 Err(problem) => return Err(problem),
