@@ -111,7 +111,7 @@ impl Snapshotter {
         }
         if let Some(layer) = labels.get(DIFF_ID).and_then(|id| Digest::parse(id)) {
             let _held = self.layers.hold(layer);
-            if self.catalog.layer(layer)?.is_some() && self.has_files(layer)? {
+            if self.has_files(layer)? {
                 self.adopt(target, parent, labels, layer, None)?;
                 return Ok(true);
             }
@@ -120,7 +120,7 @@ impl Snapshotter {
             return Ok(false);
         };
         let _held = self.layers.hold(layer);
-        let is_known = self.catalog.layer(layer)?.is_some() && self.has_files(layer)?;
+        let is_known = self.has_files(layer)?;
         self.adopt(
             target,
             parent,
@@ -160,7 +160,7 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Whether the files of a layer are where they should be.
+    /// Whether a layer is known, and its files are where they should be.
     pub fn has_files(&self, digest: Digest) -> Result<bool> {
         let Some(layer) = self.catalog.layer(digest)? else {
             return Ok(false);
@@ -393,7 +393,7 @@ impl Snapshotter {
         };
         let _held = self.layers.hold(digest);
         let committed = || -> Result<Snapshot> {
-            if self.catalog.layer(digest)?.is_none() || !self.has_files(digest)? {
+            if !self.has_files(digest)? {
                 image.keep()?;
             }
             self.seal(digest, &mut layer)?;
