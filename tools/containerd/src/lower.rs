@@ -178,11 +178,9 @@ impl Lowers {
         if at_start {
             for snapshot in self.catalog.all()? {
                 if snapshot.kind == Kind::Committed && is_there(snapshot.number) {
-                    for part in self.parts(&snapshot)? {
-                        if let Part::Layers(layers) = part {
-                            let wanted = layers.on_demand();
-                            self.on_demand.mounted(snapshot.number, wanted);
-                        }
+                    // What is below in mounts of its own is that of other snapshots.
+                    if let Some(Part::Layers(layers)) = self.parts(&snapshot)?.first() {
+                        self.on_demand.mounted(snapshot.number, layers.on_demand());
                     }
                 }
             }
