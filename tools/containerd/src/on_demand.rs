@@ -24,6 +24,7 @@ use ferofs::digest::Digest;
 use ferofs::error::Kind;
 use ferofs::inspect::Image;
 use ferofs::oci::chain_id;
+use ferofs::oci::remote;
 use ferofs::oci::remote::Pull;
 use ferofs::oci::remote::Reference;
 use ferofs::oci::remote::Remote;
@@ -40,6 +41,7 @@ use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -119,23 +121,22 @@ impl OnDemand {
         let manifest = Digest::parse(labels.get(MANIFEST)?)?;
         let name = labels.get(IMAGE)?;
         let chain = Digest::parse(chain)?;
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
+        for is_last in [false, true] {
             let image = self.image(name, manifest)?;
-            let mut numbers = 0..image.layers.len();
-            let ids = |number| image.layers.iter().take(number).map(|layer| layer.diff_id);
-            let number = numbers.find(|number| chain_id(ids(number + 1)) == chain)?;
-            match self.layer(&image, number) {
-                Ok(found) => return Some(found),
-                // Its files may have been removed with another image's.
-                Err(_) if attempts == 1 => drop(lock(&self.seen).remove(&manifest)),
-                Err(problem) => {
+            let layers = &image.layers;
+            let ids = |count| layers.iter().take(count).map(|layer| layer.diff_id);
+            let ends = |number: &usize| chain_id(ids(number.saturating_add(1))) == chain;
+            let layer = layers.get((0..layers.len()).find(ends)?)?;
+            match self.record(&image, layer) {
+                Ok(record) => return Some((layer.diff_id, record)),
+                Err(problem) if is_last => {
                     tracing::warn!(image = name, "not on demand: {problem}");
-                    return None;
                 }
+                // Its files may have been removed with another image's.
+                Err(_) => drop(lock(&self.seen).remove(&manifest)),
             }
         }
+        None
     }
 
     /// Looks for an image, and gets the indexes and access points of its layers.
@@ -186,20 +187,18 @@ impl OnDemand {
     /// Takes the index and access points of a layer from a directory that has both. They are looked at as if they came from a
     /// registry.
     fn take_from_here(&self, layer: Digest) -> Result<()> {
-        let wanted = [
-            (self.places.image(layer), format!("{layer}.erofs")),
-            (self.places.points(layer), format!("{layer}.points")),
-        ];
-        if wanted.iter().all(|(path, _)| path.exists()) {
+        let wanted = [self.places.image(layer), self.places.points(layer)];
+        if wanted.iter().all(|path| path.exists()) {
             return Ok(());
         }
         for directory in &self.settings().directories {
-            if !wanted.iter().all(|(_, name)| directory.join(name).exists()) {
+            let here = |path: &Path| directory.join(path.file_name().unwrap_or_default());
+            if !wanted.iter().all(|path| here(path).exists()) {
                 continue;
             }
-            for (path, name) in wanted.iter().filter(|(path, _)| !path.exists()) {
+            for path in wanted.iter().filter(|path| !path.exists()) {
                 let output = Output::create(path, &[])?;
-                let from = directory.join(name);
+                let from = here(path);
                 let copied =
                     File::open(&from).and_then(|mut from| io::copy(&mut from, &mut output.file()));
                 copied.map_err(Problem::io("copy", &from))?;
@@ -211,16 +210,13 @@ impl OnDemand {
     }
 
     /// What is known of a layer that is not there.
-    fn layer(&self, image: &Remote, number: usize) -> Result<(Digest, Layer)> {
-        let Some(layer) = image.layers.get(number) else {
-            return Err(Problem::failed(format!("{}: no such layer", image.name)));
-        };
+    fn record(&self, image: &Remote, layer: &remote::Layer) -> Result<Layer> {
         let points = self.places.points(layer.diff_id);
         let points = Points::open_of(&points, layer.diff_id, Some(layer.digest))?;
         let index = self.places.image(layer.diff_id);
         let inodes = Image::open(&index)?.superblock().inodes();
         let bytes = fs::metadata(&index).map_err(Problem::io("look at", &index))?;
-        let record = Layer {
+        Ok(Layer {
             form: Form::OnDemand,
             size: points.size,
             index: bytes.len(),
@@ -230,8 +226,7 @@ impl OnDemand {
             origin: Some(Origin {
                 image: image.name.clone(),
             }),
-        };
-        Ok((layer.diff_id, record))
+        })
     }
 
     /// Begins servers for the images of those layers that nobody serves. Nothing if all of them are there. Whoever gets a lock
