@@ -12,6 +12,7 @@ use super::UNIT_MAX;
 use super::frames::Frames;
 use super::unit;
 use crate::compression::Compression;
+use crate::compression::named;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Kind;
@@ -143,7 +144,7 @@ impl Maker {
         })
     }
 
-    /// A point here.
+    /// A point here. If the unit before it ends here, too, it has ended then.
     fn point(&mut self, bits: u8, window: Vec<u8>) {
         let first = self.points.is_empty();
         let from = self.windows.len();
@@ -161,6 +162,7 @@ impl Maker {
         });
         if !first {
             self.pending = Some(super::align(self.output, u64::MAX));
+            self.end_unit_here();
         }
     }
 
@@ -212,16 +214,16 @@ impl Maker {
                 ));
             }
         }
-        if self.pending == Some(self.output) {
-            self.end_unit();
-        }
+        self.end_unit_here();
     }
 
-    /// Ends the unit before the last point.
-    fn end_unit(&mut self) {
-        let before = self.points.len().checked_sub(2);
-        self.pending = None;
-        self.end(before);
+    /// Ends the unit before the last point, if this is where it ends.
+    fn end_unit_here(&mut self) {
+        if self.pending == Some(self.output) {
+            let before = self.points.len().checked_sub(2);
+            self.pending = None;
+            self.end(before);
+        }
     }
 
     fn end(&mut self, unit: Option<usize>) {
@@ -320,10 +322,6 @@ impl<R: BufRead> Through<'_, R> {
         }
         if self.maker.room() == 0 {
             self.maker.point(0, Vec::new());
-            // A multiple of the alignment, if the span is one.
-            if self.maker.pending == Some(self.maker.output) {
-                self.maker.end_unit();
-            }
         }
         let room = buf.len().min(self.maker.room());
         let to = buf.get_mut(..room).unwrap_or_default();
@@ -370,9 +368,6 @@ impl<R: BufRead> Through<'_, R> {
             match step.state {
                 State::BlockEnd { bits } if self.maker.pending.is_none() && self.maker.wanted() => {
                     self.maker.point(bits, inflater.window());
-                    if self.maker.pending == Some(self.maker.output) {
-                        self.maker.end_unit();
-                    }
                 }
                 State::End => self.between = true,
                 State::BlockEnd { .. } | State::Between => {}
@@ -385,36 +380,25 @@ impl<R: BufRead> Through<'_, R> {
             }
         }
     }
-}
 
-impl<R: BufRead> Through<'_, R> {
     fn decompress(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            if self.stored.left()?.is_empty() {
-                if !self.between {
-                    // What is left of the tar may still be in the decoder.
-                    let room = buf.len().min(self.maker.room());
-                    let written = self.step(buf.get_mut(..room).unwrap_or_default())?;
-                    if written == 0 && !self.between {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                    if written > 0 {
-                        return Ok(written);
-                    }
-                }
+            let is_end = self.stored.left()?.is_empty();
+            if is_end && self.between {
                 self.end()?;
                 return Ok(0);
             }
             if self.between && self.maker.pending.is_none() && self.maker.wanted() {
                 self.maker.point(0, Vec::new());
-                if self.maker.pending == Some(self.maker.output) {
-                    self.maker.end_unit();
-                }
             }
+            // At the end, too: what is left of the tar may still be in the decoder.
             let room = buf.len().min(self.maker.room());
             let written = self.step(buf.get_mut(..room).unwrap_or_default())?;
             if written > 0 {
                 return Ok(written);
+            }
+            if is_end && !self.between {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }
@@ -440,19 +424,10 @@ impl<R: BufRead> Read for Through<'_, R> {
         if buf.is_empty() {
             return Ok(0);
         }
-        let named = |name: &'static str| {
-            move |error: io::Error| match error.kind() {
-                io::ErrorKind::Interrupted => error,
-                kind => {
-                    let reason = crate::text::Reason(&error);
-                    io::Error::new(kind, format!("{name} data: {reason}"))
-                }
-            }
-        };
         match self.codec {
             Codec::None => self.read_plain(buf),
-            Codec::Gzip(_) => self.inflate(buf).map_err(named("gzip")),
-            Codec::Zstd(_) => self.decompress(buf).map_err(named("zstd")),
+            Codec::Gzip(_) => self.inflate(buf).map_err(|error| named("gzip", error)),
+            Codec::Zstd(_) => self.decompress(buf).map_err(|error| named("zstd", error)),
         }
     }
 }
