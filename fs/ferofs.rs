@@ -87,10 +87,11 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
+        let workers = Arc::new(Workers::new(c"ferofs")?, GFP_KERNEL)?;
         let shared = Shared {
-            ranges: RangeHome::new(module, ())?,
+            ranges: RangeHome::new(module, workers.clone())?,
             shares: ShareTable::new()?,
-            workers: Arc::new(Workers::new(c"ferofs")?, GFP_KERNEL)?,
+            workers,
             listeners: Arc::new(Listeners::new()?, GFP_KERNEL)?,
         };
         Ok(Self {

@@ -16,6 +16,7 @@ use crate::vfs::pages::extent::Extent;
 use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
 use crate::vfs::pages::folio::FolioBytes;
+use crate::vfs::workers::Workers;
 use crate::volume::Volume;
 use core::ops::Deref;
 use kernel::prelude::*;
@@ -39,6 +40,10 @@ impl Extents for Data {
 
     fn may_lack_parts(inode: &Inode<Ferofs>) -> bool {
         inode.super_block().data().devices().may_lack_parts()
+    }
+
+    fn workers(inode: &Inode<Ferofs>) -> Option<&Workers> {
+        inode.super_block().data().workers()
     }
 
     fn content(inode: &Inode<Ferofs>) -> Option<&Arc<Content>> {

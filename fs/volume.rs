@@ -68,7 +68,7 @@ pub(crate) struct Volume {
     /// Whether something wrong was logged for this mount.
     reported: Atomic<i32>,
     /// Block devices stay claimed until all of the above is gone.
-    _base: Base,
+    base: Base,
 }
 
 impl Volume {
@@ -141,7 +141,7 @@ impl Volume {
             user_xattr: Atomic::new(options.user_xattr.unwrap_or(true).into()),
             acl: Atomic::new(acl.into()),
             reported: Atomic::new(0),
-            _base: base,
+            base,
         }))
     }
 
@@ -166,9 +166,10 @@ impl Volume {
         &self.decoders
     }
 
-    /// Who fills pages that nobody waits for yet.
-    pub(crate) fn workers(&self) -> &Workers {
-        &self.workers
+    /// Who fills pages that nobody waits for yet. None where filesystems are stacked below, which may be waiting for the same
+    /// workers.
+    pub(crate) fn workers(&self) -> Option<&Workers> {
+        (self.base.depth() == 0).then_some(&*self.workers)
     }
 
     /// Whose files are equal to this mount's, if it takes part in such a domain.

@@ -545,9 +545,13 @@ bool vfs_helper_readahead_fits(const struct readahead_control *rac, loff_t end)
 	return folio_pos(folio) + folio_size(folio) <= end;
 }
 
-bool vfs_helper_readahead_can_wait(const struct readahead_control *rac)
+loff_t vfs_helper_readahead_waited(const struct readahead_control *rac)
 {
-	return rac->ra && rac->ra->size && rac->ra->async_size >= rac->ra->size && num_online_cpus() > 1;
+	const struct file_ra_state *ra = rac->ra;
+
+	if (!ra || !ra->size || num_online_cpus() == 1)
+		return LLONG_MAX;
+	return (loff_t)(ra->start + ra->size - min(ra->size, ra->async_size)) << PAGE_SHIFT;
 }
 
 struct workqueue_struct *vfs_helper_alloc_workqueue(const char *name)

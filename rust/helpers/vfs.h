@@ -134,8 +134,11 @@ loff_t vfs_helper_readahead_pos(const struct readahead_control *rac);
 size_t vfs_helper_readahead_length(const struct readahead_control *rac);
 /* Whether the next folio to be read ahead ends at the position or before. */
 bool vfs_helper_readahead_fits(const struct readahead_control *rac, loff_t end);
-/* Whether nobody waits for the pages yet, and there is another processor to fill them. */
-bool vfs_helper_readahead_can_wait(const struct readahead_control *rac);
+/*
+ * The position from which on nobody waits for what is read ahead, and there is another processor to fill it; or one behind all
+ * of it.
+ */
+loff_t vfs_helper_readahead_waited(const struct readahead_control *rac);
 struct workqueue_struct *vfs_helper_alloc_workqueue(const char *name);
 /* A new folio of one page in a mapping, locked, or null if there is one already or no memory for it. */
 struct folio *vfs_helper_add_folio(struct address_space *mapping, pgoff_t index);

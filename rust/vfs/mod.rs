@@ -64,6 +64,7 @@ pub(crate) mod pages {
     pub(crate) mod folio;
     mod folio_batch;
     pub(in crate::vfs) mod keeper;
+    mod later;
     mod mapped_batch;
     pub(in crate::vfs) mod page_cache;
     pub(crate) mod range;

@@ -156,6 +156,12 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { (*self.as_ptr()).s_blocksize as u64 }
     }
 
+    /// What all superblocks of the type share.
+    pub(crate) fn shared(&self) -> &T::Shared {
+        // SAFETY: By the type invariants.
+        unsafe { &FsType::<T>::of(self.as_ptr()).shared }
+    }
+
     /// The superblock's data.
     pub(crate) fn data(&self) -> &T::Super {
         // SAFETY: By the type invariants; the pointer does not change while the superblock lives.

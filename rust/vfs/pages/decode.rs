@@ -18,6 +18,7 @@ use crate::vfs::pages::cluster::Place;
 use crate::vfs::pages::folio;
 use crate::vfs::pages::folio_batch::FolioBatch;
 use crate::vfs::pages::folio_batch::LockedFolio;
+use crate::vfs::pages::later::fill_later;
 use crate::vfs::pages::mapped_batch::MappedBatch;
 use crate::vfs::vec;
 use core::marker::PhantomData;
@@ -258,6 +259,11 @@ impl<'a, C: Clusters> Filler<'a, C> {
     }
 }
 
+/// Fills a batch of an inode's folios.
+fn fill<C: Clusters>(inode: &Inode<C::FileSystem>, batch: &mut FolioBatch) -> Result {
+    Filler::<C>::new(inode, batch).fill()
+}
+
 /// Keeps what was decoded, from `start` of the file on, of the page at `behind`.
 fn keep<C: Clusters>(inode: &Inode<C::FileSystem>, start: u64, behind: u64, decoded: &[u8]) {
     let skip = usize::try_from(behind.saturating_sub(start)).unwrap_or(usize::MAX);
@@ -442,7 +448,7 @@ impl<C: Clusters> Operations<C> {
             let filled = match folio {
                 // There was no room for it.
                 Some(_) => Err(ENOMEM),
-                None => Filler::<C>::new(inode, &mut batch).fill(),
+                None => fill::<C>(inode, &mut batch),
             };
             batch.end_read(filled.is_ok());
             filled?;
@@ -476,7 +482,8 @@ impl<C: Clusters> Operations<C> {
         // SAFETY: As above.
         let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
         // SAFETY: As above.
-        let can_wait = unsafe { bindings::vfs_helper_readahead_can_wait(control) };
+        let waited = unsafe { bindings::vfs_helper_readahead_waited(control) };
+        let can_wait = waited.unsigned_abs() <= start;
         // Listeners were asked for what this task reads.
         let workers = C::workers(inode).filter(|_| can_wait && !C::may_lack_parts(inode));
         loop {
@@ -485,43 +492,17 @@ impl<C: Clusters> Operations<C> {
                 return;
             }
             if let Some(workers) = workers {
-                let work = Later::<C> {
-                    inode: NonNull::from(inode),
-                    batch,
-                };
-                // If it is forgotten the folios count as failed, and are read when they are wanted.
-                workers.later(move || work.fill());
+                // SAFETY: The folios are of the mapping that the page cache passed, whose host the inode is.
+                unsafe { fill_later(workers, inode, batch, fill::<C>) };
                 continue;
             }
-            let filled = Filler::<C>::new(inode, &mut batch).fill();
+            let filled = fill::<C>(inode, &mut batch);
             batch.end_read(filled.is_ok());
             if filled.is_err() {
                 // What is left is read when it is wanted, and its error reported then.
                 return;
             }
         }
-    }
-}
-
-/// Folios that are filled later.
-///
-/// # Invariants
-///
-/// The batch is not empty, and has folios of the inode's own mapping.
-struct Later<C: Clusters> {
-    inode: NonNull<Inode<C::FileSystem>>,
-    batch: FolioBatch,
-}
-
-// SAFETY: Folios may be unlocked by another task than the one that locked them.
-unsafe impl<C: Clusters> Send for Later<C> {}
-
-impl<C: Clusters> Later<C> {
-    fn fill(mut self) {
-        // SAFETY: By the type invariants there is a locked folio. Evicting an inode waits for its folios' locks, and until
-        // then its data and superblock stay. They are not used after the folios are unlocked.
-        let filled = unsafe { Filler::<C>::new(self.inode.as_ref(), &mut self.batch).fill() };
-        self.batch.end_read(filled.is_ok());
     }
 }
 

@@ -8,6 +8,7 @@ use crate::vfs::backing::file::BackingFile;
 use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::content::Content;
+use crate::vfs::workers::Workers;
 use core::ops::Deref;
 use kernel::error::Result;
 use kernel::sync::Arc;
@@ -53,6 +54,9 @@ pub(crate) trait Extents {
     /// Whether reading some of the file may be an error since a backing file does not have it, or has to be asked for
     /// ([`BackingFile::may_lack_parts`]).
     fn may_lack_parts(inode: &Inode<Self::FileSystem>) -> bool;
+
+    /// Who fills pages that nobody waits for yet. None if that must not wait for other work.
+    fn workers(inode: &Inode<Self::FileSystem>) -> Option<&Workers>;
 
     /// What the file has in common with others that are equal to it, if it has: its extents are from there.
     fn content(_inode: &Inode<Self::FileSystem>) -> Option<&Arc<Content>> {

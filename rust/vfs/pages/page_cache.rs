@@ -5,7 +5,7 @@
 //! A run of folios is filled together, one read of a backing file for each extent in it, so that
 //! chunks that touch become one request and those of different files never do. If any part fails
 //! the whole run counts as not read; the page cache then asks for each folio that is really wanted
-//! alone, and only those that cannot be read fail.
+//! alone, and only those that cannot be read fail. What is read ahead of what is waited for is filled by a worker.
 
 use crate::vfs::bindings;
 use crate::vfs::object::inode::Inode;
@@ -14,6 +14,7 @@ use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
 use crate::vfs::pages::folio_batch::FolioBatch;
 use crate::vfs::pages::folio_batch::LockedFolio;
+use crate::vfs::pages::later::fill_later;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -138,18 +139,35 @@ impl<E: Extents> Operations<E> {
             )
         };
         let limit = limit::<E>(inode, start, start.saturating_add(len));
+        // Listeners were asked for what this task reads.
+        let workers = E::workers(inode).filter(|_| !E::may_lack_parts(inode));
+        // What is behind is not waited for.
+        let waited = workers.map(|_| {
+            // SAFETY: As above.
+            unsafe { bindings::vfs_helper_readahead_waited(control) }.unsigned_abs()
+        });
+        let until = |limit| {
+            // SAFETY: As above.
+            move || unsafe { LockedFolio::read_ahead(control, limit) }
+        };
         // SAFETY: As above.
-        let next = || unsafe { LockedFolio::read_ahead(control, limit) };
-        // SAFETY: As above.
-        let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
-        let mut batch = FolioBatch::new(pages as usize);
-        while batch.take(next) {
+        let pages = unsafe { bindings::vfs_helper_readahead_count(control) } as usize;
+        let mut batch = FolioBatch::new(pages);
+        while batch.take(until(waited.or(limit))) {
             let filled = fill::<E>(inode, &mut batch);
             batch.end_read(filled.is_ok());
             if filled.is_err() {
                 // What is left is read when it is wanted, and its error reported then.
                 return;
             }
+        }
+        while let Some(workers) = workers {
+            if !batch.take(until(None)) {
+                return;
+            }
+            // SAFETY: The folios are of the mapping that the page cache passed, whose host the inode is.
+            unsafe { fill_later(workers, inode, batch, fill::<E>) };
+            batch = FolioBatch::new(pages);
         }
     }
 }

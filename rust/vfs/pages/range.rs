@@ -31,6 +31,7 @@ use crate::vfs::pages::keeper::Keeper;
 use crate::vfs::pages::keeper::Place;
 use crate::vfs::pages::page_cache;
 use crate::vfs::sha256::Digest;
+use crate::vfs::workers::Workers;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -121,7 +122,7 @@ impl Drop for RangeData {
 
 impl FileSystem for RangeFs {
     const NAME: &'static CStr = c"ferofs_range";
-    type Shared = ();
+    type Shared = Arc<Workers>;
     type Super = ();
     type Key = RangeKey;
     type Inode = RangeData;
@@ -144,6 +145,15 @@ impl Extents for RangeFs {
             }),
             Home::Content(content) => content.extent(pos),
         }
+    }
+
+    fn workers(inode: &Inode<Self>) -> Option<&Workers> {
+        let is_lowest = match &inode.data().home {
+            Home::Range(file, _) => file.stack_depth() == 0,
+            // So are all of its files.
+            Home::Content(_) => true,
+        };
+        is_lowest.then(|| &**inode.super_block().shared())
     }
 
     fn may_lack_parts(inode: &Inode<Self>) -> bool {
