@@ -34,6 +34,7 @@ mod node;
 mod number;
 mod options;
 mod report;
+mod settings;
 mod share_table;
 mod verity;
 mod volume;

@@ -10,15 +10,14 @@ use crate::devices::Devices;
 use crate::devices::Image;
 use crate::devices::Slots;
 use crate::domain::Domain;
-use crate::domain::Trust;
 use crate::erofs;
 use crate::filesystem::Ferofs;
 use crate::metadata::Metadata;
 use crate::metadata::Reader;
-use crate::options::DeviceOption;
 use crate::options::Holes;
 use crate::options::Options;
 use crate::report;
+use crate::settings::Settings;
 use crate::vfs::backing::reply::Wait;
 use crate::vfs::mount::context::Context;
 use crate::vfs::mount::mountable::Statfs;
@@ -34,7 +33,6 @@ use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
-use kernel::seq_print;
 use kernel::str::CStr;
 use kernel::str::CString;
 use kernel::sync::atomic::Atomic;
@@ -53,18 +51,12 @@ pub(crate) struct Volume {
     devices: Devices,
     /// Whose files are equal to this mount's, if that is asked for and the image can say so.
     domain: Option<Domain>,
-    /// What was asked for.
-    inode_share: Option<Trust>,
-    domain_id: Option<CString>,
+    settings: Settings,
     decoders: Decoders,
     tails: Pin<KBox<Tails>>,
     workers: Arc<Workers>,
     /// Where the caches are: that of the metadata, and those that files are mapped through.
     ranges: RangeMount,
-    /// Whether attributes of users are shown.
-    user_xattr: Atomic<i32>,
-    /// Whether access control lists are honoured.
-    acl: Atomic<i32>,
     /// Whether something wrong was logged for this mount.
     reported: Atomic<i32>,
     /// Block devices stay claimed until all of the above is gone.
@@ -121,8 +113,8 @@ impl Volume {
         sb.set_block_bits(format.block_bits())?;
         sb.set_uuid(&format.uuid());
         sb.set_stack_depth(base.depth());
-        let acl = options.acl.unwrap_or(true);
-        if acl {
+        let settings = Settings::new(options);
+        if !settings.hides(Namespace::AclAccess) {
             sb.set_posix_acl();
         }
         let name = CString::try_from(name)?;
@@ -132,14 +124,11 @@ impl Volume {
             metadata,
             devices: KBox::into_inner(devices),
             domain,
-            inode_share: options.inode_share,
-            domain_id: options.domain_id.take(),
+            settings,
             decoders,
             tails,
             workers: sb.shared().workers.clone(),
             ranges,
-            user_xattr: Atomic::new(options.user_xattr.unwrap_or(true).into()),
-            acl: Atomic::new(acl.into()),
             reported: Atomic::new(0),
             base,
         }))
@@ -193,102 +182,24 @@ impl Volume {
         &self.devices
     }
 
-    /// Whether the mount's options hide attributes of a namespace.
-    pub(crate) fn hides(&self, space: Namespace) -> bool {
-        match space {
-            Namespace::User => self.user_xattr.load(Relaxed) == 0,
-            Namespace::AclAccess | Namespace::AclDefault => self.acl.load(Relaxed) == 0,
-            Namespace::Trusted | Namespace::Security => false,
-        }
+    /// The options in force.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    /// Applies the options of a remount. The image and its blobs stay what they are: mount(8) passes
-    /// the options in use once more, so they may be named, but no others.
+    /// Applies the options of a remount.
     ///
     /// # Errors
     ///
     /// `EINVAL` for what cannot be changed.
     pub(crate) fn remount(&self, context: &Context<'_>, options: &Options) -> Result {
-        let image = match (&options.image, context.source()) {
-            (Some(image), _) => self.devices.is_image(image),
-            (None, Some(path)) => *path == *self.name || self.devices.is_image_at(path),
-            (None, None) => true,
-        };
-        if !image {
-            context.error(fmt!("{}: a remount cannot change the image", &*self.name));
-            return Err(EINVAL);
-        }
-        if let Some(start) = options
-            .start
-            .filter(|start| *start != self.devices.image_start())
-        {
-            context.error(fmt!(
-                "{}: a remount cannot change the image, and it does not begin at fsoffset={}",
-                &*self.name,
-                start,
-            ));
-            return Err(EINVAL);
-        }
-        if let Some(other) = self.devices.first_other(&options.devices) {
-            match other {
-                DeviceOption::Path(path) => context.error(fmt!(
-                    "{}: a remount cannot change the devices, and {} is none of them",
-                    &*self.name,
-                    &**path,
-                )),
-                DeviceOption::File(_) => context.error(fmt!(
-                    "{}: a remount cannot change the devices, and an open file is none of them",
-                    &*self.name,
-                )),
-            }
-            return Err(EINVAL);
-        }
-        if options.verity.is_some() && options.verity != self.devices.verity() {
-            context.error(fmt!("{}: a remount cannot change verity=", &*self.name));
-            return Err(EINVAL);
-        }
-        if let Some(holes) = options.holes {
-            if (holes == Holes::Error) != self.devices.refuses_holes() {
-                context.error(fmt!("{}: a remount cannot change holes=", &*self.name));
-                return Err(EINVAL);
-            }
-        }
-        if options.inode_share.is_some() && options.inode_share != self.inode_share {
-            context.error(fmt!("{}: a remount cannot change inode_share", &*self.name));
-            return Err(EINVAL);
-        }
-        if let Some(id) = &options.domain_id {
-            if self.domain_id.as_ref().map(|id| id.to_bytes_with_nul())
-                != Some(id.to_bytes_with_nul())
-            {
-                context.error(fmt!("{}: a remount cannot change domain_id", &*self.name));
-                return Err(EINVAL);
-            }
-        }
-        if let Some(acl) = options.acl {
-            context.set_posix_acl(acl);
-            self.acl.store(acl.into(), Relaxed);
-        }
-        if let Some(user_xattr) = options.user_xattr {
-            self.user_xattr.store(user_xattr.into(), Relaxed);
-        }
-        Ok(())
+        self.settings
+            .remount(context, &self.name, &self.devices, options)
     }
 
     /// Writes the options that differ from what is usual, each behind a comma.
     pub(crate) fn show_options(&self, seq: &SeqFile) {
-        if self.hides(Namespace::User) {
-            seq_print!(seq, ",nouser_xattr");
-        }
-        if self.hides(Namespace::AclAccess) {
-            seq_print!(seq, ",noacl");
-        }
-        // Not its name, as the C driver does not show it either: who knows it can take part.
-        match self.domain().map(Domain::trust) {
-            Some(Trust::Images) => seq_print!(seq, ",inode_share"),
-            Some(Trust::Nobody) => seq_print!(seq, ",inode_share=verify"),
-            None => {}
-        }
+        self.settings.show(seq, self.domain().map(Domain::trust));
         self.devices.show(seq);
     }
 

@@ -36,7 +36,7 @@ pub(crate) fn get(
     let volume = inode.super_block().data();
     // The VFS asks for access control lists only where they are honoured, and keeps what it is told: so it is always
     // told what is there.
-    if space == Namespace::User && volume.hides(space) {
+    if space == Namespace::User && volume.settings().hides(space) {
         return Err(EOPNOTSUPP);
     }
     let index = INDEXES
@@ -78,7 +78,7 @@ pub(crate) fn list(
                     .iter()
                     .find_map(|(space, index)| (*index == xattr.index).then_some(*space));
                 match space {
-                    Some(space) if !volume.hides(space) => emit(space, xattr.name),
+                    Some(space) if !volume.settings().hides(space) => emit(space, xattr.name),
                     _ => true,
                 }
             },
