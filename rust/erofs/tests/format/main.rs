@@ -5,6 +5,7 @@
 
 #![allow(missing_docs)]
 
+mod arithmetic;
 mod cluster;
 mod device;
 mod directory;
