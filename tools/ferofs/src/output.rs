@@ -6,7 +6,7 @@
 //! it is complete and on disk. Failing that it is gone with the process, however that ends. Where the filesystem
 //! has no files without names it has another one until then, and is removed: when it is dropped, and by
 //! [`remove_all`], which the command calls when a signal ends it. To a block device, which mkfs(8) makes
-//! filesystems on, it is copied when it is complete.
+//! filesystems on, it is copied when it is complete, what tells that it is there last.
 //!
 //! The directory is opened once, and everything is done in it by names that are not followed. What a command reads
 //! is listed as [`Inputs`]: no output replaces any of it.
@@ -48,9 +48,11 @@ use std::fs::OpenOptions;
 use std::fs::Permissions;
 use std::io;
 use std::io::ErrorKind;
+use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -82,6 +84,9 @@ fn forget(directory: &Arc<Directory>, name: &[u8]) {
 
 /// So many files are written to the disk at once: a filesystem joins what comes together into one write of its journal.
 const SYNCING: usize = 16;
+
+/// So many bytes of a block device are written last. The superblock is among them.
+const HEAD: u64 = 4096;
 
 /// The files that a command reads, by what they are and not by what they are called.
 #[derive(Clone, Debug, Default)]
@@ -403,12 +408,22 @@ impl Output {
                 format!("{target} has {room} bytes, expected at least {size} for the image"),
             ));
         }
+        // The power may go meanwhile: there is no superblock on the device, old or new, before all else is on disk.
+        let head = size.min(HEAD);
+        let zeros = vec![0; usize::try_from(head).unwrap_or(0)];
         device
-            .rewind()
-            .and_then(|()| self.file.rewind())
-            .and_then(|()| io::copy(&mut &self.file, &mut device))
-            .and_then(|_| device.sync_all())
-            .map_err(failed())
+            .write_all_at(&zeros, 0)
+            .and_then(|()| device.sync_all())
+            .map_err(failed())?;
+        for (from, length) in [(head, size.saturating_sub(head)), (0, head)] {
+            (&self.file)
+                .seek(SeekFrom::Start(from))
+                .and_then(|_| device.seek(SeekFrom::Start(from)))
+                .and_then(|_| io::copy(&mut (&self.file).take(length), &mut device))
+                .and_then(|_| device.sync_all())
+                .map_err(failed())?;
+        }
+        Ok(())
     }
 }
 
