@@ -576,6 +576,8 @@ impl NewDirectory {
     pub fn stay(&mut self) {
         if let Some((directory, name)) = self.made.take() {
             forget(&directory, &name);
+            // As sure to be there as what is in it; not every filesystem can write out a directory.
+            let _ = directory.sync();
         }
     }
 }
@@ -590,7 +592,9 @@ impl Drop for NewDirectory {
             // If there is something in it after all, it stays.
             let _ = directory.remove_directory(name);
         }
-        self.stay();
+        if let Some((directory, name)) = self.made.take() {
+            forget(&directory, &name);
+        }
     }
 }
 

@@ -130,6 +130,9 @@ impl Ingested {
         let linked = match &self.link {
             None => false,
             Some(file) => {
+                // Whoever wrote it may not have waited for the disk.
+                let written = file.sync_all();
+                written.map_err(Error::io("write", self.tar.target()))?;
                 let name = format!("{}.tar", self.diff_id);
                 match self.directory.name(file, name.as_bytes()) {
                     // It may be another file with the same bytes.

@@ -231,7 +231,10 @@ impl SparseTar {
         self.file.sync_all().map_err(failed())?;
         let (from, to) = (self.name.as_bytes(), self.whole_name.as_bytes());
         let renamed = self.directory.rename(from, to);
-        renamed.map_err(|errno| failed()(errno.into()))
+        renamed.map_err(|errno| failed()(errno.into()))?;
+        // Not every filesystem can write out a directory.
+        let _ = self.directory.sync();
+        Ok(())
     }
 }
 
