@@ -463,6 +463,44 @@ fn full_indexes() {
     assert!(compared > 2_000, "{compared}");
 }
 
+/// Indexes that lead on and on: an extent has only so many, and no more are looked at.
+#[test]
+fn indexes_without_an_end() {
+    // As many as the largest extent has, and some.
+    let most = u64::from(PCLUSTER_MAX_DECODED_SIZE) / 512;
+    let count = most + 100;
+    let size = count * 512;
+    let other = |back: u32| LclusterIndex {
+        di_advise: u16::from(lcluster::NONHEAD).into(),
+        di_clusterofs: 0.into(),
+        di_u: (back | (1 << 16)).into(),
+    };
+    let head = LclusterIndex {
+        di_advise: u16::from(lcluster::HEAD1).into(),
+        ..other(0)
+    };
+    for (first, offset, what) in [
+        (head, 0, "no next head for too long"),
+        (head, size - 1, "no head for too long"),
+        (other(1), size - 1, "no head for too long"),
+        (other(1), 1024, "points back at none"),
+    ] {
+        let mut image = compressed(layout::COMPRESSED_FULL, size, header(0));
+        image.bytes.truncate(HEADER + 16);
+        image.bytes.extend_from_slice(first.as_bytes());
+        for _ in 1..count {
+            image.bytes.extend_from_slice(other(1).as_bytes());
+        }
+        let (sb, inode) = image.inode(FREE);
+        let clusters = inode.clusters(&sb, &image).unwrap().unwrap();
+        let (found, looks) = image.count_looks(|| clusters.at(&sb, &image, offset));
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains(what), "{error}, expected {what}");
+        // Each is looked at three times at the most.
+        assert!(looks <= 3 * (most + 3), "{looks}");
+    }
+}
+
 /// A pack of compact indexes for two logical clusters: all values of one entry beside some of the other.
 #[test]
 fn compact_indexes() {

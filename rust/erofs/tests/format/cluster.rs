@@ -576,6 +576,42 @@ fn records_have_to_be_in_order() {
     assert!(wrong > 0);
 }
 
+#[test]
+fn plain_records_of_whole_blocks_may_be_interlaced() {
+    let pieces = [
+        piece(4096, lcluster::PLAIN, 40, 8),
+        piece(4096, lcluster::HEAD1, 60, 1),
+    ];
+    for (advise, interlaced) in [(0, false), (advise::INTERLACED_PCLUSTER, true)] {
+        for bytes in [16, 32] {
+            let map = Map::new(advise).records(&pieces, bytes);
+            let image = image(8192, layout::COMPRESSED_FULL, &map).finish();
+            assert_eq!(clusters(&image), Ok(expected(&pieces, interlaced)));
+        }
+    }
+}
+
+#[test]
+fn what_is_behind_the_indexes_ends_in_its_block() {
+    let room = u64::from(BLOCK) - (HEADER + 8 + 8 + 8) % u64::from(BLOCK);
+    for (len, fits) in [(room as u16, true), (room as u16 + 1, false)] {
+        let mut map = Map::new(advise::INLINE_PCLUSTER);
+        map.fragment = u32::from(len) << 16;
+        let map = map.full(&[piece(4096, lcluster::HEAD1, 0, 1)]);
+        let image = image(4096, layout::COMPRESSED_FULL, &map).finish();
+        let (sb, _, clusters) = open(&image).unwrap();
+        let found = clusters.at(&sb, &image, 0);
+        if fits {
+            let Content::Encoded(encoded) = found.unwrap().content else {
+                panic!("no bytes");
+            };
+            assert_eq!((encoded.pos + u64::from(encoded.len)) % u64::from(BLOCK), 0);
+        } else {
+            assert_corrupt(found, "inline data crosses a block", HEADER + 16);
+        }
+    }
+}
+
 /// Each bit of what is behind an inode, wrong by itself: every call returns, with an extent that has the offset or an error.
 #[test]
 fn each_bit_of_indexes() {
@@ -622,7 +658,7 @@ fn what_the_superblock_says_of_algorithms() {
     let lzma: &[u8] = &[14, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let deflate: &[u8] = &[6, 0, 15, 0, 0, 0, 0, 0];
     let zstd: &[u8] = &[6, 0, 0, 7, 0, 0, 0, 0];
-    let cases: [Case<'_>; 9] = [
+    let cases: [Case<'_>; 10] = [
         (
             0b1111,
             &[lz4, lzma, deflate, zstd],
@@ -653,6 +689,7 @@ fn what_the_superblock_says_of_algorithms() {
         (0b0010, &[&lzma[..6], &[1, 0]], Err("format of LZMA")),
         (0b0100, &[&[6, 0, 16]], Err("window of DEFLATE")),
         (0b1000, &[&[6, 0, 0, 11]], Err("window of Zstandard")),
+        (0b1000, &[&[6, 0, 1, 7]], Err("format of Zstandard")),
     ];
     for (available, configs, expected) in cases {
         let mut image = Image::new(BITS);

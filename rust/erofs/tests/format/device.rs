@@ -102,6 +102,10 @@ fn fs_verity_digests_are_tags_of_one_form() {
         ([0; 32], "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
         ([0xff; 32], "__________________________________________8"),
         (
+            core::array::from_fn(|at| [0xfb, 0xef, 0xbe][at % 3]),
+            "------------------------------------------8",
+        ),
+        (
             core::array::from_fn(|at| (at * 9 + 230) as u8),
             "5u_4AQoTHCUuN0BJUltkbXZ_iJGao6y1vsfQ2eLr9P0",
         ),

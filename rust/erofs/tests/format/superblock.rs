@@ -120,7 +120,15 @@ fn not_erofs() {
 #[test]
 fn corrupt() {
     type Damage = fn(&mut Image);
-    let cases: [(&str, Damage); 8] = [
+    let cases: [(&str, Damage); 10] = [
+        ("too short to name the metabox", |image| {
+            image.superblock.feature_incompat = incompat::METABOX.into();
+        }),
+        ("metabox lies in itself", |image| {
+            image.superblock.feature_incompat = incompat::METABOX.into();
+            image.superblock.sb_extslots = 1;
+            image.put(1152, &(NID_METABOX | 40).to_le_bytes());
+        }),
         ("block size", |image| image.superblock.blkszbits = 8),
         ("block size", |image| image.superblock.blkszbits = 17),
         ("block size", |image| image.superblock.blkszbits = 255),
