@@ -38,7 +38,7 @@ else
 endif
 
 .PHONY: all help module tools modules_install install uninstall dist dkms_install deb deb-source clean clean-cache distclean root kernel-debug \
-	fmt clippy test test-host test-kunit test-vm test-packages fuzz fuzz-vm bench run shell audit
+	fmt clippy test test-host test-kunit test-vm test-packages fuzz fuzz-vm bench run shell audit coverage
 
 all: module tools ## Build the module and the tools (the default)
 
@@ -141,6 +141,9 @@ test-packages: ## Install the Debian packages in a fresh Debian, build, boot, up
 
 audit: ## Print what a sceptic looks at: unsafe, panics, symbols, stack frames, licenses; builds twice and compares
 	@tests/audit
+
+coverage: ## Print which lines of rust/erofs its tests and mutated images reach
+	@tests/coverage
 
 fuzz: ## Fuzz archives, images and containers with cargo-fuzz (SECONDS=600 each)
 	@tests/fuzz/cargo $(SECONDS)
