@@ -92,7 +92,7 @@ copied() {
 }
 
 mkdir disk
-for TYPE in ext4 xfs; do
+for TYPE in ${TYPES:-ext4 xfs}; do
     case $TYPE in
     ext4) truncate -s 64M $DISKS/disk && mkfs.ext4 -q $DISKS/disk ;;
     xfs) truncate -s 300M $DISKS/disk && mkfs.xfs -q $DISKS/disk ;;
@@ -112,8 +112,9 @@ for TYPE in ext4 xfs; do
         sh -c 'ferofs build --quiet --tar-out disk/piped.tar -o disk/piped.erofs - <plain.tar.gz'
     step "access points" "disk/pointed.erofs disk/pointed.points" \
         ferofs build --quiet --points disk/pointed.points --no-tar -o disk/pointed.erofs plain.tar.gz
-    step "layers of a container image" "disk/layers disk/merged.erofs" \
-        ferofs build --quiet -o disk/layers --merge disk/merged.erofs oci:layout
+    step "layers of a container image" disk/layers ferofs build --quiet -o disk/layers oci:layout
+    step "layers that are merged" "disk/others disk/merged.erofs" \
+        ferofs build --quiet -o disk/others --merge disk/merged.erofs oci:layout
     step "a merged image" disk/two.erofs ferofs merge --quiet -o disk/two.erofs disk/index.erofs disk/full.erofs
     step "a compressed image" disk/compressed.erofs tools/mkfs.ferofs --quiet -zlz4 disk/compressed.erofs source
     step "a layer of changes" disk/committed.tar.gz ferofs commit --quiet -z gzip -o disk/committed.tar.gz upper
