@@ -4,7 +4,7 @@
 
 use crate::image::*;
 use erofs_format::ondisk::*;
-use erofs_format::{Error, Superblock};
+use erofs_format::{Corrupt, Error, Feature, Space, Superblock};
 
 #[test]
 fn values() {
@@ -251,4 +251,47 @@ fn messages() {
         error.to_string(),
         "superblock's nanoseconds are a second or more at offset 1024"
     );
+}
+
+/// An error with another one behind it.
+#[derive(Debug)]
+struct Failure(std::fmt::Error);
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the disk is gone")
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[test]
+fn errors_of_the_metadatas_source_come_through() {
+    use std::error::Error as _;
+    let error = Error::Io(5).map_io(|_| Failure(std::fmt::Error));
+    assert_eq!(error.to_string(), "the disk is gone");
+    assert!(error.source().unwrap().is::<std::fmt::Error>());
+    let corrupt = Corrupt {
+        what: "it is wrong",
+        at: 7,
+        space: Space::Device(2),
+    };
+    let feature = Feature {
+        name: "feature",
+        bits: 1,
+        at: 8,
+    };
+    for (error, text) in [
+        (Error::NotErofs, "not an EROFS image"),
+        (corrupt.into(), "it is wrong at offset 7 of device 2"),
+        (feature.into(), "feature (0x1) is not supported"),
+    ] {
+        let same = error.map_io(|(): ()| Failure(std::fmt::Error));
+        assert!(same.to_string().contains(text), "{same}");
+        assert!(same.source().is_none());
+    }
 }

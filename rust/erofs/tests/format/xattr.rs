@@ -453,6 +453,30 @@ fn corrupt_long_prefixes() {
 }
 
 #[test]
+fn the_name_of_fingerprints() {
+    let mut all = image(9, 0, &[], &[]);
+    let prefixes = [
+        long_prefix(USER, b"x.fingerprint"),
+        long_prefix(0, b"hidden"),
+        long_prefix(USER, b""),
+    ];
+    with_prefixes(&mut all, &prefixes);
+    let name_of = |image: &Image| {
+        let image = image.finish();
+        let mut name = [0; NAME_MAX];
+        let found = image.superblock().fingerprint_name(&image, &mut name);
+        found.map(|found| found.map(|(index, len)| (index, name[..len].to_vec())))
+    };
+    assert_eq!(name_of(&all), Ok(None));
+    all.superblock.feature_compat = compat::ISHARE_XATTRS.into();
+    assert_eq!(name_of(&all), Ok(Some((USER, b"x.fingerprint".to_vec()))));
+    all.superblock.ishare_xattr_prefix_id = 1;
+    assert_eq!(name_of(&all), Ok(Some((0, b"hidden".to_vec()))));
+    all.superblock.ishare_xattr_prefix_id = 2;
+    assert_corrupt(name_of(&all), "fingerprints is empty", 1024);
+}
+
+#[test]
 fn shared_attributes_in_a_metabox() {
     let mut image = image(9, 0, &[0], &[attribute(USER, b"a", b"1")]);
     image.put(SHARED, &attribute(USER, b"b", b"2"));
