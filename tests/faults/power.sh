@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
-# timeout: 400
+# timeout: 900
 #
 # The power goes while the commands write: all writes to a disk are recorded, and played afterwards to many a moment
 # (lib/power.py). On what is there then each file is the old one or the whole new one, and what a command had said it wrote
@@ -11,7 +11,7 @@
 modprobe -q loop
 modprobe -q dm-log-writes || { echo "ok - $SCRIPT: skipped: this kernel has no dm-log-writes"; exit 0; }
 SEED=${SEED:-1}
-MOST=${MOST:-12}
+MOST=${MOST:-8}
 
 # What is not recorded: the inputs.
 ferofs-testkit gen-tar tree,sizes plain.tar --files 60 --seed 1
@@ -100,8 +100,8 @@ for TYPE in ${TYPES:-ext4 xfs}; do
     # Inputs that are on the same disk, as an archive to be cloned is.
     mount -o loop $DISKS/disk disk && cp other.tar disk/ && ferofs build --quiet -o disk/replaced.erofs other.tar &&
         ln -s replaced.erofs disk/link && umount disk || exit 1
-    recorded $TYPE $DISKS/disk
-    mount -t $TYPE "$DEVICE" disk || exit 1
+    recorded "$TYPE" $DISKS/disk
+    mount -t "$TYPE" "$DEVICE" disk || exit 1
     printf 'input\t%s\t%s\t\n' other.tar "$(known disk/other.tar)" link "$(known disk/link)" >>$DISKS/steps
 
     step control-cp disk/copied copied plain.tar disk/copied
@@ -123,7 +123,7 @@ for TYPE in ${TYPES:-ext4 xfs}; do
         check "$TYPE: $image is sound" ferofs check --quiet disk/$image.erofs
     done
     umount disk
-    play $TYPE $DISKS/disk
+    play "$TYPE" $DISKS/disk
 done
 
 # A block device. What an image takes of it is behind the digests.
@@ -154,7 +154,7 @@ if command -v containerd-ferofs-grpc >/dev/null; then
     check "the store: layers and snapshots are made" $python record "$WORK/disk/root" "$WORK/store" power plain.tar change.tar
     umount -R disk
     printf 'anything\troot\t-\t-\n' >$DISKS/steps
-    MOST=${STORE:-6} play ext4 $DISKS/disk --judge "$python judge $WORK/store"
+    MOST=${STORE:-4} play ext4 $DISKS/disk --judge "$python judge $WORK/store"
 fi
 
 finish
