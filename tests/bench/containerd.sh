@@ -98,7 +98,7 @@ removing() {
     begin ext4
     import many
     measured unpack many
-    say "unpack $files files" ""
+    say "unpack $files files" "$(peak ${server:-$containerd})"
     measured ctr images rm --sync local/many:1
     say "remove $files files" ""
     end

@@ -4,9 +4,10 @@
 # image: peers
 # timeout: 2400
 #
-# An unmodified containerd with ferofs' snapshotter and differ: layers of every form, containers of 2 and of 100 layers,
+# An unmodified containerd with ferofs' snapshotter and differ: layers of every form, containers of 2, 100 and 500 layers,
 # trees as containerd's overlayfs snapshotter shows them, what containers changed as a layer, errors as containerd has them,
-# a server that is killed in the middle and while containers run, mounts that are gone, a full disk, and nothing left.
+# a server that is killed in the middle, at random while 50 containers start, and while they run, mounts that are gone, a full
+# disk, and nothing left. SEED repeats the moments at which it is killed.
 
 # shellcheck disable=SC2317 # `check` calls the functions
 SNAPSHOTTER=ferofs
@@ -170,6 +171,24 @@ check "it is committed" snapshots commit settled mine
 refuses "and is mine no more" 'not found\|does not exist' snapshots info mine
 check "and is removed" snapshots rm settled
 
+# --- 500 layers, unpacked by a client that says for which layer a snapshot is by the key alone ------------------------------
+check "500 layers are fetched" ctr images import --no-unpack "$SHARED/images/tall.tar"
+tall=$(ctr images ls name==local/tall:1 | awk 'NR == 2 { print $3 }')
+grep -c ' ferofs ' /proc/self/mounts >before
+check "and unpacked" ctr snapshots unpack --snapshotter ferofs "$tall"
+grep -c ' ferofs ' /proc/self/mounts >after
+check "nothing is mounted for that ($(cat before after | tr '\n' ' '))" cmp before after
+check "a container of 500 layers starts" started tall:1 tall
+grep -c ' ferofs ' /proc/self/mounts >after
+check "it has one mount of ferofs ($(cat before after | tr '\n' ' '))" [ $(($(cat after) - $(cat before))) = 1 ]
+check "and the last layer's file" prints 499 ctr tasks exec --exec-id newest tall /bin/busybox cat /steps/newest
+check "and one of each layer" prints 500 ctr tasks exec --exec-id count tall /bin/busybox sh -c 'set -- /steps/*; echo $#'
+# What reads this by Go's bufio.Scanner takes lines of 65536 bytes.
+longest=$(awk 'length > most { most = length } END { print most }' /proc/self/mountinfo)
+check "what is said of its mount fits a line of others ($longest bytes)" [ "$longest" -lt 65536 ]
+check "it is removed" ended tall
+check "and the image" ctr images rm --sync local/tall:1
+
 # --- what a container changed, as a layer -------------------------------------------------------------------------------
 check "a container is started to be changed" started app:1 work
 # edits: in the container's root directory, every kind of change. All times are whole seconds, for that is what
@@ -248,26 +267,58 @@ same "and is what it was" kinds:1.overlayfs ferofs.kinds:1.ferofs --ignore block
 check "it is removed" ctr images rm --sync local/kinds:1
 check "an image of 100 layers is imported" import deep
 
-# While containers start and end.
-starting=
-for number in 1 2 3 4 5 6; do
-    (run deep:1 "many-$number" /bin/busybox true) >"many.$number" 2>&1 &
-    starting="$starting $!"
-done
-for delay in 0.5 1 2; do
-    sleep $delay
+# While 50 containers start and end, eight at a time: who does not get to start is started again.
+# insist NUMBER: until the container prints what it should.
+insist() {
+    for insist_try in $(seq 1 30); do
+        ctr run --rm --snapshotter ferofs local/deep:1 "many-$1" /bin/busybox sh -c "read newest </steps/newest; echo \$newest $1" \
+            >"many.$1" 2>&1
+        grep -qx "99 $1" "many.$1" && echo "$insist_try" >"tries.$1" && return
+        cat "many.$1" >>many.failed
+        for insist_what in "tasks rm -f" "containers rm" "snapshots --snapshotter ferofs rm"; do
+            # shellcheck disable=SC2086 # they are words
+            ctr $insist_what "many-$1"
+        done >/dev/null 2>&1
+        sleep 0.5
+    done
+}
+SEED=${SEED:-$(date +%s)}
+committed=$(snapshots ls | grep -c Committed)
+(
+    for lane in 0 1 2 3 4 5 6 7; do
+        (for number in $(seq $((lane + 1)) 8 50); do insist "$number"; done) &
+    done
+    wait
+) &
+starting=$!
+kills=0
+moments=$(awk -v seed="$SEED" 'BEGIN { srand(seed); for (moment = 0; moment < 10; moment++) printf "%.2f\n", rand() * 5 }')
+for delay in $moments; do
+    sleep "$delay"
+    kill -0 $starting 2>/dev/null || break
     unserve -KILL
-    again || fail "the server starts after it was killed" server.log
+    kills=$((kills + 1))
+    serve || fail "the server starts after it was killed" server.log
 done
-# shellcheck disable=SC2086 # they are words
 wait $starting
+within 60 snapshots ls
+check "50 containers started, with the server killed $kills times meanwhile (seed $SEED)" [ "$(cat tries.* | wc -l)" = 50 ]
+check "some of them not at once ($(cat tries.* | awk '{ sum += $1 } END { print sum }') tries)" grep -qvx 1 tries.*
+sort many.failed | sed 's/many-[0-9]*/many-N/g' | cut -c 1-120 | uniq -c | sort -rn | head -n 5 | sed 's/^/# /'
 # What did not start or could not be removed is removed now.
-for number in 1 2 3 4 5 6; do
+for number in $(seq 1 50); do
     ctr tasks rm -f "many-$number"
     ctr containers rm "many-$number"
     snapshots rm "many-$number"
 done >output 2>&1
-for number in 1 2 3 4 5 6; do check "container $number starts after that" prints "$number" run deep:1 "many-$number" /bin/busybox echo $number; done
+check "what nobody has is removed" ctr content prune references
+check "no snapshot of them is left" within 60 left "$committed"
+check "all that is left on disk is known" [ "$(find $ROOT/snapshots/ -mindepth 1 -maxdepth 1 | wc -l)" = "$committed" ]
+check "and nothing is to be removed" prints "removed 0 files, 0 bytes" containerd-ferofs-grpc store gc
+check "all layers are what they were" containerd-ferofs-grpc store verify
+check "nothing of them is mounted" [ -z "$(grep -F '/many-' /proc/self/mounts)" ]
+check "no more is mounted than there are images" [ "$(grep -c ' ferofs ' /proc/self/mounts)" -le 2 ]
+check "nor does anything of them run" [ -z "$(pgrep -f 'many-[0-9]')" ]
 
 # --- the machine starts again -------------------------------------------------------------------------------------------
 check "a container is started" started deep:1 before

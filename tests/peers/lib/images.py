@@ -9,7 +9,7 @@
 
 app:1 has two layers: python3 and busybox; and what changes them in every way that a layer can: whiteouts, opaque
 directories, kinds that are exchanged, attributes, devices. deep:1 has the first layer, which is in the archive of app:1
-only, and 99 small ones, each of which changes, adds and removes a file. kinds:1 has a layer in each form that a layer can
+only, and 99 small ones, each of which changes, adds and removes a file. tall:1 has it and 499 of the smallest. kinds:1 has a layer in each form that a layer can
 have, two of them the same; its first layers are those of app:1 in other forms, so their diff IDs are known.
 short:1, wrong:1 and text:1 each have a last layer that is no good: a gzip that ends in the middle, one with the diff ID of
 another, one that is no archive. Called by tests/peers/*.sh.
@@ -28,6 +28,7 @@ import tempfile
 
 TIME = 1700000000
 DEEP = 100
+TALL = 500
 
 
 class Layer:
@@ -159,6 +160,15 @@ def step(number):
     layer.add(f"steps/step-{number}", content=f"step {number}\n".encode() * 50 * number)
     if number > 2:
         layer.add(f"steps/.wh.step-{number - 2}")
+    return layer.finish()
+
+
+def smallest(number):
+    """A layer of hardly anything: changes one file, adds one."""
+    layer = Layer()
+    layer.directory("steps")
+    layer.add("steps/newest", content=f"{number}\n".encode())
+    layer.add(f"steps/{number}")
     return layer.finish()
 
 
@@ -310,6 +320,7 @@ def main():
     bottom, second = base(), changes()
     archived("app", [(bottom, "plain"), (second, "gzip")])
     archived("deep", [(bottom, "plain")] + [(step(number), "plain") for number in range(1, DEEP)], first=1)
+    archived("tall", [(bottom, "plain")] + [(smallest(number), "plain") for number in range(1, TALL)], first=1)
     archived("kinds", [(bottom, "zstd"), (second, "docker gzip"), (step(1), "docker"), (step(2), "docker zstd"), (step(2), "docker zstd"),
                        (step(3), "estargz"), (step(4), "zstd:chunked")])
     archived("native", [(bottom, "erofs"), (second, "erofs lz4"), (step(1), "plain"), (step(2), "plain"), (step(3), "erofs"),

@@ -142,7 +142,7 @@ pub enum Content<'a> {
 impl Snapshot {
     /// Whether it is there to have a layer of an image applied to it.
     pub fn is_for_a_layer(&self) -> bool {
-        self.kind == Kind::Active && self.labels.contains_key(TARGET)
+        self.kind == Kind::Active && is_for_a_layer(&self.name, &self.labels)
     }
 
     fn target(&self) -> Option<(&str, &str)> {
@@ -150,6 +150,15 @@ impl Snapshot {
         let committed = self.kind == Kind::Committed;
         committed.then_some((target, self.parent.as_deref().unwrap_or("")))
     }
+}
+
+/// Whether what is prepared with this key and these labels is to have a layer of an image applied to it. Some of containerd's
+/// clients, `ctr snapshots unpack` for one, say so by the key alone, `extract-TIME-RANDOM CHAIN-ID`, in front of which containerd
+/// puts the namespace and a number.
+pub fn is_for_a_layer(key: &str, labels: &Labels) -> bool {
+    let last = key.rsplit('/').next().unwrap_or(key);
+    let is_unpacked = last.starts_with("extract-") && last.contains(" sha256:");
+    is_unpacked || labels.contains_key(TARGET)
 }
 
 mod hex {
@@ -887,6 +896,33 @@ mod tests {
         assert!(catalog.layers().unwrap().is_empty());
         assert!(catalog.stored(gzip).unwrap().is_none());
         assert!(catalog.target("chain", None).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_for_a_layer_shows_by_key_or_label() {
+        let chain = format!("sha256:{}", Digest::of(b"chain"));
+        for (key, labels, expected) in [
+            (
+                format!("default/3/extract-362062356-uQJl {chain}"),
+                Labels::new(),
+                true,
+            ),
+            (
+                format!("extract-362062356-uQ_- {chain}"),
+                Labels::new(),
+                true,
+            ),
+            ("default/3/any".into(), target(&chain), true),
+            ("default/3/extract-me".into(), Labels::new(), false),
+            (format!("default/3/{chain}"), Labels::new(), false),
+            (
+                format!("default/3/my-extract-1-a {chain}"),
+                Labels::new(),
+                false,
+            ),
+        ] {
+            assert_eq!(is_for_a_layer(&key, &labels), expected, "{key}");
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 /// Makes and mounts what is below snapshots.
@@ -56,6 +58,17 @@ pub struct Lowers {
     pub on_demand: OnDemand,
     /// Those that are being made or mounted, by number.
     busy: Locks<u64>,
+    /// What overlayfs gets of committed snapshots, by number: that never changes, and a chain of hundreds of layers takes
+    /// long to look up.
+    known: Mutex<HashMap<u64, Arc<[Lower]>>>,
+}
+
+/// A directory that overlayfs gets.
+#[derive(Clone, Debug)]
+struct Lower {
+    path: PathBuf,
+    /// Whether something has to be mounted there.
+    is_mount: bool,
 }
 
 /// A layer of a chain.
@@ -110,6 +123,7 @@ impl Lowers {
             verity: config.layers.verity,
             sharing: config.snapshots.sharing(),
             busy: Locks::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -120,18 +134,32 @@ impl Lowers {
     ///
     /// When one of its layers is missing.
     pub fn places(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>> {
-        let parts = self.parts(snapshot)?;
-        Ok(parts.iter().filter_map(|part| self.place(part)).collect())
+        let lowers = self.lowers(snapshot)?;
+        Ok(lowers.iter().map(|lower| lower.path.clone()).collect())
     }
 
-    fn place(&self, part: &Part) -> Option<PathBuf> {
-        match part {
-            Part::Written(snapshot) => Some(self.places.upper(snapshot)),
-            Part::Layers(layers) => {
-                let top = layers.links.last()?;
-                Some(self.places.lower(top.snapshot.number))
-            }
+    fn lowers(&self, snapshot: &Snapshot) -> Result<Arc<[Lower]>> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lowers) = known().get(&snapshot.number) {
+            return Ok(Arc::clone(lowers));
         }
+        let parts = self.parts(snapshot)?;
+        let lowers: Arc<[Lower]> = parts.iter().filter_map(|part| self.lower(part)).collect();
+        known().insert(snapshot.number, Arc::clone(&lowers));
+        Ok(lowers)
+    }
+
+    fn lower(&self, part: &Part) -> Option<Lower> {
+        Some(match part {
+            Part::Written(snapshot) => Lower {
+                path: self.places.upper(snapshot),
+                is_mount: false,
+            },
+            Part::Layers(layers) => Lower {
+                path: self.places.lower(layers.links.last()?.snapshot.number),
+                is_mount: true,
+            },
+        })
     }
 
     /// Mounts a committed snapshot if it is not mounted yet. Returns where, as [`Self::places`] does.
@@ -140,14 +168,17 @@ impl Lowers {
     ///
     /// When one of its layers is missing or wrong, or the kernel does not mount it.
     pub fn mounted(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>> {
-        let mut lowers = Vec::new();
-        for part in self.parts(snapshot)? {
-            match &part {
-                Part::Written(_) => lowers.extend(self.place(&part)),
-                Part::Layers(layers) => lowers.extend(self.mount(layers)?),
+        let lowers = self.lowers(snapshot)?;
+        // A directory that is not there yet has nothing mounted.
+        let is_there = |lower: &Lower| !lower.is_mount || is_mounted(&lower.path).unwrap_or(false);
+        if !lowers.iter().all(is_there) {
+            for part in self.parts(snapshot)? {
+                if let Part::Layers(layers) = part {
+                    self.mount(&layers)?;
+                }
             }
         }
-        Ok(lowers)
+        Ok(lowers.iter().map(|lower| lower.path.clone()).collect())
     }
 
     /// Makes the image of a committed snapshot if there is none, without mounting it.
@@ -195,6 +226,9 @@ impl Lowers {
     /// When the kernel refuses.
     pub fn unmount(&self, number: u64) -> Result<()> {
         let _held = self.busy.hold(number);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&number);
+        drop(known);
         unmount(&self.places.lower(number))
     }
 
@@ -229,9 +263,9 @@ impl Lowers {
         Ok(parts)
     }
 
-    fn mount(&self, layers: &Layers) -> Result<Option<PathBuf>> {
+    fn mount(&self, layers: &Layers) -> Result<()> {
         let Some(top) = layers.links.last() else {
-            return Ok(None);
+            return Ok(());
         };
         let number = top.snapshot.number;
         let lower = self.places.lower(number);
@@ -239,7 +273,7 @@ impl Lowers {
         make(&self.places.snapshot(number), 0o711)?;
         make(&lower, 0o755)?;
         if is_mounted(&lower)? {
-            return Ok(Some(lower));
+            return Ok(());
         }
         let image = self.image(layers)?;
         // Until it is mounted, so that nobody who serves it ends before.
@@ -266,7 +300,7 @@ impl Lowers {
         }
         self.on_demand.mounted(number, wanted);
         tracing::info!(snapshot = name, devices, "mounted");
-        Ok(Some(lower))
+        Ok(())
     }
 
     /// The image of some layers, which is made if it is not there. Their topmost one's lock is held.

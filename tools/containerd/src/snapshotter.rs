@@ -15,6 +15,7 @@ use crate::catalog::Labels;
 use crate::catalog::Layer;
 use crate::catalog::Snapshot;
 use crate::catalog::TARGET;
+use crate::catalog::is_for_a_layer;
 use crate::config::Config;
 use crate::limit;
 use crate::locks::Locks;
@@ -185,7 +186,7 @@ impl Snapshotter {
             .get(SIZE)
             .unwrap_or(&self.config.snapshots.default_size);
         // What is applied is not written there.
-        let limited = kind == Kind::Active && !labels.contains_key(TARGET) && !size.is_empty();
+        let limited = kind == Kind::Active && !is_for_a_layer(key, &labels) && !size.is_empty();
         let limit = limited.then(|| limit::parse(size)).transpose()?;
         let snapshot = self.catalog.create(kind, key, parent, labels, limit)?;
         match self.mounts_of(&snapshot) {

@@ -385,6 +385,10 @@ async fn a_parent_may_come_with_the_commit() {
         .await
         .unwrap();
     assert_eq!(mounts[0].r#type, "overlay");
+    // Nor for who says so by the key alone.
+    let key = format!("default/3/extract-1-aB_- sha256:{}", Digest::of(b"3"));
+    let mounts = daemon.prepare(&key, "high", HashMap::new()).await.unwrap();
+    assert_eq!(mounts[0].r#type, "overlay");
 }
 
 #[tokio::test]
@@ -677,4 +681,101 @@ async fn one_daemon_has_a_store_and_a_socket() {
     assert!(!good && text.contains("its sha256 is"), "{text}");
     let (good, text) = command(&["store", "gc"]);
     assert!(good && text.contains("removed 0 files"), "{text}");
+}
+
+/// The header of an entry without data, as POSIX has it.
+fn header(name: &str, is_directory: bool) -> [u8; 512] {
+    let mut block = [0; 512];
+    let kind = if is_directory { b"5" } else { b"0" };
+    for (at, bytes) in [
+        (0, name.as_bytes()),
+        (100, b"0000755\0"),
+        (108, b"0000000\0"),
+        (116, b"0000000\0"),
+        (124, b"00000000000\0"),
+        (136, b"14524770400\0"),
+        (148, b"        "),
+        (156, kind),
+        (257, b"ustar\x0000"),
+    ] {
+        block[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block
+}
+
+/// A layer of a million entries: nothing fails, and the memory that it takes is bounded. By hand, with
+/// `cargo test -p containerd-ferofs-grpc --test daemon -- --ignored --nocapture`: it takes a gigabyte of disk.
+#[tokio::test]
+#[ignore = "takes a gigabyte of disk, and a minute"]
+async fn a_layer_of_a_million_entries() {
+    const ENTRIES: usize = 1_000_000;
+    let place = Place::new("million");
+    let file = place.0.join("million.tar.gz");
+    let mut gzip = Command::new("gzip")
+        .arg("-1c")
+        .stdin(Stdio::piped())
+        .stdout(fs::File::create(&file).unwrap())
+        .spawn()
+        .unwrap();
+    {
+        let mut to = std::io::BufWriter::with_capacity(1 << 20, gzip.stdin.take().unwrap());
+        for number in 0..ENTRIES {
+            let directory = number / 100 * 100;
+            let (name, is_directory) = match number == directory {
+                true => (format!("opt/package-{directory}/"), true),
+                false => (format!("opt/package-{directory}/file-{number}.txt"), false),
+            };
+            to.write_all(&header(&name, is_directory)).unwrap();
+        }
+        to.write_all(&[0; 1024]).unwrap();
+        to.flush().unwrap();
+    }
+    assert!(gzip.wait().unwrap().success());
+    let diff = place.blob(&fs::read(&file).unwrap(), &format!("{TAR}+gzip"));
+    let daemon = place.start().await;
+    let memory = || {
+        let path = format!("/proc/{}/status", daemon.child.id());
+        let status = fs::read_to_string(path).unwrap();
+        ["VmHWM:", "VmRSS:"].map(|key| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            line.unwrap()
+                .trim()
+                .trim_end_matches(" kB")
+                .parse::<u64>()
+                .unwrap()
+        })
+    };
+    let before = memory();
+    let started = Instant::now();
+    let applied = daemon.layer("chain", "", &diff).await.unwrap();
+    let elapsed = started.elapsed();
+    let [peak, after] = memory();
+    println!(
+        "{ENTRIES} entries, {} bytes: {elapsed:.1?}; memory before {} KiB, at most {peak} KiB, then {after} KiB",
+        applied.size, before[1]
+    );
+    let usage = snapshots::UsageRequest {
+        key: "chain".into(),
+        ..Default::default()
+    };
+    let usage = daemon.snapshots().usage(usage).await.unwrap().into_inner();
+    // With the root and `opt`, which nobody described.
+    assert_eq!(usage.inodes, ENTRIES as i64 + 2);
+    // The image of it alone is made a second later, and is as large.
+    let merged = place.root().join("snapshots/1/merged.erofs");
+    let started = Instant::now();
+    while !merged.exists() {
+        assert!(started.elapsed() < Duration::from_secs(300), "not merged");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let [peak, after] = memory();
+    println!(
+        "merged after {:.1?}: at most {peak} KiB, then {after} KiB",
+        started.elapsed()
+    );
+    assert!(peak < 256 * 1024, "{peak} KiB");
+    daemon.remove("chain").await.unwrap();
+    assert!(place.files().is_empty());
 }
