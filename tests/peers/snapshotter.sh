@@ -45,16 +45,19 @@ unserve() {
 
 proxied "$DIFFER" walking
 
+# Where that is: a short path, since mountinfo has it once for each layer, and 500 are to fit into a line.
+STATE=/srv/state
+
 # on IMAGE: both have their state on one mount of a disk, as in /var/lib. The disk itself is not cached.
 on() {
-    on_device=$(losetup -f --show --direct-io=on "$1") && mkdir -p "$WORK/state" && mount "$on_device" "$WORK/state" &&
-        losetup -d "$on_device" && mkdir -p "$WORK/state/containerd" "$WORK/state/ferofs" &&
-        rm -rf /var/lib/containerd $ROOT && ln -s "$WORK/state/containerd" /var/lib/containerd &&
-        ln -s "$WORK/state/ferofs" $ROOT
+    on_device=$(losetup -f --show --direct-io=on "$1") && mkdir -p "$STATE" && mount "$on_device" "$STATE" &&
+        losetup -d "$on_device" && mkdir -p "$STATE/containerd" "$STATE/ferofs" &&
+        rm -rf /var/lib/containerd $ROOT && ln -s "$STATE/containerd" /var/lib/containerd &&
+        ln -s "$STATE/ferofs" $ROOT
 }
 
 off() {
-    umount "$WORK/state"
+    umount "$STATE"
 }
 
 snapshots() {
@@ -86,7 +89,7 @@ rootfs() {
 
 # unmounted, unused: whether nothing of the server's is mounted, and nobody uses the module.
 unmounted() {
-    ! mounted_below "$ROOT/" && ! mounted_below "$WORK/state/ferofs/" && ! mounted_below ' /run/containerd/'
+    ! mounted_below "$ROOT/" && ! mounted_below "$STATE/ferofs/" && ! mounted_below ' /run/containerd/'
 }
 
 unused() {
@@ -106,7 +109,7 @@ left() {
 
 used_space() {
     sync
-    df --output=used -k "$WORK/state" | tail -n 1
+    df --output=used -k "$STATE" | tail -n 1
 }
 
 # --- layers of all forms ------------------------------------------------------------------------------------------------
@@ -327,7 +330,7 @@ pkill -KILL -f 'busybox sleep 100000'
 stop -KILL
 unserve -KILL
 # Of what is mounted nothing outlives a reboot, and nothing of /run.
-awk '{ print $2 }' /proc/self/mounts | grep -e '^/run/containerd' -e "^$ROOT/" -e "^$WORK/state/ferofs/" | sort -r | while read -r mount; do umount "$mount"; done
+awk '{ print $2 }' /proc/self/mounts | grep -e '^/run/containerd' -e "^$ROOT/" -e "^$STATE/ferofs/" | sort -r | while read -r mount; do umount "$mount"; done
 rm -rf /run/containerd /run/containerd-ferofs-grpc
 check "after a restart nothing is mounted" unmounted
 check "the server starts" serve
