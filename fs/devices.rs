@@ -348,7 +348,9 @@ impl Devices {
         }
         for file in self.blob_files() {
             seq_print!(seq, ",device=");
-            file.show_path(seq);
+            if !file.show_path(seq) {
+                return;
+            }
         }
     }
 }

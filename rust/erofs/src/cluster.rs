@@ -6,7 +6,8 @@
 //! The words, and how indexes lie on disk, are those of [`compressed`](super::compressed).
 //!
 //! An index may point at another one, which may point at another one. All of them are of one extent, which has no more than
-//! [`PCLUSTER_MAX_DECODED_SIZE`] bytes, so that many are followed and no more.
+//! [`PCLUSTER_MAX_DECODED_SIZE`] bytes, so that many are followed and no more. Records that say nothing of where their
+//! extents begin are gone through from the first one, up to a number.
 
 use super::compressed::{
     advise, extent, lcluster, CompactForm, CompactLayout, CompactPack, LclusterIndex, MapHeader,
@@ -48,6 +49,9 @@ pub struct Encoded {
     /// Whether it decodes to more bytes than the extent has; else to exactly as many.
     pub partial: bool,
 }
+
+/// How many records are gone through, where each begins where the one before ends: enough for 16 GiB in extents of 4 KiB.
+const ROW_MAX: u64 = 1 << 22;
 
 /// What the bytes of an [`Cluster`] come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -758,7 +762,8 @@ impl Clusters {
         }
     }
 
-    /// The record of `offset` where all extents are of one size, and their physical clusters are one behind the other.
+    /// The record of `offset` where all extents are of one size, and their physical clusters are one behind the other. All
+    /// records before it are gone through.
     fn record_in_row<M: Metadata>(
         &self,
         cursor: &mut Cursor<'_, M>,
@@ -767,6 +772,11 @@ impl Clusters {
         let first: U64 = cursor.read_struct(self.table, CUT_OFF)?;
         let mut at = self.table.wrapping_add(size_of::<U64>() as u64);
         let number = offset.wrapping_shr(self.bits.into());
+        if number >= ROW_MAX {
+            let name = "extents in a row";
+            let bits = u32::try_from(number).unwrap_or(u32::MAX);
+            return Err(Feature { name, bits, at }.into());
+        }
         let mut pos = first.get();
         let mut plen = 0;
         for _ in 0..=number {

@@ -349,17 +349,18 @@ impl BackingFile {
     }
 
     /// Writes the file's path, as the reader of `seq` sees it, with what separates mount options
-    /// escaped.
-    pub(crate) fn show_path(&self, seq: &kernel::seq_file::SeqFile) {
+    /// escaped. False if there is no room: all is shown once more then, with more room.
+    pub(crate) fn show_path(&self, seq: &kernel::seq_file::SeqFile) -> bool {
         // SAFETY: `SeqFile` is transparent over `struct seq_file`, which is the caller's alone
-        // during the call. If the path cannot be shown nothing is written.
-        unsafe {
+        // during the call.
+        let written = unsafe {
             bindings::seq_file_path(
                 ptr::from_ref(seq).cast_mut().cast(),
                 self.as_ptr(),
                 c" \t\n\\,#".as_char_ptr(),
-            );
-        }
+            )
+        };
+        written >= 0
     }
 
     pub(crate) fn is_block_device(&self) -> bool {

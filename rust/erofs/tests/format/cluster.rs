@@ -576,6 +576,25 @@ fn records_have_to_be_in_order() {
     assert!(wrong > 0);
 }
 
+/// A table that an image of a few bytes claims to have, of more records than are gone through.
+#[test]
+fn records_in_a_row_have_a_limit() {
+    let pieces = in_row(false, &[4096, 4096, 4096]);
+    let map = Map::new(0).short_records(&pieces, 4);
+    for (number, refused) in [((1 << 22) - 1, false), (1 << 22, true), (1 << 40, true)] {
+        let image = image(1 << 60, layout::COMPRESSED_FULL, &map).finish();
+        let (sb, _, clusters) = open(&image).unwrap();
+        match clusters.at(&sb, &image, number << 12) {
+            Err(Error::Unsupported(feature)) => {
+                assert!(refused, "{number}");
+                assert_eq!(feature.name, "extents in a row");
+            }
+            Err(Error::Corrupt(_)) => assert!(!refused, "{number}"),
+            found => panic!("{number}: {found:?}"),
+        }
+    }
+}
+
 #[test]
 fn plain_records_of_whole_blocks_may_be_interlaced() {
     let pieces = [
