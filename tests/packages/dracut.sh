@@ -32,7 +32,7 @@ done
 # (fsck.ferofs may be there: dracut takes all programs of that name.)
 check "without the module dracut leaves it out" bash -c "
     mv /usr/lib/modules/$release/updates/ferofs.ko /var/tmp/ && depmod $release &&
-        dracut --force --no-hostonly --kver $release /var/tmp/without && ! lsinitrd /var/tmp/without | grep -e root-image -e ferofs.ko -e pre-pivot/10"
+        dracut --force --no-hostonly --kver $release /var/tmp/without && ! lsinitrd /var/tmp/without | grep -e root-image -e ferofs.ko -e pre-pivot/10-pre-pivot"
 mv /var/tmp/ferofs.ko "/usr/lib/modules/$release/updates/"
 depmod "$release"
 rm -f /var/tmp/without
