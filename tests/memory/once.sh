@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
-# timeout: 300
+# timeout: 900
 #
 # What is read is cached once, by read and by mmap, however many images refer to it; drop_caches frees it all,
 # inodes too; and far more than the memory can be read: HUGE files of 1 GiB each (2). `tests/vm/run --mem 512M`

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
-# timeout: 300
+# timeout: 900
 #
 # Small files that are read or mapped one after the other, as they lie in the blob, are read from the disk
 # together, at several places at once, too, and cached once: on ext4, below an overlay, and in an image of their
