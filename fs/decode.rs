@@ -136,7 +136,7 @@ impl Clusters for Decoded {
         let volume = inode.super_block().data();
         let (format, nid) = (volume.format(), inode.data().disk().nid());
         let is_of_others = format.packed_nid() == Some(nid) || format.metabox_nid() == Some(nid);
-        volume.workers().filter(|_| !is_of_others)
+        Volume::workers(inode.super_block()).filter(|_| !is_of_others)
     }
 
     fn tails(inode: &Inode<Ferofs>) -> &Tails {

@@ -43,7 +43,7 @@ impl Extents for Data {
     }
 
     fn workers(inode: &Inode<Ferofs>) -> Option<&Workers> {
-        inode.super_block().data().workers()
+        Volume::workers(inode.super_block())
     }
 
     fn content(inode: &Inode<Ferofs>) -> Option<&Arc<Content>> {

@@ -37,7 +37,6 @@ use kernel::str::CStr;
 use kernel::str::CString;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
-use kernel::sync::Arc;
 
 /// The number that statfs gives as the type, that of every EROFS.
 const MAGIC: u32 = erofs::ondisk::SUPER_MAGIC;
@@ -54,7 +53,6 @@ pub(crate) struct Volume {
     settings: Settings,
     decoders: Decoders,
     tails: Pin<KBox<Tails>>,
-    workers: Arc<Workers>,
     /// Where the caches are: that of the metadata, and those that files are mapped through.
     ranges: RangeMount,
     /// Whether something wrong was logged for this mount.
@@ -127,7 +125,6 @@ impl Volume {
             settings,
             decoders,
             tails,
-            workers: sb.shared().workers.clone(),
             ranges,
             reported: Atomic::new(0),
             base,
@@ -157,8 +154,8 @@ impl Volume {
 
     /// Who fills pages that nobody waits for yet. None where filesystems are stacked below, which may be waiting for the same
     /// workers.
-    pub(crate) fn workers(&self) -> Option<&Workers> {
-        (self.base.depth() == 0).then_some(&*self.workers)
+    pub(crate) fn workers(sb: &SuperBlock<Ferofs>) -> Option<&Workers> {
+        (sb.data().base.depth() == 0).then_some(&*sb.shared().workers)
     }
 
     /// Whose files are equal to this mount's, if it takes part in such a domain.

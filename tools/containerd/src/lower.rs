@@ -43,6 +43,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -139,14 +140,17 @@ impl Lowers {
     }
 
     fn lowers(&self, snapshot: &Snapshot) -> Result<Arc<[Lower]>> {
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lowers) = known().get(&snapshot.number) {
+        if let Some(lowers) = self.known().get(&snapshot.number) {
             return Ok(Arc::clone(lowers));
         }
         let parts = self.parts(snapshot)?;
         let lowers: Arc<[Lower]> = parts.iter().filter_map(|part| self.lower(part)).collect();
-        known().insert(snapshot.number, Arc::clone(&lowers));
+        self.known().insert(snapshot.number, Arc::clone(&lowers));
         Ok(lowers)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<u64, Arc<[Lower]>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lower(&self, part: &Part) -> Option<Lower> {
@@ -226,9 +230,7 @@ impl Lowers {
     /// When the kernel refuses.
     pub fn unmount(&self, number: u64) -> Result<()> {
         let _held = self.busy.hold(number);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(&number);
-        drop(known);
+        self.known().remove(&number);
         unmount(&self.places.lower(number))
     }
 

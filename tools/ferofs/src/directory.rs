@@ -396,16 +396,13 @@ impl Directory {
         Ok(Node { fd })
     }
 
-    /// Writes the directory itself to the disk.
-    ///
-    /// # Errors
-    ///
-    /// Those of the system; not every filesystem can do this.
-    pub fn sync(&self) -> Result<()> {
+    /// Writes the directory itself to the disk, if its filesystem can: not every one does.
+    pub fn sync(&self) {
         // This one may be open for looking up names only.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, c".", flags, Mode::empty())?;
-        rustix::fs::fsync(fd)
+        if let Ok(fd) = rustix::fs::openat(&self.fd, c".", flags, Mode::empty()) {
+            let _ = rustix::fs::fsync(fd);
+        }
     }
 
     /// Whether somebody other than this process's user may write to it, or give it away. Root does not

@@ -355,8 +355,8 @@ impl Output {
             }
         }
         for directory in directories {
-            // The files are whole and in place; not every filesystem can write out a directory.
-            let _ = directory.sync();
+            // The files are whole and in place.
+            directory.sync();
         }
         Ok(())
     }
@@ -576,8 +576,8 @@ impl NewDirectory {
     pub fn stay(&mut self) {
         if let Some((directory, name)) = self.made.take() {
             forget(&directory, &name);
-            // As sure to be there as what is in it; not every filesystem can write out a directory.
-            let _ = directory.sync();
+            // As sure to be there as what is in it.
+            directory.sync();
         }
     }
 }

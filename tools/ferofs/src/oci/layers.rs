@@ -298,8 +298,8 @@ impl Prepared {
                 link(&self.directory, layer)?;
             }
         }
-        // The links, too; not every filesystem can write out a directory.
-        let _ = self.directory.sync();
+        // The links, too.
+        self.directory.sync();
         self.made.stay();
         let order = self.order.iter();
         let layers = order.filter_map(|at| self.layers.get(*at));

@@ -232,8 +232,7 @@ impl SparseTar {
         let (from, to) = (self.name.as_bytes(), self.whole_name.as_bytes());
         let renamed = self.directory.rename(from, to);
         renamed.map_err(|errno| failed()(errno.into()))?;
-        // Not every filesystem can write out a directory.
-        let _ = self.directory.sync();
+        self.directory.sync();
         Ok(())
     }
 }
