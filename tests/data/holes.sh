@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # kernels: debian-7.3 debian-7.2
+# slow: yes
 # timeout: 1200
 #
 # holes=error: what a blob or an image does not have is EIO for every way to read it, and never zeros; what it has is right, also

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # kernels: debian-7.3 debug
+# slow: yes
 # timeout: 2400
 #
 # A listener of fanotify's pre-content events who brings what is read of sparse blobs and images: he is asked for no more than

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # kernels: debian-7.3 debug
+# slow: yes
 # timeout: 400
 #
 # Blobs and images that cannot be read for a while: bad sectors, a blob that is truncated. Readers get what

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
+# slow: yes
 # timeout: 900
 #
 # The power goes while the commands write: all writes to a disk are recorded, and played afterwards to many a moment

@@ -6,6 +6,7 @@
 #
 # ALL=1 is with two combinations more.
 #
+# slow: yes
 # timeout: 900
 # image: peers
 

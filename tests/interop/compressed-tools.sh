@@ -3,6 +3,7 @@
 #
 # kernels: debian-7.3
 # image: peers
+# slow: yes
 # timeout: 900
 #
 # Compressed images by mkfs.erofs, of algorithms, cluster sizes, features and block sizes: `ferofs check` accepts what

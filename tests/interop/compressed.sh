@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # kernels: debian-7.3 debian-7.2 debug
+# slow: yes
 # timeout: 900
 #
 # Compressed images of every algorithm, cluster size, feature and block size that mkfs.erofs of Debian 13 writes: what is in

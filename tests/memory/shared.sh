@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # kernels: debian-7.3
+# slow: yes
 # timeout: 900
 #
 # Equal files of images that have nothing else in common: 20 images, each with its own tar, nine tenths of whose bytes are in

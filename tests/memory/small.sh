@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
+# slow: yes
 # timeout: 900
 #
 # Small files that are read or mapped one after the other, as they lie in the blob, are read from the disk

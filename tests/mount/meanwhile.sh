@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
+# slow: yes
 # timeout: 300
 #
 # Others are at work while `ferofs` is: system calls are held up by strace, and names are swapped, files changed and

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 900
 #
 # Compressed images by erofs-utils 1.9: records of extents, 48 bits, metadata in a metabox.

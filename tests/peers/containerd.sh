@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 1500
 #
 # An unmodified containerd with its own erofs snapshotter and differ, on ferofs as `erofs`, with fs-verity: once with

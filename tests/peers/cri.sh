@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 900
 #
 # What a kubelet does with containerd, by its container runtime interface, on ferofs' snapshotter and differ: images from a

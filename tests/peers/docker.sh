@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 900
 #
 # An unmodified Docker that keeps its images in containerd, with ferofs' snapshotter and differ: images are loaded, run,

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 900
 #
 # What containerd-ferofs-grpc does beside layers that are tars: layers that are images by erofs-utils, one of them

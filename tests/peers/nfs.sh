@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 600
 #
 # The kernel's NFS server exports a mount of ferofs, over loopback, by v3 and by v4.2: what a client sees is what GNU tar

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 600
 #
 # What the crates of Nydus make of a tree, on ferofs as `erofs`: RAFS v6 with chunks of 1 MiB and of 4096 bytes, of a

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 2400
 #
 # Images in Debian's docker-registry, mounted by one command: who serves their layers meanwhile, and until when; mirrors that

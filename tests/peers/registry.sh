@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 600
 #
 # Indexes of the layers of images, stored in Debian's docker-registry beside the images that skopeo brings there, and got

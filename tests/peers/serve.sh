@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 1200
 #
 # Layers on demand from Debian's docker-registry, where skopeo brings them: what is read is what the layers have or an

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 2400
 #
 # An unmodified containerd with ferofs' snapshotter and differ: layers of every form, containers of 2, 100 and 500 layers,

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 600
 #
 # The tests in composefs's source, asked of Debian's programs, on ferofs as `erofs`, on a disk with fs-verity:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 900
 #
 # The tests that containerd has for its own erofs snapshotter, on ferofs as `erofs`, with ferofs as mkfs.erofs: its suite

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # image: peers
+# slow: yes
 # timeout: 900
 #
 # containerd's own suite for snapshotters, asked of ferofs' server: each case one result.
