@@ -228,6 +228,15 @@ impl Inode {
     }
 }
 
+/// How far somebody is who asks for one extent of a file after the other; see [`Clusters::at_after`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Row {
+    /// The record, of those in a row.
+    number: u64,
+    /// Where its physical cluster is.
+    pos: u64,
+}
+
 impl Clusters {
     /// Whether the data is all in the packed inode.
     #[must_use]
@@ -249,6 +258,23 @@ impl Clusters {
         meta: &M,
         offset: u64,
     ) -> Result<Cluster, M::Error> {
+        self.at_after(sb, meta, offset, &mut Row::default())
+    }
+
+    /// The same for who asks for one extent of the file after the other: `row` says how far the last call came, and is
+    /// [`Row::default`] for the first one. Where records are in a row, all in front of the wanted one would be read again.
+    ///
+    /// # Errors
+    ///
+    /// As [`at`](Self::at).
+    #[inline]
+    pub fn at_after<M: Metadata>(
+        &self,
+        sb: &Superblock,
+        meta: &M,
+        offset: u64,
+        row: &mut Row,
+    ) -> Result<Cluster, M::Error> {
         if offset >= self.size {
             return Err(self.corrupt("offset is behind the end of the file").into());
         }
@@ -267,7 +293,7 @@ impl Clusters {
                 }
             }
             Form::Records(size, count) => {
-                self.find_record(sb, &mut cursor, offset, u64::from(size), count)?
+                self.find_record(sb, &mut cursor, offset, u64::from(size), count, row)?
             }
             Form::Full | Form::Compact(_) => self.find_indexed(sb, &mut cursor, offset)?,
         };
@@ -698,9 +724,10 @@ impl Clusters {
         offset: u64,
         size: u64,
         count: u64,
+        row: &mut Row,
     ) -> Result<Cluster, M::Error> {
         let found = match size {
-            4 => self.record_in_row(cursor, offset)?,
+            4 => self.record_in_row(cursor, offset, row)?,
             8 => self.record_of_cluster(cursor, offset)?,
             _ => self.record_by_start(cursor, offset, size, count)?,
         };
@@ -763,28 +790,34 @@ impl Clusters {
     }
 
     /// The record of `offset` where all extents are of one size, and their physical clusters are one behind the other. All
-    /// records before it are gone through.
+    /// records from where `row` is are gone through.
     fn record_in_row<M: Metadata>(
         &self,
         cursor: &mut Cursor<'_, M>,
         offset: u64,
+        row: &mut Row,
     ) -> Result<Record, M::Error> {
-        let first: U64 = cursor.read_struct(self.table, CUT_OFF)?;
-        let mut at = self.table.wrapping_add(size_of::<U64>() as u64);
         let number = offset.wrapping_shr(self.bits.into());
+        let mut at = self.table.wrapping_add(size_of::<U64>() as u64);
         if number >= ROW_MAX {
             let name = "extents in a row";
             let bits = u32::try_from(number).unwrap_or(u32::MAX);
             return Err(Feature { name, bits, at }.into());
         }
-        let mut pos = first.get();
-        let mut plen = 0;
-        for _ in 0..=number {
-            pos = pos.wrapping_add(u64::from(plen & extent::SIZE_MASK));
-            plen = cursor.read_struct::<U32>(at, CUT_OFF)?.get();
+        if row.number == 0 || row.number > number {
+            row.number = 0;
+            row.pos = cursor.read_struct::<U64>(self.table, CUT_OFF)?.get();
+        }
+        at = at.wrapping_add(row.number.wrapping_mul(size_of::<U32>() as u64));
+        loop {
+            let plen = cursor.read_struct::<U32>(at, CUT_OFF)?.get();
+            if row.number >= number {
+                return Ok(self.record_of_size(number, plen, row.pos));
+            }
+            row.number = row.number.wrapping_add(1);
+            row.pos = row.pos.wrapping_add(u64::from(plen & extent::SIZE_MASK));
             at = at.wrapping_add(size_of::<U32>() as u64);
         }
-        Ok(self.record_of_size(number, plen, pos))
     }
 
     /// The record of `offset` where all extents are of one size.

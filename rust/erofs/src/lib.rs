@@ -50,7 +50,7 @@ mod symlink;
 mod xattr;
 mod xattr_body;
 
-pub use cluster::{Cluster, Clusters, Content, Encoded, Encoding};
+pub use cluster::{Cluster, Clusters, Content, Encoded, Encoding, Row};
 pub use compression::{Algorithm, Compression};
 pub use device::{DeviceSlot, VerityTag};
 pub use directory::{DirEntry, Dirent};

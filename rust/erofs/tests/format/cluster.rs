@@ -7,7 +7,7 @@ use crate::image::*;
 use erofs_format::compressed::*;
 use erofs_format::ondisk::*;
 use erofs_format::{
-    Algorithm, Cluster, Clusters, Content, Encoded, Encoding, Error, Inode, Space, Superblock,
+    Algorithm, Cluster, Clusters, Content, Encoded, Encoding, Error, Inode, Row, Space, Superblock,
 };
 use std::convert::Infallible;
 use zerocopy::IntoBytes;
@@ -370,6 +370,7 @@ const LENGTHS: [&[u64]; 7] = [
 ];
 
 #[test]
+#[cfg_attr(miri, ignore = "hours, at the speed of Miri")]
 fn indexes_of_every_form_say_the_same() {
     for lens in LENGTHS {
         for (big, shift, two_bytes) in [
@@ -595,6 +596,28 @@ fn records_in_a_row_have_a_limit() {
     }
 }
 
+/// Who asks for one extent after the other has each record read once, and who goes back gets the same.
+#[test]
+fn records_in_a_row_are_read_once() {
+    const COUNT: u64 = 300;
+    let map = Map::new(0).short_records(&in_row(false, &[4096; COUNT as usize]), 4);
+    let image = image(COUNT << 12, layout::COMPRESSED_FULL, &map).finish();
+    let (sb, _, clusters) = open(&image).unwrap();
+    let mut row = Row::default();
+    let (_, calls) = image.count_calls(|| {
+        for number in 0..COUNT {
+            clusters
+                .at_after(&sb, &image, number << 12, &mut row)
+                .unwrap();
+        }
+    });
+    assert!(u64::from(calls) <= 4 * COUNT, "{calls}");
+    for number in [COUNT - 1, 7, 200, 200, 0, 1] {
+        let found = clusters.at_after(&sb, &image, number << 12, &mut row);
+        assert_eq!(found, clusters.at(&sb, &image, number << 12));
+    }
+}
+
 #[test]
 fn plain_records_of_whole_blocks_may_be_interlaced() {
     let pieces = [
@@ -633,6 +656,7 @@ fn what_is_behind_the_indexes_ends_in_its_block() {
 
 /// Each bit of what is behind an inode, wrong by itself: every call returns, with an extent that has the offset or an error.
 #[test]
+#[cfg_attr(miri, ignore = "hours, at the speed of Miri")]
 fn each_bit_of_indexes() {
     let lens = &[9000, 4200, 4100, 20_000, 4096, 1];
     let size: u64 = lens.iter().sum();

@@ -41,6 +41,7 @@ use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Metadata;
+use erofs_format::Row;
 use erofs_format::Space;
 use erofs_format::Superblock;
 use erofs_format::Xattr;
@@ -538,9 +539,10 @@ impl Image {
         let clusters = inode.clusters(&self.superblock, &self.file);
         let clusters = clusters.map_err(self.error())?;
         let mut offset = 0;
+        let mut row = Row::default();
         Ok(std::iter::from_fn(move || {
             let clusters = clusters.as_ref().filter(|_| offset < inode.size())?;
-            let cluster = clusters.at(&self.superblock, &self.file, offset);
+            let cluster = clusters.at_after(&self.superblock, &self.file, offset, &mut row);
             offset = match &cluster {
                 Ok(cluster) => cluster.start.saturating_add(cluster.len),
                 Err(_) => u64::MAX,

@@ -18,6 +18,7 @@ use erofs_format::Content;
 use erofs_format::Encoded;
 use erofs_format::Encoding;
 use erofs_format::Inode;
+use erofs_format::Row;
 use erofs_format::Space;
 use erofs_format::compressed::PCLUSTER_MAX_DECODED_SIZE;
 use std::collections::BTreeMap;
@@ -67,8 +68,9 @@ impl Checker<'_> {
         };
         let block = u64::from(superblock.block_size());
         let (mut offset, mut errors, mut last) = (0, 0, String::new());
+        let mut row = Row::default();
         while offset < inode.size() {
-            match clusters.at(superblock, file, offset) {
+            match clusters.at_after(superblock, file, offset, &mut row) {
                 Ok(cluster) => {
                     // No form of indexes takes less.
                     if !self.spend(2, inode, "extents")? {
