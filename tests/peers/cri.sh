@@ -282,10 +282,61 @@ check "no snapshot is left" within 60 gone
 check "nobody serves anything" within 60 are_servers 0
 check "nothing is left of layers" no_layers
 
+# --- and of which all comes after all -----------------------------------------------------------------------------------
+# whole NUMBER: whether so many tars are there, and none in part.
+whole() {
+    ls -s "$LAYERS"
+    [ -z "$(find "$LAYERS" -name '*.sparse')" ] && [ "$(find "$LAYERS" -name '*.tar' | wc -l)" = "$1" ]
+}
+
+for image in app pause; do check "$image is pulled" cri pull "$AT/some/$image:1"; done
+check "a pod starts" named pod cri pod whole
+check "a container of it starts" named app cri start "$(cat pod)" app "$AT/some/app:1" /bin/busybox sleep 100000
+check "not all of it is there" in_part
+# Of its snapshots containerd says itself that they are there, and asks nobody.
+kill "$REGISTRY" && wait "$REGISTRY" 2>/dev/null
+kill -KILL "$SERVED" "$(servers)"
+wait "$SERVED" 2>/dev/null
+refuses "without a registry what is not there is an error" "Input/output error" find "$ROOT"/snapshots/*/lower/usr -type f -exec cat '{}' +
+check "an archive of the same image is imported" ctr -n k8s.io images import --no-unpack "$SHARED/images/app.tar"
+check "the daemon starts again" again
+check "then all layers are there" within 60 whole 3
+check "and nobody serves them" within 60 are_servers 0
+check "all of it is right" sums app
+check "a container starts" named new cri start "$(cat pod)" new "$AT/some/app:1" /bin/busybox sleep 100000
+check "and runs" says hello cri exec "$(cat new)" /usr/bin/python3 -c 'print("hello")'
+check "all layers are what they should be" containerd-ferofs-grpc store verify
+for container in app new; do check "$container is removed" cri rm "$(cat $container)"; done
+check "the pod is stopped" cri stop-pod "$(cat pod)"
+check "and removed" cri rm-pod "$(cat pod)"
+check "the archive's image is removed" ctr -n k8s.io images rm --sync local/app:1
+check "so is the other" cri rmi "$AT/some/app:1"
+
+check "the registry starts again" registry 5000 "$WORK/state/registry"
+check "the image is pulled" within 60 cri pull "$AT/some/app:1"
+refuses "without its layers" "^0$" fetched app
+check "another namespace has it all, with nobody to say that it can come on demand" ctr -n other images pull --local \
+    --plain-http --snapshotter ferofs "$AT/some/app:1"
+check "with its layers" fetched app
+check "then all layers are there" within 60 whole 3
+kill "$REGISTRY" && wait "$REGISTRY" 2>/dev/null
+check "a pod starts" named pod cri pod alone
+check "a container of it starts without a registry" named app cri start "$(cat pod)" app "$AT/some/app:1" /bin/busybox sleep 100000
+check "served by nobody" are_servers 0
+check "and all of it is right" sums app
+check "it is removed" cri rm "$(cat app)"
+check "the pod is stopped" cri stop-pod "$(cat pod)"
+check "and removed" cri rm-pod "$(cat pod)"
+check "the other namespace's image is removed" ctr -n other images rm --sync "$AT/some/app:1"
+for image in app pause; do check "$image is removed" cri rmi "$AT/some/$image:1"; done
+check "no snapshot is left" within 60 gone
+check "nobody serves anything" within 60 are_servers 0
+check "nothing is left of layers" no_layers
+
 # shellcheck disable=SC2119 # no signal but the usual one
 stop
-kill "$SERVED" "$REGISTRY"
-wait "$SERVED" "$REGISTRY" 2>/dev/null
+kill "$SERVED"
+wait "$SERVED" 2>/dev/null
 umount /var/lib/containerd /var/lib/containerd-ferofs-grpc
 check "the disk is unmounted" umount state
 check "the module can be removed" rmmod ferofs

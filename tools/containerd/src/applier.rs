@@ -18,10 +18,12 @@ use crate::problem::Problem;
 use crate::problem::Result;
 use crate::seal;
 use crate::snapshotter::Snapshotter;
+use crate::whole;
 use ferofs::digest::Digest;
 use ferofs::inspect::Image;
 use ferofs::inspect::check;
 use ferofs::oci::ingest;
+use ferofs::oci::ingest::Ingested;
 use ferofs::oci::ingest::Request;
 use ferofs::tree::FingerprintName;
 use std::fs::File;
@@ -145,7 +147,8 @@ impl Applier {
         };
         if let Some((layer, record)) = known {
             let held = here.layers.hold(layer);
-            if here.has_files(layer)? {
+            // What comes on demand can be whole from now on, unless it is being served: then that is seen to by who serves it.
+            if here.has_files(layer)? && !whole::can_become(here, layer, &record)? {
                 let unused = here.catalog.apply(snapshot.number, layer, &record)?;
                 drop(held);
                 self.discard(unused)?;
@@ -182,20 +185,7 @@ impl Applier {
         path: &Path,
         digest: Digest,
     ) -> Result<(Digest, Layer, &'static str)> {
-        let here = &self.snapshotter;
-        let config = &here.config.layers;
-        let directory = here.places.layers();
-        let sharing = !here.config.snapshots.share_domain.is_empty();
-        let fingerprints = sharing.then(FingerprintName::default);
-        let request = Request::new(&directory, path)
-            .with_digest(Some(digest))
-            .with_most(Some(config.max_size).filter(|most| *most > 0))
-            .with_links(config.links)
-            .with_fingerprints(fingerprints.as_ref());
-        let made = ingest::ingest(file, request, &|_| {})?;
-        for note in &made.notes {
-            tracing::warn!(layer = %made.diff_id, "{note}");
-        }
+        let made = ingest_tar(&self.snapshotter, file, path, digest)?;
         let how = match made.how {
             ingest::How::Cloned => "cloned",
             ingest::How::Linked => "linked",
@@ -269,6 +259,7 @@ impl Applier {
         let held = here.layers.hold(layer);
         match here.catalog.layer(layer)? {
             Some(found) if here.has_files(layer)? => {
+                whole::become_whole(here, layer, &found, keep)?;
                 let stored = std::mem::replace(record, found);
                 record.stored.extend(stored.stored);
             }
@@ -322,6 +313,28 @@ impl Applier {
         let _held = self.snapshotter.layers.hold(unused);
         self.snapshotter.remove_files(unused)
     }
+}
+
+/// Takes in a layer that is a tar, compressed or not, with this sha256. Its files have no names yet.
+///
+/// # Errors
+///
+/// When it cannot be read, or is not what it should be.
+pub fn ingest_tar(here: &Snapshotter, file: File, path: &Path, digest: Digest) -> Result<Ingested> {
+    let config = &here.config.layers;
+    let directory = here.places.layers();
+    let sharing = !here.config.snapshots.share_domain.is_empty();
+    let fingerprints = sharing.then(FingerprintName::default);
+    let request = Request::new(&directory, path)
+        .with_digest(Some(digest))
+        .with_most(Some(config.max_size).filter(|most| *most > 0))
+        .with_links(config.links)
+        .with_fingerprints(fingerprints.as_ref());
+    let made = ingest::ingest(file, request, &|_| {})?;
+    for note in &made.notes {
+        tracing::warn!(layer = %made.diff_id, "{note}");
+    }
+    Ok(made)
 }
 
 /// Fails if there is anything wrong with the image of a layer. What was taken for an image that can be part of another

@@ -195,6 +195,13 @@ pub struct Snapshots {
     pub share_verify: bool,
 }
 
+impl Containerd {
+    /// The directory of its blobs, each called after its sha256.
+    pub fn blobs(&self) -> PathBuf {
+        self.content.join("blobs/sha256")
+    }
+}
+
 impl Snapshots {
     /// The options of a mount by which equal files share their page cache.
     pub fn sharing(&self) -> Vec<(String, Option<String>)> {

@@ -223,6 +223,17 @@ impl Lowers {
         self.on_demand.again(is_there)
     }
 
+    /// Whether somebody has the sparse tar of a layer mounted, or serves it. Whoever asks has the [`serve::StoreLock`].
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub fn is_in_use(&self, layer: Digest) -> Result<bool> {
+        let is_there = |number| is_mounted(&self.places.lower(number)).unwrap_or(false);
+        Ok(self.on_demand.is_mounted(layer, is_there)
+            || serve::is_served(&self.places.layers(), layer)?)
+    }
+
     /// Unmounts one, once nobody uses it any more. That nothing is mounted is no problem.
     ///
     /// # Errors

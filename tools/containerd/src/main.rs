@@ -38,6 +38,7 @@ mod status;
 mod store;
 mod sweep;
 mod upper;
+mod whole;
 
 use clap::CommandFactory;
 use clap::Parser;
@@ -107,6 +108,8 @@ enum Command {
     Serve {
         /// The image, by the digest of its manifest
         image: String,
+        /// The diff IDs of those of its layers that are wanted
+        layers: Vec<String>,
     },
 }
 
@@ -139,11 +142,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         print(&page)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(Command::Serve { image }) = &arguments.command {
+    if let Some(Command::Serve { image, layers }) = &arguments.command {
         let config: Config = serde_json::from_reader(std::io::stdin().lock())?;
         start_log(&config);
         drop(out);
-        serving::run(&config, image)?;
+        serving::run(&config, image, layers)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut config = Config::read(arguments.config.as_deref())?;

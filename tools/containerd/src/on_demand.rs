@@ -244,13 +244,19 @@ impl OnDemand {
             return Ok(None);
         }
         let held = StoreLock::wait(&layers)?;
+        let missing_of = |image: &str| {
+            let missing = wanted.iter().filter(|wanted| {
+                wanted.origin.image == image && !self.places.tar(wanted.layer).exists()
+            });
+            missing.map(|wanted| wanted.layer).collect::<Vec<_>>()
+        };
         for wanted in wanted {
             if serve::is_served(&layers, wanted.layer)? {
                 continue;
             }
             // It serves all that it has, so the next one is served already most of the time.
             let image = &wanted.origin.image;
-            self.start(image)?;
+            self.start(image, &missing_of(image))?;
             if !serve::is_served(&layers, wanted.layer)? {
                 let (layer, points) = (wanted.layer, self.places.points(wanted.layer));
                 return Err(Problem::failed(format!(
@@ -263,13 +269,14 @@ impl OnDemand {
     }
 
     /// Starts the server of an image, and waits until it serves.
-    fn start(&self, image: &str) -> Result<()> {
+    fn start(&self, image: &str, wanted: &[Digest]) -> Result<()> {
         let failed =
             |error| Problem::failed(format!("{image}: cannot start what serves it: {error}"));
         let mut child = Command::new("/proc/self/exe")
             .arg0(env!("CARGO_BIN_NAME"))
             .arg("serve")
             .arg(image)
+            .args(wanted.iter().map(Digest::to_string))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -307,6 +314,15 @@ impl OnDemand {
         if !wanted.is_empty() {
             lock(&self.mounts).insert(number, wanted);
         }
+    }
+
+    /// Whether a layer is mounted by some snapshot, of which `is_mounted` says whether it still is.
+    pub fn is_mounted(&self, layer: Digest, is_mounted: impl Fn(u64) -> bool) -> bool {
+        let has = |wanted: &[Wanted]| wanted.iter().any(|wanted| wanted.layer == layer);
+        let mounts = lock(&self.mounts);
+        mounts
+            .iter()
+            .any(|(number, wanted)| has(wanted) && is_mounted(*number))
     }
 
     /// Begins servers for what is mounted and not served: whoever served it was killed. `is_mounted` says whether the

@@ -86,13 +86,34 @@ impl Places {
         self.layers().join(format!("{layer}.points"))
     }
 
+    /// The tar of a layer as far as it is there, if that is not all of it.
+    pub fn sparse(&self, layer: Digest) -> PathBuf {
+        self.layers().join(format!("{layer}.sparse"))
+    }
+
+    /// The layers that have access points, and no tar that is whole.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read.
+    pub fn on_demand(&self) -> Result<Vec<Digest>> {
+        let layers = self.layers();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&layers).map_err(Problem::io("read", &layers))? {
+            let name = entry.map_err(Problem::io("read", &layers))?.file_name();
+            let name = name.to_str().and_then(|name| name.strip_suffix(".points"));
+            found.extend(name.and_then(Digest::parse));
+        }
+        found.retain(|layer| !self.tar(*layer).exists());
+        Ok(found)
+    }
+
     /// All files that there may be of a layer.
     pub fn files(&self, layer: Digest) -> [PathBuf; 4] {
-        let sparse = self.layers().join(format!("{layer}.sparse"));
         [
             self.image(layer),
             self.tar(layer),
-            sparse,
+            self.sparse(layer),
             self.points(layer),
         ]
     }

@@ -19,6 +19,7 @@ use crate::service::SnapshotService;
 use crate::snapshotter::Snapshotter;
 use crate::store::StoreService;
 use crate::sweep::sweep;
+use crate::whole::Arrivals;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use std::fs;
@@ -169,9 +170,11 @@ async fn prepare_images(here: Arc<Snapshotter>, mut committed: UnboundedReceiver
     }
 }
 
-/// Sees to it that layers are served that come on demand, as long as they are mounted.
+/// Sees to it that layers are served that come on demand, as long as they are mounted, and that those are taken that came to be
+/// there.
 fn serve_again(here: &Snapshotter) {
     let mut at_start = true;
+    let mut arrivals = Arrivals::default();
     loop {
         let mut pause = LOOK;
         match here.lowers.serve_again(at_start) {
@@ -180,6 +183,9 @@ fn serve_again(here: &Snapshotter) {
                 tracing::warn!("layers on demand, of which readers get errors: {problem}");
                 pause = LOOK * 5;
             }
+        }
+        if let Err(problem) = arrivals.take(here) {
+            tracing::warn!("layers on demand that came to be there: {problem}");
         }
         std::thread::sleep(pause);
     }

@@ -8,36 +8,43 @@ use crate::config::OnDemand;
 use crate::places::Places;
 use crate::problem::Problem;
 use crate::problem::Result;
+use ferofs::digest::Digest;
 use ferofs::oci::remote;
 use ferofs::oci::remote::Reference;
 use ferofs::oci::remote::Remote;
+use ferofs::points::Points;
 use ferofs::serve;
+use ferofs::serve::Nearby;
 use ferofs::serve::Options;
 use ferofs::serve::Server;
+use ferofs::serve::Source;
 use ferofs::serve::Stored;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
+use std::io;
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What it prints when everything is served. Else it prints why not.
 pub const READY: &str = "ready";
 
-/// Serves an image by the name that the daemon has for it, which has the lock of the store meanwhile.
+/// Serves an image by the name that the daemon has for it, which has the lock of the store meanwhile. `wanted` are the diff IDs
+/// of layers that it is begun for.
 ///
 /// # Errors
 ///
 /// When its layers cannot be served; that is printed, too.
-pub fn run(config: &Config, image: &str) -> Result<()> {
+pub fn run(config: &Config, image: &str, wanted: &[String]) -> Result<()> {
     // Each read that waits is an open file.
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     let _ = setrlimit(Resource::Nofile, files);
     // It is not to end with whoever started this one.
     let _ = rustix::process::setsid();
-    let begun = begin(config, image);
+    let begun = begin(config, image, wanted);
     let mut out = std::io::stdout().lock();
     let line = match &begun {
         Ok(_) => READY.to_owned(),
@@ -57,9 +64,13 @@ pub fn run(config: &Config, image: &str) -> Result<()> {
     Ok(())
 }
 
-fn begin(config: &Config, image: &str) -> Result<Server> {
+fn begin(config: &Config, image: &str, wanted: &[String]) -> Result<Server> {
     let settings = &config.on_demand;
-    let found = find(settings, image)?;
+    let places = Places::create(&config.root)?;
+    let layers = match find(settings, image) {
+        Ok(found) => Stored::of(&found),
+        Err(problem) => without_registry(config, &places, wanted, problem)?,
+    };
     let shown = image.to_owned();
     let options = Options::default()
         .with_deadline(Duration::from_secs(settings.deadline))
@@ -68,12 +79,56 @@ fn begin(config: &Config, image: &str) -> Result<Server> {
         .with_tell(Arc::new(move |message| {
             tracing::warn!(image = shown, "{message}");
         }));
-    let places = Places::create(&config.root)?;
     let mut server = Server::new(&places.layers(), options)?;
     // Layers of the image that nobody has here need not be served.
     let has_points = |layer: &Stored| places.points(layer.diff_id).exists();
-    server.add_all(Stored::of(&found).into_iter().filter(has_points).collect())?;
+    let layers = layers.into_iter().filter(has_points);
+    // If containerd comes to have one, that is where all of it comes from.
+    let layers = layers.map(|layer| match layer.digest {
+        Some(digest) => {
+            let blobs = config.containerd.blobs();
+            let source = Nearby::new(&blobs, digest, layer.diff_id, layer.source);
+            Stored::new(layer.diff_id, Some(digest), Arc::new(source))
+        }
+        None => layer,
+    });
+    server.add_all(layers.collect())?;
     Ok(server)
+}
+
+/// The wanted layers, if containerd has all of them. Else what the problem with the registry is.
+fn without_registry(
+    config: &Config,
+    places: &Places,
+    wanted: &[String],
+    problem: Problem,
+) -> Result<Vec<Stored>> {
+    let blobs = config.containerd.blobs();
+    let text = problem.to_string();
+    let layers = wanted.iter().map(|layer| {
+        let layer = Digest::parse(layer)?;
+        let points = Points::open_of(&places.points(layer), layer, None).ok()?;
+        let away = Arc::new(Away(text.clone()));
+        let is_near = Nearby::new(&blobs, points.digest, layer, away.clone()).is_near();
+        is_near.then(|| Stored::new(layer, Some(points.digest), away))
+    });
+    let layers: Option<Vec<_>> = layers.collect();
+    let layers = layers.filter(|layers| !layers.is_empty()).ok_or(problem)?;
+    tracing::warn!("layers that containerd has are served without their registry: {text}");
+    Ok(layers)
+}
+
+/// A registry that cannot be asked.
+struct Away(String);
+
+impl Source for Away {
+    fn range(&self, _range: Range<u64>) -> io::Result<Vec<u8>> {
+        Err(io::Error::new(io::ErrorKind::NotConnected, self.0.clone()))
+    }
+
+    fn shown(&self) -> String {
+        "a layer that containerd has no more".into()
+    }
 }
 
 /// Finds an image in its registry.

@@ -105,14 +105,19 @@ impl Snapshotter {
         self.create(Kind::View, key, parent, labels)
     }
 
-    /// Whether a layer of an image is committed, perhaps only now: if its tar is there.
+    /// Whether a layer of an image is committed, perhaps only now: if its tar is there. One that comes on demand is there for
+    /// images that can come so; for others it is to be fetched.
     fn layer_is_there(&self, target: &str, parent: Option<&str>, labels: &Labels) -> Result<bool> {
-        if self.catalog.target(target, parent)?.is_some() {
-            return Ok(true);
+        let committed = self.catalog.target(target, parent)?;
+        if let Some(name) = &committed {
+            let layer = self.catalog.get(name)?.layer;
+            if layer.map_or(Ok(true), |layer| self.is_whole(layer))? {
+                return Ok(true);
+            }
         }
         if let Some(layer) = labels.get(DIFF_ID).and_then(|id| Digest::parse(id)) {
             let _held = self.layers.hold(layer);
-            if self.has_files(layer)? {
+            if self.has_files(layer)? && self.is_whole(layer)? {
                 self.adopt(target, parent, labels, layer, None)?;
                 return Ok(true);
             }
@@ -120,6 +125,9 @@ impl Snapshotter {
         let Some((layer, record)) = self.lowers.on_demand.find(target, labels) else {
             return Ok(false);
         };
+        if committed.is_some() {
+            return Ok(true);
+        }
         let _held = self.layers.hold(layer);
         let is_known = self.has_files(layer)?;
         self.adopt(

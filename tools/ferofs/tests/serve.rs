@@ -15,6 +15,7 @@ use ferofs::digest::Digest;
 use ferofs::points::Maker;
 use ferofs::points::Points;
 use ferofs::serve::List;
+use ferofs::serve::Nearby;
 use ferofs::serve::Options;
 use ferofs::serve::Server;
 use ferofs::serve::Source;
@@ -219,4 +220,66 @@ fn readers_get_what_the_layer_has_or_an_error() {
     let mut whole = fs::File::open(path.with_extension("tar")).unwrap();
     whole.read_to_end(&mut found).unwrap();
     assert!(found == plain);
+}
+
+/// What is in a directory of the blobs of others, beside the layer's own.
+const OTHERS: &str = "blobs";
+
+#[test]
+fn a_layer_that_came_to_be_here_is_taken_as_a_whole() {
+    let (plain, stored) = layer();
+    let points = points(&plain, &stored);
+    // As it is stored, and as a plain tar; one that is something else is no use.
+    for (name, content, is_taken) in [
+        (points.digest, &stored, true),
+        (points.diff_id, &plain, true),
+        (points.diff_id, &stored, false),
+    ] {
+        let scratch = Scratch::new();
+        let blobs = scratch.join(OTHERS);
+        fs::create_dir(&blobs).unwrap();
+        let source = Arc::new(Stored {
+            bytes: stored.clone(),
+            mood: Mutex::new(Mood::Good),
+            asked: Mutex::default(),
+        });
+        let options = Options::default()
+            .with_deadline(Duration::from_secs(2))
+            .with_while_used(true);
+        let mut server = match Server::new(&scratch.0, options) {
+            Ok(server) => server,
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                return;
+            }
+        };
+        let far = Arc::clone(&source) as Arc<dyn Source>;
+        let near = Nearby::new(&blobs, points.digest, points.diff_id, far);
+        if let Err(error) = server.add(points.clone(), Arc::new(near)) {
+            eprintln!("skipped: {error}");
+            return;
+        }
+        let path = scratch.join(&format!("{}.sparse", points.diff_id));
+        // Somebody has it, as a mount has.
+        let used = fs::File::open(&path).unwrap();
+        thread::scope(|scope| {
+            let running = scope.spawn(|| server.run());
+            assert!(read(reader(&path, 100..200)).as_deref() == Ok(&plain[100..200]));
+            let before = source.asked.lock().unwrap().len();
+            assert!(before > 0);
+            // What came is all there is from now on.
+            if is_taken {
+                *source.mood.lock().unwrap() = Mood::Away;
+            }
+            fs::write(blobs.join("part"), content).unwrap();
+            fs::rename(blobs.join("part"), blobs.join(name.to_string())).unwrap();
+            // It ends when all is there, though somebody has it.
+            running.join().unwrap().unwrap();
+            let after = source.asked.lock().unwrap().len();
+            assert_eq!(after == before, is_taken, "{name}");
+        });
+        drop(used);
+        assert!(!path.exists());
+        assert!(fs::read(path.with_extension("tar")).unwrap() == plain);
+    }
 }

@@ -97,6 +97,8 @@ struct State {
     stopped: bool,
     /// Layers of which nothing can be had any more.
     broken: HashSet<usize>,
+    /// Layers that came to be near, and are got as a whole.
+    near: HashSet<usize>,
     /// How many layers are not complete.
     left: usize,
     recorded: Vec<Key>,
@@ -137,6 +139,17 @@ impl Shared {
     fn wake(&self) {
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
+}
+
+/// Units, if the source of the layer has them as they are in the tar.
+fn near(layer: &Layer, run: &[Key]) -> Option<Vec<Vec<u8>>> {
+    let units = run.iter().map(|(_, unit)| {
+        let plain = layer.source.plain(layer.points.unit(*unit))?;
+        // If it is something else, it can still be had as it is stored.
+        layer.points.check(*unit, &plain).ok()?;
+        Some(plain)
+    });
+    units.collect()
 }
 
 /// Lets readers go on.
@@ -203,6 +216,7 @@ impl Server {
             board: Board::new(options.deadline),
             stopped: false,
             broken: HashSet::new(),
+            near: HashSet::new(),
             left: 0,
             recorded: Vec::new(),
             seen: HashSet::new(),
@@ -353,13 +367,35 @@ impl Server {
             for (number, layer) in self.layers.iter().enumerate() {
                 units.extend((0..layer.points.units()).map(|unit| (number, unit)));
             }
-            let most = self.options.requests.div_ceil(2);
-            state.board.complete(units, most);
+            state.board.complete(units, self.most());
         }
         let ends = self.options.complete || self.options.while_used;
         state.stopped |= ends && self.layers.is_empty();
         drop(state);
         whole.into_iter().for_each(|number| self.complete(number));
+    }
+
+    /// How many requests are made at once for what nobody waits for.
+    fn most(&self) -> usize {
+        self.options.requests.div_ceil(2)
+    }
+
+    /// Gets all of those layers that came to be near, each once.
+    fn get_near(&self) {
+        for (number, layer) in self.layers.iter().enumerate() {
+            let is_wanted = {
+                let state = self.shared.state();
+                !state.near.contains(&number) && !state.board.is_whole(number)
+            };
+            if is_wanted && layer.source.is_near() {
+                let units = (0..layer.points.units()).map(|unit| (number, unit));
+                let mut state = self.shared.state();
+                state.near.insert(number);
+                state.board.complete(units, self.most());
+                drop(state);
+                self.shared.work.notify_all();
+            }
+        }
     }
 
     /// Hears of reads.
@@ -373,6 +409,7 @@ impl Server {
                 if self.may_end() {
                     return Ok(());
                 }
+                self.get_near();
                 next_look = Some(now + LOOK);
             }
             let mut state = self.shared.state();
@@ -477,6 +514,13 @@ impl Server {
             let Some(layer) = run.first().and_then(|(number, _)| self.layers.get(*number)) else {
                 continue;
             };
+            if let Some(units) = near(layer, &run) {
+                for (key, plain) in run.into_iter().zip(units) {
+                    let result = self.write(layer, key.1, &plain);
+                    self.finish(layer, key, result);
+                }
+                continue;
+            }
             let stored = self.get(layer, &run);
             for key in run {
                 let result = match &stored {
@@ -602,7 +646,12 @@ impl Server {
             layer.source.doubt();
             (Failure::Wrong, Some(error))
         })?;
-        let written = layer.tar.write(layer.points.unit(unit), &plain);
+        self.write(layer, unit, &plain)
+    }
+
+    /// Writes a unit.
+    fn write(&self, layer: &Layer, unit: usize, plain: &[u8]) -> Put {
+        let written = layer.tar.write(layer.points.unit(unit), plain);
         written.map_err(|error| (Failure::Passing, Some(error)))?;
         let written = plain.len() as u64;
         self.shared.written.fetch_add(written, Ordering::Relaxed);

@@ -47,6 +47,7 @@ pub use daemon::Totals;
 pub use list::List;
 pub use lock::StoreLock;
 pub use source::InRegistry;
+pub use source::Nearby;
 pub use source::OnDisk;
 pub use source::Source;
 pub use stored::Stored;
