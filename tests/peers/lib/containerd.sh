@@ -40,6 +40,19 @@ mounted_below() {
     grep -F "$1" /proc/self/mounts
 }
 
+# viewed SNAPSHOTTER IMAGE FILE: makes a manifest of the image as the snapshotter mounts it. Each time elsewhere: containerd 2.3
+# has what it mounted at a place until it next collects garbage.
+viewed() {
+    viewed_at=$(mktemp -d "$WORK/view.XXXXXX")
+    ctr images mount --snapshotter "$1" --platform linux/amd64 "local/$2" "$viewed_at" >output 2>&1 ||
+        fail "$MAKER: $2 is mounted by $1" output
+    # containerd gives the root directory of an overlayfs snapshot no time from the layers.
+    ferofs-testkit manifest --xattrs "$viewed_at" | sed '1s/ mtime=[^ ]*//' >"$3"
+    ctr images unmount --rm --snapshotter "$1" "$viewed_at" >output 2>&1 ||
+        fail "$MAKER: $2 is unmounted from $1" output
+    rmdir "$viewed_at"
+}
+
 # mounts_of IMAGE: makes manifests of the image, MAKER.IMAGE.SNAPSHOTTER and IMAGE.overlayfs, as both snapshotters mount it;
 # that of overlayfs unpacks it for that.
 mounts_of() {
@@ -48,14 +61,6 @@ mounts_of() {
         overlayfs) mounts_to=$1.overlayfs ;;
         *) mounts_to=$MAKER.$1.$mounts_kind ;;
         esac
-        [ -e "$mounts_to" ] && continue
-        mkdir -p "$WORK/view"
-        ctr images mount --snapshotter "$mounts_kind" --platform linux/amd64 "local/$1" "$WORK/view" >output 2>&1 ||
-            fail "$MAKER: $1 is mounted by $mounts_kind" output
-        # containerd gives the root directory of an overlayfs snapshot no time from the layers.
-        ferofs-testkit manifest --xattrs "$WORK/view" | sed '1s/ mtime=[^ ]*//' >"$mounts_to"
-        ctr images unmount --rm --snapshotter "$mounts_kind" "$WORK/view" >output 2>&1 ||
-            fail "$MAKER: $1 is unmounted from $mounts_kind" output
+        [ -e "$mounts_to" ] || viewed "$mounts_kind" "$1" "$mounts_to"
     done
 }
-

@@ -15,15 +15,20 @@ use crate::problem::Result;
 use crate::snapshotter::Snapshotter;
 use ferofs::digest::Digest;
 use ferofs::serve::StoreLock;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
+
+/// A blob of which nothing came is not read again before that.
+const PAUSE: Duration = Duration::from_secs(600);
 
 /// Takes such layers in.
 #[derive(Default)]
 pub struct Arrivals {
-    /// Blobs that are not what they should be.
-    wrong: HashSet<Digest>,
+    /// Blobs of which nothing came, and when.
+    failed: HashMap<Digest, Instant>,
 }
 
 impl Arrivals {
@@ -33,6 +38,7 @@ impl Arrivals {
     ///
     /// When it cannot be found out which layers come on demand.
     pub fn take(&mut self, here: &Snapshotter) -> Result<()> {
+        self.failed.retain(|_, when| when.elapsed() < PAUSE);
         let blobs = here.config.containerd.blobs();
         for layer in here.places.on_demand()? {
             let Some(record) = here.catalog.layer(layer)? else {
@@ -40,14 +46,14 @@ impl Arrivals {
             };
             let stored = record.stored.iter().filter_map(|name| Digest::parse(name));
             let mut names = [layer].into_iter().chain(stored);
-            let Some(name) = names
-                .find(|name| !self.wrong.contains(name) && blobs.join(name.to_string()).exists())
-            else {
+            let Some(name) = names.find(|name| {
+                !self.failed.contains_key(name) && blobs.join(name.to_string()).exists()
+            }) else {
                 continue;
             };
             if let Err(problem) = take_one(here, layer, &record, name, &blobs) {
                 tracing::warn!(%layer, "it stays on demand: {problem}");
-                self.wrong.insert(name);
+                self.failed.insert(name, Instant::now());
             }
         }
         Ok(())
