@@ -29,6 +29,8 @@ head -c 60000 /dev/urandom >source/random
 { cat source/random && seq 1 9000 && head -c 50001 source/random; } >source/mixed
 truncate -s 1M source/zeros
 (cd source/directory && touch $(seq -f '%04g-name' 200)) && ln -s ../texts/4097 source/directory/link && ln source/mixed source/texts/linked
+# Whole seconds, for a tar has no others.
+find source -exec touch -h -d @1600000000 {} +
 tar -cf source.tar -C source .
 ferofs-testkit manifest source >source.manifest
 fixed="--quiet -x-1"
