@@ -222,6 +222,7 @@ fn one_look_for_a_small_directory() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hours, at the speed of Miri")]
 fn logarithmic_looks_for_a_large_directory() {
     let names: BTreeSet<_> = (0..5000)
         .map(|i| format!("file{i:05}").into_bytes())
@@ -554,6 +555,7 @@ fn any_name() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
+    #[cfg_attr(miri, ignore = "hours, at the speed of Miri")]
     fn all_names_are_found_and_no_other(
         names in proptest::collection::btree_set(any_name(), 1..200),
         others in proptest::collection::vec(any_name(), 20),

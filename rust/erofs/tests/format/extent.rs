@@ -294,6 +294,7 @@ fn any_chunk() -> impl Strategy<Value = ChunkIndex> {
 proptest! {
     /// Each byte is where its own chunk says, however chunks were merged.
     #[test]
+    #[cfg_attr(miri, ignore = "hours, at the speed of Miri")]
     fn same_as_chunk_by_chunk(
         entries in proptest::collection::vec(any_chunk(), 1..300),
         cut in 1..1024u64,

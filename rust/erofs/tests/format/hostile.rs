@@ -188,6 +188,7 @@ fn walk_soon(image: Blocks) {
 const EXTREMES: [u8; 10] = [0, 1, 2, 7, 8, 0x20, 0x7f, 0x80, 0xfe, 0xff];
 
 #[test]
+#[cfg_attr(miri, ignore = "hours, at the speed of Miri")]
 fn each_byte_in_turn() {
     for block_bits in [9, 12] {
         let sound = small_image(block_bits).finish();
@@ -293,6 +294,7 @@ proptest! {
 
 /// A directory that claims to be huge, and goes round in circles.
 #[test]
+#[cfg_attr(miri, ignore = "hours, at the speed of Miri")]
 fn endless_directory() {
     let mut image = Image::new(12);
     let mut block = directory_block(&[(b"a", 1, 1)]);
@@ -321,6 +323,7 @@ fn endless_directory() {
 
 /// As many attributes as fit an inode, each of which refers to the last of many long prefixes.
 #[test]
+#[cfg_attr(miri, ignore = "hours, at the speed of Miri")]
 fn many_attributes() {
     let mut image = Image::new(9);
     image.superblock.xattr_prefix_count = 128;
