@@ -38,7 +38,7 @@ else
 endif
 
 .PHONY: all help module tools modules_install install uninstall dist dkms_install deb deb-source clean clean-cache distclean root kernel-debug \
-	fmt clippy test test-host test-kunit test-vm test-packages fuzz fuzz-vm load bench run shell audit coverage
+	fmt clippy test test-host test-kunit test-vm test-packages fuzz fuzz-vm reach miri bench run shell audit coverage load
 
 all: module tools ## Build the module and the tools (the default)
 
@@ -148,11 +148,17 @@ coverage: ## Print which lines of rust/erofs its tests and mutated images reach
 fuzz: ## Fuzz archives, images and containers with cargo-fuzz (SECONDS=600 each)
 	@tests/fuzz/cargo $(SECONDS)
 
-fuzz-vm: ## Mount mutated images in the debug kernel (SECONDS=600)
+fuzz-vm: ## Mount mutated images in the debug kernel as a program (SECONDS=600)
 	@tests/fuzz/vm $(SECONDS)
 
 load: ## Do everything at once in the debug kernel, with 2 and 4 processors (SECONDS=600; ON="debug debian-7.3")
 	@tests/load/vm $(or $(SECONDS),600) $(ON)
+
+reach: ## Print how much of the module mutated images reach, by kcov
+	@tests/fuzz/reach
+
+miri: ## Run tests of the format and of the inflater in Miri (a nightly compiler)
+	@tests/miri
 
 bench: ## Measure ferofs against the C driver, ext4 and squashfs (BENCH=--large for a tar over 1 GB)
 	@tests/bench/run $(BENCH)

@@ -92,10 +92,16 @@ fi
 # The C driver does not take images on tmpfs.
 mkdir -p work
 if [ "$FS" = ferofs ]; then mount -t tmpfs tmpfs work; fi
+# COVERAGE: a directory for which places of the module were passed (see tests/fuzz/reach).
+if [ -n "${COVERAGE:-}" ]; then
+    for section in /sys/module/ferofs/sections/.*; do
+        if [ -f "$section" ]; then echo "${section##*/} $(cat "$section")"; fi
+    done >"$COVERAGE/sections"
+fi
 {
     # shellcheck disable=SC2086 # BASES is a pattern.
     ferofs-testkit fuzz-mounts --type "$FS" --work "$WORK/work" --first "$FIRST" --count "$IMAGES" \
-        --changes "${CHANGES:-4294967295}" --limit "${LIMIT:-60}" bases/${BASES:-*}.erofs 2>&1
+        --changes "${CHANGES:-4294967295}" --limit "${LIMIT:-60}" ${COVERAGE:+--coverage "$COVERAGE"} bases/${BASES:-*}.erofs 2>&1
     echo $? >status
 } | sed -u 's/^/# /'
 if [ "$(cat status)" = 0 ]; then pass "$IMAGES mutated images"; else fail "$IMAGES mutated images"; fi

@@ -30,6 +30,7 @@ import threading
 import time
 
 import qemu
+import um
 
 # A line that begins a report of a bug in the kernel, after the time stamp. Text that ferofs logs about
 # damaged images begins with its own name and so never looks like one.
@@ -152,7 +153,8 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def command_line(options, work, report_fd):
+def disks_of(options, work):
+    """The machine's disks: (image, name, mode)."""
     disks = [(options.image, "root", "ro"), (os.path.join(options.boot, "modules.img"), "modules", "ro"),
              (os.path.join(work, "data.img"), "data", "rw")]
     if options.out:
@@ -161,11 +163,19 @@ def command_line(options, work, report_fd):
     for number, disk in enumerate(options.disk):
         image, _, mode = disk.partition(",")
         disks.append((image, f"disk{number}", mode or "ro"))
+    return disks
+
+
+def command_line(options, work, log_fd, report_fd):
+    disks = disks_of(options, work)
     words = ["loglevel=5", "printk.devkmsg=on", "rdinit=/init", "net.ifnames=0"]
-    if options.kernel == "debug":
+    if options.kernel in ("debug", "um"):
         # Without red zones the allocator keeps stale pointers in per-CPU arrays, where kmemleak finds them and
         # takes what leaked for referenced.
         words.append("slab_debug=Z")
+    if options.kernel == "um":
+        return um.command(os.path.join(options.boot, "vmlinuz"), os.path.join(work, "initramfs"), words + options.append, disks,
+                          log_fd, report_fd, mem=options.mem, cpus=options.cpus)
     command = qemu.command(
         os.path.join(options.boot, "vmlinuz"), os.path.join(work, "initramfs"), os.path.join(work, "log"),
         words + options.append, disks, mem=options.mem, cpus=options.cpus, kvm=options.kvm, icount=options.icount)
@@ -242,6 +252,8 @@ def run(options, work):
     environment = {
         "FEROFS_KERNEL": options.kernel, "WORD": word, "WANT_OUT": "yes" if options.out else "",
         "WANT_SHELL": "yes" if options.shell else "", "ROWS": rows, "COLS": columns,
+        # Where disks have no serial numbers.
+        "DISKS": " ".join(name for _, name, _ in disks_of(options, work)) if options.kernel == "um" else "",
         "TERM": os.environ.get("TERM", "linux") if sys.stdout.isatty() else "dumb", "LEAKS": "yes" if options.leaks else "no",
     }
     if options.script:
@@ -271,9 +283,9 @@ def run(options, work):
     # A prompt ends with its input: the shell in the machine cannot see the end of what is no terminal.
     terminal = piped(sys.stdin.buffer) if options.shell and not sys.stdin.isatty() else None
     deadline = time.monotonic() + options.timeout
-    with open(os.path.join(work, "qemu"), "wb") as errors:
+    with open(os.path.join(work, "qemu"), "wb") as errors, open(os.path.join(work, "log"), "wb") as log:
         machine = subprocess.Popen(
-            command_line(options, work, theirs.fileno()), pass_fds=[theirs.fileno()],
+            command_line(options, work, log.fileno(), theirs.fileno()), pass_fds=[log.fileno(), theirs.fileno()],
             stdin=(terminal or None) if options.shell else subprocess.DEVNULL, stdout=None if options.shell else errors,
             stderr=errors, preexec_fn=die_with_parent)
     theirs.close()

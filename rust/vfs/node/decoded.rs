@@ -94,6 +94,7 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
         read_iter: Some(Self::read_iter),
         splice_read: Some(Self::splice_read),
         mmap: Some(Self::mmap),
+        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         unlocked_ioctl: Some(ioctl::ioctl::<C::FileSystem>),
         compat_ioctl: bindings::compat_ptr_ioctl,

@@ -66,6 +66,7 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
         read_iter: Some(Self::read_iter),
         splice_read: Some(Self::splice_read),
         mmap: Some(Self::mmap),
+        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         unlocked_ioctl: Some(ioctl::ioctl::<E::FileSystem>),
         compat_ioctl: bindings::compat_ptr_ioctl,

@@ -7,6 +7,8 @@
 //! itself has to say about an image is for the caller to look for in its log.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
@@ -32,6 +34,7 @@ use crate::errno;
 use crate::exercise::Exercise;
 use crate::mount;
 use crate::mutate::Base;
+use crate::raw::kcov::Kcov;
 
 /// Mounts and exercises mutated images; fails if one hangs or kills the process.
 #[derive(clap::Args)]
@@ -83,6 +86,10 @@ struct Job {
     /// Which changes of each seed are made, as with `mutate`.
     #[arg(long, default_value_t = u32::MAX)]
     changes: u32,
+    /// A directory for which places of the module were passed: a file for each worker, with an address in hexadecimal on each
+    /// line, and then the seeds that passed places that none before them did. The kernel and the module must have kcov.
+    #[arg(long)]
+    coverage: Option<PathBuf>,
 }
 
 impl Job {
@@ -253,6 +260,9 @@ fn spawn(job: &Job, first: u64, end: u64) -> Result<Child> {
         &job.changes.to_string(),
     ]);
     command.args(["--first", &first.to_string(), "--end", &end.to_string()]);
+    if let Some(directory) = &job.coverage {
+        command.arg("--coverage").arg(directory);
+    }
     command
         .stdout(Stdio::piped())
         .spawn()
@@ -285,15 +295,64 @@ pub fn run_worker(args: &WorkerArgs) -> Result<ExitCode> {
         bases.push((Base::new(bytes), mount::device_options(path)));
     }
     let mut out = std::io::stdout().lock();
+    let mut record = match &args.job.coverage {
+        Some(directory) => Some(Record::new(directory)?),
+        None => None,
+    };
     for seed in args.first..args.end {
         let (base, options) = &bases[(seed % bases.len() as u64) as usize];
         writeln!(out, "seed {seed}")?;
         // What the kernel reports is about the last seed in its log, or the last two if two are mounted at a time.
         let _ = std::fs::write("/dev/kmsg", format!("ferofs-testkit: seed {seed}\n"));
         let (result, entries) = one(&args.job, seed, base, options)?;
+        if let Some(record) = &mut record {
+            record.take(seed);
+        }
         writeln!(out, "done {result} {entries}")?;
     }
+    if let Some(record) = record {
+        record.write()?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Which places of the module a worker has passed.
+struct Record {
+    kcov: Kcov,
+    places: BTreeSet<u64>,
+    /// The seeds that passed places that no seed before them did.
+    seeds: Vec<u64>,
+    file: PathBuf,
+}
+
+impl Record {
+    fn new(directory: &Path) -> Result<Self> {
+        Ok(Record {
+            kcov: Kcov::new().context("kcov")?,
+            places: BTreeSet::new(),
+            seeds: Vec::new(),
+            file: directory.join(std::process::id().to_string()),
+        })
+    }
+
+    fn take(&mut self, seed: u64) {
+        let before = self.places.len();
+        self.places.extend(self.kcov.take());
+        if self.places.len() > before {
+            self.seeds.push(seed);
+        }
+    }
+
+    fn write(&self) -> Result<()> {
+        let mut lines = String::new();
+        for place in &self.places {
+            writeln!(lines, "{place:x}")?;
+        }
+        for seed in &self.seeds {
+            writeln!(lines, "seed {seed}")?;
+        }
+        std::fs::write(&self.file, lines).with_context(|| self.file.display().to_string())
+    }
 }
 
 fn one(job: &Job, seed: u64, base: &Base, options: &str) -> Result<(String, u32)> {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What there is no safe crate for: mappings that may fault or be called, Linux AIO, io_uring, FIEMAP, personality(2).
+//! What there is no safe crate for: mappings that may fault or be called, Linux AIO, io_uring, FIEMAP, kcov, personality(2).
 //!
-//! The only part of the kit with unsafe code. Called by `readers`, `faultcheck`, `extents` and `rights`.
+//! The only part of the kit with unsafe code. Called by `readers`, `faultcheck`, `extents`, `fuzz` and `rights`.
 
 pub mod aio;
 pub mod fiemap;
+pub mod kcov;
 pub mod mapping;
 pub mod uring;
 
