@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # kernels: debian-7.3 debian-7.2
+# slow: yes
 #
 # FAN_FS_ERROR of fanotify: who watches a mount is told of damaged metadata, and of data that cannot be read, with the
 # file. For data that lies on bad sectors xfs is asked as well.

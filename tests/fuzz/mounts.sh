@@ -4,11 +4,13 @@
 # kernels: debug
 # timeout: 1800
 #
-# Mutated images, mounted, walked and read: no hang, no report of the kernel. IMAGES of them, from seed
+# Mutated images, mounted, walked and read: no hang, no report of the kernel. Those of mounts.seeds, each of which reached
+# code that none before it had (tests/fuzz/reach), and 200 others; or IMAGES of them, from seed
 # FIRST on, of the base images whose names BASES matches, with those of their changes that CHANGES says. The runner of the virtual machine looks for the kernel's reports.
 
 . "$FEROFS_TESTS/lib.sh"
-IMAGES=${IMAGES:-500}
+SEEDS=${SEEDS:-}
+if [ -z "${IMAGES:-}${FIRST:-}${MAKE:-}" ] && [ "$FS" = ferofs ]; then SEEDS=$FEROFS_TESTS/fuzz/mounts.seeds; fi
 FIRST=${FIRST:-0}
 
 # Small images of different shapes. Fixed times and ids, so that a seed means the same image elsewhere.
@@ -98,12 +100,24 @@ if [ -n "${COVERAGE:-}" ]; then
         if [ -f "$section" ]; then echo "${section##*/} $(cat "$section")"; fi
     done >"$COVERAGE/sections"
 fi
-{
-    # shellcheck disable=SC2086 # BASES is a pattern.
-    ferofs-testkit fuzz-mounts --type "$FS" --work "$WORK/work" --first "$FIRST" --count "$IMAGES" \
-        --changes "${CHANGES:-4294967295}" --limit "${LIMIT:-60}" ${COVERAGE:+--coverage "$COVERAGE"} bases/${BASES:-*}.erofs 2>&1
-    echo $? >status
-} | sed -u 's/^/# /'
-if [ "$(cat status)" = 0 ]; then pass "$IMAGES mutated images"; else fail "$IMAGES mutated images"; fi
+
+# mounts COUNT [OPTION...]: mounts so many.
+mounts() {
+    count=$1
+    shift
+    {
+        # shellcheck disable=SC2086 # BASES is a pattern.
+        ferofs-testkit fuzz-mounts --type "$FS" --work "$WORK/work" --first "$FIRST" --count "$count" "$@" \
+            --changes "${CHANGES:-4294967295}" --limit "${LIMIT:-60}" ${COVERAGE:+--coverage "$COVERAGE"} bases/${BASES:-*}.erofs 2>&1
+        echo $? >status
+    } | sed -u 's/^/# /'
+    if [ "$(cat status)" = 0 ]; then pass "$count mutated images"; else fail "$count mutated images"; fi
+}
+
+if [ -n "$SEEDS" ]; then
+    mounts "$(grep -vc '^#' "$SEEDS")" --seeds "$SEEDS"
+    IMAGES=200
+fi
+mounts "${IMAGES:-500}"
 
 finish

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # timeout: 600
+# slow: yes
 #
 # The page cache of a container host: 20 containers of 20 images, each three layers that all of them have and one of its
 # own, as overlayfs over one mount a layer (so containerd 2.1 has it) or over mounts of each container's own (so later

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # kernels: debian-7.3 debug
+# slow: yes
 #
 # Memory pressure on inodes leaves pages of mapped files where they are, as on any filesystem; they go when they
 # are not used, or with the mount. ext4, with a copy of the same files, is the judge.

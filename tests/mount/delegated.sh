@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # kernels: debian-7.3 debian-7.2 debug
+# slow: yes
 #
 # `ferofs mountd`: a user in a user namespace of his own mounts an image that the policy names, with owners as they are mapped there;
 # and no other image, blob or option, and nothing for another user.

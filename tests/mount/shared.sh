@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR MIT
 #
 # kernels: debian-7.3 debug
+# slow: yes
 # timeout: 900
 #
 # domain_id= and inode_share: which options go together; whose bytes a shared file has; what happens to them when the image they

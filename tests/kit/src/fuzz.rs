@@ -90,9 +90,30 @@ struct Job {
     /// line, and then the seeds that passed places that none before them did. The kernel and the module must have kcov.
     #[arg(long)]
     coverage: Option<PathBuf>,
+    /// A file of seeds, one a line, which are then what is counted: the first one is number 0. Lines with a `#` are none.
+    #[arg(long)]
+    seeds: Option<PathBuf>,
 }
 
 impl Job {
+    /// The seeds of the numbers from `first` on, to `end`.
+    fn seeds(&self, first: u64, end: u64) -> Result<Vec<u64>> {
+        let Some(path) = &self.seeds else {
+            return Ok((first..end).collect());
+        };
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let (skipped, wanted) = (first as usize, (end - first) as usize);
+        let seeds = text.lines().filter(|line| !line.starts_with('#'));
+        let seeds = seeds.skip(skipped).take(wanted);
+        let seeds: Result<Vec<u64>> = seeds
+            .map(|line| {
+                line.parse()
+                    .with_context(|| format!("expected a seed, found '{line}'"))
+            })
+            .collect();
+        seeds
+    }
+
     fn mount_point(&self) -> PathBuf {
         self.work.join("mnt")
     }
@@ -204,14 +225,16 @@ fn supervise(job: &Job, limit: u64, first: u64, end: u64, tally: &mut Tally) -> 
         }
     });
     let mut current = first;
+    let mut number = first;
     let mut since = Instant::now();
     loop {
         match lines.recv_timeout(Duration::from_secs(limit)) {
             Ok(line) => {
                 let mut words = line.split(' ');
                 match (words.next(), words.next(), words.next()) {
-                    (Some("seed"), Some(seed), None) => {
+                    (Some("seed"), Some(seed), Some(position)) => {
                         current = seed.parse().context("worker's line")?;
+                        number = position.parse().context("worker's line")?;
                         since = Instant::now();
                     }
                     (Some("done"), Some(result), Some(entries)) => {
@@ -241,7 +264,7 @@ fn supervise(job: &Job, limit: u64, first: u64, end: u64, tally: &mut Tally) -> 
     if status.signal() != Some(Signal::KILL.as_raw()) {
         tally.fail(current, &format!("the worker ended with {status}"));
     }
-    Ok(current + 1)
+    Ok(number + 1)
 }
 
 fn spawn(job: &Job, first: u64, end: u64) -> Result<Child> {
@@ -262,6 +285,9 @@ fn spawn(job: &Job, first: u64, end: u64) -> Result<Child> {
     command.args(["--first", &first.to_string(), "--end", &end.to_string()]);
     if let Some(directory) = &job.coverage {
         command.arg("--coverage").arg(directory);
+    }
+    if let Some(seeds) = &job.seeds {
+        command.arg("--seeds").arg(seeds);
     }
     command
         .stdout(Stdio::piped())
@@ -292,16 +318,22 @@ pub fn run_worker(args: &WorkerArgs) -> Result<ExitCode> {
     let mut bases = Vec::new();
     for path in &args.job.images {
         let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-        bases.push((Base::new(bytes), mount::device_options(path)));
+        let mut options = mount::device_options(path);
+        // Equal files of two images mounted at a time share their pages, if the images say which they are.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("fingerprints") && args.job.r#type == "ferofs" {
+            options.push_str(",domain_id=fuzz,inode_share");
+        }
+        bases.push((Base::new(bytes), options));
     }
     let mut out = std::io::stdout().lock();
     let mut record = match &args.job.coverage {
         Some(directory) => Some(Record::new(directory)?),
         None => None,
     };
-    for seed in args.first..args.end {
+    for (number, seed) in (args.first..).zip(args.job.seeds(args.first, args.end)?) {
         let (base, options) = &bases[(seed % bases.len() as u64) as usize];
-        writeln!(out, "seed {seed}")?;
+        writeln!(out, "seed {seed} {number}")?;
         // What the kernel reports is about the last seed in its log, or the last two if two are mounted at a time.
         let _ = std::fs::write("/dev/kmsg", format!("ferofs-testkit: seed {seed}\n"));
         let (result, entries) = one(&args.job, seed, base, options)?;
@@ -358,6 +390,8 @@ impl Record {
 fn one(job: &Job, seed: u64, base: &Base, options: &str) -> Result<(String, u32)> {
     let image = job.work.join("image");
     let mount_point = job.mount_point();
+    // A new file: of the last one, an image that is mounted beside this one may still share pages, and keep it from writers.
+    let _ = std::fs::remove_file(&image);
     std::fs::write(&image, base.changed(seed, job.changes))
         .with_context(|| image.display().to_string())?;
     match mount::classic(&job.r#type, &image, &mount_point, options) {

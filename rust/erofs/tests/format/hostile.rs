@@ -207,6 +207,7 @@ fn each_byte_in_turn() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hours, at the speed of Miri")]
 fn each_length() {
     let sound = small_image(9).finish();
     for len in (0..sound.bytes.len()).step_by(3) {

@@ -14,10 +14,8 @@ use rustix::io::Result;
 use rustix::mm::MapFlags;
 use rustix::mm::ProtFlags;
 
-/// Places that there is room for in what is passed between two calls of [`Kcov::take`].
-const PLACES: usize = 1 << 18;
-/// How many words the area has: the first one is how many places follow.
-const WORDS: usize = PLACES + 1;
+/// How many words the area has: the first one is how many places follow, as far as there is room. The kernel wants whole pages.
+const WORDS: usize = 1 << 18;
 const INIT_TRACE: libc::c_ulong = 0x8008_6301;
 const ENABLE: libc::c_ulong = 0x6364;
 const TRACE_PC: libc::c_ulong = 0;
