@@ -283,7 +283,7 @@ check "nobody serves anything" within 60 are_servers 0
 check "nothing is left of layers" no_layers
 
 # --- and of which all comes after all -----------------------------------------------------------------------------------
-# whole NUMBER: whether so many tars are there, and none in part.
+# whole NUMBER: whether so many tars are there, and none in part. (The layer of the image for pods is kept as an image.)
 whole() {
     ls -s "$LAYERS"
     [ -z "$(find "$LAYERS" -name '*.sparse')" ] && [ "$(find "$LAYERS" -name '*.tar' | wc -l)" = "$1" ]
@@ -301,7 +301,7 @@ wait "$SERVED" 2>/dev/null
 refuses "without a registry what is not there is an error" "Input/output error" find "$ROOT"/snapshots/*/lower/usr -type f -exec cat '{}' +
 check "an archive of the same image is imported" ctr -n k8s.io images import --no-unpack "$SHARED/images/app.tar"
 check "the daemon starts again" again
-check "then all layers are there" within 300 whole 3
+check "then all layers are there" within 120 whole 2
 check "and nobody serves them" within 60 are_servers 0
 check "all of it is right" sums app
 check "a container starts" named new cri start "$(cat pod)" new "$AT/some/app:1" /bin/busybox sleep 100000
@@ -319,7 +319,7 @@ refuses "without its layers" "^0$" fetched app
 check "another namespace has it all, with nobody to say that it can come on demand" ctr -n other images pull --local \
     --plain-http --snapshotter ferofs "$AT/some/app:1"
 check "with its layers" fetched app
-check "then all layers are there" within 300 whole 3
+check "then all layers are there" within 120 whole 2
 kill "$REGISTRY" && wait "$REGISTRY" 2>/dev/null
 check "a pod starts" named pod cri pod alone
 check "a container of it starts without a registry" named app cri start "$(cat pod)" app "$AT/some/app:1" /bin/busybox sleep 100000
