@@ -26,6 +26,7 @@ use corrupt::CASES;
 use ferofs::error::Error;
 use ferofs::inspect;
 use ferofs::inspect::contents::Contents;
+use ferofs::inspect::contents::Piece;
 use ferofs::inspect::diff::Ignored;
 use ferofs::inspect::diff::diff;
 use ferofs::inspect::extract;
@@ -554,8 +555,29 @@ fn mistakes_of_a_superblock_do_not_hide_others() {
     }
 }
 
-/// Whatever the bytes are, looking at them ends, and extracting them leaves the rest of the machine
-/// alone.
+/// An image that a fuzzer made, with a compressed file of 4 GiB that is a hole: nothing is written of it, if it is extracted.
+#[test]
+fn holes_of_compressed_files_take_no_room() {
+    let scratch = Scratch::new();
+    fs::write(scratch.join("image"), include_bytes!("damaged/hole.erofs")).unwrap();
+    let image = inspect::Image::open(&scratch.join("image")).unwrap();
+    let inode = image.find(b"/extents").unwrap();
+    let contents = Contents::new(&image, &[], &[]).unwrap();
+    let (mut holes, mut data) = (0, 0);
+    contents
+        .read::<Error>(&inode, b"/extents", &mut |piece| {
+            match piece {
+                Piece::Hole(len) => holes += len,
+                Piece::Data(bytes) => data += bytes.len() as u64,
+                _ => panic!("a piece of another kind"),
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!((holes, data), (inode.size(), 0));
+    assert!(inode.size() > 4_000_000_000);
+}
+
 /// An image that a fuzzer made. What its metadata is decoded from is wrong; the check goes on, and says so.
 #[test]
 fn what_cannot_be_decoded_is_a_problem() {
@@ -573,6 +595,8 @@ fn what_cannot_be_decoded_is_a_problem() {
     );
 }
 
+/// Whatever the bytes are, looking at them ends, and extracting them leaves the rest of the machine
+/// alone.
 #[test]
 fn mutated_images_do_no_harm() {
     let scratch = Scratch::new();

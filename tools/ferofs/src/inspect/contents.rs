@@ -344,28 +344,67 @@ impl<'a> Contents<'a> {
         let mut buffer = vec![0; PIECE.min(inode.size()) as usize];
         for extent in self.image.extents(inode) {
             let extent = extent?;
-            let mut done = 0;
-            while done < extent.len {
-                let rest = extent.skip_to(extent.start.saturating_add(done));
-                let Some((place, together)) = self.place(&rest) else {
-                    let what = match extent.source {
-                        Source::Device { id, .. } => {
-                            format!("its data is in device {id}, which is not given")
-                        }
-                        _ => "its data is nowhere".to_string(),
-                    };
-                    return Err(self.no_device(&path(), &what).into());
-                };
-                if let Place::Nowhere = place {
-                    take(Piece::Hole(rest.len))?;
-                    break;
-                }
-                let len = PIECE.min(rest.len).min(together);
-                let piece = buffer.get_mut(..len as usize).unwrap_or_default();
-                self.fill(piece, &place, rest.len, path)?;
-                take(Piece::Data(piece))?;
-                done += len;
+            if !matches!(extent.source, Source::Clusters { .. }) {
+                self.read_part(&extent, extent.len, path, &mut buffer, take)?;
+                continue;
             }
+            // What is encoded may have holes of its own, which are as large as the file says.
+            let mut done = 0;
+            for cluster in self.image.clusters(inode)? {
+                // What is wrong with one is seen when it is read, behind what is in front of it.
+                let Ok(cluster) = cluster else { break };
+                if !matches!(cluster.content, erofs_format::Content::Hole) {
+                    continue;
+                }
+                let rest = extent.skip_to(done);
+                let encoded = cluster.start.saturating_sub(done);
+                self.read_part(&rest, encoded, path, &mut buffer, take)?;
+                take(Piece::Hole(cluster.len))?;
+                done = cluster.start.saturating_add(cluster.len);
+            }
+            let rest = extent.skip_to(done);
+            self.read_part(
+                &rest,
+                extent.len.saturating_sub(done),
+                path,
+                &mut buffer,
+                take,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Gives the first bytes of an extent to `take`.
+    fn read_part<E: From<Error>>(
+        &self,
+        extent: &Extent,
+        len: u64,
+        path: &dyn Fn() -> Vec<u8>,
+        buffer: &mut [u8],
+        take: &mut dyn FnMut(Piece<'_>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let mut done = 0;
+        while done < len {
+            let rest = extent.skip_to(extent.start.saturating_add(done));
+            let left = len - done;
+            let Some((place, together)) = self.place(&rest) else {
+                let what = match extent.source {
+                    Source::Device { id, .. } => {
+                        format!("its data is in device {id}, which is not given")
+                    }
+                    _ => "its data is nowhere".to_string(),
+                };
+                return Err(self.no_device(&path(), &what).into());
+            };
+            if let Place::Nowhere = place {
+                take(Piece::Hole(left))?;
+                break;
+            }
+            let now = PIECE.min(left).min(together);
+            let piece = buffer.get_mut(..now as usize).unwrap_or_default();
+            self.fill(piece, &place, rest.len, path)?;
+            take(Piece::Data(piece))?;
+            done += now;
         }
         Ok(())
     }
