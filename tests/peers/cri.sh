@@ -3,7 +3,7 @@
 #
 # image: peers
 # slow: yes
-# timeout: 900
+# timeout: 1800
 #
 # What a kubelet does with containerd, by its container runtime interface, on ferofs' snapshotter and differ: images from a
 # registry, pods, containers that write and that cannot, an image as a volume, a pod in a user namespace, containers whose

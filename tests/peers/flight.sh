@@ -1,0 +1,100 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
+#
+# image: peers
+# slow: yes
+# timeout: 900
+#
+# A thousand reads (READS) at once of a layer on demand, while its registry does not answer: all wait, the daemon that they wait for
+# takes less than 128 MiB, and when the registry goes on each of them has what the layer has.
+
+# shellcheck disable=SC2317 # `check` calls the functions
+. "$FEROFS_TESTS/peers/lib/peers.sh"
+versions docker-registry skopeo
+READS=${READS:-1000}
+ip link set lo up
+image=127.0.0.1:5000/some/wide:1
+
+# A layer of 48 MiB, half of which can be compressed.
+python3 - "$FEROFS_TESTS/peers/lib" <<'PYTHON' || { fail "an image"; finish; }
+import os, random, sys
+sys.path.insert(0, sys.argv[1])
+import images
+random.seed(20)
+os.mkdir("tree")
+layer = images.Layer()
+for number in range(48):
+    content = b"".join(random.randbytes(2048).ljust(4096, bytes([number])) for _ in range(256))
+    with open(f"tree/{number}", "wb") as file:
+        file.write(content)
+    layer.add(str(number), content=content)
+images.Layout("layout").image("wide:1", [(layer.finish(), "gzip")])
+PYTHON
+check "a registry starts" registry 5000 "$WORK/registry"
+check "skopeo brings an image there" skopeo --insecure-policy copy --preserve-digests --dest-tls-verify=false oci:layout:wide:1 "docker://$image"
+check "an index and access points" ferofs build -q -o store --no-tar --merge served.erofs oci:layout:wide:1
+# As many files as systemd allows services.
+prlimit --nofile=524288:524288 ferofs serve --deadline 600 store "$image" >serve.out 2>serve.err &
+daemon=$!
+check "the daemon starts" within 60 grep -qx ready serve.out
+mkdir mnt
+check "a mount" ferofs mount -o holes=error --blobs store served.erofs mnt
+
+cat >flight.py <<'PYTHON'
+"""Reads as many pages of the files at once as it is told, each in a thread and by a file of its own, while the registry is stopped."""
+import collections, os, resource, signal, sys, threading, time
+
+count, registry, daemon = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (100_000, 100_000))
+threading.stack_size(64 << 10)
+pages = [(number, page) for page in range(256) for number in range(48)][:count]
+found = {}
+threads = []
+
+
+def read(number, page):
+    try:
+        file = os.open(f"mnt/{number}", os.O_RDONLY)
+        found[number, page] = os.pread(file, 4096, page * 4096)
+        os.close(file)
+    except OSError as error:
+        found[number, page] = error
+
+
+def memory(name):
+    with open(f"/proc/{daemon}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name))
+
+
+os.kill(registry, signal.SIGSTOP)
+for number, page in pages:
+    thread = threading.Thread(target=read, args=(number, page), daemon=True)
+    thread.start()
+    threads.append(thread)
+# Until all are in the kernel, and what they wait for has been asked for.
+time.sleep(20)
+waiting = count - len(found)
+print(f"# {waiting} reads wait, the daemon has {memory('VmRSS')} KiB")
+assert waiting == count, "some did not wait"
+os.kill(registry, signal.SIGCONT)
+begin = time.monotonic()
+for thread in threads:
+    thread.join()
+print(f"# all are answered {time.monotonic() - begin:.0f} s later; the daemon had {memory('VmHWM')} KiB at most, {memory('Threads')} threads")
+errors = collections.Counter(str(value) for value in found.values() if isinstance(value, OSError))
+assert not errors, errors
+for number in range(48):
+    with open(f"tree/{number}", "rb") as file:
+        content = file.read()
+    for page in range(256):
+        if (number, page) in found:
+            assert found[number, page] == content[page * 4096 : page * 4096 + 4096], f"page {page} of {number} has other bytes"
+assert memory("VmHWM") < 128 << 10, "more than 128 MiB"
+PYTHON
+check "$READS reads at once" python3 flight.py "$READS" "$REGISTRY" "$daemon"
+grep '^#' output
+umount mnt
+kill $daemon
+check "the daemon ends" wait $daemon
+kill "$REGISTRY"
+finish
