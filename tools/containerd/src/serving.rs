@@ -19,9 +19,6 @@ use ferofs::serve::Options;
 use ferofs::serve::Server;
 use ferofs::serve::Source;
 use ferofs::serve::Stored;
-use rustix::process::Resource;
-use rustix::process::getrlimit;
-use rustix::process::setrlimit;
 use std::io;
 use std::io::Write;
 use std::ops::Range;
@@ -39,9 +36,7 @@ pub const READY: &str = "ready";
 /// When its layers cannot be served; that is printed, too.
 pub fn run(config: &Config, image: &str, wanted: &[String]) -> Result<()> {
     // Each read that waits is an open file.
-    let mut files = getrlimit(Resource::Nofile);
-    files.current = files.maximum;
-    let _ = setrlimit(Resource::Nofile, files);
+    ferofs::files::allow_many();
     // It is not to end with whoever started this one.
     let _ = rustix::process::setsid();
     let begun = begin(config, image, wanted);

@@ -18,7 +18,7 @@
 //!
 //! let group = Group::new()?;
 //! group.mark(&File::open("/srv/store/blob")?)?;
-//! for event in group.read()? {
+//! for event in group.read(100)? {
 //!     println!("{} reads {:?}", event.pid(), event.range());
 //!     event.allow()?;
 //! }
@@ -42,6 +42,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 /// Before content is accessed; not in the libc crate yet.
@@ -50,12 +51,16 @@ const FAN_PRE_ACCESS: u64 = 0x0010_0000;
 const ERRNO_SHIFT: u32 = 24;
 /// The first descriptor that a service manager leaves open for a process.
 const FIRST_KEPT: RawFd = 3;
-/// So much is read at once: several hundred events.
-const BUFFER: usize = 16 << 10;
+/// Most events that are read at once.
+const EVENTS_MAX: usize = 300;
 
 /// A group of marks, and the events of the files that have them.
 #[derive(Clone, Debug)]
-pub struct Group(Arc<File>);
+pub struct Group {
+    file: Arc<File>,
+    /// How many events were read that nobody has answered.
+    open: Arc<AtomicUsize>,
+}
 
 /// What a reader is told who may not go on. The kernel takes no other errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +158,7 @@ impl Group {
     }
 
     fn change(&self, flags: u32, file: &impl AsFd) -> io::Result<()> {
-        let group = self.0.as_raw_fd();
+        let group = self.file.as_raw_fd();
         let file = file.as_fd().as_raw_fd();
         // SAFETY: Both descriptors are open during the call, since they are borrowed; without a path, which is null, the kernel
         // looks at no memory of this process.
@@ -164,15 +169,20 @@ impl Group {
         }
     }
 
-    /// The events that are there: none if there are none yet. [`AsFd`] is for whoever wants to wait for some.
+    /// The events that are there, `most` at most, and not more than some hundred at once: none if there are none yet. [`AsFd`] is
+    /// for whoever wants to wait for some.
     ///
     /// # Errors
     ///
     /// When they cannot be read. EMFILE is one, for each event has an open file; who waits for the event is refused then by
-    /// the kernel.
-    pub fn read(&self) -> io::Result<Vec<Event>> {
-        let mut buffer = vec![0; BUFFER];
-        let len = match (&*self.0).read(&mut buffer) {
+    /// the kernel. So leave events that there is no room for: who waits for one that nobody has read goes on to wait.
+    pub fn read(&self, most: usize) -> io::Result<Vec<Event>> {
+        // The kernel writes as many as there is room for, and each as large as this.
+        let mut buffer = vec![0; most.min(EVENTS_MAX).saturating_mul(record::LEN)];
+        if buffer.is_empty() {
+            return Ok(Vec::new());
+        }
+        let len = match (&*self.file).read(&mut buffer) {
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
@@ -182,10 +192,16 @@ impl Group {
         Ok(records.filter_map(|record| self.event(record)).collect())
     }
 
+    /// How many events of it there are, each of which has an open file.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
     fn event(&self, record: Record) -> Option<Event> {
         if record.fd < 0 {
             return None;
         }
+        self.open.fetch_add(1, Ordering::SeqCst);
         // SAFETY: The kernel has made the descriptor in the read that the record is from, which is taken apart once, so nobody else
         // has it.
         let file = unsafe { OwnedFd::from_raw_fd(record.fd) };
@@ -226,20 +242,23 @@ impl Group {
         let (first, second) = answer.split_at_mut(4);
         first.copy_from_slice(&fd.to_ne_bytes());
         second.copy_from_slice(&response.to_ne_bytes());
-        (&*self.0).write_all(&answer)
+        (&*self.file).write_all(&answer)
     }
 }
 
 /// A descriptor that another process had, and which is a group's.
 impl From<OwnedFd> for Group {
     fn from(fd: OwnedFd) -> Self {
-        Group(Arc::new(File::from(fd)))
+        Group {
+            file: Arc::new(File::from(fd)),
+            open: Arc::default(),
+        }
     }
 }
 
 impl AsFd for Group {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 
@@ -327,6 +346,8 @@ impl Drop for Event {
                 .group
                 .respond(self.file.as_raw_fd(), Refusal::Io.response());
         }
+        // The file is closed right after this.
+        self.group.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -390,9 +411,11 @@ mod tests {
             }
         });
         let mut events = 0;
+        assert!(group.read(0).unwrap().is_empty());
         while events < 3 {
-            for event in group.read().unwrap() {
+            for event in group.read(1).unwrap() {
                 events += 1;
+                assert_eq!(group.open(), 1);
                 assert_eq!(event.pid() as u32, std::process::id());
                 let range = event.range().unwrap();
                 assert!(range.start <= 123_456 && range.end >= 128_456, "{range:?}");
@@ -410,6 +433,7 @@ mod tests {
             found,
             [Err(Some(libc::ENOSPC)), Err(Some(libc::EIO)), Ok(())]
         );
+        assert_eq!(group.open(), 0);
         group.unmark(&file).unwrap();
         assert_eq!(group.sweep(100).unwrap(), 0);
         fs::remove_file(&path).unwrap();

@@ -17,6 +17,8 @@ const RANGE: u8 = 6;
 /// Where in it the start and the length are.
 const RANGE_START: usize = 8;
 const RANGE_LENGTH: usize = 16;
+/// How large an event with a range is, which is all that is asked for.
+pub const LEN: usize = METADATA + RANGE_LENGTH + 8;
 
 /// An event.
 #[derive(Debug, PartialEq, Eq)]

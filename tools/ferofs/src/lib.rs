@@ -39,6 +39,7 @@ mod directory;
 pub mod dm_verity;
 pub mod error;
 pub mod export;
+pub mod files;
 mod hashing;
 pub mod image;
 pub mod index;

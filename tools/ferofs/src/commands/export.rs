@@ -100,7 +100,7 @@ impl Arguments {
 /// Writes what was asked for.
 pub fn run(arguments: &Arguments) -> Result<()> {
     build::remove_unfinished_on_signals()?;
-    super::allow_many_files();
+    ferofs::files::allow_many();
     let export = Export::open(&arguments.image, &arguments.device, &arguments.blobs)?;
     let verity = arguments.verity(&export)?;
     let inputs = export.inputs()?;

@@ -72,7 +72,7 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
              not go with it"
         )));
     }
-    super::allow_many_files();
+    ferofs::files::allow_many();
     let image = oci::open(reference, arguments.platform.as_ref())?;
     #[cfg(feature = "points")]
     if arguments.no_tar {

@@ -32,9 +32,6 @@ use ferofs::error::Error;
 use ferofs::error::Result;
 use ferofs::text::Escaped;
 use ferofs::text::Printable;
-use rustix::process::Resource;
-use rustix::process::getrlimit;
-use rustix::process::setrlimit;
 use std::io;
 use std::io::BufWriter;
 use std::io::ErrorKind;
@@ -97,15 +94,6 @@ fn source_date_epoch() -> Result<Option<i64>> {
         ))
     };
     seconds.map(Some).ok_or_else(problem)
-}
-
-/// Allows as many files to be open as may be: images may have thousands of blobs, and what was compared with its
-/// sha256 stays open until it is mounted.
-fn allow_many_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // If not, it is said when there are too many.
-    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Writes a message to stderr, which may be closed. What it repeats of arguments or of the kernel's messages

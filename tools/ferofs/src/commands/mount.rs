@@ -175,7 +175,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Mounts; with `once`, unless the same is mounted there already, as `mount -a` expects.
 fn mount_once(arguments: &Arguments, once: bool) -> Result<()> {
     super::build::remove_unfinished_on_signals()?;
-    super::allow_many_files();
+    ferofs::files::allow_many();
     let mut options = Options::default();
     options.sloppy = arguments.sloppy;
     for list in &arguments.options {

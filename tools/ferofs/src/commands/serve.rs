@@ -94,7 +94,7 @@ const GROUP: &str = "fanotify";
 
 /// Serves.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    super::allow_many_files();
+    ferofs::files::allow_many();
     let first = match &arguments.first {
         Some(path) => List::open(path)?,
         None => List::default(),

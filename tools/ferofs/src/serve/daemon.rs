@@ -16,6 +16,7 @@ use crate::directory::Identity;
 use crate::error::Error;
 use crate::error::Kind;
 use crate::error::Result;
+use crate::files;
 use crate::points::Points;
 use crate::text::Shown;
 use ferofs_fanotify::Event;
@@ -32,10 +33,8 @@ use rustix::process::Resource;
 use rustix::process::getrlimit;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -44,6 +43,7 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -58,6 +58,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// More files than a process can have open as kernels are set up.
 const FILES_MAX: u64 = 1 << 20;
+
+/// So many files may be opened beside those of events, for what is got and written.
+const FILES_BESIDE: usize = 64;
 
 /// What came of a unit: if nothing, why, unless that was said already.
 type Put = std::result::Result<(), (Failure, Option<io::Error>)>;
@@ -88,6 +91,8 @@ struct Shared {
     group: Group,
     /// Wakes who waits for events.
     wake: OwnedFd,
+    /// Whether as many wait as there may be open files for.
+    is_full: AtomicBool,
     fetched: AtomicU64,
     written: AtomicU64,
 }
@@ -139,6 +144,30 @@ impl Shared {
     fn wake(&self) {
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
+
+    /// Lets readers go on.
+    fn allow(&self, events: Vec<Event>) {
+        for event in events {
+            // The reader may be gone.
+            let _ = event.allow();
+        }
+        self.make_room();
+    }
+
+    /// Gives readers an error.
+    fn refuse(&self, events: Vec<Event>) {
+        for event in events {
+            let _ = event.refuse(Refusal::Io);
+        }
+        self.make_room();
+    }
+
+    /// Says that there is room for more events, if somebody waits for that.
+    fn make_room(&self) {
+        if self.is_full.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
 }
 
 /// Units, if the source of the layer has them as they are in the tar.
@@ -150,21 +179,6 @@ fn near(layer: &Layer, run: &[Key]) -> Option<Vec<Vec<u8>>> {
         Some(plain)
     });
     units.collect()
-}
-
-/// Lets readers go on.
-fn allow(events: Vec<Event>) {
-    for event in events {
-        // The reader may be gone.
-        let _ = event.allow();
-    }
-}
-
-/// Gives readers an error.
-fn refuse(events: Vec<Event>) {
-    for event in events {
-        let _ = event.refuse(Refusal::Io);
-    }
 }
 
 impl Server {
@@ -227,6 +241,7 @@ impl Server {
                 work: Condvar::new(),
                 group,
                 wake,
+                is_full: AtomicBool::new(false),
                 fetched: AtomicU64::new(0),
                 written: AtomicU64::new(0),
             }),
@@ -339,7 +354,8 @@ impl Server {
             let result = self.listen();
             self.shared.stop();
             // Who waits must not wait for threads that wait for a registry.
-            refuse(self.shared.state().board.end());
+            let waiting = self.shared.state().board.end();
+            self.shared.refuse(waiting);
             result
         });
         result.map_err(Error::io("serve", &self.store))
@@ -402,6 +418,9 @@ impl Server {
     fn listen(&self) -> io::Result<()> {
         let mut buffer = [0; 8];
         let own = std::process::id();
+        let beside = self.options.requests.saturating_add(FILES_BESIDE);
+        let most = files::left().saturating_sub(beside).max(1);
+        let mut is_told = false;
         let mut next_look = self.options.while_used.then(|| Instant::now() + LOOK);
         loop {
             let now = Instant::now();
@@ -424,8 +443,19 @@ impl Server {
                 (self.options.tell)(&format!(
                     "{count} reads were refused after {seconds} seconds"
                 ));
-                refuse(expired);
+                self.shared.refuse(expired);
             }
+            let room = self.room(most);
+            if room == 0 && !is_told {
+                is_told = true;
+                (self.options.tell)(&format!(
+                    "{most} reads wait, and files for more cannot be open: others wait until some of these are answered"
+                ));
+            }
+            let heard = match room {
+                0 => PollFlags::empty(),
+                _ => PollFlags::IN,
+            };
             let next = next.into_iter().chain(next_look).min();
             let timeout = next.map(|at| at.saturating_duration_since(now));
             let timeout = timeout.and_then(|timeout| {
@@ -433,7 +463,7 @@ impl Server {
                 Timespec::try_from(timeout + Duration::from_millis(1)).ok()
             });
             let mut fds = [
-                PollFd::new(&self.shared.group, PollFlags::IN),
+                PollFd::new(&self.shared.group, heard),
                 PollFd::new(&self.shared.wake, PollFlags::IN),
             ];
             match poll(&mut fds, timeout.as_ref()) {
@@ -441,7 +471,7 @@ impl Server {
                 Err(errno) => return Err(errno.into()),
             }
             let _ = rustix::io::read(&self.shared.wake, &mut buffer);
-            let events = match self.shared.group.read() {
+            let events = match self.shared.group.read(room) {
                 Ok(events) => events,
                 // The kernel refuses who waits for the event.
                 Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
@@ -478,9 +508,21 @@ impl Server {
             }
             drop(state);
             self.shared.work.notify_all();
-            allow(ready);
-            refuse(broken);
+            self.shared.allow(ready);
+            self.shared.refuse(broken);
         }
+    }
+
+    /// How many events may be taken, if `most` may be open. What there is no room for is left where it is: if it were taken the
+    /// kernel would refuse it.
+    fn room(&self, most: usize) -> usize {
+        let room = || most.saturating_sub(self.shared.group.open());
+        if room() > 0 {
+            return room();
+        }
+        // Who is answered from here on says so; who was before is not counted any more.
+        self.shared.is_full.store(true, Ordering::SeqCst);
+        room()
     }
 
     /// Whether nobody has any of the tars open. Nobody comes to use one then until this ends.
@@ -502,8 +544,7 @@ impl Server {
     }
 
     fn layer_of(&self, event: &Event) -> Option<(usize, &Layer)> {
-        let file = event.as_fd().try_clone_to_owned().ok().map(File::from)?;
-        let identity = Identity::from(&file.metadata().ok()?);
+        let identity = Identity::from(&rustix::fs::fstat(event).ok()?);
         let number = *self.by_identity.get(&identity)?;
         Some((number, self.layers.get(number)?))
     }
@@ -543,7 +584,7 @@ impl Server {
             Ok(()) => {
                 let (ready, whole) = state.board.done(key, now);
                 drop(state);
-                allow(ready);
+                self.shared.allow(ready);
                 if whole {
                     self.complete(key.0);
                 }
@@ -554,7 +595,7 @@ impl Server {
                 if let Some(error) = error {
                     self.tell(layer, &layer.points.unit(key.1), &error);
                 }
-                refuse(refused);
+                self.shared.refuse(refused);
             }
         }
     }
@@ -675,7 +716,7 @@ impl Server {
         state.left = state.left.saturating_sub(1);
         let over = state.left == 0 && (self.options.complete || self.options.while_used);
         drop(state);
-        refuse(refused);
+        self.shared.refuse(refused);
         match completed {
             Ok(()) => {
                 let diff_id = layer.points.diff_id;
