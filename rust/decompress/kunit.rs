@@ -128,10 +128,12 @@ mod tests {
         })
     }
 
-    /// Whatever is decoded of damaged bytes, it stays within its bounds, which the sanitizers of a debug kernel see.
+    /// Whatever is decoded of damaged bytes, it stays within its bounds, which the sanitizers of a debug kernel see, and has
+    /// nothing of what was in its place before.
     #[test]
     fn survive_damage() -> Result {
         for_each(|decoders, algorithm, encoded, room| {
+            let mut other = KVec::from_elem(0u8, room.len(), GFP_KERNEL)?;
             for bit in 0..encoded.len() * 8 {
                 let mut damaged = KVec::new();
                 damaged.extend_from_slice(encoded, GFP_KERNEL)?;
@@ -139,10 +141,37 @@ mod tests {
                     *byte ^= 1 << (bit % 8);
                 }
                 for extent in [Extent::Whole, Extent::Start] {
-                    let _ = decoders.decode(algorithm, &damaged, room, extent);
+                    room.fill(0xaa);
+                    other.fill(0x55);
+                    let first = decoders.decode(algorithm, &damaged, room, extent);
+                    let second = decoders.decode(algorithm, &damaged, &mut other, extent);
+                    assert!(first.is_ok() == second.is_ok());
+                    assert!(first.is_err() || **room == *other);
                 }
             }
             Ok(())
         })
+    }
+
+    #[test]
+    fn have_nothing_of_before_for_a_match_with_itself() -> Result {
+        // A letter, a match of 69 bytes that begins 0 bytes back, and five letters.
+        const SELF: &[u8] = b"\x1fa\0\0\x32\x50bcdef";
+        let decoders = Decoders::new(Algorithm::is_there, 0)?;
+        for (len, extent) in [
+            (1 + 69 + 5, Extent::Whole),
+            (1 + 69 + 5, Extent::Start),
+            (30, Extent::Start),
+        ] {
+            if !Algorithm::Lz4.is_there() {
+                break;
+            }
+            let mut room = KVec::from_elem(0xaau8, len, GFP_KERNEL)?;
+            let result = decoders.decode(Algorithm::Lz4, SELF, &mut room, extent);
+            assert!(result.is_ok());
+            assert!(room.first() == Some(&b'a'));
+            assert!(!room.contains(&0xaa));
+        }
+        Ok(())
     }
 }

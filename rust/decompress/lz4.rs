@@ -13,6 +13,11 @@ pub(super) fn decode(encoded: &[u8], decoded: &mut [u8], extent: Extent) -> Resu
     let (Ok(from), Ok(to)) = (i32::try_from(encoded.len()), i32::try_from(decoded.len())) else {
         return Err(Failure::Corrupt("LZ4 data is too long"));
     };
+    if extent == Extent::Start {
+        // A match 0 bytes back, which no encoder makes, is what was there before: this function copies it onto itself. What was
+        // there is nobody's business. (The other one begins such a match with zeros.)
+        decoded.fill(0);
+    }
     let source = encoded.as_ptr().cast();
     let target = decoded.as_mut_ptr().cast();
     // SAFETY: Both slices are valid for their lengths, and neither function reads or writes beyond what it is told.

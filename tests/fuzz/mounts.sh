@@ -5,8 +5,10 @@
 # timeout: 1800
 #
 # Mutated images, mounted, walked and read: no hang, no report of the kernel. Those of mounts.seeds, each of which reached
-# code that none before it had (tests/fuzz/reach), and 200 others; or IMAGES of them, from seed
-# FIRST on, of the base images whose names BASES matches, with those of their changes that CHANGES says. The runner of the virtual machine looks for the kernel's reports.
+# code that none before it had (tests/fuzz/reach), and 200 others; or IMAGES of them, from seed FIRST on, of the base images
+# whose names BASES matches, with those of their changes that CHANGES says. What can be seen of each is put into the directory
+# OUTCOMES, if that is given, with the base images beside it. The runner of the virtual machine looks for the kernel's
+# reports.
 
 . "$FEROFS_TESTS/lib.sh"
 SEEDS=${SEEDS:-}
@@ -101,6 +103,8 @@ if [ -n "${COVERAGE:-}" ]; then
     done >"$COVERAGE/sections"
 fi
 
+if [ -n "${OUTCOMES:-}" ]; then mkdir -p "$OUTCOMES" && cp -r bases "$OUTCOMES/../"; fi
+
 # mounts COUNT [OPTION...]: mounts so many.
 mounts() {
     count=$1
@@ -108,7 +112,8 @@ mounts() {
     {
         # shellcheck disable=SC2086 # BASES is a pattern.
         ferofs-testkit fuzz-mounts --type "$FS" --work "$WORK/work" --first "$FIRST" --count "$count" "$@" \
-            --changes "${CHANGES:-4294967295}" --limit "${LIMIT:-60}" ${COVERAGE:+--coverage "$COVERAGE"} bases/${BASES:-*}.erofs 2>&1
+            --changes "${CHANGES:-4294967295}" --limit "${LIMIT:-60}" ${COVERAGE:+--coverage "$COVERAGE"} \
+            ${OUTCOMES:+--outcomes "$OUTCOMES"} bases/${BASES:-*}.erofs 2>&1
         echo $? >status
     } | sed -u 's/^/# /'
     if [ "$(cat status)" = 0 ]; then pass "$count mutated images"; else fail "$count mutated images"; fi

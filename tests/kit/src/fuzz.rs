@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
@@ -34,6 +35,7 @@ use crate::errno;
 use crate::exercise::Exercise;
 use crate::mount;
 use crate::mutate::Base;
+use crate::outcome;
 use crate::raw::kcov::Kcov;
 
 /// Mounts and exercises mutated images; fails if one hangs or kills the process.
@@ -90,6 +92,10 @@ struct Job {
     /// line, and then the seeds that passed places that none before them did. The kernel and the module must have kcov.
     #[arg(long)]
     coverage: Option<PathBuf>,
+    /// A directory for what can be seen of each image, for `fuzz-compare`: a file for each worker, with a seed and the outcome on
+    /// each line.
+    #[arg(long)]
+    outcomes: Option<PathBuf>,
     /// A file of seeds, one a line, which are then what is counted: the first one is number 0. Lines with a `#` are none.
     #[arg(long)]
     seeds: Option<PathBuf>,
@@ -105,13 +111,12 @@ impl Job {
         let (skipped, wanted) = (first as usize, (end - first) as usize);
         let seeds = text.lines().filter(|line| !line.starts_with('#'));
         let seeds = seeds.skip(skipped).take(wanted);
-        let seeds: Result<Vec<u64>> = seeds
+        seeds
             .map(|line| {
                 line.parse()
                     .with_context(|| format!("expected a seed, found '{line}'"))
             })
-            .collect();
-        seeds
+            .collect()
     }
 
     fn mount_point(&self) -> PathBuf {
@@ -286,6 +291,9 @@ fn spawn(job: &Job, first: u64, end: u64) -> Result<Child> {
     if let Some(directory) = &job.coverage {
         command.arg("--coverage").arg(directory);
     }
+    if let Some(directory) = &job.outcomes {
+        command.arg("--outcomes").arg(directory);
+    }
     if let Some(seeds) = &job.seeds {
         command.arg("--seeds").arg(seeds);
     }
@@ -331,12 +339,19 @@ pub fn run_worker(args: &WorkerArgs) -> Result<ExitCode> {
         Some(directory) => Some(Record::new(directory)?),
         None => None,
     };
+    let mut outcomes = match &args.job.outcomes {
+        Some(directory) => {
+            let path = directory.join(std::process::id().to_string());
+            Some(File::create(&path).with_context(|| path.display().to_string())?)
+        }
+        None => None,
+    };
     for (number, seed) in (args.first..).zip(args.job.seeds(args.first, args.end)?) {
         let (base, options) = &bases[(seed % bases.len() as u64) as usize];
         writeln!(out, "seed {seed} {number}")?;
         // What the kernel reports is about the last seed in its log, or the last two if two are mounted at a time.
         let _ = std::fs::write("/dev/kmsg", format!("ferofs-testkit: seed {seed}\n"));
-        let (result, entries) = one(&args.job, seed, base, options)?;
+        let (result, entries) = one(&args.job, seed, base, options, outcomes.as_mut())?;
         if let Some(record) = &mut record {
             record.take(seed);
         }
@@ -387,7 +402,19 @@ impl Record {
     }
 }
 
-fn one(job: &Job, seed: u64, base: &Base, options: &str) -> Result<(String, u32)> {
+/// Mounts an image and does with it what programs do. Its outcome is noted, if there is where.
+fn one(
+    job: &Job,
+    seed: u64,
+    base: &Base,
+    options: &str,
+    mut noted: Option<&mut File>,
+) -> Result<(String, u32)> {
+    let is_noted = noted.is_some();
+    let mut note = |outcome: &str| match &mut noted {
+        Some(file) => writeln!(file, "{seed} {outcome}").context("outcomes"),
+        None => Ok(()),
+    };
     let image = job.work.join("image");
     let mount_point = job.mount_point();
     // A new file: of the last one, an image that is mounted beside this one may still share pages, and keep it from writers.
@@ -397,9 +424,18 @@ fn one(job: &Job, seed: u64, base: &Base, options: &str) -> Result<(String, u32)
     match mount::classic(&job.r#type, &image, &mount_point, options) {
         Ok(()) => {}
         Err(Errno::NODEV) => anyhow::bail!("the kernel knows no file system {}", job.r#type),
-        Err(error) => return Ok((errno::name(error), 0)),
+        Err(error) => {
+            let name = errno::name(error);
+            note(&name)?;
+            return Ok((name, 0));
+        }
     }
     let entries = Exercise::new(seed, job.entries, job.bytes).run(&mount_point);
+    if is_noted {
+        // Whatever cannot be read is an outcome.
+        let outcome = outcome::of(&mount_point).unwrap_or_else(|error| format!("{error:#}"));
+        note(&outcome.replace('\n', " "))?;
+    }
     unmount(&mount_point)?;
     Ok(("mounted".to_owned(), entries))
 }

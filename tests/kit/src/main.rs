@@ -25,6 +25,7 @@ mod manifest;
 mod manifest_diff;
 mod mount;
 mod mutate;
+mod outcome;
 mod pressure;
 mod random;
 #[allow(unsafe_code)]
@@ -55,6 +56,7 @@ enum Command {
     FuzzMounts(fuzz::Args),
     #[command(hide = true)]
     FuzzWorker(fuzz::WorkerArgs),
+    FuzzCompare(outcome::Args),
     Readcheck(readcheck::Args),
     Faultcheck(faultcheck::Args),
     Touch(faultcheck::TouchArgs),
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Mount(args) => mount::run(&args),
         Command::FuzzMounts(args) => fuzz::run(&args),
         Command::FuzzWorker(args) => fuzz::run_worker(&args),
+        Command::FuzzCompare(args) => outcome::run(&args),
         Command::Readcheck(args) => readcheck::run(&args),
         Command::Faultcheck(args) => faultcheck::run(&args),
         Command::Touch(args) => faultcheck::touch(&args),

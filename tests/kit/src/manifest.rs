@@ -33,6 +33,9 @@ use crate::walk::Entry;
 pub struct Args {
     /// The tree.
     dir: PathBuf,
+    /// Leave out what cannot be extracted: link counts, which an image may have wrong, and the modes of symbolic links.
+    #[arg(long)]
+    extracted: bool,
     /// Leave out the sha256 of files.
     #[arg(long)]
     no_content: bool,
@@ -50,6 +53,21 @@ pub struct Args {
     via: Via,
 }
 
+impl Args {
+    /// What is the same of a mounted image and of what was extracted from it, whatever is wrong with that.
+    pub fn extracted(dir: &Path) -> Self {
+        Args {
+            dir: dir.to_owned(),
+            extracted: true,
+            no_content: false,
+            dir_nlink: false,
+            xattrs: false,
+            exact: false,
+            via: Via::Read,
+        }
+    }
+}
+
 pub fn run(args: &Args) -> Result<ExitCode> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     for entry in walk::tree(&args.dir)? {
@@ -60,22 +78,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(entry: &Entry, args: &Args) -> Result<String> {
+pub fn line(entry: &Entry, args: &Args) -> Result<String> {
     let meta = &entry.metadata;
     let kind = meta.file_type();
     let mut line = escape(&entry.relative);
     write!(line, " type={}", type_letter(meta))?;
-    write!(
-        line,
-        " mode={:04o} uid={} gid={}",
-        meta.mode() & 0o7777,
-        meta.uid(),
-        meta.gid()
-    )?;
+    if !kind.is_symlink() || !args.extracted {
+        write!(line, " mode={:04o}", meta.mode() & 0o7777)?;
+    }
+    write!(line, " uid={} gid={}", meta.uid(), meta.gid())?;
     if kind.is_file() || kind.is_symlink() || args.exact {
         write!(line, " size={}", meta.size())?;
     }
-    if !kind.is_dir() || args.dir_nlink || args.exact {
+    if (!kind.is_dir() || args.dir_nlink || args.exact) && !args.extracted {
         write!(line, " nlink={}", meta.nlink())?;
     }
     write!(line, " mtime={}.{:09}", meta.mtime(), meta.mtime_nsec())?;

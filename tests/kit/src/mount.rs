@@ -91,13 +91,20 @@ pub fn classic(
 
 /// The `device=` options for a test image: the blobs of `x.erofs` are `x.blob`, `x.2.blob` and so on.
 pub fn device_options(image: &Path) -> String {
+    devices(image)
+        .iter()
+        .map(|blob| format!("device={}", blob.display()))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// The blobs that lie beside an image: those of `x.erofs` are `x.blob`, `x.2.blob` and so on.
+pub fn devices(image: &Path) -> Vec<PathBuf> {
     let later = (2..).map(|number| image.with_extension(format!("{number}.blob")));
     std::iter::once(image.with_extension("blob"))
         .chain(later)
         .take_while(|blob| blob.exists())
-        .map(|blob| format!("device={}", blob.display()))
-        .collect::<Vec<_>>()
-        .join(",")
+        .collect()
 }
 
 fn configure(context: &OwnedFd, source: Option<&Path>, args: &Args) -> rustix::io::Result<()> {

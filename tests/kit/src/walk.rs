@@ -23,9 +23,17 @@ pub struct Entry {
 
 /// All entries below `root` and `root` itself, sorted by the bytes of their relative paths.
 pub fn tree(root: &Path) -> Result<Vec<Entry>> {
+    tree_up_to(root, usize::MAX)
+}
+
+/// The same of a tree that may have no end; it is cut off when it has more entries than `most`.
+pub fn tree_up_to(root: &Path, most: usize) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut pending = vec![root.to_owned()];
     while let Some(path) = pending.pop() {
+        if entries.len() > most {
+            break;
+        }
         let metadata =
             fs::symlink_metadata(&path).with_context(|| format!("{}: lstat", path.display()))?;
         if metadata.is_dir() {

@@ -84,6 +84,11 @@ fn expect(found: usize, expected: usize) -> Result<(), Problem> {
 fn lz4(encoded: &[u8], decoded: &mut [u8], partial: bool) -> Result<(), Problem> {
     use lzzzz::lz4;
     let expected = decoded.len();
+    // The decoder takes it, for whatever was in its place.
+    if has_match_with_itself(encoded, expected).unwrap_or(false) {
+        let problem = "a match begins 0 bytes back";
+        return Err(Problem::Corrupt(problem.to_string()));
+    }
     let found = match partial {
         true => lz4::decompress_partial(encoded, decoded, expected),
         false => lz4::decompress(encoded, decoded),
@@ -94,6 +99,37 @@ fn lz4(encoded: &[u8], decoded: &mut [u8], partial: bool) -> Result<(), Problem>
         Err(_) => Err(Problem::Corrupt(
             "they are no LZ4, or come to more".to_string(),
         )),
+    }
+}
+
+/// Whether an LZ4 block has a match 0 bytes back before so many bytes are decoded. Nothing if it ends too early to say.
+#[cfg(feature = "lz4")]
+fn has_match_with_itself(block: &[u8], wanted: usize) -> Option<bool> {
+    let mut bytes = block.iter();
+    // A length of 15 goes on in the bytes that follow, up to one that is not 255.
+    let length = |bytes: &mut std::slice::Iter<'_, u8>, nibble: u8| {
+        let mut length = usize::from(nibble);
+        let mut last = if nibble == 15 { 255 } else { 0 };
+        while last == 255 {
+            last = *bytes.next()?;
+            length = length.saturating_add(usize::from(last));
+        }
+        Some(length)
+    };
+    let mut decoded = 0_usize;
+    loop {
+        let token = *bytes.next()?;
+        let literals = length(&mut bytes, token >> 4)?;
+        decoded = decoded.saturating_add(literals);
+        if decoded >= wanted {
+            return Some(false);
+        }
+        bytes = bytes.as_slice().get(literals..)?.iter();
+        if (*bytes.next()?, *bytes.next()?) == (0, 0) {
+            return Some(true);
+        }
+        let matched = length(&mut bytes, token & 15)?.saturating_add(4);
+        decoded = decoded.saturating_add(matched);
     }
 }
 
@@ -290,7 +326,7 @@ mod tests {
         }
     }
 
-    /// Wrong bytes give an error or other bytes, and nothing else.
+    /// Wrong bytes give an error or other bytes, and nothing else. No byte is what was there before.
     #[test]
     fn damage_is_survived() {
         let text = text(9000);
@@ -301,10 +337,55 @@ mod tests {
                     let mut wrong = encoded.clone();
                     wrong[at] = value;
                     for partial in [false, true] {
-                        drop(decoded(algorithm, &wrong, 4096, text.len(), partial));
+                        assert_decodes_alike(algorithm, &wrong, text.len(), partial);
                     }
                 }
             }
+        }
+    }
+
+    /// Whatever was in the buffer, the same comes out.
+    fn assert_decodes_alike(algorithm: Algorithm, encoded: &[u8], len: usize, partial: bool) {
+        let [first, second] = [0xaa, 0x55].map(|fill| {
+            let mut found = vec![fill; len];
+            let result = decode(algorithm, encoded, 4096, &mut found, partial, &COMPRESSION);
+            result.map(|()| found)
+        });
+        assert_eq!(first, second, "{}, partial: {partial}", algorithm.name());
+    }
+
+    #[test]
+    fn matches_with_themselves_are_refused() {
+        // A letter, a match of 69 bytes, a letter, a short match, and more letters.
+        let block = |first: u8, second: u8| {
+            [
+                b"\x1fa",
+                &[first, 0, 50][..],
+                b"\x10b",
+                &[second, 0],
+                b"\xe0cdefghijklmnop",
+            ]
+            .concat()
+        };
+        let decode =
+            |block: &[u8], len, partial| decoded(Algorithm::Lz4, block, 4096, len, partial);
+        let sound = decode(&block(1, 7), 89, false).unwrap();
+        assert_eq!(
+            sound,
+            [b"a".repeat(70), b"baaaacdefghijklmnop".to_vec()].concat()
+        );
+        for (first, second, len, partial, is_taken) in [
+            (0, 7, 89, false, false),
+            (1, 0, 89, false, false),
+            (1, 0, 89, true, false),
+            (0, 7, 2, true, false),
+            // What is not decoded does not matter.
+            (0, 7, 1, true, true),
+            (1, 0, 71, true, true),
+            (1, 0, 72, true, false),
+        ] {
+            let found = decode(&block(first, second), len, partial);
+            assert_eq!(found.is_ok(), is_taken, "{first}, {second}, {len}");
         }
     }
 }
