@@ -21,6 +21,7 @@ use erofs_format::Encoding;
 use erofs_format::Error;
 use erofs_format::Inode;
 use erofs_format::Metadata;
+use erofs_format::Row;
 use erofs_format::Space;
 use erofs_format::Superblock;
 use erofs_format::ondisk;
@@ -138,6 +139,8 @@ struct Opened {
     inode: Inode,
     /// If it is compressed.
     clusters: Option<Clusters>,
+    /// How far it was read last, where that makes the next extent easy to find.
+    row: Mutex<Row>,
 }
 
 /// Clusters that were decoded, by their inodes and where they start.
@@ -239,7 +242,11 @@ impl ImageFile {
         let superblock = self.superblock()?;
         let inode = superblock.inode(self, nid).map_err(failed)?;
         let clusters = inode.clusters(superblock, self).map_err(failed)?;
-        let found = Arc::new(Opened { inode, clusters });
+        let found = Arc::new(Opened {
+            inode,
+            clusters,
+            row: Mutex::default(),
+        });
         let mut opened = lock(&self.spaces.opened);
         opened.truncate(INODES - 1);
         opened.push_front(Arc::clone(&found));
@@ -335,7 +342,11 @@ impl ImageFile {
         if let Some(bytes) = lock(&self.spaces.decoded).find(inode.nid(), pos) {
             return Ok(bytes);
         }
-        let cluster = clusters.at(superblock, self, pos).map_err(failed)?;
+        // Not with the lock held: others may lead here.
+        let mut row = *lock(&opened.row);
+        let cluster = clusters.at_after(superblock, self, pos, &mut row);
+        let cluster = cluster.map_err(failed)?;
+        *lock(&opened.row) = row;
         let within = pos.saturating_sub(cluster.start);
         let left = cluster.len.saturating_sub(within);
         match cluster.content {
