@@ -6,21 +6,17 @@
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
-use std::fs;
 
-/// What the kernel allows anybody, where it does not say.
-const KERNEL_MAX: u64 = 1 << 20;
+/// So many are enough: images may have thousands of blobs, and thousands may wait to read.
+const MANY: u64 = 1 << 16;
 
-/// Allows as many as the kernel does, or, if this process may not do that, as many as it may. Images may have thousands of
-/// blobs. If that is not enough either, it is said when there are too many.
+/// Allows as many as may be, and many if this process may allow itself that. If that is not enough either, it is said when there
+/// are too many.
 pub fn allow_many() {
     let mut limit = getrlimit(Resource::Nofile);
-    let most = fs::read_to_string("/proc/sys/fs/nr_open").ok();
-    let most = most.and_then(|text| text.trim().parse().ok());
-    let most = most.unwrap_or(KERNEL_MAX).min(KERNEL_MAX);
-    if limit.maximum.is_some_and(|maximum| maximum < most) {
+    if limit.maximum.is_some_and(|maximum| maximum < MANY) {
         let mut higher = limit;
-        (higher.current, higher.maximum) = (Some(most), Some(most));
+        (higher.current, higher.maximum) = (Some(MANY), Some(MANY));
         if setrlimit(Resource::Nofile, higher).is_ok() {
             return;
         }
@@ -32,10 +28,11 @@ pub fn allow_many() {
 /// How many files more this process can open now.
 #[cfg(feature = "serve")]
 pub(crate) fn left() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(KERNEL_MAX);
+    let limit = getrlimit(Resource::Nofile).current;
     // One of them is this directory.
-    let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-    usize::try_from(limit)
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+    limit
         .unwrap_or(usize::MAX)
         .saturating_sub(open.saturating_sub(1))
 }
