@@ -65,9 +65,12 @@ pub struct Args {
     /// `ferofs`.
     #[arg(long)]
     ferofs: PathBuf,
-    /// A directory for images and what is extracted; those about which they disagree stay there, as `seed-N.erofs`.
+    /// A directory for images and what is extracted: on tmpfs, which keeps times of any year.
     #[arg(long)]
     work: PathBuf,
+    /// A directory for the images about which they disagree, as `seed-N.erofs`.
+    #[arg(long)]
+    keep: PathBuf,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -76,7 +79,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let bytes = fs::read(path).with_context(|| path.display().to_string())?;
         bases.push((Base::new(bytes), mount::devices(path)));
     }
-    fs::create_dir_all(&args.work).with_context(|| args.work.display().to_string())?;
+    for directory in [&args.work, &args.keep] {
+        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    }
     let (mut compared, mut sound, mut wrong) = (0, 0, 0);
     let outcomes = &args.outcomes;
     for file in fs::read_dir(outcomes).with_context(|| outcomes.display().to_string())? {
@@ -94,9 +99,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             if checked != module && checked != LARGE && module != LARGE {
                 wrong += 1;
                 println!("seed {seed}: sound for ferofs check ({checked}); the module: {module}");
-                fs::rename(
+                fs::copy(
                     args.work.join("image.erofs"),
-                    args.work.join(format!("seed-{seed}.erofs")),
+                    args.keep.join(format!("seed-{seed}.erofs")),
                 )?;
             }
         }
