@@ -281,6 +281,28 @@ fn without_root_what_is_possible_is_done() {
     assert!(fs::symlink_metadata(scratch.join("out/device")).is_err());
 }
 
+/// The kernel shows owners that cannot be as 65534, and so they are when they are extracted.
+#[test]
+fn an_owner_who_cannot_be_is_nobody() {
+    if !is_root() {
+        return;
+    }
+    let (uid, gid) = (0x12_3456_u32, 0x14_5678_u32);
+    let header = Header::new("file", b'0').owner(uid.into(), gid.into());
+    let scratch = scratch(Archive::new().header(header));
+    let mut image = fs::read(scratch.join("image")).unwrap();
+    for id in [uid, gid] {
+        let at = image.windows(4).position(|bytes| bytes == id.to_le_bytes());
+        let at = at.unwrap();
+        image[at..at + 4].fill(0xff);
+    }
+    fs::write(scratch.join("image"), image).unwrap();
+    let said = ferofs(&scratch, &[&EXTRACT[..], &["out", "-q"]].concat());
+    assert_eq!(said, (0, String::new(), String::new()));
+    let found = fs::metadata(scratch.join("out/file")).unwrap();
+    assert_eq!((found.uid(), found.gid()), (65_534, 65_534));
+}
+
 /// Whatever a new file has by itself: by the umask, in a directory that hands down its group or a default ACL.
 #[test]
 fn owners_and_modes_do_not_depend_on_the_directory() {

@@ -44,6 +44,8 @@ pub(super) const BATCH: usize = 16;
 pub(super) const WAITING: usize = 2;
 /// More threads than this have no more to do.
 pub(super) const THREADS: usize = 4;
+/// Whom the kernel shows in the place of an owner that it has no number for.
+const OVERFLOW_ID: u32 = 65_534;
 
 /// The number of a directory in [`Names`].
 pub(super) type Number = usize;
@@ -371,11 +373,11 @@ impl<'a> Filler<'a> {
 }
 
 fn owner(inode: &Inode) -> (Option<Uid>, Option<Gid>) {
-    // All ones mean that nothing is to be changed.
-    let some = |id: u32| (id != u32::MAX).then_some(id);
+    // All ones are nobody, whom a mount shows as the kernel's overflow ID.
+    let shown = |id: u32| if id == u32::MAX { OVERFLOW_ID } else { id };
     (
-        some(inode.uid()).map(Uid::from_raw),
-        some(inode.gid()).map(Gid::from_raw),
+        Some(Uid::from_raw(shown(inode.uid()))),
+        Some(Gid::from_raw(shown(inode.gid()))),
     )
 }
 
