@@ -244,6 +244,24 @@ impl Clusters {
         matches!(self.form, Form::Fragment)
     }
 
+    /// Whether the indexes are compact ones.
+    #[must_use]
+    pub fn is_compact(&self) -> bool {
+        matches!(self.form, Form::Compact(_))
+    }
+
+    /// Whether there are records of extents in place of indexes.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        matches!(self.form, Form::Records(..))
+    }
+
+    /// The size of logical clusters as a power of two; 0 where there are no indexes of any.
+    #[must_use]
+    pub fn lcluster_bits(&self) -> u8 {
+        self.bits
+    }
+
     /// The extent that holds the byte at `offset`, which is less than the file's size.
     ///
     /// # Errors

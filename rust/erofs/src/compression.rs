@@ -9,6 +9,7 @@ use super::metadata::{Cursor, Metadata};
 use super::ondisk;
 use super::ondisk::incompat;
 use super::superblock::Superblock;
+use core::mem::offset_of;
 use zerocopy::byteorder::little_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -88,10 +89,14 @@ pub struct Compression {
     pub algorithms: u16,
     /// See [`Superblock::lz4_is_padded`].
     pub lz4_is_padded: bool,
+    /// How far back a match of LZ4 may be, in bytes.
+    pub lz4_max_distance: u16,
     /// Most bytes of a physical cluster of LZ4.
     pub lz4_pcluster_max: u32,
     /// Bytes of the dictionary of MicroLZMA; 0 without it.
     pub lzma_dictionary: u32,
+    /// Bytes of the window of DEFLATE as a power of two; 0 without it.
+    pub deflate_window_bits: u8,
     /// Bytes of the window of Zstandard; 0 without it.
     pub zstd_window: u32,
 }
@@ -110,14 +115,23 @@ impl Superblock {
         let mut found = Compression {
             algorithms: self.algorithms(),
             lz4_is_padded: self.lz4_is_padded(),
+            lz4_max_distance: config::LZ4_MAX_DISTANCE,
             lz4_pcluster_max: self.block_size(),
             lzma_dictionary: 0,
+            deflate_window_bits: 0,
             zstd_window: 0,
         };
+        let distance = |value: U16| match value.get() {
+            0 => config::LZ4_MAX_DISTANCE,
+            value => value,
+        };
+        let mut cursor = Cursor::new(meta);
         if self.incompat() & incompat::COMPR_CFGS == 0 {
+            let at = offset_of!(ondisk::Superblock, available_compr_algs) as u64;
+            let at = ondisk::SUPER_OFFSET.wrapping_add(at);
+            found.lz4_max_distance = distance(cursor.read_struct(at, CUT_OFF)?);
             return Ok(found);
         }
-        let mut cursor = Cursor::new(meta);
         let mut pos = ondisk::SUPER_OFFSET.wrapping_add(u64::from(self.size()));
         for algorithm in Algorithm::ALL {
             if found.algorithms & algorithm.bit() == 0 {
@@ -137,6 +151,7 @@ impl Superblock {
                         return corrupt("largest physical cluster of LZ4 is out of range");
                     }
                     found.lz4_pcluster_max = bytes;
+                    found.lz4_max_distance = distance(lz4.max_distance);
                 }
                 Algorithm::Lzma => {
                     let lzma: config::Lzma = read(&mut cursor, at, size)?;
@@ -155,6 +170,7 @@ impl Superblock {
                     if deflate.windowbits > config::DEFLATE_WINDOW_BITS_MAX {
                         return unsupported("window of DEFLATE", deflate.windowbits.into());
                     }
+                    found.deflate_window_bits = deflate.windowbits;
                 }
                 Algorithm::Zstd => {
                     let zstd: config::Zstd = read(&mut cursor, at, size)?;

@@ -12,7 +12,7 @@
 //! an image of it needs to be right.
 //!
 //! The data stays where it is: in the blobs of the layers' indexes, and in the layers' images
-//! themselves if those have all of it. Copied is what is behind inodes there, where nothing else can
+//! themselves if those have all of it, compressed or not. Copied is what is behind inodes there, where nothing else can
 //! refer to it, and the data that an index has besides that in its blobs.
 //!
 //! ```
@@ -51,7 +51,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod compressed;
+
 use crate::blobs::Tag;
+use crate::clusters::referred::Announced;
 use crate::error::Error;
 use crate::error::Kind;
 use crate::error::Result;
@@ -88,7 +91,10 @@ use crate::tree::whiteouts::Carrier;
 use crate::tree::whiteouts::Form;
 use crate::tree::whiteouts::Meaning;
 use erofs_format::Extent;
+use compressed::Compressed;
+use compressed::OfLayer;
 use erofs_format::FileKind;
+use erofs_format::Layout;
 use erofs_format::Metadata;
 use erofs_format::Source;
 use erofs_format::Space;
@@ -100,6 +106,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// More notes than this help nobody.
@@ -113,8 +120,9 @@ pub struct Merge {
     whiteouts: Form,
     exclude: Exclude,
     edit: Edit,
-    /// The smallest block size of the layers, as a power of two.
-    block_bits: Option<u8>,
+    /// The layer with the smallest block size, and that as a power of two.
+    smallest: Option<(PathBuf, u8)>,
+    compressed: Compressed,
     tails: Tails,
     notes: BTreeSet<String>,
 }
@@ -128,6 +136,8 @@ pub struct Merged {
     pub devices: Vec<Device>,
     /// The data that their image has itself.
     pub tails: Tails,
+    /// What it says of compressed data, if there is some.
+    pub referred: Option<Announced>,
     /// The block size that the data of all layers is aligned to, as a power of two.
     pub block_bits: u8,
     /// What was left out.
@@ -139,6 +149,7 @@ impl Merged {
     pub fn options(&self) -> image::Options {
         image::Options {
             devices: self.devices.clone(),
+            referred: self.referred.clone(),
             block_bits: self.block_bits,
             ..image::Options::default()
         }
@@ -167,7 +178,8 @@ impl Default for Merge {
             whiteouts: Form::Applied,
             exclude: Exclude::default(),
             edit: Edit::default(),
-            block_bits: None,
+            smallest: None,
+            compressed: Compressed::default(),
             tails: Tails::default(),
             notes: BTreeSet::new(),
         }
@@ -191,6 +203,13 @@ impl image::Source for Tails {
                 let image = self.0.get(usize::from(*from));
                 if let Some(image) = image.filter(|_| left <= u64::from(*tail)) {
                     return image.read_exact_at(buf, end.saturating_sub(left));
+                }
+            }
+            Data::Referred(referred) => {
+                let (source, start, _) = referred.inline().unwrap_or_default();
+                let image = self.0.get(usize::from(source));
+                if let Some(image) = image.filter(|_| referred.inline().is_some()) {
+                    return image.read_exact_at(buf, start.saturating_add(offset));
                 }
             }
             Data::WithCopies(parts) => {
@@ -245,7 +264,7 @@ impl Merge {
     ///
     /// # Errors
     ///
-    /// When the image cannot be read, or a file has its data in several blobs. The merge is of no use
+    /// When the image cannot be read, or a file that is not compressed has its data in several blobs. The merge is of no use
     /// then.
     pub fn apply(&mut self, image: &Image) -> Result<()> {
         self.apply_known(image, None)
@@ -260,7 +279,9 @@ impl Merge {
     pub fn apply_known(&mut self, image: &Image, tag: Option<Tag>) -> Result<()> {
         let blobs = self.add_devices(image)?;
         let bits = image.superblock().block_size().trailing_zeros() as u8;
-        self.block_bits = Some(self.block_bits.map_or(bits, |other| other.min(bits)));
+        if self.smallest.as_ref().is_none_or(|(_, other)| bits < *other) {
+            self.smallest = Some((image.path().to_path_buf(), bits));
+        }
         let fingerprints = image.fingerprints()?;
         if fingerprints.is_some() {
             // Whatever its name is there: a hidden one is no layer's to give to another attribute.
@@ -276,6 +297,8 @@ impl Merge {
             devices: &mut self.devices,
             tails: &mut self.tails,
             own_tails: None,
+            all_compressed: &mut self.compressed,
+            compressed: OfLayer::default(),
             notes: &mut self.notes,
             keep: self.whiteouts != Form::Applied,
             below: self.tree.inode_count(),
@@ -294,7 +317,8 @@ impl Merge {
     ///
     /// # Errors
     ///
-    /// When there is no room for what whiteouts become, or a file cannot be changed as wanted.
+    /// When there is no room for what whiteouts become, a file cannot be changed as wanted, or a layer with compressed files
+    /// has larger blocks than another layer.
     pub fn finish(self) -> Result<Merged> {
         let mut tree = self.tree;
         let mut notes: Vec<String> = self.notes.into_iter().collect();
@@ -310,11 +334,14 @@ impl Merge {
             }
         }
         edit::apply(&mut tree, &self.edit).map_err(|problem| failed(&problem))?;
-        let block_bits = self.block_bits.unwrap_or(ondisk::BLOCK_BITS_MIN);
+        let bits = self.smallest.as_ref().map(|(_, bits)| *bits);
+        let block_bits = bits.unwrap_or(ondisk::BLOCK_BITS_MIN);
+        let referred = self.compressed.finish(self.smallest.as_ref())?;
         Ok(Merged {
             tree,
             devices: self.devices,
             tails: self.tails,
+            referred,
             block_bits: block_bits.clamp(ondisk::BLOCK_BITS_MIN, 12),
             notes,
         })
@@ -411,6 +438,8 @@ struct Work {
     bytes: u64,
     /// Of data that is copied.
     copied: u64,
+    /// Of indexes of compressed files.
+    indexes: u64,
 }
 
 impl Work {
@@ -420,6 +449,8 @@ impl Work {
             extents: 1024 + size / 4,
             bytes: (16 << 20) + size.saturating_mul(64),
             copied: (16 << 20) + size.saturating_mul(64),
+            // Those of a metabox may be compressed.
+            indexes: (16 << 20) + size.saturating_mul(8),
         }
     }
 }
@@ -441,6 +472,9 @@ struct Layer<'a> {
     tails: &'a mut Tails,
     /// The number of the image itself among them, if it has some.
     own_tails: Option<u16>,
+    /// What is known of the compressed files of all layers, and of this one.
+    all_compressed: &'a mut Compressed,
+    compressed: OfLayer,
     notes: &'a mut BTreeSet<String>,
     /// Whether whiteouts stay.
     keep: bool,
@@ -944,6 +978,9 @@ impl Layer<'_> {
         name: &Name,
         inode: &erofs_format::Inode,
     ) -> Result<Content> {
+        if matches!(inode.layout(), Layout::Compressed { .. }) && inode.size() > 0 {
+            return self.compressed(directory, name, inode);
+        }
         let (mut from, mut blob) = (None, None);
         let mut segments: Vec<Segment> = Vec::new();
         let mut copied: Vec<Segment> = Vec::new();
@@ -960,7 +997,7 @@ impl Layer<'_> {
                     space: Space::Image,
                 } => (0, pos, false),
                 Source::Metadata { .. } | Source::Clusters { .. } => {
-                    let problem = "its data is compressed, which cannot be referred to where it is";
+                    let problem = "its data is in the metabox, out of which nothing is copied";
                     return Err(self.refuse(directory, &name.name, problem));
                 }
             };

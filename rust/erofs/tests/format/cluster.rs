@@ -696,8 +696,8 @@ fn each_bit_of_indexes() {
 
 #[test]
 fn what_the_superblock_says_of_algorithms() {
-    type Case<'a> = (u16, &'a [&'a [u8]], Result<(u32, u32, u32), &'a str>);
-    let lz4: &[u8] = &[14, 0, 0xff, 0xff, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    type Case<'a> = (u16, &'a [&'a [u8]], Result<(u32, u16, u32, u8, u32), &'a str>);
+    let lz4: &[u8] = &[14, 0, 0x34, 0x12, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let lzma: &[u8] = &[14, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let deflate: &[u8] = &[6, 0, 15, 0, 0, 0, 0, 0];
     let zstd: &[u8] = &[6, 0, 0, 7, 0, 0, 0, 0];
@@ -705,14 +705,14 @@ fn what_the_superblock_says_of_algorithms() {
         (
             0b1111,
             &[lz4, lzma, deflate, zstd],
-            Ok((8 * BLOCK, 0x1_0000, 1 << 17)),
+            Ok((8 * BLOCK, 0x1234, 0x1_0000, 15, 1 << 17)),
         ),
-        (0b1000, &[zstd], Ok((BLOCK, 0, 1 << 17))),
+        (0b1000, &[zstd], Ok((BLOCK, 0xffff, 0, 0, 1 << 17))),
         // Longer than what is known of it, and padded.
         (
             0b1001,
             &[&[17, 0], &lz4[2..], &[9, 9, 9, 0], zstd],
-            Ok((8 * BLOCK, 0, 1 << 17)),
+            Ok((8 * BLOCK, 0x1234, 0, 0, 1 << 17)),
         ),
         (
             0b0001,
@@ -745,7 +745,9 @@ fn what_the_superblock_says_of_algorithms() {
             (Ok(found), Ok(expected)) => assert_eq!(
                 (
                     found.lz4_pcluster_max,
+                    found.lz4_max_distance,
                     found.lzma_dictionary,
+                    found.deflate_window_bits,
                     found.zstd_window
                 ),
                 expected
@@ -753,5 +755,14 @@ fn what_the_superblock_says_of_algorithms() {
             (Err(error), Err(what)) => assert!(error.to_string().contains(what), "{error}"),
             (found, expected) => panic!("{found:?}, expected {expected:?}"),
         }
+    }
+    // Without configurations, the superblock has the distance itself.
+    for (value, expected) in [(0, 0xffff), (0x4321, 0x4321)] {
+        let mut image = Image::new(BITS);
+        image.superblock.feature_incompat = incompat::LZ4_0PADDING.into();
+        image.superblock.available_compr_algs = value.into();
+        let image = image.finish();
+        let found = image.superblock().compression(&image).unwrap();
+        assert_eq!((found.algorithms, found.lz4_max_distance), (1, expected));
     }
 }

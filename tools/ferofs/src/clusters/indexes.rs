@@ -36,11 +36,40 @@ pub struct Common {
 
 /// How the indexes of a file are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     /// There are none: all of it is a fragment.
     None,
     Full,
     Compact,
+}
+
+/// The indexes of a file, and what is in front of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table {
+    pub form: Form,
+    /// The size of logical clusters as a power of two.
+    pub bits: u8,
+    /// How much that is more than a block has.
+    pub more: u8,
+    /// Whether physical clusters may have several blocks.
+    pub big: bool,
+}
+
+/// An extent, as indexes have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// How many bytes of the file these are.
+    pub length: u64,
+    /// A type of head, of [`lcluster`].
+    pub kind: u8,
+    /// Its first block; of a fragment in full indexes the upper half of its position.
+    pub block: u64,
+    /// How many blocks it has.
+    pub blocks: u16,
+    /// What the indexes say of it besides: bits of [`lcluster`].
+    pub flags: u16,
+    /// The block behind it, if it is the last one.
+    pub next: u64,
 }
 
 /// What an index says.
@@ -50,7 +79,7 @@ enum Index {
         kind: u8,
         offset: u16,
         block: u64,
-        partial: bool,
+        flags: u16,
     },
     /// Distances to the head, or instead the size of the cluster, and to the next head.
     NonHead { back: u16, ahead: u16 },
@@ -100,9 +129,64 @@ impl Common {
     /// Bytes of header and indexes, which start at this position, a multiple of 8, if only its remainder by 32 is
     /// right.
     pub fn size(&self, compressed: &Compressed, size: u64, position: u64) -> u64 {
+        self.table(compressed).size(size, position)
+    }
+
+    fn table(&self, compressed: &Compressed) -> Table {
+        Table {
+            form: self.form(compressed),
+            bits: self.bits,
+            more: 0,
+            big: self.big,
+        }
+    }
+
+    /// The bytes of header and indexes, which start at this position.
+    pub fn bytes(&self, compressed: &Compressed, position: u64) -> Vec<u8> {
+        let table = self.table(compressed);
+        let interlaced = match self.interlaced {
+            true => advise::INTERLACED_PCLUSTER,
+            false => 0,
+        };
+        let spans = compressed.extents.iter().map(|extent| {
+            let block = match compressed.end {
+                // The upper half of where the fragment is.
+                Some(End::Fragment(pos)) if extent.blocks == 0 && table.form == Form::Full => {
+                    pos >> 32
+                }
+                _ => extent.block,
+            };
+            Span {
+                length: extent.length.into(),
+                kind: match extent.encoded {
+                    true => lcluster::HEAD1,
+                    false => lcluster::PLAIN,
+                },
+                block,
+                blocks: extent.blocks,
+                flags: match extent.partial {
+                    true => lcluster::PARTIAL_REF,
+                    false => 0,
+                },
+                next: extent.block + u64::from(extent.blocks),
+            }
+        });
+        table.bytes(
+            interlaced,
+            compressed.algorithm,
+            compressed.end,
+            spans,
+            position,
+        )
+    }
+}
+
+impl Table {
+    /// Bytes of header and indexes of a file of so many bytes, which start at this position.
+    pub(super) fn size(&self, size: u64, position: u64) -> u64 {
         let count = size.div_ceil(1 << self.bits);
         HEADER
-            + match self.form(compressed) {
+            + match self.form {
                 Form::None => 0,
                 Form::Full => GAP + count * size_of::<LclusterIndex>() as u64,
                 Form::Compact => {
@@ -116,30 +200,34 @@ impl Common {
         u32::from(self.bits) <= erofs_format::compressed::COMPACT_2B_LCLUSTER_BITS_MAX
     }
 
-    /// The bytes of header and indexes, which start at this position.
-    pub fn bytes(&self, compressed: &Compressed, position: u64) -> Vec<u8> {
-        let form = self.form(compressed);
-        let (fragment, inline) = match compressed.end {
+    /// The bytes of header and indexes, which start at this position. `advise` has the bits that are not about the form
+    /// or the end.
+    pub(super) fn bytes(
+        &self,
+        advise: u16,
+        algorithms: u8,
+        end: Option<End>,
+        spans: impl Iterator<Item = Span>,
+        position: u64,
+    ) -> Vec<u8> {
+        let (fragment, inline) = match end {
             Some(End::Fragment(pos)) => (Some(pos), None),
             Some(End::Inline { len, .. }) => (None, Some(len)),
             None => (None, None),
         };
-        if form == Form::None {
+        if self.form == Form::None {
             let all = fragment.unwrap_or_default() | MapHeader::FRAGMENT_INODE;
             return all.to_le_bytes().to_vec();
         }
-        let mut bits = 0;
-        if form == Form::Compact && self.two_bytes() {
+        let mut bits = advise;
+        if self.form == Form::Compact && self.two_bytes() {
             bits |= advise::COMPACTED_2B;
         }
         if self.big {
             bits |= advise::BIG_PCLUSTER_1;
         }
-        if self.big && form == Form::Compact {
+        if self.big && self.form == Form::Compact {
             bits |= advise::BIG_PCLUSTER_2;
-        }
-        if self.interlaced {
-            bits |= advise::INTERLACED_PCLUSTER;
         }
         if inline.is_some() {
             bits |= advise::INLINE_PCLUSTER;
@@ -154,12 +242,12 @@ impl Common {
                 (None, None) => 0.into(),
             },
             h_advise: bits.into(),
-            h_algorithmtype: compressed.algorithm,
-            h_clusterbits: 0,
+            h_algorithmtype: algorithms,
+            h_clusterbits: self.more,
         };
         let mut out = header.as_bytes().to_vec();
-        let indexes = self.indexes(compressed, form);
-        match form {
+        let indexes = self.indexes(spans);
+        match self.form {
             Form::None => {}
             Form::Full => {
                 out.resize((HEADER + GAP) as usize, 0);
@@ -187,34 +275,25 @@ impl Common {
     }
 
     /// One index for each logical cluster.
-    fn indexes(&self, compressed: &Compressed, form: Form) -> Vec<Index> {
+    fn indexes(&self, spans: impl Iterator<Item = Span>) -> Vec<Index> {
         let cluster = 1_u64 << self.bits;
         let mut indexes = Vec::new();
         let mut offset = 0;
         let mut next = 0;
-        for extent in &compressed.extents {
-            let block = match compressed.end {
-                // The upper half of where the fragment is.
-                Some(End::Fragment(pos)) if extent.blocks == 0 && form == Form::Full => pos >> 32,
-                _ => extent.block,
-            };
-            next = extent.block + u64::from(extent.blocks);
-            let head = Index::Head {
-                kind: match extent.encoded {
-                    true => lcluster::HEAD1,
-                    false => lcluster::PLAIN,
-                },
+        for span in spans {
+            next = span.next;
+            indexes.push(Index::Head {
+                kind: span.kind,
                 offset: offset as u16,
-                block,
-                partial: extent.partial,
-            };
-            indexes.push(head);
-            let end = offset + u64::from(extent.length);
+                block: span.block,
+                flags: span.flags,
+            });
+            let end = offset + span.length;
             let whole = end / cluster;
             for back in 1..whole {
                 indexes.push(Index::NonHead {
                     back: match back {
-                        1 if self.big => lcluster::CBLKCNT | extent.blocks,
+                        1 if self.big => lcluster::CBLKCNT | span.blocks,
                         back => distance(back),
                     },
                     ahead: distance(whole - back),
@@ -232,7 +311,7 @@ impl Common {
                 kind: lcluster::PLAIN,
                 offset: offset as u16,
                 block: next,
-                partial: false,
+                flags: 0,
             });
         }
         indexes
@@ -250,9 +329,9 @@ fn full(index: Index) -> LclusterIndex {
             kind,
             offset,
             block,
-            partial,
+            flags,
         } => LclusterIndex {
-            di_advise: (u16::from(kind) | if partial { lcluster::PARTIAL_REF } else { 0 }).into(),
+            di_advise: (u16::from(kind) | flags).into(),
             di_clusterofs: offset.into(),
             di_u: (block as u32).into(),
         },

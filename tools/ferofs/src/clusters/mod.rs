@@ -9,6 +9,7 @@
 
 pub mod codec;
 pub mod indexes;
+pub mod referred;
 pub(crate) mod segment;
 pub(crate) mod workers;
 

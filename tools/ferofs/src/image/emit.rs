@@ -31,6 +31,7 @@ use super::problem_of;
 use super::uuid::DataFingerprint;
 use super::uuid::Fingerprint;
 use crate::chunk::Buffer;
+use crate::clusters::referred::TooFar;
 use crate::direct;
 use crate::direct::Behind;
 use crate::tree::Children;
@@ -87,18 +88,27 @@ pub fn emit<W: Write + Seek>(
         let problem = "data of files cannot be both in the image already and in blobs";
         return Err(Error::Image(problem.to_string()));
     }
+    let (starts, _) = plan.flat(options);
     let mut emitter = Emitter {
         tree,
         children,
         source,
         plan,
+        addresses: starts
+            .iter()
+            .map(|start| start.saturating_mul(plan.block))
+            .collect(),
         out: Sink::new(out, start, plan.base),
         inode_number: 0,
         data: 0,
         last_xattrs: (XattrSet::NONE, Vec::new()),
     };
-    emitter.out.zeros_to(TABLE)?;
-    emitter.device_table(options)?;
+    if plan.base == 0 {
+        emitter.out.zeros_to(TABLE)?;
+        emitter.out.put(&plan.configurations)?;
+    }
+    emitter.out.zeros_to(plan.table)?;
+    emitter.device_table(options, &starts)?;
     emitter.everything()?;
     emitter.packed()?;
     if plan.xattrs.area > 0 {
@@ -132,6 +142,7 @@ pub fn emit<W: Write + Seek>(
     if let Some(data) = data_fingerprint {
         fingerprint.update(&data.value());
     }
+    // Of an image whose start is written here, too, they were in the way.
     let configurations = TABLE as usize..TABLE as usize + plan.configurations.len();
     if let Some(place) = head.get_mut(configurations) {
         place.copy_from_slice(&plan.configurations);
@@ -292,6 +303,8 @@ struct Emitter<'a, W> {
     children: &'a Children,
     source: &'a dyn Source,
     plan: &'a Plan,
+    /// Where in the flat address space each blob begins, in bytes.
+    addresses: Vec<u64>,
     out: Sink<W>,
     inode_number: u32,
     data: u64,
@@ -300,10 +313,10 @@ struct Emitter<'a, W> {
 }
 
 impl<W: Write + Seek> Emitter<'_, W> {
-    fn device_table(&mut self, options: &Options) -> Result<(), Error> {
+    fn device_table(&mut self, options: &Options, starts: &[u64]) -> Result<(), Error> {
         // In one file with the image, the blobs follow it one after the other.
-        let mut address = self.plan.flat_start();
-        for device in &options.devices {
+        for (device, address) in options.devices.iter().zip(starts) {
+            let address = *address;
             let blocks = device.size.div_ceil(self.plan.block);
             let mut slot = device::slot(device);
             slot.blocks_lo = low(blocks).into();
@@ -311,7 +324,6 @@ impl<W: Write + Seek> Emitter<'_, W> {
             slot.uniaddr_lo = low(address).into();
             slot.uniaddr_hi = high(address)?.into();
             self.out.put(slot.as_bytes())?;
-            address = address.saturating_add(blocks);
         }
         Ok(())
     }
@@ -458,7 +470,9 @@ impl<W: Write + Seek> Emitter<'_, W> {
             }
             (Body::Compressed { tail, .. }, Content::File { data, size, .. }) => {
                 self.data = self.data.saturating_add(*size);
-                self.indexes(data, self.plan.position(id) + shape.body_offset())?;
+                let position = self.plan.position(id) + shape.body_offset();
+                self.indexes(data, *size, position)
+                    .map_err(|problem| problem.of(self.tree, Some(name)))?;
                 let mut buffer = vec![0; tail as usize];
                 if tail > 0 {
                     self.source
@@ -480,14 +494,17 @@ impl<W: Write + Seek> Emitter<'_, W> {
         Ok(())
     }
 
-    /// The indexes of compressed data, which start at this position.
-    fn indexes(&mut self, data: &Data, position: u64) -> io::Result<()> {
-        match (self.plan.indexes, data) {
-            (Some(common), Data::Compressed(compressed)) => {
-                self.out.put(&common.bytes(compressed, position))
+    /// The indexes of compressed data of so many bytes, which start at this position.
+    fn indexes(&mut self, data: &Data, size: u64, position: u64) -> Result<(), NoIndexes> {
+        let bytes = match (self.plan.indexes, data) {
+            (Some(common), Data::Compressed(compressed)) => common.bytes(compressed, position),
+            (_, Data::Referred(referred)) => {
+                let bytes = referred.bytes(size, position, &self.addresses);
+                bytes.map_err(NoIndexes::TooFar)?
             }
-            _ => Ok(()),
-        }
+            _ => return Ok(()),
+        };
+        self.out.put(&bytes).map_err(NoIndexes::Io)
     }
 
     /// The inode of the file of fragments, which has no name.
@@ -500,6 +517,7 @@ impl<W: Write + Seek> Emitter<'_, W> {
             (Data::Compressed(compressed), Some(common)) => {
                 (common.layout(compressed), compressed.blocks)
             }
+            (Data::Referred(referred), _) => (referred.layout(), referred.blocks()),
             (Data::Stored(start), _) => (ondisk::layout::FLAT_PLAIN, start / self.plan.block),
             _ => (ondisk::layout::FLAT_PLAIN, 0),
         };
@@ -516,7 +534,8 @@ impl<W: Write + Seek> Emitter<'_, W> {
         on_disk.i_nlink = 1.into();
         self.out.put(on_disk.as_bytes())?;
         let behind = *position + size_of::<InodeExtended>() as u64;
-        Ok(self.indexes(&packed.data, behind)?)
+        self.indexes(&packed.data, packed.size, behind)
+            .map_err(|problem| problem.of(self.tree, None))
     }
 
     fn inode_header(&mut self, name: NameId, id: InodeId, shape: Shape) -> Result<(), Error> {
@@ -533,6 +552,13 @@ impl<W: Write + Seek> Emitter<'_, W> {
                         ..
                     },
                 ) => common.layout(compressed),
+                (
+                    _,
+                    Content::File {
+                        data: Data::Referred(referred),
+                        ..
+                    },
+                ) => referred.layout(),
                 _ => ondisk::layout::COMPRESSED_FULL,
             },
             Body::Empty | Body::Blocks(_) => ondisk::layout::FLAT_PLAIN,
@@ -557,6 +583,13 @@ impl<W: Write + Seek> Emitter<'_, W> {
                     ..
                 },
             ) => low(compressed.blocks),
+            (
+                Body::Compressed { .. },
+                Content::File {
+                    data: Data::Referred(referred),
+                    ..
+                },
+            ) => low(referred.blocks()),
             _ => low(self.plan.first_block(id)),
         };
         let mode = kind(&inode.content).0 | attributes.mode;
@@ -696,6 +729,32 @@ impl<W: Write + Seek> Emitter<'_, W> {
     }
 }
 
+/// Why there are no indexes of compressed data.
+enum NoIndexes {
+    Io(io::Error),
+    TooFar(TooFar),
+}
+
+impl NoIndexes {
+    /// As an error about a file, or about that of fragments.
+    fn of(self, tree: &Tree, name: Option<NameId>) -> Error {
+        match (self, name) {
+            (NoIndexes::Io(error), _) => error.into(),
+            (NoIndexes::TooFar(TooFar(block)), name) => {
+                let problem = format!(
+                    "its compressed data is at block {block} of the image and all blobs one behind the other, expected less \
+                     than {}",
+                    u32::MAX
+                );
+                match name {
+                    Some(name) => problem_of(tree, name, problem),
+                    None => Error::Image(problem),
+                }
+            }
+        }
+    }
+}
+
 /// The index of a chunk that is a hole.
 const HOLE: ChunkIndex = ChunkIndex {
     startblk_hi: U16::MAX_VALUE,
@@ -747,6 +806,11 @@ fn superblock(
         superblock.available_compr_algs = compression.in_superblock(block).into();
         superblock.packed_nid = plan.packed_nid().unwrap_or_default().into();
     }
+    if let Some(referred) = &options.referred {
+        incompat |= referred.incompat();
+        superblock.available_compr_algs = referred.in_superblock().into();
+        superblock.packed_nid = plan.packed_nid().unwrap_or_default().into();
+    }
     superblock.magic = ondisk::SUPER_MAGIC.into();
     let mut compat = ondisk::compat::MTIME;
     if options.checksum.is_in(options.block_bits) {
@@ -785,7 +849,7 @@ fn superblock(
     superblock.volume_name = options.label;
     superblock.extra_devices = (options.devices.len() as u16).into();
     superblock.meta_blkaddr = low(plan.base / plan.block).into();
-    superblock.devt_slotoff = ((TABLE / ondisk::DEVICE_SLOT_SIZE) as u16).into();
+    superblock.devt_slotoff = ((plan.table / ondisk::DEVICE_SLOT_SIZE) as u16).into();
     if plan.wide {
         incompat |= ondisk::incompat::LAYOUT_48BIT;
         superblock.rootnid_8b = root.into();

@@ -19,6 +19,7 @@ mod uuid;
 mod xattrs;
 
 use crate::clusters::Compression;
+use crate::clusters::referred::Announced;
 use crate::digest::Digest;
 use crate::digest::verity;
 use crate::direct;
@@ -243,6 +244,8 @@ pub struct Options {
     pub wide: bool,
     /// How files are compressed, if they are. The data goes through a [`Store`] then.
     pub compression: Option<Compression>,
+    /// What is said of compressed data in blobs, if the tree refers to some.
+    pub referred: Option<Announced>,
     /// The blobs, in the order of their numbers.
     pub devices: Vec<Device>,
     /// UUID; derived from the image's content if there is none.
@@ -267,6 +270,7 @@ impl Default for Options {
             checksum: Checksum::default(),
             wide: false,
             compression: None,
+            referred: None,
             devices: Vec::new(),
             uuid: None,
             label: [0; 16],
@@ -302,6 +306,8 @@ impl Options {
         with_wide sets wide: bool,
         /// Says how files are compressed, if they are.
         with_compression sets compression: Option<Compression>,
+        /// Says what there is of compressed data in blobs.
+        with_referred sets referred: Option<Announced>,
         /// Sets the blobs.
         with_devices sets devices: Vec<Device>,
         /// Sets the UUID.
@@ -330,6 +336,10 @@ impl Options {
             }
             let checked = compression.check(1 << self.block_bits);
             checked.map_err(Error::Image)?;
+        }
+        if self.referred.is_some() && self.mode == Mode::Full {
+            let problem = "compressed data stays in blobs, and an image with its data in it has none";
+            return Err(Error::Image(problem.to_string()));
         }
         match self.chunk_bits {
             Some(bits) if bits > 63 => wrong("chunk_bits", bits.into(), "at most 63"),

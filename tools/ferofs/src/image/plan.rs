@@ -23,6 +23,7 @@ use super::xattrs;
 use crate::clusters::Compressed;
 use crate::clusters::End;
 use crate::clusters::indexes::Common;
+use crate::clusters::referred::Referred;
 use crate::tar::Segment;
 use crate::tar::Time;
 use crate::tree;
@@ -41,7 +42,7 @@ use std::ops::Range;
 
 /// Data starts on a page of this size.
 pub const PAGE: u64 = 4096;
-/// Where the device table is.
+/// Where the superblock ends: there is the device table, or what is said of algorithms, and the table behind that.
 pub const TABLE: u64 = ondisk::SUPER_OFFSET + size_of::<ondisk::Superblock>() as u64;
 /// Largest chunk size relative to the block size that the format has room for.
 const MAX_CHUNK_BITS: u32 = 31;
@@ -103,6 +104,8 @@ pub struct Plan {
     pub base: u64,
     /// Start and length of that data, for every file that has some.
     pub stored: Vec<(u64, u64)>,
+    /// Where the device table is.
+    pub table: u64,
     /// Where the metadata ends, and then the data.
     pub end: u64,
     /// What tables of files with holes may still take.
@@ -220,6 +223,15 @@ impl Plan {
                 u16::MAX
             )));
         }
+        let configurations = match (&options.compression, &options.referred) {
+            (Some(compression), _) => compression.configurations(1 << options.block_bits),
+            (None, Some(referred)) => referred.configurations(1 << options.block_bits),
+            (None, None) => Vec::new(),
+        };
+        let table = match base {
+            0 => (TABLE + configurations.len() as u64).next_multiple_of(ondisk::DEVICE_SLOT_SIZE),
+            _ => TABLE,
+        };
         let mut plan = Plan {
             block: 1 << options.block_bits,
             epoch,
@@ -242,8 +254,9 @@ impl Plan {
             xattr_prefixes: 0,
             base,
             stored: Vec::new(),
+            table,
             end: match base {
-                0 => TABLE + options.devices.len() as u64 * ondisk::DEVICE_SLOT_SIZE,
+                0 => table + options.devices.len() as u64 * ondisk::DEVICE_SLOT_SIZE,
                 // No inode has the number 0, which some programs take for none.
                 base => base + ondisk::INODE_SLOT_SIZE,
             },
@@ -253,10 +266,7 @@ impl Plan {
                 .as_ref()
                 .map(|compression| compression.common(options.block_bits)),
             packed: None,
-            configurations: match &options.compression {
-                Some(compression) => compression.configurations(1 << options.block_bits),
-                None => Vec::new(),
-            },
+            configurations,
         };
         let uses = plan.count(tree, children);
         plan.xattrs = xattrs::Layout::new(
@@ -268,9 +278,16 @@ impl Plan {
         )
         .map_err(Error::Image)?;
         plan.place(tree, children)?;
-        if let Some(packed) = packed {
+        let referred = options.referred.as_ref().and_then(|referred| {
+            let (data, size) = referred.packed.as_ref()?;
+            let data = Data::Referred(Box::new(data.clone()));
+            Some(Packed { size: *size, data })
+        });
+        if let Some(packed) = packed.or(referred) {
             plan.place_packed(packed);
         }
+        let records = options.referred.as_ref();
+        plan.wide |= records.is_some_and(|referred| referred.has_records);
         if plan.xattrs.area > 0 {
             plan.xattr_area = plan.end.next_multiple_of(plan.block);
             plan.end = plan.xattr_area + plan.xattrs.area;
@@ -293,7 +310,7 @@ impl Plan {
         plan.check_addresses()?;
         // Behind thousands of device slots the root's number needs the wide layout, too.
         plan.wide |= plan.nid(tree.inode_of(NameId::ROOT)) > u64::from(u16::MAX)
-            || plan.flat_end(options) > u64::from(u32::MAX);
+            || plan.flat(options).1 > u64::from(u32::MAX);
         Ok(plan)
     }
 
@@ -302,11 +319,23 @@ impl Plan {
         self.end.next_multiple_of(PAGE.max(self.block)) / self.block
     }
 
-    /// The block behind the last of these blobs.
-    fn flat_end(&self, options: &Options) -> u64 {
-        let blocks = |device: &Device| device.size.div_ceil(self.block);
-        let all = options.devices.iter().map(blocks);
-        all.fold(self.flat_start(), u64::saturating_add)
+    /// The block at which each of these blobs begins, and that behind the last one. If compressed data is in them they
+    /// begin at pages, where it is as far into a page as it is in its blob.
+    pub fn flat(&self, options: &Options) -> (Vec<u64>, u64) {
+        let align = match options.referred {
+            Some(_) => PAGE / self.block,
+            None => 1,
+        };
+        let mut next = self.flat_start();
+        let starts = options.devices.iter().map(|device: &Device| {
+            let start = next;
+            let blocks = device.size.div_ceil(self.block);
+            let end = start.saturating_add(blocks);
+            next = end.checked_next_multiple_of(align).unwrap_or(u64::MAX);
+            start
+        });
+        let starts: Vec<u64> = starts.collect();
+        (starts, next)
     }
 
     /// Gives the data of files its place behind all metadata.
@@ -639,6 +668,7 @@ impl Plan {
                 self.stored.push((compressed.start, blocks));
                 shape.body = self.compressed(shape, packed.size, compressed);
             }
+            Data::Referred(referred) => shape.body = referred_body(shape, packed.size, referred),
             _ => {}
         }
         let position = self.end.next_multiple_of(ondisk::INODE_SLOT_SIZE);
@@ -762,6 +792,21 @@ impl Plan {
                     let problem = "an index needs its data in a tar, but it is in a file";
                     return Err(problem_of(tree, name, problem));
                 }
+                (Mode::Index, Data::Referred(referred)) => {
+                    let (bits, block) = (referred.block_bits(), self.block);
+                    if 1 << bits != block {
+                        let of = 1_u64 << bits;
+                        let problem = format!(
+                            "its compressed data is in blocks of {of} bytes, and the image has blocks of {block}"
+                        );
+                        return Err(problem_of(tree, name, problem));
+                    }
+                    referred_body(shape, size, referred)
+                }
+                (Mode::Full, Data::Referred(_)) => {
+                    let problem = "its compressed data stays in blobs, which an image has not in this mode";
+                    return Err(problem_of(tree, name, problem));
+                }
                 (Mode::Index, Data::WithTail { tail, .. }) if u64::from(*tail) == size => {
                     self.blocks_and_tail(shape, size, self.inline_data)
                 }
@@ -860,6 +905,15 @@ impl Plan {
     }
 }
 
+/// The indexes of a compressed file whose data stays in blobs.
+fn referred_body(shape: Shape, size: u64, referred: &Referred) -> Body {
+    let start = (shape.inode_size() + shape.xattrs).next_multiple_of(8);
+    Body::Compressed {
+        indexes: referred.size(size, start),
+        tail: referred.inline().map_or(0, |(_, _, len)| len.into()),
+    }
+}
+
 /// What is left of what files with holes may take.
 fn spend(left: u64, used: u64, tree: &Tree, name: NameId) -> Result<u64, Error> {
     left.checked_sub(used).ok_or_else(|| {
@@ -897,6 +951,7 @@ fn place_in_source(content: &Content) -> (u16, u64) {
             }
             Data::Stored(pos) | Data::StoredWithTail { blocks: pos, .. } => (*blob, *pos),
             Data::Compressed(compressed) => (*blob, compressed.start),
+            Data::Referred(referred) => referred.first(),
             Data::StoredChunks(positions) => {
                 (*blob, positions.first().copied().unwrap_or_default())
             }

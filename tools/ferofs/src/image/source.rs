@@ -68,6 +68,7 @@ impl<R: ReadAt> Source for Blobs<R> {
             Data::WithTail { .. }
             | Data::WithCopies(_)
             | Data::Encoding(_)
+            | Data::Referred(_)
             | Data::Stored(_)
             | Data::StoredChunks(_)
             | Data::Original

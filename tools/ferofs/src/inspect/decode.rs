@@ -222,8 +222,10 @@ mod tests {
     const COMPRESSION: Compression = Compression {
         lz4_is_padded: true,
         algorithms: 0xf,
+        lz4_max_distance: 65535,
         lz4_pcluster_max: 1 << 20,
         lzma_dictionary: 1 << 16,
+        deflate_window_bits: 15,
         zstd_window: 1 << 17,
     };
 

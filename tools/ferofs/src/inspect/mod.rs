@@ -35,6 +35,7 @@ use crate::tar::is_header;
 use crate::tree::FingerprintName;
 use crate::tree::fingerprint;
 use erofs_format::Cluster;
+use erofs_format::Clusters;
 use erofs_format::Compression;
 use erofs_format::DirEntry;
 use erofs_format::Extent;
@@ -527,6 +528,16 @@ impl Image {
         })
     }
 
+    /// What says where the extents of a compressed file are; none of any other file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is wrong.
+    pub fn cluster_table(&self, inode: &Inode) -> Result<Option<Clusters>> {
+        let clusters = inode.clusters(&self.superblock, &self.file);
+        clusters.map_err(self.error())
+    }
+
     /// The extents of a compressed file, from its start to its end, by their physical clusters; of any other file there are none.
     ///
     /// # Errors
@@ -536,8 +547,7 @@ impl Image {
         &'a self,
         inode: &'a Inode,
     ) -> Result<impl Iterator<Item = Result<Cluster>> + 'a> {
-        let clusters = inode.clusters(&self.superblock, &self.file);
-        let clusters = clusters.map_err(self.error())?;
+        let clusters = self.cluster_table(inode)?;
         let mut offset = 0;
         let mut row = Row::default();
         Ok(std::iter::from_fn(move || {

@@ -17,6 +17,7 @@ pub mod whiteouts;
 mod xattrs;
 
 use crate::clusters::Compressed;
+use crate::clusters::referred::Referred;
 use crate::directory::Identity;
 use crate::tar::Segment;
 use crate::tar::Time;
@@ -118,6 +119,8 @@ pub enum Data {
     Encoding(u32),
     /// In that image, compressed.
     Compressed(Box<Compressed>),
+    /// In blobs, compressed; what is behind the inode is copied.
+    Referred(Box<Referred>),
 }
 
 impl Data {
