@@ -90,9 +90,9 @@ use crate::tree::whiteouts;
 use crate::tree::whiteouts::Carrier;
 use crate::tree::whiteouts::Form;
 use crate::tree::whiteouts::Meaning;
-use erofs_format::Extent;
 use compressed::Compressed;
 use compressed::OfLayer;
+use erofs_format::Extent;
 use erofs_format::FileKind;
 use erofs_format::Layout;
 use erofs_format::Metadata;
@@ -279,7 +279,11 @@ impl Merge {
     pub fn apply_known(&mut self, image: &Image, tag: Option<Tag>) -> Result<()> {
         let blobs = self.add_devices(image)?;
         let bits = image.superblock().block_size().trailing_zeros() as u8;
-        if self.smallest.as_ref().is_none_or(|(_, other)| bits < *other) {
+        if self
+            .smallest
+            .as_ref()
+            .is_none_or(|(_, other)| bits < *other)
+        {
             self.smallest = Some((image.path().to_path_buf(), bits));
         }
         let fingerprints = image.fingerprints()?;

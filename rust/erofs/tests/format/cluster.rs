@@ -696,7 +696,11 @@ fn each_bit_of_indexes() {
 
 #[test]
 fn what_the_superblock_says_of_algorithms() {
-    type Case<'a> = (u16, &'a [&'a [u8]], Result<(u32, u16, u32, u8, u32), &'a str>);
+    type Case<'a> = (
+        u16,
+        &'a [&'a [u8]],
+        Result<(u32, u16, u32, u8, u32), &'a str>,
+    );
     let lz4: &[u8] = &[14, 0, 0x34, 0x12, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let lzma: &[u8] = &[14, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let deflate: &[u8] = &[6, 0, 15, 0, 0, 0, 0, 0];

@@ -195,10 +195,7 @@ impl Referred {
             From::Blob { partial: true, .. } => incompat::DEDUPE,
             From::Blob { .. } | From::Hole => 0,
         };
-        self.parts
-            .iter()
-            .map(needs)
-            .fold(0, |all, bits| all | bits)
+        self.parts.iter().map(needs).fold(0, |all, bits| all | bits)
     }
 
     /// The data layout of the inode.

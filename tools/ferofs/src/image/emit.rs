@@ -142,9 +142,8 @@ pub fn emit<W: Write + Seek>(
     if let Some(data) = data_fingerprint {
         fingerprint.update(&data.value());
     }
-    // Of an image whose start is written here, too, they were in the way.
     let configurations = TABLE as usize..TABLE as usize + plan.configurations.len();
-    if let Some(place) = head.get_mut(configurations) {
+    if let Some(place) = head.get_mut(configurations).filter(|_| plan.base > 0) {
         place.copy_from_slice(&plan.configurations);
     }
     if prefixes_in_front {

@@ -338,7 +338,8 @@ impl Options {
             checked.map_err(Error::Image)?;
         }
         if self.referred.is_some() && self.mode == Mode::Full {
-            let problem = "compressed data stays in blobs, and an image with its data in it has none";
+            let problem =
+                "compressed data stays in blobs, and an image with its data in it has none";
             return Err(Error::Image(problem.to_string()));
         }
         match self.chunk_bits {

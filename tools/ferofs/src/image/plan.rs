@@ -804,7 +804,8 @@ impl Plan {
                     referred_body(shape, size, referred)
                 }
                 (Mode::Full, Data::Referred(_)) => {
-                    let problem = "its compressed data stays in blobs, which an image has not in this mode";
+                    let problem =
+                        "its compressed data stays in blobs, which an image has not in this mode";
                     return Err(problem_of(tree, name, problem));
                 }
                 (Mode::Index, Data::WithTail { tail, .. }) if u64::from(*tail) == size => {

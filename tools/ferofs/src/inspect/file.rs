@@ -133,13 +133,30 @@ impl ImageFile {
     /// The device that has its place behind the image where an address of device 0 is, if it is neither given nor in the same
     /// file: its number, and the position in it.
     pub(super) fn flat_elsewhere(&self, pos: u64) -> Option<(u16, u64)> {
+        self.flat_device(pos).filter(|_| pos >= self.size)
+    }
+
+    /// The device that has its place behind the image where an address of device 0 is, if it is not given: its number, and the
+    /// position in it.
+    pub(super) fn flat_device(&self, pos: u64) -> Option<(u16, u64)> {
         let devices = self.devices();
         let mut found = (1..).zip(devices.iter()).filter_map(|(id, device)| {
             let offset = pos.checked_sub(device.flat_start)?;
             let missing = device.bytes.is_none() && device.flat_start > 0;
             (missing && offset < device.len).then_some((id, offset))
         });
-        found.next().filter(|_| pos >= self.size)
+        found.next()
+    }
+
+    /// The device that has its place behind the image where an address of device 0 is, given or not: its number, and the position
+    /// in it.
+    pub fn device_at(&self, pos: u64) -> Option<(u16, u64)> {
+        let devices = self.devices();
+        let mut found = (1..).zip(devices.iter()).filter_map(|(id, device)| {
+            let offset = pos.checked_sub(device.flat_start)?;
+            (device.flat_start > 0 && offset < device.len).then_some((id, offset))
+        });
+        found.next()
     }
 
     /// Whether bytes were given for the device with a number, which is not 0.

@@ -118,8 +118,8 @@ impl Compressed {
         all.algorithms |= found.algorithms;
         // Only data of LZ4 is without.
         all.is_padded = self.lz4.as_ref().is_none_or(|(_, padded)| *padded);
-        all.configured |=
-            superblock.incompat() & incompat::COMPR_CFGS != 0 || all.algorithms != Algorithm::Lz4.bit();
+        all.configured |= superblock.incompat() & incompat::COMPR_CFGS != 0
+            || all.algorithms != Algorithm::Lz4.bit();
         all.lz4_max_distance = all.lz4_max_distance.max(found.lz4_max_distance);
         all.lz4_pcluster_max = all.lz4_pcluster_max.max(found.lz4_pcluster_max);
         all.lzma_dictionary = all.lzma_dictionary.max(found.lzma_dictionary);
@@ -395,8 +395,7 @@ impl Layer<'_> {
     fn in_image(&mut self, at: At<'_>, pos: u64, len: u32) -> Result<From> {
         if !self.blobs.is_empty() {
             // Whoever has the devices of an index need not have the index itself.
-            let problem =
-                "its compressed data is in the image itself, expected it in a device as the image has some";
+            let problem = "its compressed data is in the image itself, expected it in a device as the image has some";
             return Err(self.refused(at, problem));
         }
         let blob = self.own_blob()?;
@@ -469,13 +468,29 @@ impl Layer<'_> {
             Some(clusters) => self.parts(at, &inode, &clusters)?.0,
             None => self.plain_parts(at, &inode)?,
         };
+        let mut parts = parts;
+        if let Some(Part { length, from }) = parts.last_mut() {
+            // Only where a file ends may a cluster decode to less than it has. This is not the end any more.
+            if let From::Blob {
+                len,
+                algorithm: Some(_),
+                partial,
+                ..
+            } = from
+            {
+                *partial |= *length < u64::from(*len);
+            }
+        }
         let all = &mut *self.all_compressed;
         let start = all.packed_size.next_multiple_of(ALIGN);
         let end = start
             .checked_add(size)
             .filter(|end| i64::try_from(*end).is_ok());
         let Some(end) = end else {
-            let problem = format!("with those of other layers it has more than {} bytes", i64::MAX);
+            let problem = format!(
+                "with those of other layers it has more than {} bytes",
+                i64::MAX
+            );
             return Err(self.wrong(at, &problem));
         };
         if start > all.packed_size {

@@ -137,13 +137,14 @@ fn line(image: &Image, inode: &Inode, path: &[u8]) -> Result<Value> {
 }
 
 /// An extent of a compressed file.
-fn extent_of(cluster: &Cluster) -> Value {
+fn extent_of(image: &Image, cluster: &Cluster) -> Value {
     let mut shown = json!({"start": cluster.start, "length": cluster.len});
     let more = match cluster.content {
         Content::Hole => json!({"device": null, "offset": null}),
         Content::Fragment(pos) => json!({"packed_offset": pos}),
         Content::Encoded(encoded) => {
-            let (device, inode) = match encoded.space {
+            let (space, offset) = text::in_its_device(image, &encoded);
+            let (device, inode) = match space {
                 Space::Image => (Some(0), None),
                 Space::Device(id) => (Some(id), None),
                 Space::Inode(nid) => (None, Some(nid)),
@@ -151,7 +152,7 @@ fn extent_of(cluster: &Cluster) -> Value {
             json!({
                 "device": device,
                 "inode": inode,
-                "offset": encoded.pos,
+                "offset": offset,
                 "encoded_length": encoded.len,
                 "encoding": encoding_name(encoded.encoding),
                 "partial": encoded.partial,
@@ -177,7 +178,7 @@ fn file(image: &Image, inode: &Inode, path: &[u8]) -> Result<Value> {
     }
     let mut extents = Vec::new();
     for cluster in image.clusters(inode)? {
-        extents.push(extent_of(&cluster?));
+        extents.push(extent_of(image, &cluster?));
     }
     if inode.kind().has_data() && !matches!(inode.layout(), Layout::Compressed { .. }) {
         for extent in image.extents(inode) {

@@ -9,6 +9,7 @@ use erofs_format::Algorithm;
 use erofs_format::Cluster;
 use erofs_format::Compression;
 use erofs_format::Content;
+use erofs_format::Encoded;
 use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Layout;
@@ -273,8 +274,13 @@ pub fn file(
             writeln!(out, "layout: chunks of {size} bytes, {entries} at {table}")?;
         }
         Layout::Compressed { header, full } => {
-            let form = if full { "full" } else { "compact" };
-            writeln!(out, "layout: compressed, with {form} indexes, at {header}")?;
+            let table = image.cluster_table(inode)?;
+            let form = match (table.is_some_and(|table| table.has_records()), full) {
+                (true, _) => "records of extents",
+                (false, true) => "full indexes",
+                (false, false) => "compact indexes",
+            };
+            writeln!(out, "layout: compressed, with {form}, at {header}")?;
         }
     }
     for (name, value) in image.xattrs(inode)?.iter() {
@@ -284,7 +290,7 @@ pub fn file(
         writeln!(out, "fingerprint: {value}")?;
     }
     for cluster in image.clusters(inode)? {
-        extent(&cluster?, out)?;
+        extent(image, &cluster?, out)?;
     }
     if inode.kind().has_data() && !matches!(inode.layout(), Layout::Compressed { .. }) {
         for extent in image.extents(inode) {
@@ -301,8 +307,22 @@ pub fn file(
     Ok(())
 }
 
+/// What a physical cluster lies in, and where: in one of the image's devices, if its address is one of those.
+pub fn in_its_device(image: &Image, encoded: &Encoded) -> (Space, u64) {
+    let device = match encoded.space {
+        Space::Device(0) => image.file().device_at(encoded.pos),
+        _ => None,
+    };
+    let device = device.map(|(id, pos)| (Space::Device(id), pos));
+    device.unwrap_or((encoded.space, encoded.pos))
+}
+
 /// An extent of a compressed file.
-fn extent(cluster: &Cluster, out: &mut dyn Write) -> std::result::Result<(), Failure> {
+fn extent(
+    image: &Image,
+    cluster: &Cluster,
+    out: &mut dyn Write,
+) -> std::result::Result<(), Failure> {
     let end = cluster.start.saturating_add(cluster.len);
     write!(out, "extent {} to {end}: ", cluster.start)?;
     match cluster.content {
@@ -310,13 +330,17 @@ fn extent(cluster: &Cluster, out: &mut dyn Write) -> std::result::Result<(), Fai
         Content::Fragment(pos) => writeln!(out, "in the packed inode at {pos}")?,
         Content::Encoded(encoded) => {
             let start = if encoded.partial { "the start of " } else { "" };
-            let (len, pos) = (encoded.len, encoded.pos);
+            let len = encoded.len;
             let name = encoding_name(encoded.encoding);
             write!(out, "{start}{len} bytes of {name} ")?;
-            match encoded.space {
-                Space::Image | Space::Device(0) => writeln!(out, "in the image at {pos}")?,
-                Space::Device(id) => writeln!(out, "in device {id} at {pos}")?,
-                Space::Inode(nid) => writeln!(out, "in what inode {nid} holds at {pos}")?,
+            match in_its_device(image, &encoded) {
+                (Space::Image | Space::Device(0), pos) => {
+                    writeln!(out, "in the image at {pos}")?;
+                }
+                (Space::Device(id), pos) => writeln!(out, "in device {id} at {pos}")?,
+                (Space::Inode(nid), pos) => {
+                    writeln!(out, "in what inode {nid} holds at {pos}")?;
+                }
             }
         }
     }

@@ -135,7 +135,10 @@ impl Checker<'_> {
                 if !self.bounds(inode, cluster.start, file, pos, len) {
                     return Ok(());
                 }
-                if file == 0 {
+                let behind = pos >= self.stated() && self.image.file().flat_device(pos).is_some();
+                if file == 0 && behind {
+                    // It is of a device, in the same file.
+                } else if file == 0 {
                     self.region(pos, pos.saturating_add(len), Use::Data, nid);
                 } else if !self.image.file().is_given(file) {
                     self.not_given.insert(file);

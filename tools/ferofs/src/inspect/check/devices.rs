@@ -22,9 +22,7 @@ impl Checker<'_> {
     pub(super) fn image_size(&mut self) {
         let superblock = self.image.superblock();
         self.regions.set_block(superblock.block_size().into());
-        let stated = superblock
-            .blocks()
-            .saturating_mul(u64::from(superblock.block_size()));
+        let stated = self.stated();
         let found = self.image.file().size();
         if stated > found && !self.is_nydus() {
             let what = format!("the superblock counts {stated} bytes, the image has {found}");

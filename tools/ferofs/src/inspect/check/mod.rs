@@ -536,15 +536,19 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// How many bytes the superblock counts.
+    fn stated(&self) -> u64 {
+        let superblock = self.image.superblock();
+        let block = u64::from(superblock.block_size());
+        superblock.blocks().saturating_mul(block)
+    }
+
     /// Compares what the superblock counts with what was found.
     fn totals(&mut self) {
         if self.is_nydus() {
             return;
         }
-        let superblock = self.image.superblock();
-        let stated = superblock
-            .blocks()
-            .saturating_mul(u64::from(superblock.block_size()));
+        let (superblock, stated) = (self.image.superblock(), self.stated());
         let used = self.regions.end();
         // Of what lies behind the end of the image that was said already.
         if used > stated && used <= self.image.file().size() {
