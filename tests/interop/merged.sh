@@ -107,7 +107,7 @@ dedupe, fragments, inline ends|-zzstd -C65536 -Ededupe,fragments,ztailpacking|-z
 two algorithms in an image, and two more|-zlz4:zstd -C32768|-zdeflate:lzma -C65536 -Efragments
 records|-zzstd -C65536 -E48bit,dedupe|-zlz4 -C16384 -E48bit,fragments
 an index of a tar on blocks of 512 bytes|-zlz4hc -C4096 -b512 -Efragments|index
-blocks of 512 bytes|-zlz4hc -b512 -C16384 -Eztailpacking|-zdeflate -b512 -C65536
+blocks of 512 bytes|ours -b512 -zlz4hc -C16384 -Eztailpacking|-zdeflate -b512 -C65536
 blocks of 1024 bytes|-zlzma -b1024 -C65536 -Efragments|-zzstd -b1024 -C8192 -Ededupe
 ferofs on mkfs.erofs|-zlz4 -C65536 -Efragments|ours -b4096 -zzstd -C65536 -Efragments
 ferofs on ferofs|ours -b4096 -zlz4hc -C65536 -Eztailpacking|ours -b4096 -zlzma -C131072 -Eall-fragments

@@ -20,8 +20,10 @@ use crate::seal;
 use crate::snapshotter::Snapshotter;
 use crate::whole;
 use ferofs::digest::Digest;
+use ferofs::format::Algorithm;
 use ferofs::inspect::Image;
 use ferofs::inspect::check;
+use ferofs::merge::Merge;
 use ferofs::oci::ingest;
 use ferofs::oci::ingest::Ingested;
 use ferofs::oci::ingest::Request;
@@ -197,6 +199,7 @@ impl Applier {
             size: made.size,
             index: made.index.size,
             inodes: made.index.inodes,
+            block_bits: None,
             stored: vec![digest.to_string()],
             verity: None,
             origin: None,
@@ -229,14 +232,17 @@ impl Applier {
         let layer = taken.digest;
         let superblock = image.superblock();
         let elsewhere = superblock.packed_nid().or(superblock.metabox_nid());
+        let form = match superblock.algorithms() != 0 || elsewhere.is_some() {
+            false => Form::Image,
+            true => Form::Compressed,
+        };
+        let bits = superblock.block_size().trailing_zeros() as u8;
         let mut record = Layer {
-            form: match superblock.algorithms() != 0 || elsewhere.is_some() {
-                false => Form::Image,
-                true => Form::Compressed,
-            },
+            form,
             size: taken.size,
             index: 0,
             inodes: superblock.inodes(),
+            block_bits: Some(bits).filter(|_| form == Form::Image || merges(&image)),
             stored: vec![digest.to_string()],
             verity: None,
             origin: None,
@@ -337,6 +343,21 @@ pub fn ingest_tar(here: &Snapshotter, file: File, path: &Path, digest: Digest) -
     Ok(made)
 }
 
+/// Whether an image whose data is compressed can be part of another one: whether that of it alone could be made.
+fn merges(image: &Image) -> bool {
+    // LZ4 data from before Linux 5.3 has a form that goes with no other.
+    let superblock = image.superblock();
+    if superblock.algorithms() & Algorithm::Lz4.bit() != 0 && !superblock.lz4_is_padded() {
+        return false;
+    }
+    let mut merge = Merge::new();
+    let merged = merge.apply(image).and_then(|()| merge.finish());
+    if let Err(error) = &merged {
+        tracing::info!("{error}: it is mounted by itself");
+    }
+    merged.is_ok()
+}
+
 /// Fails if there is anything wrong with the image of a layer. What was taken for an image that can be part of another
 /// one is known for one that cannot, if that shows.
 fn check_layer(path: &Path, record: &mut Layer) -> Result<()> {
@@ -348,6 +369,7 @@ fn check_layer(path: &Path, record: &mut Layer) -> Result<()> {
     let report = check::check(&image, &devices, &mut |_| {}).map_err(Problem::io("read", path))?;
     if record.form == Form::Image && report.encoded > 0 {
         record.form = Form::Compressed;
+        record.block_bits = None;
     }
     match report.problems.first() {
         None => Ok(()),

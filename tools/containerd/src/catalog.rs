@@ -221,6 +221,10 @@ pub struct Layer {
     pub index: u64,
     /// Inodes in it.
     pub inodes: u64,
+    /// The size of an image's blocks as a power of two, as far as is known. Of one whose data is compressed it is known if it can be
+    /// part of another image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_bits: Option<u8>,
     /// What it was called in the registry, as far as is known.
     #[serde(default)]
     pub stored: Vec<String>,
@@ -850,6 +854,7 @@ mod tests {
             size,
             index: 1,
             inodes: 2,
+            block_bits: None,
             stored: stored.iter().map(Digest::to_string).collect(),
             verity: None,
             origin: None,

@@ -5,8 +5,9 @@
 //! The image is made when it is wanted for the first time, in one step, and never changed: it says the same however
 //! often it is made. The mount is the kernel's own and needs nobody to live; after a reboot it is made again.
 //!
-//! A layer that is a compressed image cannot be part of another one: it is mounted alone, those above it are merged with
-//! their whiteouts kept, and overlayfs puts them on top of each other. What was written to a snapshot that was committed
+//! A layer that is a compressed image cannot always be part of another one, as with others whose blocks are smaller: those up to it,
+//! and it and those above it, are merged apart, the upper ones with their whiteouts kept, and overlayfs puts them on top of each
+//! other. What was written to a snapshot that was committed
 //! is one more directory there, as it is. Called by [`crate::snapshotter`] and
 //! [`crate::applier`].
 
@@ -30,6 +31,7 @@ use ferofs::blobs::Tag;
 use ferofs::digest::Digest;
 use ferofs::digest::verity;
 use ferofs::error::Error;
+use ferofs::format::ondisk::BLOCK_BITS_MIN;
 use ferofs::inspect::Image;
 use ferofs::merge::Merge;
 use ferofs::mount::Mount;
@@ -79,11 +81,21 @@ struct Link {
     layer: Layer,
 }
 
-impl Link {
-    /// Whether it can be part of another image.
-    fn merges(&self) -> bool {
-        self.layer.form != Form::Compressed
+/// Whether layers can be one image. All but those with compressed data can; with such ones the sizes of blocks are known, and none
+/// is smaller than theirs.
+fn merge_together<'l>(layers: impl Iterator<Item = &'l Layer> + Clone) -> bool {
+    let compressed = |layer: &&Layer| layer.form == Form::Compressed;
+    if !layers.clone().any(|layer| compressed(&layer)) {
+        return true;
     }
+    let bits = |layer: &Layer| match layer.form {
+        // Of indexes it is that of blocks in tars.
+        Form::Tar | Form::OnDemand => Some(BLOCK_BITS_MIN),
+        Form::Image | Form::Compressed => layer.block_bits,
+    };
+    let smallest = layers.clone().map(bits).min().flatten();
+    let mut layers = layers.filter(compressed);
+    smallest.is_some() && layers.all(|layer| layer.block_bits == smallest)
 }
 
 /// One of the directories that overlayfs puts on top of each other.
@@ -262,7 +274,9 @@ impl Lowers {
             };
             match parts.last_mut() {
                 Some(Part::Layers(layers))
-                    if link.merges() && layers.links.iter().all(Link::merges) =>
+                    if merge_together(
+                        layers.links.iter().chain([&link]).map(|link| &link.layer),
+                    ) =>
                 {
                     layers.links.push(link);
                 }
@@ -321,7 +335,7 @@ impl Lowers {
         let Some(top) = layers.links.last() else {
             return Err(Problem::failed("there are no layers"));
         };
-        if !top.merges() {
+        if layers.links.len() == 1 && top.layer.form == Form::Compressed {
             return Ok(self.places.image(top.digest));
         }
         let path = self.places.merged(top.snapshot.number);
@@ -400,5 +414,45 @@ impl Lowers {
             })
         });
         files.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compressed_layers_are_merged_where_all_blocks_are_as_large_as_theirs() {
+        let layer = |form, block_bits| Layer {
+            form,
+            size: 4096,
+            index: 0,
+            inodes: 2,
+            block_bits,
+            stored: Vec::new(),
+            verity: None,
+            origin: None,
+        };
+        let tar = layer(Form::Tar, None);
+        let image = |bits| layer(Form::Image, bits);
+        let compressed = |bits| layer(Form::Compressed, bits);
+        let (small, large) = (Some(9), Some(12));
+        for (layers, expected) in [
+            (vec![tar.clone(), image(None), image(large)], true),
+            (vec![compressed(large)], true),
+            (vec![compressed(large), compressed(large)], true),
+            (vec![compressed(large), image(large)], true),
+            (vec![compressed(small), image(large), tar.clone()], true),
+            (vec![compressed(large), tar.clone()], false),
+            (vec![tar.clone(), compressed(large)], false),
+            (vec![compressed(large), compressed(small)], false),
+            (vec![compressed(large), image(small)], false),
+            // Of what an older daemon took in, or what cannot be merged, that is not known.
+            (vec![compressed(large), image(None)], false),
+            (vec![compressed(None), image(large)], false),
+            (vec![compressed(None), compressed(None)], false),
+        ] {
+            assert_eq!(merge_together(layers.iter()), expected, "{layers:?}");
+        }
     }
 }

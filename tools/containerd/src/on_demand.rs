@@ -221,6 +221,7 @@ impl OnDemand {
             size: points.size,
             index: bytes.len(),
             inodes,
+            block_bits: None,
             stored: vec![layer.digest.to_string()],
             verity: None,
             origin: Some(Origin {

@@ -396,6 +396,7 @@ impl Snapshotter {
             size: image.size,
             index: 0,
             inodes: image.inodes,
+            block_bits: None,
             stored: Vec::new(),
             verity: None,
             origin: None,

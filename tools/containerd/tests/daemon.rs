@@ -16,7 +16,15 @@ use api::containerd::services::snapshots::v1 as snapshots;
 use api::containerd::services::snapshots::v1::snapshots_client::SnapshotsClient;
 use api::containerd::types::Descriptor;
 use api::containerd::types::Mount;
+use ferofs::build::store_entries;
+use ferofs::clusters::Compression;
+use ferofs::clusters::Ends;
 use ferofs::digest::Digest;
+use ferofs::image;
+use ferofs::tar::Names;
+use ferofs::tar::Reader;
+use ferofs::tar::StreamInput;
+use ferofs::tree::Tree;
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
 use std::fs;
@@ -485,6 +493,79 @@ async fn what_makes_no_sense_is_refused_by_its_class() {
     // And what failed can be done right.
     daemon.apply(&good, mounts).await.unwrap();
     assert_eq!(place.files().len(), 2);
+}
+
+/// An image of a tar, its data in it and compressed, in blocks of this size.
+fn compressed_image(place: &Place, tar: &[u8], bits: u8) -> Vec<u8> {
+    let path = place.0.join("image");
+    let new = |path: &Path| {
+        let mut open = fs::File::options();
+        let open = open.read(true).write(true).create(true).truncate(true);
+        open.open(path).unwrap()
+    };
+    let (file, aside) = (new(&path), new(&place.0.join("aside")));
+    let algorithm = ferofs::clusters::codec::Algorithm::parse("zstd").unwrap();
+    let options = image::Options::default()
+        .with_mode(image::Mode::Full)
+        .with_block_bits(bits)
+        .with_compression(Some(Compression::new(algorithm).with_ends(Ends::Fragments)));
+    let mut tree = Tree::new();
+    let mut store = image::Store::new(&file, &aside, None, &options).unwrap();
+    let input = StreamInput::without_digest(tar);
+    let reader = Reader::new(input, Names::of_this_machine());
+    store_entries(reader, &mut tree, &mut store, &mut ()).unwrap();
+    store.finish(&mut tree, &options).unwrap();
+    fs::read(&path).unwrap()
+}
+
+/// Layers that are compressed images are merged, if their blocks are of one size; else each is mounted by itself.
+#[tokio::test]
+async fn compressed_images_are_merged() {
+    let place = Place::new("compressed");
+    let mut layers = Vec::new();
+    for (name, files, bits) in [("base", 300, 12), ("app", 40, 12), ("small", 40, 9)] {
+        let (plain, _) = tar(&place, name, files);
+        let bytes = compressed_image(&place, &plain, bits);
+        layers.push((
+            bytes.len(),
+            place.blob(&bytes, "application/vnd.erofs.layer.v1"),
+        ));
+    }
+    let daemon = place.start().await;
+    let names = ["", "base", "app", "small"];
+    for (pair, (_, diff)) in names.windows(2).zip(&layers) {
+        daemon.layer(pair[1], pair[0], diff).await.unwrap();
+    }
+    let merged = |number: u32| {
+        place
+            .root()
+            .join(format!("snapshots/{number}/merged.erofs"))
+    };
+    let started = Instant::now();
+    while !merged(2).exists() {
+        assert!(started.elapsed() < Duration::from_secs(60), "not merged");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let image = ferofs::inspect::Image::open(&merged(2)).unwrap();
+    let devices = image.devices().unwrap();
+    assert_eq!(devices.len(), 2);
+    let layers = place.root().join("layers");
+    let files = devices.iter().map(|slot| {
+        let name = String::from_utf8(slot.name().to_vec()).unwrap();
+        layers.join(format!("{name}.erofs"))
+    });
+    let files: Vec<PathBuf> = files.collect();
+    image.open_devices(&files, &[]).unwrap();
+    for (name, file) in [("app", 39), ("base", 299)] {
+        let path = place.0.join(format!("files/{name}/etc/{file}"));
+        let expected = fs::read(path).unwrap();
+        let inode = image.find(format!("etc/{file}").as_bytes()).unwrap();
+        let held = ferofs::format::Space::Inode(inode.nid());
+        let found = image.read_in(held, 0, expected.len() + 1).unwrap();
+        assert!(!expected.is_empty() && found == expected, "{name}");
+    }
+    // One alone is mounted as it is, and so is what is on top of others with larger blocks.
+    assert!(!merged(1).exists() && !merged(3).exists());
 }
 
 /// What another differ unpacks becomes an image, and is not there twice.

@@ -14,7 +14,6 @@ use erofs_format::FileKind;
 use erofs_format::Inode;
 use erofs_format::Layout;
 use erofs_format::Space;
-use erofs_format::compressed::config::DEFLATE_WINDOW_BITS_MAX;
 use erofs_format::ondisk::compat;
 use erofs_format::ondisk::incompat;
 use ferofs::inspect::Image;
@@ -90,7 +89,7 @@ pub fn bound(algorithm: Algorithm, compression: &Compression) -> (&'static str, 
     match algorithm {
         Algorithm::Lz4 => ("cluster_max", compression.lz4_pcluster_max),
         Algorithm::Lzma => ("dictionary", compression.lzma_dictionary),
-        Algorithm::Deflate => ("window", 1 << DEFLATE_WINDOW_BITS_MAX),
+        Algorithm::Deflate => ("window", 1 << compression.deflate_window_bits),
         Algorithm::Zstd => ("window", compression.zstd_window),
     }
 }
