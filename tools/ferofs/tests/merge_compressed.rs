@@ -760,3 +760,31 @@ fn commands_read_merged_images() {
          mv $layer.erofs blobs/$(sha256sum $layer.erofs | cut -c1-64); done");
     assert_eq!(run("check --quiet --blobs blobs merged"), quiet);
 }
+
+/// Compressed data is found by where a device is in one file with the image: an export that would move it is refused.
+#[test]
+fn an_export_moves_no_compressed_data() {
+    let scratch = Scratch::new();
+    let layer = made(Algorithm::Zstd);
+    fs::write(scratch.join("layer"), &layer).unwrap();
+    let (mut bytes, _) = merge_bytes(&[layer]).unwrap();
+    let image = Image::new(Path::new("merged"), Box::new(bytes.clone())).unwrap();
+    let slot = image.superblock().device_table_pos() as usize;
+    // Within the image.
+    bytes[slot + 68..slot + 72].copy_from_slice(&1_u32.to_le_bytes());
+    fs::write(scratch.join("merged"), bytes).unwrap();
+    let words = [
+        "export",
+        "--quiet",
+        "-o",
+        "flat",
+        "--device=layer",
+        "merged",
+    ];
+    let (code, _, errors) = ferofs(&scratch, &words);
+    assert_eq!(code, 1);
+    let expected = "merged: device 1 is to be at 512 in one file with the image, where there is no room for it, and \
+                    compressed data is found by that; it would be at ";
+    assert!(errors.contains(expected), "{errors}");
+    assert!(!scratch.join("flat").exists());
+}

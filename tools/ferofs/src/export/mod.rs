@@ -329,6 +329,18 @@ impl<'a> Layout<'a> {
         let mut end = self.parts.first().map_or(0, |image| image.len);
         for (index, part) in self.parts.iter_mut().skip(1).enumerate() {
             part.start = end.next_multiple_of(block.max(PADDED));
+            let stated = self.stated.get(index).copied().unwrap_or_default();
+            if superblock.algorithms() != 0 && stated > 0 && stated != part.start {
+                let path = Shown(self.image.path());
+                let (number, start) = (index + 1, part.start);
+                return Err(Error::of(
+                    Kind::Refused,
+                    format!(
+                        "{path}: device {number} is to be at {stated} in one file with the image, where there is no room \
+                         for it, and compressed data is found by that; it would be at {start}"
+                    ),
+                ));
+            }
             end = part.start.saturating_add(part.len);
             let (address, last) = (part.start / block, end.div_ceil(block));
             if last > most {

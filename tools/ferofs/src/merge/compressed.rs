@@ -119,7 +119,7 @@ impl Compressed {
         // Only data of LZ4 is without.
         all.is_padded = self.lz4.as_ref().is_none_or(|(_, padded)| *padded);
         all.configured |= superblock.incompat() & incompat::COMPR_CFGS != 0
-            || all.algorithms != Algorithm::Lz4.bit();
+            || all.algorithms & !Algorithm::Lz4.bit() != 0;
         all.lz4_max_distance = all.lz4_max_distance.max(found.lz4_max_distance);
         all.lz4_pcluster_max = all.lz4_pcluster_max.max(found.lz4_pcluster_max);
         all.lzma_dictionary = all.lzma_dictionary.max(found.lzma_dictionary);
