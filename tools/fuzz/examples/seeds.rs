@@ -192,13 +192,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         .filter_map(|archive| index(archive))
         .collect();
     let mut pairs = Vec::new();
+    let pair = |lower: &Vec<u8>, upper: &Vec<u8>| -> Result<_, Box<dyn Error>> {
+        let at = u32::try_from(lower.len())?.to_le_bytes();
+        Ok([at.as_slice(), lower, upper].concat())
+    };
     for lower in &images {
         for upper in &images {
-            let at = u32::try_from(lower.len())?.to_le_bytes();
-            pairs.push([at.as_slice(), lower, upper].concat());
+            pairs.push(pair(lower, upper)?);
         }
     }
     let mut readable = images.clone();
+    let mut layers = pairs.clone();
     for algorithm in Algorithm::ALL {
         let image = compressed_image::make(algorithm)?;
         let opened = open(image.clone()).ok_or("an image that cannot be opened")?;
@@ -206,6 +210,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         if report.encoded == 0 || !report.problems.is_empty() {
             return Err(format!("a wrong image: {report:?}").into());
         }
+        let below = readable.last().ok_or("no image")?;
+        layers.push(pair(below, &image)?);
+        layers.push(pair(&image, &image)?);
         readable.push(image);
     }
     write(directory, "archive", &archives)?;
@@ -214,5 +221,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     write(directory, "layout", &layouts(&archives)?)?;
     write(directory, "extract", &readable)?;
     write(directory, "diff", &pairs)?;
-    write(directory, "merge", &pairs)
+    write(directory, "merge", &layers)
 }
