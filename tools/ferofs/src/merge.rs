@@ -112,6 +112,10 @@ use std::sync::Arc;
 /// More notes than this help nobody.
 const MAX_NOTES: usize = 20;
 
+/// What is said of a file with parts that would be copied, of which some are in the metabox.
+const TWO_SOURCES: &str =
+    "its data would be copied out of the image and the metabox, expected one of them";
+
 /// The layers so far.
 pub struct Merge {
     tree: Tree,
@@ -301,6 +305,7 @@ impl Merge {
             devices: &mut self.devices,
             tails: &mut self.tails,
             own_tails: None,
+            kept: None,
             all_compressed: &mut self.compressed,
             compressed: OfLayer::default(),
             notes: &mut self.notes,
@@ -444,6 +449,8 @@ struct Work {
     copied: u64,
     /// Of indexes of compressed files.
     indexes: u64,
+    /// Of data that is copied and kept in memory.
+    kept: u64,
 }
 
 impl Work {
@@ -455,6 +462,7 @@ impl Work {
             copied: (16 << 20) + size.saturating_mul(64),
             // Those of a metabox may be compressed.
             indexes: (16 << 20) + size.saturating_mul(8),
+            kept: (16 << 20) + size.saturating_mul(8),
         }
     }
 }
@@ -476,6 +484,8 @@ struct Layer<'a> {
     tails: &'a mut Tails,
     /// The number of the image itself among them, if it has some.
     own_tails: Option<u16>,
+    /// What is copied out of the metabox, which is no file to copy from later, and its number among those.
+    kept: Option<(u16, Vec<u8>)>,
     /// What is known of the compressed files of all layers, and of this one.
     all_compressed: &'a mut Compressed,
     compressed: OfLayer,
@@ -531,6 +541,11 @@ impl Layer<'_> {
                 directory = *moved;
             }
             self.directory(directory, &inode, &mut left)?;
+        }
+        if let Some((number, bytes)) = self.kept {
+            if let Some(place) = self.tails.0.get_mut(usize::from(number)) {
+                *place = Arc::new(bytes);
+            }
         }
         Ok(())
     }
@@ -938,12 +953,44 @@ impl Layer<'_> {
         if let Some(number) = self.own_tails {
             return Ok(number);
         }
+        let number = self.add_tails(self.image.file().share())?;
+        self.own_tails = Some(number);
+        Ok(number)
+    }
+
+    /// Adds something that ends of files are copied from.
+    fn add_tails(&mut self, bytes: Arc<dyn ReadAt>) -> Result<u16> {
         let path = Shown(self.image.path());
         let number = u16::try_from(self.tails.0.len())
             .map_err(|_| Error::of(Kind::TooLarge, format!("{path}: more than 65536 layers")))?;
-        self.tails.0.push(self.image.file().share());
-        self.own_tails = Some(number);
+        self.tails.0.push(bytes);
         Ok(number)
+    }
+
+    /// Keeps bytes of a space that is no file: where they are from now on, and the number of what they are in.
+    fn keep_bytes(&mut self, space: Space, pos: u64, len: u64) -> Result<(u64, u16)> {
+        self.left.kept = self.spend(self.left.kept, len)?;
+        // The budget fits into memory.
+        let bytes = self.image.read_in(space, pos, len as usize);
+        let bytes = bytes.map_err(Error::io("read", self.image.path()))?;
+        if bytes.len() as u64 != len {
+            let (path, found) = (Shown(self.image.path()), bytes.len());
+            let problem = format!(
+                "{path}: {len} bytes are expected at {pos} of the metabox, which has {found}"
+            );
+            return Err(Error::of(Kind::Damaged, problem));
+        }
+        if self.kept.is_none() {
+            // Until all of it is known.
+            let number = self.add_tails(Arc::new(Vec::new()))?;
+            self.kept = Some((number, Vec::new()));
+        }
+        let Some((number, kept)) = &mut self.kept else {
+            return Ok((0, 0));
+        };
+        let at = kept.len() as u64;
+        kept.extend_from_slice(&bytes);
+        Ok((at, *number))
     }
 
     fn content(
@@ -988,6 +1035,8 @@ impl Layer<'_> {
         let (mut from, mut blob) = (None, None);
         let mut segments: Vec<Segment> = Vec::new();
         let mut copied: Vec<Segment> = Vec::new();
+        // What the copies are made from.
+        let mut source: Option<u16> = None;
         for extent in self.image.extents(inode) {
             let extent = extent?;
             self.left.extents = self.spend(self.left.extents, 1)?;
@@ -1000,9 +1049,18 @@ impl Layer<'_> {
                     pos,
                     space: Space::Image,
                 } => (0, pos, false),
-                Source::Metadata { .. } | Source::Clusters { .. } => {
-                    let problem = "its data is in the metabox, out of which nothing is copied";
-                    return Err(self.refuse(directory, &name.name, problem));
+                Source::Metadata { pos, space } => {
+                    let (pos, number) = self.keep_bytes(space, pos, len)?;
+                    if source.is_some_and(|source| source != number) {
+                        return Err(self.refuse(directory, &name.name, TWO_SOURCES));
+                    }
+                    source = Some(number);
+                    copied.push(Segment { start, len, pos });
+                    continue;
+                }
+                Source::Clusters { .. } => {
+                    let problem = "it is compressed, and is said not to be";
+                    return Err(self.error(directory, &name.name, problem));
                 }
             };
             let segment = Segment { start, len, pos };
@@ -1010,6 +1068,11 @@ impl Layer<'_> {
                 true => &mut segments,
                 false => {
                     self.left.copied = self.spend(self.left.copied, len)?;
+                    let number = self.own_tails()?;
+                    if source.is_some_and(|source| source != number) {
+                        return Err(self.refuse(directory, &name.name, TWO_SOURCES));
+                    }
+                    source = Some(number);
                     &mut copied
                 }
             };
@@ -1046,7 +1109,7 @@ impl Layer<'_> {
                 };
                 let len = u16::try_from(tail.len).ok();
                 let end = tail.start.saturating_add(tail.len);
-                let from = self.own_tails()?;
+                let from = source.unwrap_or_default();
                 match (front, len) {
                     (Some((pos, whole)), Some(len)) if whole == tail.start && end == size => {
                         Data::WithTail {
@@ -1059,7 +1122,7 @@ impl Layer<'_> {
                     _ => with_copies(segments, copied, from),
                 }
             }
-            _ => with_copies(segments, copied, self.own_tails()?),
+            _ => with_copies(segments, copied, source.unwrap_or_default()),
         };
         Ok(Content::File {
             blob: blob.map_or(0, |blob| blob.number),

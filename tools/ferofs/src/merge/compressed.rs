@@ -185,7 +185,7 @@ impl Layer<'_> {
         let Some(clusters) = self.image.cluster_table(inode)? else {
             return Err(self.wrong(at, "it has no indexes"));
         };
-        let (parts, interlaced) = self.parts(at, inode, &clusters)?;
+        let (parts, interlaced, source) = self.parts(at, inode, &clusters)?;
         let mapped = match clusters.has_records() {
             true => Mapped::Records,
             false => Mapped::Indexes {
@@ -193,17 +193,6 @@ impl Layer<'_> {
                 compact: clusters.is_compact(),
                 interlaced,
             },
-        };
-        let has_inline = matches!(
-            parts.last(),
-            Some(Part {
-                from: From::Inline { .. },
-                ..
-            })
-        );
-        let source = match has_inline {
-            true => self.own_tails()?,
-            false => 0,
         };
         let bits = self.block_bits();
         let blocks = inode.sectors(self.image.superblock()) >> bits.saturating_sub(9);
@@ -220,13 +209,13 @@ impl Layer<'_> {
         self.image.superblock().block_size().trailing_zeros() as u8
     }
 
-    /// The parts of a file, and whether plain ones are interlaced.
+    /// The parts of a file, whether plain ones are interlaced, and which of what is copied from has what is inline.
     fn parts(
         &mut self,
         at: At<'_>,
         inode: &Inode,
         clusters: &Clusters,
-    ) -> Result<(Vec<Part>, bool)> {
+    ) -> Result<(Vec<Part>, bool, u16)> {
         let as_records = at.packed || clusters.has_records();
         if !as_records && !clusters.is_fragment() {
             // There is an index for each logical cluster, whatever leads past them.
@@ -239,7 +228,7 @@ impl Layer<'_> {
         }
         let (superblock, file) = (self.image.superblock(), self.image.file());
         let (mut parts, mut row, mut offset) = (Vec::new(), Row::default(), 0);
-        let mut interlaced = false;
+        let (mut interlaced, mut source) = (false, 0);
         while offset < inode.size() {
             let cluster = clusters.at_after(superblock, file, offset, &mut row);
             let cluster = cluster.map_err(Error::format(self.image.path()))?;
@@ -273,24 +262,30 @@ impl Layer<'_> {
                         let from = self.in_image(at, encoded.pos, encoded.len)?;
                         push(with_encoding(from, &encoded));
                     }
-                    Space::Image => {
+                    Space::Device(_) | Space::Inode(_) if at.packed => {
+                        let problem = "its end is in the metabox, to which nothing can refer";
+                        return Err(self.refused(at, problem));
+                    }
+                    space => {
                         let len = u64::from(encoded.len);
-                        self.left.copied = self.spend(self.left.copied, len)?;
+                        let mut pos = encoded.pos;
+                        if space == Space::Image {
+                            self.left.copied = self.spend(self.left.copied, len)?;
+                            source = self.own_tails()?;
+                        } else {
+                            (pos, source) = self.keep_bytes(space, pos, len)?;
+                        }
                         push(From::Inline {
-                            pos: encoded.pos,
+                            pos,
                             len: encoded.len as u16,
                             algorithm: algorithm_of(&encoded),
                         });
-                    }
-                    Space::Device(_) | Space::Inode(_) => {
-                        let problem = "the end of its compressed data is in the metabox, out of which nothing is copied";
-                        return Err(self.refused(at, problem));
                     }
                 },
             }
             offset = cluster.start.saturating_add(length);
         }
-        Ok((parts, interlaced))
+        Ok((parts, interlaced, source))
     }
 
     fn wrong(&self, at: At<'_>, problem: &str) -> Error {
@@ -535,7 +530,7 @@ impl Layer<'_> {
                         space: Space::Image,
                     } => self.in_image(at, pos.saturating_add(done), len as u32)?,
                     Source::Metadata { .. } | Source::Clusters { .. } => {
-                        let problem = "its data is in the metabox, out of which nothing is copied";
+                        let problem = "its data is in the metabox, to which nothing can refer";
                         return Err(self.refused(at, problem));
                     }
                 };
