@@ -127,10 +127,13 @@ layer below -zlz4 -C65536 -Efragments && layer above -zzstd -C65536 -Eztailpacki
 ferofs merge --digest -o merged.erofs below.erofs above.erofs
 check "a flat file is exported" ferofs export -o flat.erofs --device=below.erofs --device=above.erofs merged.erofs
 agree "a flat file" flat.erofs
-mkdir -p upper/third && cp below/bash upper/third/bash && touch -d @1700000000 upper upper/third upper/third/bash
-mkfs.erofs --quiet -zlz4 -C65536 -Efragments third.erofs upper
+# What of its fragments cannot be compressed is as it is.
+mkdir -p upper/third && cp below/random upper/third/noise && tail -c 1234567 below/bash | head -c 7777 >upper/third/part
+cp below/random upper/third/again && echo end >>upper/third/again
+touch -d @1700000000 upper upper/third upper/third/*
+ferofs build -q -b4096 -zlz4 -Eall-fragments -o third.erofs upper
 ferofs merge -o all.erofs merged.erofs third.erofs
-mkdir both/third && cp -a upper/third/bash both/third/bash && touch -d @1700000000 both both/third
+cp -a upper/third both/ && touch -d @1700000000 both
 ferofs-testkit manifest both >both.manifest
 agree "a merged image and another layer" all.erofs below.erofs above.erofs third.erofs
 

@@ -19,6 +19,7 @@ use compressed_image::NIDS;
 use compressible::combinations;
 use compressible::files;
 use compressible::noise;
+use compressible::text;
 use ferofs::error::Error;
 use ferofs::format::Algorithm;
 use ferofs::format::FileKind;

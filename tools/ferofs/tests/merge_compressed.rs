@@ -22,10 +22,17 @@ use compressible::files;
 use compressible::noise;
 use compressible::text;
 use ferofs::clusters::referred::Announced;
+use ferofs::clusters::referred::Mapped;
+use ferofs::clusters::referred::Origin;
+use ferofs::clusters::referred::Part;
+use ferofs::clusters::referred::Referred;
 use ferofs::error::Error;
 use ferofs::error::Kind;
 use ferofs::format::Algorithm;
+use ferofs::format::Encoded;
+use ferofs::format::Encoding;
 use ferofs::format::ondisk::incompat;
+use ferofs::format::ondisk::layout;
 use ferofs::image;
 use ferofs::image::Device;
 use ferofs::image::source::Nothing;
@@ -33,6 +40,10 @@ use ferofs::inspect::Image;
 use ferofs::inspect::check::check;
 use ferofs::inspect::contents::Contents;
 use ferofs::merge::Merge;
+use ferofs::tree::Content;
+use ferofs::tree::Data;
+use ferofs::tree::Inode;
+use ferofs::tree::NameId;
 use ferofs::tree::Tree;
 use ferofs::tree::exclude::Exclude;
 use std::collections::BTreeMap;
@@ -787,4 +798,205 @@ fn an_export_moves_no_compressed_data() {
                     compressed data is found by that; it would be at ";
     assert!(errors.contains(expected), "{errors}");
     assert!(!scratch.join("flat").exists());
+}
+
+/// A file of random parts, of those that indexes of logical clusters can have, or records; how long it is.
+fn random_parts(seed: u64, block_bits: u8, mapped: Mapped) -> (Vec<Part>, u64) {
+    let mut numbers = noise(seed, 8 * 400);
+    let mut random = |below: u64| {
+        let bytes = numbers.split_off(numbers.len() - 8);
+        u64::from_le_bytes(bytes.try_into().unwrap()) % below
+    };
+    let block = 1_u64 << block_bits;
+    let cluster = match mapped {
+        Mapped::Indexes { bits, .. } => 1 << bits,
+        Mapped::Records => 1,
+    };
+    let count = 1 + random(30);
+    let (mut parts, mut offset, mut next) = (Vec::new(), 0, random(1000) * block);
+    for number in 0..count {
+        let last = number + 1 == count;
+        let in_cluster = offset % cluster;
+        let one_after_the_other = seed % 2 == 0;
+        let blob = if one_after_the_other {
+            1
+        } else {
+            random(2) as u16
+        };
+        let (plain, big) = (random(3) == 0, random(2) == 0);
+        let blocks = if big && !plain { 1 + random(16) } else { 1 };
+        let mut len = blocks * block;
+        let partial = !one_after_the_other && !plain && random(3) == 0;
+        // Until the logical cluster behind, or so far that there is room for the number of blocks.
+        let least = match blocks {
+            1 => cluster - in_cluster,
+            _ => 2 * cluster - in_cluster,
+        };
+        let mut length = match plain {
+            true => least.max(1 + random(len)),
+            false => least.max(len) + random(5 * cluster),
+        };
+        if last && !plain {
+            length = least.max(len);
+        }
+        if plain && length > len {
+            len = length.next_multiple_of(block);
+        }
+        let is_hole = !one_after_the_other && random(8) == 0;
+        if !one_after_the_other {
+            next = random(1 << 20) * block;
+        }
+        if mapped == Mapped::Records {
+            // Anywhere, and of any size.
+            len -= random(block.min(len));
+            length = match plain {
+                true => len,
+                false => length.max(len),
+            };
+            next += random(block);
+        }
+        let algorithm = match (plain, random(2)) {
+            (true, _) => None,
+            (_, 0) => Some(Algorithm::Lzma),
+            (_, _) => Some(Algorithm::Zstd),
+        };
+        let pos = next;
+        // Indexes have room for plain data of one block only where there is no index more.
+        let plain_blocks = len / block;
+        let fits =
+            mapped == Mapped::Records || plain_blocks < 2 || length + in_cluster >= 2 * cluster;
+        let from = match is_hole || !fits {
+            true => Origin::Hole,
+            false => Origin::Blob {
+                blob,
+                pos,
+                len: len as u32,
+                algorithm,
+                partial,
+            },
+        };
+        next += len;
+        offset += length;
+        parts.push(Part { length, from });
+    }
+    (parts, offset)
+}
+
+/// What is written of a file's parts is what is read, wherever blobs begin in the one address space.
+#[test]
+fn what_parts_a_file_has_is_read_as_it_was_written() {
+    let (mut compact, mut holes, mut both) = (0, 0, 0);
+    for seed in 0..600 {
+        let block_bits = [9, 10, 12][seed as usize % 3];
+        let block = 1_u64 << block_bits;
+        let mapped = match seed % 5 {
+            0 => Mapped::Records,
+            kind => Mapped::Indexes {
+                bits: block_bits + [0, 0, 1, 2][kind as usize - 1],
+                compact: seed % 7 != 0,
+                interlaced: seed % 4 == 0,
+            },
+        };
+        let (mut parts, mut size) = random_parts(seed, block_bits, mapped);
+        if seed % 10 == 0 {
+            // Of more than 4 GiB, whose records are larger.
+            let length = (5 << 30) + seed;
+            parts.insert(
+                0,
+                Part {
+                    length,
+                    from: Origin::Hole,
+                },
+            );
+            size += length;
+        }
+        let referred = Referred::new(parts.clone(), mapped, block_bits, 0, 7);
+        compact += u32::from(referred.layout() == layout::COMPRESSED_COMPACT);
+        let announced = Announced {
+            algorithms: Algorithm::Lzma.bit() | Algorithm::Zstd.bit(),
+            is_padded: true,
+            configured: true,
+            lzma_dictionary: 4096,
+            zstd_window: 1 << 17,
+            features: referred.features(),
+            has_records: referred.has_records(),
+            ..Announced::default()
+        };
+        let mut tree = Tree::new();
+        let attributes = tree.inode(tree.inode_of(NameId::ROOT)).attributes;
+        let content = Content::File {
+            blob: 0,
+            size,
+            data: Data::Referred(Box::new(referred)),
+        };
+        let inode = tree
+            .add_inode(Inode {
+                attributes,
+                content,
+            })
+            .unwrap();
+        tree.add_name(NameId::ROOT, b"file", inode).unwrap();
+        let options = image::Options::default()
+            .with_block_bits(block_bits)
+            .with_referred(Some(announced))
+            .with_devices(vec![Device::new(777 * block), Device::new(1 << 31)]);
+        let mut out = Cursor::new(Vec::new());
+        image::write(&tree, &options, &Nothing, &mut out).unwrap();
+        let image = Image::new(Path::new("written"), Box::new(out.into_inner())).unwrap();
+        let starts = image.devices().unwrap();
+        let starts: Vec<u64> = starts.iter().map(|slot| slot.uniaddr * block).collect();
+        assert!(starts.iter().all(|start| *start > 0 && start % 4096 == 0));
+        let inode = image.find(b"file").unwrap();
+        let found: Vec<_> = image.clusters(&inode).unwrap().collect();
+        let found = found.into_iter().map(|found| {
+            let found = found.unwrap_or_else(|error| panic!("{seed}: {error}: {parts:?}"));
+            (found.start, found.len, found.content)
+        });
+        let mut start = 0;
+        let expected = parts.iter().map(|part| {
+            let before = start;
+            start += part.length;
+            let content = match part.from {
+                Origin::Blob {
+                    blob,
+                    pos,
+                    len,
+                    algorithm,
+                    partial,
+                } => ferofs::format::Content::Encoded(Encoded {
+                    encoding: match (algorithm, mapped) {
+                        (Some(algorithm), _) => Encoding::Compressed(algorithm),
+                        (
+                            None,
+                            Mapped::Indexes {
+                                interlaced: true, ..
+                            },
+                        ) => Encoding::Interlaced,
+                        (None, _) => Encoding::Plain,
+                    },
+                    space: ferofs::format::Space::Device(0),
+                    pos: starts[usize::from(blob)] + pos,
+                    len,
+                    partial,
+                }),
+                _ => {
+                    holes += 1;
+                    ferofs::format::Content::Hole
+                }
+            };
+            (before, part.length, content)
+        });
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{seed}");
+        let algorithms = |wanted| {
+            let has = |part: &Part| matches!(part.from, Origin::Blob { algorithm, .. } if algorithm == Some(wanted));
+            parts.iter().any(has)
+        };
+        both += u32::from(algorithms(Algorithm::Lzma) && algorithms(Algorithm::Zstd));
+    }
+    // All of that was there.
+    assert!(
+        compact > 50 && holes > 100 && both > 100,
+        "{compact} {holes} {both}"
+    );
 }

@@ -31,12 +31,12 @@ pub struct Part {
     /// How many bytes of the file these are.
     pub length: u64,
     /// What they come from.
-    pub from: From,
+    pub from: Origin,
 }
 
 /// What a range of a file comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Origin {
     /// They are zeros.
     Hole,
     /// The file of fragments, from a position on. The last part only.
@@ -49,6 +49,8 @@ pub enum From {
         len: u16,
         /// What they are encoded with; none if they are as they are.
         algorithm: Option<Algorithm>,
+        /// Whether they are decoded to more than this range.
+        partial: bool,
     },
     /// A blob.
     Blob {
@@ -65,11 +67,11 @@ pub enum From {
     },
 }
 
-impl From {
+impl Origin {
     fn algorithm(&self) -> Option<Algorithm> {
         match self {
-            From::Inline { algorithm, .. } | From::Blob { algorithm, .. } => *algorithm,
-            From::Hole | From::Fragment(_) => None,
+            Origin::Inline { algorithm, .. } | Origin::Blob { algorithm, .. } => *algorithm,
+            Origin::Hole | Origin::Fragment(_) => None,
         }
     }
 }
@@ -116,7 +118,7 @@ impl Referred {
             (
                 [
                     Part {
-                        from: From::Fragment(_),
+                        from: Origin::Fragment(_),
                         ..
                     },
                 ],
@@ -157,7 +159,7 @@ impl Referred {
     /// The first blob that data of it is in, and where it is there.
     pub fn first(&self) -> (u16, u64) {
         let mut blobs = self.parts.iter().filter_map(|part| match part.from {
-            From::Blob { blob, pos, .. } => Some((blob, pos)),
+            Origin::Blob { blob, pos, .. } => Some((blob, pos)),
             _ => None,
         });
         blobs.next().unwrap_or_default()
@@ -166,7 +168,7 @@ impl Referred {
     /// Where what is inline is before the image is written: the source's number, the position and how many bytes.
     pub fn inline(&self) -> Option<(u16, u64, u16)> {
         match self.parts.last()?.from {
-            From::Inline { pos, len, .. } => Some((self.source, pos, len)),
+            Origin::Inline { pos, len, .. } => Some((self.source, pos, len)),
             _ => None,
         }
     }
@@ -180,9 +182,9 @@ impl Referred {
     pub fn is_big(&self) -> bool {
         let block = 1_u32 << self.block_bits;
         let big = |part: &Part| match part.from {
-            From::Blob { len, .. } => len > block,
-            From::Hole => true,
-            From::Fragment(_) | From::Inline { .. } => false,
+            Origin::Blob { len, .. } => len > block,
+            Origin::Hole => true,
+            Origin::Fragment(_) | Origin::Inline { .. } => false,
         };
         self.mapped != Mapped::Records && self.parts.iter().any(big)
     }
@@ -190,10 +192,10 @@ impl Referred {
     /// Which features of the superblock it needs.
     pub fn features(&self) -> u32 {
         let needs = |part: &Part| match part.from {
-            From::Fragment(_) => incompat::FRAGMENTS,
-            From::Inline { .. } => incompat::ZTAILPACKING,
-            From::Blob { partial: true, .. } => incompat::DEDUPE,
-            From::Blob { .. } | From::Hole => 0,
+            Origin::Fragment(_) => incompat::FRAGMENTS,
+            Origin::Inline { .. } => incompat::ZTAILPACKING,
+            Origin::Blob { partial: true, .. } => incompat::DEDUPE,
+            Origin::Blob { .. } | Origin::Hole => 0,
         };
         self.parts.iter().map(needs).fold(0, |all, bits| all | bits)
     }
@@ -258,9 +260,9 @@ impl Referred {
         let algorithms = self.algorithms();
         let [first, second] = algorithms;
         let end = self.parts.last().and_then(|part| match part.from {
-            From::Fragment(pos) => Some(End::Fragment(pos)),
-            From::Inline { pos, len, .. } => Some(End::Inline { pos, len }),
-            From::Hole | From::Blob { .. } => None,
+            Origin::Fragment(pos) => Some(End::Fragment(pos)),
+            Origin::Inline { pos, len, .. } => Some(End::Inline { pos, len }),
+            Origin::Hole | Origin::Blob { .. } => None,
         });
         let mut advise = match interlaced {
             true => advise::INTERLACED_PCLUSTER,
@@ -273,11 +275,16 @@ impl Referred {
         let spans = self.parts.iter().map(|part| {
             let (mut block, mut blocks, mut flags) = (next, 0, 0);
             match part.from {
-                From::Hole => flags = lcluster::HOLE,
-                From::Fragment(pos) if self.form == Form::Full => block = pos >> 32,
-                From::Fragment(_) => {}
-                From::Inline { .. } => blocks = 1,
-                From::Blob {
+                Origin::Hole => flags = lcluster::HOLE,
+                Origin::Fragment(pos) if self.form == Form::Full => block = pos >> 32,
+                Origin::Fragment(_) => {}
+                Origin::Inline { partial, .. } => {
+                    blocks = 1;
+                    if partial {
+                        flags = lcluster::PARTIAL_REF;
+                    }
+                }
+                Origin::Blob {
                     blob,
                     pos,
                     len,
@@ -296,7 +303,7 @@ impl Referred {
                 }
             }
             let kind = match part.from.algorithm().map(Algorithm::number) {
-                None if matches!(part.from, From::Fragment(_)) => lcluster::HEAD1,
+                None if matches!(part.from, Origin::Fragment(_)) => lcluster::HEAD1,
                 None => lcluster::PLAIN,
                 number if number == first => lcluster::HEAD1,
                 _ => lcluster::HEAD2,
@@ -339,7 +346,7 @@ impl Referred {
         if matches!(
             self.parts.last(),
             Some(Part {
-                from: From::Fragment(_),
+                from: Origin::Fragment(_),
                 ..
             })
         ) {
@@ -359,9 +366,9 @@ impl Referred {
         let mut offset = 0_u64;
         for part in &*self.parts {
             let (plen, pos) = match part.from {
-                From::Hole | From::Inline { .. } => (0, 0),
-                From::Fragment(pos) => (pos as u32, pos >> 32),
-                From::Blob {
+                Origin::Hole | Origin::Inline { .. } => (0, 0),
+                Origin::Fragment(pos) => (pos as u32, pos >> 32),
+                Origin::Blob {
                     blob,
                     pos,
                     len,
@@ -411,10 +418,10 @@ fn address(addresses: &[u64], blob: u16, pos: u64) -> u64 {
 fn follow_each_other(parts: &[Part]) -> bool {
     let mut expected = None;
     parts.iter().all(|part| match part.from {
-        From::Hole => false,
-        From::Fragment(pos) => u32::try_from(pos).is_ok(),
-        From::Inline { .. } => true,
-        From::Blob {
+        Origin::Hole => false,
+        Origin::Fragment(pos) => u32::try_from(pos).is_ok(),
+        Origin::Inline { partial, .. } => !partial,
+        Origin::Blob {
             blob,
             pos,
             len,

@@ -9,8 +9,8 @@
 
 use super::Layer;
 use crate::clusters::referred::Announced;
-use crate::clusters::referred::From;
 use crate::clusters::referred::Mapped;
+use crate::clusters::referred::Origin;
 use crate::clusters::referred::Part;
 use crate::clusters::referred::Referred;
 use crate::error::Error;
@@ -243,11 +243,11 @@ impl Layer<'_> {
             let length = cluster.len;
             let mut push = |from| parts.push(Part { length, from });
             match cluster.content {
-                Coded::Hole => push(From::Hole),
+                Coded::Hole => push(Origin::Hole),
                 Coded::Fragment(_) if at.packed => {
                     return Err(self.wrong(at, "it has a fragment in itself"));
                 }
-                Coded::Fragment(pos) => push(From::Fragment(self.fragment(at, pos, length)?)),
+                Coded::Fragment(pos) => push(Origin::Fragment(self.fragment(at, pos, length)?)),
                 Coded::Encoded(encoded) => match encoded.space {
                     Space::Device(0) => {
                         if as_records {
@@ -275,10 +275,11 @@ impl Layer<'_> {
                         } else {
                             (pos, source) = self.keep_bytes(space, pos, len)?;
                         }
-                        push(From::Inline {
+                        push(Origin::Inline {
                             pos,
                             len: encoded.len as u16,
                             algorithm: algorithm_of(&encoded),
+                            partial: encoded.partial,
                         });
                     }
                 },
@@ -347,13 +348,13 @@ impl Layer<'_> {
     }
 
     /// What is in the layer's address space: in one of its devices, or in itself.
-    fn in_blob(&mut self, at: At<'_>, encoded: &Encoded) -> Result<From> {
+    fn in_blob(&mut self, at: At<'_>, encoded: &Encoded) -> Result<Origin> {
         let from = self.in_addresses(at, encoded.pos, encoded.len)?;
         Ok(with_encoding(from, encoded))
     }
 
     /// Plain bytes that are at an address of the layer.
-    fn in_addresses(&mut self, at: At<'_>, pos: u64, len: u32) -> Result<From> {
+    fn in_addresses(&mut self, at: At<'_>, pos: u64, len: u32) -> Result<Origin> {
         if self.compressed.slots.is_none() {
             self.compressed.slots = Some(self.slots()?);
         }
@@ -368,7 +369,7 @@ impl Layer<'_> {
     }
 
     /// Plain bytes of a device of the layer.
-    fn in_device(&mut self, at: At<'_>, number: usize, pos: u64, len: u32) -> Result<From> {
+    fn in_device(&mut self, at: At<'_>, number: usize, pos: u64, len: u32) -> Result<Origin> {
         let index = number.checked_sub(1);
         let blob = index.and_then(|index| self.blobs.get(index)).copied();
         let (end, size) = (
@@ -387,7 +388,7 @@ impl Layer<'_> {
     }
 
     /// Plain bytes of the layer's image itself.
-    fn in_image(&mut self, at: At<'_>, pos: u64, len: u32) -> Result<From> {
+    fn in_image(&mut self, at: At<'_>, pos: u64, len: u32) -> Result<Origin> {
         if !self.blobs.is_empty() {
             // Whoever has the devices of an index need not have the index itself.
             let problem = "its compressed data is in the image itself, expected it in a device as the image has some";
@@ -466,7 +467,7 @@ impl Layer<'_> {
         let mut parts = parts;
         if let Some(Part { length, from }) = parts.last_mut() {
             // Only where a file ends may a cluster decode to less than it has. This is not the end any more.
-            if let From::Blob {
+            if let Origin::Blob {
                 len,
                 algorithm: Some(_),
                 partial,
@@ -491,7 +492,7 @@ impl Layer<'_> {
         if start > all.packed_size {
             all.packed.push(Part {
                 length: start - all.packed_size,
-                from: From::Hole,
+                from: Origin::Hole,
             });
         }
         all.packed.extend(parts);
@@ -515,7 +516,7 @@ impl Layer<'_> {
                     Source::Hole => {
                         parts.push(Part {
                             length: total,
-                            from: From::Hole,
+                            from: Origin::Hole,
                         });
                         break;
                     }
@@ -542,8 +543,8 @@ impl Layer<'_> {
     }
 }
 
-fn plain(blob: u16, pos: u64, len: u32) -> From {
-    From::Blob {
+fn plain(blob: u16, pos: u64, len: u32) -> Origin {
+    Origin::Blob {
         blob,
         pos,
         len,
@@ -560,9 +561,9 @@ fn algorithm_of(encoded: &Encoded) -> Option<Algorithm> {
 }
 
 /// Plain bytes as what they are encoded with.
-fn with_encoding(from: From, encoded: &Encoded) -> From {
+fn with_encoding(from: Origin, encoded: &Encoded) -> Origin {
     match from {
-        From::Blob { blob, pos, len, .. } => From::Blob {
+        Origin::Blob { blob, pos, len, .. } => Origin::Blob {
             blob,
             pos,
             len,
