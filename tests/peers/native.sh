@@ -71,6 +71,11 @@ check "a container of images and tars starts" prints hello run native:1 one /usr
 check "it has what its layers have" prints 4 run native:1 two /usr/bin/python3 -c 'print(open("/steps/newest").read(), end="")'
 viewed ferofs native:1 native
 same "images and tars show what tars show" kinds:1.overlayfs native --ignore blocks
+merged_with_lz4() {
+    for merged in "$ROOT"/snapshots/*/merged.erofs; do ferofs dump "$merged"; done >dumped
+    grep "^algorithm: *lz4" dumped && grep "^device 2: " dumped
+}
+check "the compressed one is merged with that below" merged_with_lz4
 
 check "metrics count layers" [ "$(metric ferofs_layers_applied_total)" -ge 10 ]
 check "store verify says that all is well" sh -c 'ferofs store verify | grep -q " 0 are not"'

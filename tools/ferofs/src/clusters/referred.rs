@@ -377,7 +377,8 @@ impl Referred {
                 } => {
                     let format = algorithm.map_or(0, |algorithm| u32::from(algorithm.number()) + 1);
                     let partial = if partial { extent::PARTIAL } else { 0 };
-                    let plen = (len & extent::SIZE_MASK) | partial | format << extent::FORMAT_SHIFT;
+                    let plen =
+                        (len & extent::SIZE_MASK) | partial | (format << extent::FORMAT_SHIFT);
                     (plen, address(addresses, blob, pos))
                 }
             };

@@ -465,17 +465,19 @@ impl Layer<'_> {
             None => self.plain_parts(at, &inode)?,
         };
         let mut parts = parts;
-        if let Some(Part { length, from }) = parts.last_mut() {
+        if let Some(Part {
+            length,
+            from:
+                Origin::Blob {
+                    len,
+                    algorithm: Some(_),
+                    partial,
+                    ..
+                },
+        }) = parts.last_mut()
+        {
             // Only where a file ends may a cluster decode to less than it has. This is not the end any more.
-            if let Origin::Blob {
-                len,
-                algorithm: Some(_),
-                partial,
-                ..
-            } = from
-            {
-                *partial |= *length < u64::from(*len);
-            }
+            *partial |= *length < u64::from(*len);
         }
         let all = &mut *self.all_compressed;
         let start = all.packed_size.next_multiple_of(ALIGN);
