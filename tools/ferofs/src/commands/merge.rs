@@ -24,8 +24,8 @@ use std::path::PathBuf;
 ///
 /// The layers are applied one after the other as container runtimes do it, with their whiteouts. The
 /// data stays where it is, in the tars of all layers: give them to mount in the same order, or let
-/// them be found by their sha256. A layer may also be an image with its data in it: then give the
-/// image itself to mount. What it has behind its inodes is copied.
+/// them be found by their sha256. A layer may also be an image with its data in it, compressed or
+/// not: then give the image itself to mount. What it has behind its inodes is copied.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ferofs merge -o image.erofs base.erofs app.erofs
