@@ -16,6 +16,7 @@ mod compressible;
 use common::Scratch;
 use compressed_image::BLOCK;
 use compressed_image::NIDS;
+use compressible::changed;
 use compressible::combinations;
 use compressible::files;
 use compressible::noise;
@@ -284,23 +285,10 @@ fn parts_of_a_cluster_in_any_order() {
 /// Some bytes changed at once, where there are structures: every call returns, and what nothing is wrong with can be read.
 #[test]
 fn mutations() {
-    const EXTREMES: [u8; 8] = [0, 1, 2, 8, 0x20, 0x7f, 0x80, 0xff];
     for algorithm in Algorithm::ALL {
         let sound = compressed_image::make(algorithm).unwrap();
         for seed in 0..400 {
-            let mut bytes = sound.clone();
-            for change in noise(seed + 1, 4 * (1 + seed as usize % 4)).chunks_exact(4) {
-                let [low, high, value, which] = *change else {
-                    continue;
-                };
-                let place = usize::from(u16::from_le_bytes([low, high]));
-                let place = match which % 8 {
-                    0 => 1024 + place % 160,
-                    _ => 2048 + place % 2048,
-                };
-                let extreme = EXTREMES[usize::from(value) % EXTREMES.len()];
-                bytes[place] = if which >= 128 { value } else { extreme };
-            }
+            let bytes = changed(&sound, seed);
             let Ok(image) = Image::new(Path::new("mutated"), Box::new(bytes)) else {
                 continue;
             };

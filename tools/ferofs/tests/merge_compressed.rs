@@ -17,6 +17,7 @@ use common::Scratch;
 use common::program::ferofs;
 use compressed_image::BLOCK;
 use compressed_image::NIDS;
+use compressible::changed;
 use compressible::combinations;
 use compressible::files;
 use compressible::noise;
@@ -628,7 +629,6 @@ fn compressed_data_beside_devices_is_refused() {
 /// nothing wrong but what is copied as it is, and is read as the layer is.
 #[test]
 fn damaged_layers_are_refused_or_merged() {
-    const EXTREMES: [u8; 8] = [0, 1, 2, 8, 0x20, 0x7f, 0x80, 0xff];
     let (mut refused, mut merged_ones) = (0, 0);
     for algorithm in Algorithm::ALL {
         let sound = made(algorithm);
@@ -637,22 +637,7 @@ fn damaged_layers_are_refused_or_merged() {
             bytes.truncate(len);
             bytes
         });
-        let changed = (0..400).map(|seed| {
-            let mut bytes = sound.clone();
-            for change in noise(seed + 1, 4 * (1 + seed as usize % 4)).chunks_exact(4) {
-                let [low, high, value, which] = *change else {
-                    continue;
-                };
-                let place = usize::from(u16::from_le_bytes([low, high]));
-                let place = match which % 8 {
-                    0 => 1024 + place % 160,
-                    _ => 2048 + place % 2048,
-                };
-                let extreme = EXTREMES[usize::from(value) % EXTREMES.len()];
-                bytes[place] = if which >= 128 { value } else { extreme };
-            }
-            bytes
-        });
+        let changed = (0..400).map(|seed| changed(&sound, seed));
         for (number, bytes) in cut.chain(changed).enumerate() {
             let context = format!("{algorithm:?}, {number}");
             let Ok((merged, _)) = merge_bytes(&[made(Algorithm::Lz4), bytes.clone()]) else {

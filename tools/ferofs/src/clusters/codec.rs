@@ -147,37 +147,8 @@ impl Algorithm {
     pub(crate) fn configuration(same: &[&Self], cluster: u32, block: u32) -> Vec<u8> {
         let window = same.iter().map(|one| one.window(cluster)).max();
         let window = window.unwrap_or_default();
-        let number = same.first().map(|one| one.number());
-        match number {
-            Some(algorithm::LZMA) => config::Lzma {
-                dict_size: window.into(),
-                format: 0.into(),
-                reserved: [0; 8],
-            }
-            .as_bytes()
-            .to_vec(),
-            Some(algorithm::DEFLATE) => config::Deflate {
-                windowbits: window.max(1).ilog2() as u8,
-                reserved: [0; 5],
-            }
-            .as_bytes()
-            .to_vec(),
-            Some(algorithm::ZSTD) => config::Zstd {
-                format: 0,
-                windowlog: (window.max(1).ilog2() as u8)
-                    .saturating_sub(config::ZSTD_WINDOW_LOG_MIN),
-                reserved: [0; 4],
-            }
-            .as_bytes()
-            .to_vec(),
-            _ => config::Lz4 {
-                max_distance: config::LZ4_MAX_DISTANCE.into(),
-                max_pclusterblks: ((cluster / block) as u16).into(),
-                reserved: [0; 10],
-            }
-            .as_bytes()
-            .to_vec(),
-        }
+        let number = same.first().map_or(algorithm::LZ4, |one| one.number());
+        configuration(number, window, cluster / block)
     }
 
     /// An encoder, for physical clusters up to this size.
@@ -227,6 +198,40 @@ impl fmt::Display for Algorithm {
             Codec::Deflate => "deflate",
             Codec::Lzma => "lzma",
         })
+    }
+}
+
+/// What an image says of an algorithm behind its superblock: how many bytes its window or dictionary has, and, of LZ4, how many
+/// blocks its physical clusters have at most.
+pub(super) fn configuration(number: u8, window: u32, blocks: u32) -> Vec<u8> {
+    match number {
+        algorithm::LZMA => config::Lzma {
+            dict_size: window.into(),
+            format: 0.into(),
+            reserved: [0; 8],
+        }
+        .as_bytes()
+        .to_vec(),
+        algorithm::DEFLATE => config::Deflate {
+            windowbits: window.max(1).ilog2() as u8,
+            reserved: [0; 5],
+        }
+        .as_bytes()
+        .to_vec(),
+        algorithm::ZSTD => config::Zstd {
+            format: 0,
+            windowlog: (window.max(1).ilog2() as u8).saturating_sub(config::ZSTD_WINDOW_LOG_MIN),
+            reserved: [0; 4],
+        }
+        .as_bytes()
+        .to_vec(),
+        _ => config::Lz4 {
+            max_distance: (window as u16).into(),
+            max_pclusterblks: (blocks as u16).into(),
+            reserved: [0; 10],
+        }
+        .as_bytes()
+        .to_vec(),
     }
 }
 

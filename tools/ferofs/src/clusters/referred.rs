@@ -7,6 +7,7 @@
 //! blobs one behind the other. Where each begins there is known when the image is planned.
 
 use super::End;
+use super::codec::configuration;
 use super::indexes::Form;
 use super::indexes::Span;
 use super::indexes::Table;
@@ -16,7 +17,6 @@ use erofs_format::compressed::Extent;
 use erofs_format::compressed::MapHeader;
 use erofs_format::compressed::advise;
 use erofs_format::compressed::algorithm;
-use erofs_format::compressed::config;
 use erofs_format::compressed::extent;
 use erofs_format::compressed::lcluster;
 use erofs_format::ondisk::incompat;
@@ -72,6 +72,14 @@ impl Origin {
         match self {
             Origin::Inline { algorithm, .. } | Origin::Blob { algorithm, .. } => *algorithm,
             Origin::Hole | Origin::Fragment(_) => None,
+        }
+    }
+
+    /// Whether it is decoded to more than its range.
+    fn is_partial(&self) -> bool {
+        match self {
+            Origin::Inline { partial, .. } | Origin::Blob { partial, .. } => *partial,
+            Origin::Hole | Origin::Fragment(_) => false,
         }
     }
 }
@@ -273,31 +281,21 @@ impl Referred {
         }
         let (mut next, mut too_far) = (0, None);
         let spans = self.parts.iter().map(|part| {
-            let (mut block, mut blocks, mut flags) = (next, 0, 0);
+            let (mut block, mut blocks) = (next, 0);
+            let flags = match part.from {
+                Origin::Hole => lcluster::HOLE,
+                from if from.is_partial() => lcluster::PARTIAL_REF,
+                _ => 0,
+            };
             match part.from {
-                Origin::Hole => flags = lcluster::HOLE,
                 Origin::Fragment(pos) if self.form == Form::Full => block = pos >> 32,
-                Origin::Fragment(_) => {}
-                Origin::Inline { partial, .. } => {
-                    blocks = 1;
-                    if partial {
-                        flags = lcluster::PARTIAL_REF;
-                    }
-                }
-                Origin::Blob {
-                    blob,
-                    pos,
-                    len,
-                    partial,
-                    ..
-                } => {
+                Origin::Hole | Origin::Fragment(_) => {}
+                Origin::Inline { .. } => blocks = 1,
+                Origin::Blob { blob, pos, len, .. } => {
                     block = address(addresses, blob, pos) >> self.block_bits;
                     blocks = (len >> self.block_bits) as u16;
                     if block >= u64::from(u32::MAX) {
                         too_far = Some(TooFar(block));
-                    }
-                    if partial {
-                        flags = lcluster::PARTIAL_REF;
                     }
                     next = block.saturating_add(u64::from(blocks));
                 }
@@ -490,37 +488,16 @@ impl Announced {
         if !self.configured {
             return all;
         }
-        let mut put = |bytes: &[u8]| {
+        for number in (0..algorithm::COUNT).filter(|number| (self.algorithms >> number) & 1 != 0) {
+            let window = match number {
+                algorithm::LZ4 => self.lz4_max_distance.into(),
+                algorithm::LZMA => self.lzma_dictionary,
+                algorithm::DEFLATE => 1 << self.deflate_window_bits,
+                _ => self.zstd_window,
+            };
+            let bytes = configuration(number, window, self.lz4_pcluster_max / block);
             all.extend((bytes.len() as u16).to_le_bytes());
             all.extend(bytes);
-        };
-        for number in (0..algorithm::COUNT).filter(|number| (self.algorithms >> number) & 1 != 0) {
-            match number {
-                algorithm::LZ4 => put(config::Lz4 {
-                    max_distance: self.lz4_max_distance.into(),
-                    max_pclusterblks: ((self.lz4_pcluster_max / block) as u16).into(),
-                    reserved: [0; 10],
-                }
-                .as_bytes()),
-                algorithm::LZMA => put(config::Lzma {
-                    dict_size: self.lzma_dictionary.into(),
-                    format: 0.into(),
-                    reserved: [0; 8],
-                }
-                .as_bytes()),
-                algorithm::DEFLATE => put(config::Deflate {
-                    windowbits: self.deflate_window_bits,
-                    reserved: [0; 5],
-                }
-                .as_bytes()),
-                _ => put(config::Zstd {
-                    format: 0,
-                    windowlog: (self.zstd_window.max(1).ilog2() as u8)
-                        .saturating_sub(config::ZSTD_WINDOW_LOG_MIN),
-                    reserved: [0; 4],
-                }
-                .as_bytes()),
-            }
         }
         all
     }

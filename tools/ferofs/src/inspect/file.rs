@@ -139,22 +139,22 @@ impl ImageFile {
     /// The device that has its place behind the image where an address of device 0 is, if it is not given: its number, and the
     /// position in it.
     pub(super) fn flat_device(&self, pos: u64) -> Option<(u16, u64)> {
-        let devices = self.devices();
-        let mut found = (1..).zip(devices.iter()).filter_map(|(id, device)| {
-            let offset = pos.checked_sub(device.flat_start)?;
-            let missing = device.bytes.is_none() && device.flat_start > 0;
-            (missing && offset < device.len).then_some((id, offset))
-        });
-        found.next()
+        self.find_device(pos, false)
     }
 
     /// The device that has its place behind the image where an address of device 0 is, given or not: its number, and the position
     /// in it.
     pub fn device_at(&self, pos: u64) -> Option<(u16, u64)> {
+        self.find_device(pos, true)
+    }
+
+    /// The first device that has its place there, also among those that are given or not.
+    fn find_device(&self, pos: u64, also_given: bool) -> Option<(u16, u64)> {
         let devices = self.devices();
         let mut found = (1..).zip(devices.iter()).filter_map(|(id, device)| {
             let offset = pos.checked_sub(device.flat_start)?;
-            (device.flat_start > 0 && offset < device.len).then_some((id, offset))
+            let counts = device.flat_start > 0 && (also_given || device.bytes.is_none());
+            (counts && offset < device.len).then_some((id, offset))
         });
         found.next()
     }

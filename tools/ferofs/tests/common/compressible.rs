@@ -89,3 +89,22 @@ pub fn combinations() -> Vec<Vec<String>> {
     }
     all
 }
+
+/// An image with some bytes changed at once, where there are structures.
+pub fn changed(sound: &[u8], seed: u64) -> Vec<u8> {
+    const EXTREMES: [u8; 8] = [0, 1, 2, 8, 0x20, 0x7f, 0x80, 0xff];
+    let mut bytes = sound.to_vec();
+    for change in noise(seed + 1, 4 * (1 + seed as usize % 4)).chunks_exact(4) {
+        let [low, high, value, which] = *change else {
+            continue;
+        };
+        let place = usize::from(u16::from_le_bytes([low, high]));
+        let place = match which % 8 {
+            0 => 1024 + place % 160,
+            _ => 2048 + place % 2048,
+        };
+        let extreme = EXTREMES[usize::from(value) % EXTREMES.len()];
+        bytes[place] = if which >= 128 { value } else { extreme };
+    }
+    bytes
+}
