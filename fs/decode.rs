@@ -12,6 +12,7 @@ use crate::erofs::Encoding;
 use crate::erofs::Space;
 use crate::filesystem::Ferofs;
 use crate::in_use;
+use crate::join;
 use crate::metadata;
 use crate::number;
 use crate::vfs::errno::EUCLEAN;
@@ -22,6 +23,7 @@ use crate::vfs::pages::cluster::Clusters;
 use crate::vfs::pages::cluster::Content;
 use crate::vfs::pages::cluster::Place;
 use crate::vfs::pages::tails::Tails;
+use crate::vfs::sha256::Digest;
 use crate::vfs::workers::Workers;
 use crate::volume::Volume;
 use kernel::prelude::*;
@@ -137,6 +139,10 @@ impl Clusters for Decoded {
         let (format, nid) = (volume.format(), inode.data().disk().nid());
         let is_of_others = format.packed_nid() == Some(nid) || format.metabox_nid() == Some(nid);
         Volume::workers(inode.super_block()).filter(|_| !is_of_others)
+    }
+
+    fn shared_by(inode: &Inode<Ferofs>) -> Result<Option<Digest>> {
+        join::decoded(inode)
     }
 
     fn tails(inode: &Inode<Ferofs>) -> &Tails {

@@ -16,6 +16,7 @@ use crate::vfs::backing::file::BackingFile;
 use crate::vfs::backing::listeners::Listeners;
 use crate::vfs::backing::open::PathTarget;
 use crate::vfs::backing::reply::Wait;
+use crate::vfs::backing::seal::Seal;
 use crate::vfs::backing::verity::VerityDigest;
 use crate::vfs::errno::EKEYREJECTED;
 use crate::vfs::errno::EOPNOTSUPP;
@@ -59,6 +60,8 @@ pub(crate) struct Devices {
     listeners: Option<Arc<Listeners>>,
     /// Whether reading what a file does not have is an error.
     refuses_holes: bool,
+    /// Those to which nobody may write any more, once that was asked for: all.
+    seals: SetOnce<KVec<Seal>>,
 }
 
 /// One device slot.
@@ -163,6 +166,7 @@ impl Devices {
             has_flat_blobs,
             listeners: None,
             refuses_holes: base.refuses_holes(),
+            seals: SetOnce::new(),
         };
         let mut this = KBox::new(this, GFP_KERNEL)?;
         let of_blobs = || this.blob_files().find_map(BackingFile::listeners);
@@ -328,6 +332,24 @@ impl Devices {
     #[inline]
     pub(crate) fn listeners(&self) -> Option<&Listeners> {
         self.listeners.as_deref()
+    }
+
+    /// Has nobody write to any of the files, as long as they are mounted.
+    ///
+    /// # Errors
+    ///
+    /// `ETXTBSY` if someone has one open for writing, and `ENOMEM`.
+    pub(crate) fn seal(&self) -> Result {
+        if self.seals.as_ref().is_none() {
+            let mut seals = KVec::with_capacity(self.blobs.len().saturating_add(1), GFP_KERNEL)?;
+            vec::push(&mut seals, Seal::new(&self.image.file)?)?;
+            for file in self.blob_files() {
+                vec::push(&mut seals, Seal::new(file)?)?;
+            }
+            // If another task was faster, it did the same.
+            self.seals.populate(seals);
+        }
+        Ok(())
     }
 
     fn blob_files(&self) -> impl Iterator<Item = &BackingFile> {

@@ -35,4 +35,11 @@ impl FileSystem for Ferofs {
     /// The nid.
     type Key = u64;
     type Inode = Node;
+
+    fn leaving(shared: &Shared, volume: &Volume) {
+        // They have inodes of mounts whose files share their pages.
+        if volume.domain().is_some() {
+            shared.workers.flush();
+        }
+    }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Finds what a file has in common with others of its domain: when it is opened for the first time. Called by the crate's root.
+//! Finds what a file has in common with others of its domain: when it is opened for the first time. Called by the crate's root, and by
+//! [`crate::decode`] for files that are compressed.
 //!
 //! What is decided then stays as long as the inode is cached. A file that cannot join is read from its own image, and that it cannot is
 //! no error.
@@ -36,15 +37,45 @@ pub(crate) fn opening(inode: &Inode<Ferofs>) -> Result {
     if inode.data().has_share_decided() {
         return Ok(());
     }
-    let share = match find(inode, domain) {
-        Err(error) if error == ENOMEM || error == EINTR || error == ERESTARTSYS => {
-            return Err(error);
-        }
-        // What is wrong is said to those who read it from its own place.
-        other => other.unwrap_or(None),
-    };
-    inode.data().decide_share(share);
+    inode.data().decide_share(found(find(inode, domain))?);
     Ok(())
+}
+
+/// By what the pages of a compressed file are known to others that are equal to it, if it has them in common.
+///
+/// Only where images are trusted: what clusters that were made for it decode to can depend on where decoding begins and ends, so that
+/// it would prove nothing that all of a file was hashed once.
+///
+/// # Errors
+///
+/// As for [`opening`].
+pub(crate) fn decoded(inode: &Inode<Ferofs>) -> Result<Option<Digest>> {
+    match inode.super_block().data().domain() {
+        Some(domain) if domain.trust() == Trust::Images => found(key(inode, domain)),
+        _ => Ok(None),
+    }
+}
+
+/// What was found, or nothing if that failed: what is wrong is said to those who read it from its own place.
+fn found<T>(found: Result<Option<T>>) -> Result<Option<T>> {
+    match found {
+        Err(error) if error == ENOMEM || error == EINTR || error == ERESTARTSYS => Err(error),
+        other => Ok(other.unwrap_or(None)),
+    }
+}
+
+/// The key of a compressed file's pages, if it can have them in common with others. Nobody may write to the files of its mount
+/// from then on.
+fn key(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<Digest>> {
+    let devices = inode.super_block().data().devices();
+    if inode.size() == 0 || devices.listeners().is_some() {
+        return Ok(None);
+    }
+    let Some(fingerprint) = fingerprint(inode, domain)? else {
+        return Ok(None);
+    };
+    devices.seal()?;
+    Ok(Some(domain.key(&fingerprint, inode.size())))
 }
 
 /// The share that a file can have, if it can.

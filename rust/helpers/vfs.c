@@ -559,6 +559,11 @@ struct workqueue_struct *vfs_helper_alloc_workqueue(const char *name)
 	return alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, name);
 }
 
+void vfs_helper_flush_workqueue(struct workqueue_struct *queue)
+{
+	flush_workqueue(queue);
+}
+
 struct folio *vfs_helper_add_folio(struct address_space *mapping, pgoff_t index)
 {
 	gfp_t gfp = readahead_gfp_mask(mapping);

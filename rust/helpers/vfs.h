@@ -140,6 +140,7 @@ bool vfs_helper_readahead_fits(const struct readahead_control *rac, loff_t end);
  */
 loff_t vfs_helper_readahead_waited(const struct readahead_control *rac);
 struct workqueue_struct *vfs_helper_alloc_workqueue(const char *name);
+void vfs_helper_flush_workqueue(struct workqueue_struct *queue);
 /* A new folio of one page in a mapping, locked, or null if there is one already or no memory for it. */
 struct folio *vfs_helper_add_folio(struct address_space *mapping, pgoff_t index);
 /*

@@ -96,7 +96,7 @@ pub(crate) mod backing {
     mod read;
     pub(crate) mod reply;
     pub(in crate::vfs) mod row;
-    pub(in crate::vfs) mod seal;
+    pub(crate) mod seal;
     pub(crate) mod verity;
 }
 

@@ -48,6 +48,12 @@ impl Workers {
         let queue = unsafe { Queue::from_raw(self.0.as_ptr().cast()) };
         Ok(queue.try_spawn(GFP_KERNEL, work)?)
     }
+
+    /// Waits for all that there is to do.
+    pub(crate) fn flush(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::vfs_helper_flush_workqueue(self.0.as_ptr()) };
+    }
 }
 
 impl Drop for Workers {

@@ -41,10 +41,11 @@ fixed="--quiet -x-1"
         mkfs.erofs $fixed -zlzma -C16384 lzma.erofs source &&
         mkfs.erofs $fixed -b1024 -zdeflate -C8192 -Eztailpacking deflate.erofs source &&
         ferofs build -o index.erofs source.tar && ferofs build --fingerprints -o shared.erofs source.tar &&
-        cp shared.erofs again.erofs
+        cp shared.erofs again.erofs && ferofs build --fingerprints --mode=full -z lz4 -o packed.erofs source.tar &&
+        cp packed.erofs repacked.erofs
 } >output 2>&1 || fail "the images" output
-KINDS="plain chunks lz4 lzma deflate index shared again verified"
-COUNT_OF_KINDS=9
+KINDS="plain chunks lz4 lzma deflate index shared again verified packed repacked"
+COUNT_OF_KINDS=11
 
 # kind NUMBER: prints the name of one of them.
 kind() {
@@ -59,6 +60,7 @@ put() {
     case $1 in
     index) mounted index.erofs "$2" --option "device=$WORK/source.tar" ;;
     shared | again) mounted "$1.erofs" "$2" --option "device=$WORK/source.tar" --option inode_share --option domain_id=one ;;
+    packed | repacked) mounted "$1.erofs" "$2" --option inode_share --option domain_id=one ;;
     verified) mounted shared.erofs "$2" --option "device=$WORK/source.tar" --option inode_share=verify --option domain_id=two ;;
     *) mounted "$1.erofs" "$2" ;;
     esac

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Files that nobody may write to (`i_writecount`), as those of programs that run. A [`crate::vfs::pages::content::Content`] has
-//! one of each file that its bytes lie in.
+//! one of each file that its bytes lie in, and a filesystem of those that it decodes what it shares from.
 
 use crate::vfs::backing::cache::Cache;
 use crate::vfs::backing::file::BackingFile;
@@ -19,7 +19,7 @@ const TMPFS: &CStr = c"tmpfs";
 /// # Invariants
 ///
 /// Writing is denied once for this, unless it is a block device.
-pub(in crate::vfs) struct Seal(BackingFile);
+pub(crate) struct Seal(BackingFile);
 
 impl Seal {
     /// Denies writing to a file.
@@ -27,7 +27,7 @@ impl Seal {
     /// # Errors
     ///
     /// `ETXTBSY` if someone has it open for writing.
-    pub(in crate::vfs) fn new(file: &BackingFile) -> Result<Self> {
+    pub(crate) fn new(file: &BackingFile) -> Result<Self> {
         if !file.is_block_device() {
             // SAFETY: The file is referenced.
             to_result(unsafe { bindings::vfs_helper_deny_writing(file.as_ptr()) })?;

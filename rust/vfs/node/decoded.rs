@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! `struct file_operations` of regular files whose bytes are decoded, and the page caches of directories and symbolic links
-//! that are. All reads go through the page cache of the inode, which [`crate::vfs::pages::decode`] fills; for files whose
-//! bytes lie somewhere as they are see [`crate::vfs::node::file`].
+//! that are. All reads go through the page cache of the inode, or of all inodes that are known to be equal to it, which
+//! [`crate::vfs::pages::decode`] fills; for files whose bytes lie somewhere as they are see [`crate::vfs::node::file`].
 
 use crate::vfs::backing::file::BackingFile;
 use crate::vfs::backing::listeners::Listeners;
@@ -29,6 +29,7 @@ use crate::vfs::pages::cluster::Clusters;
 use crate::vfs::pages::cluster::Content;
 use crate::vfs::pages::cluster::Place;
 use crate::vfs::pages::decode;
+use crate::vfs::pages::range::RangeCache;
 use crate::vfs::task::rest;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -107,12 +108,35 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
     /// pages that are from before a backing file was changed. What cannot be dropped is being read, and as new as can be.
     fn refresh(inode: &Inode<C::FileSystem>) {
         let version = <C::FileSystem>::version(inode);
-        // SAFETY: The inode is in use, and the mapping its own.
+        // SAFETY: The inode is in use, and the mapping that of its pages.
         unsafe {
             bindings::vfs_helper_inode_set_iversion(inode.as_ptr(), version);
             if <C::FileSystem>::mapped(inode).set_version(version) {
-                bindings::invalidate_inode_pages2(inode.mapping());
+                bindings::invalidate_inode_pages2(pages_of(inode));
             }
+        }
+    }
+
+    /// The cache that the pages of a file which is being opened are in, if it has them in common with others.
+    fn join(inode: &Inode<C::FileSystem>) -> Result<Option<&RangeCache>> {
+        let mount = <C::FileSystem>::ranges(inode);
+        <C::FileSystem>::mapped(inode).choose(mount, || {
+            let ops = &const { decode::shared::<C>() };
+            C::shared_by(inode)?
+                .map(|key| RangeCache::of_decoded(mount, key, inode.size(), ops))
+                .transpose()
+        })
+    }
+
+    /// Says how much is read ahead for a file whose pages are in a cache that cannot know it.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be an open file of `inode`.
+    unsafe fn ready(inode: &Inode<C::FileSystem>, file: *mut bindings::file) {
+        if <C::FileSystem>::mapped(inode).range().is_some() {
+            // SAFETY: By the safety requirements.
+            unsafe { mapped::set_readahead(file, mapped::readahead_pages(inode, file, 1)) };
         }
     }
 
@@ -130,6 +154,10 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
         };
         from_result(|| {
             to_result(opened)?;
+            if let Some(range) = Self::join(inode)? {
+                // SAFETY: The file is one of the inode, which has chosen the range.
+                unsafe { mapped::lead_to(range, inode, file) };
+            }
             Self::refresh(inode);
             Ok(0)
         })
@@ -147,6 +175,7 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
         // SAFETY: The VFS passes a valid control block and iterator, of which it is not defined what a read that fails
         // leaves. There are no direct reads: no file was opened for them.
         unsafe {
+            Self::ready(inode, (*iocb).ki_filp);
             let (len, pos) = (read::left(iter), (*iocb).ki_pos.unsigned_abs());
             let may_wait = (*iocb).ki_flags & bindings::VFS_CONST_IOCB_NOWAIT == 0;
             let read = match Asked::new::<C>(inode, (*iocb).ki_filp, pos, len, may_wait) {
@@ -177,6 +206,7 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
         let inode = unsafe { Inode::<C::FileSystem>::from_raw((*file).f_inode) };
         // SAFETY: All is as the VFS passed it.
         unsafe {
+            Self::ready(inode, file);
             let start = (*pos).unsigned_abs();
             let read = match Asked::new::<C>(inode, file, start, len as u64, true) {
                 Ok(asked) => {
@@ -200,6 +230,7 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
         Self::refresh(inode);
         // SAFETY: The file is open; the area is being set up.
         unsafe {
+            Self::ready(inode, file);
             let error = bindings::generic_file_readonly_mmap(file, area);
             if error == 0 {
                 (*area).vm_ops = Area::<Self>::TABLE;
@@ -390,7 +421,7 @@ impl<'a> Asked<'a> {
             page(pos.saturating_add(len).min(size)),
         );
         // SAFETY: The mapping is that of an inode in use.
-        let missing = unsafe { bindings::vfs_helper_first_missing(inode.mapping(), first, end) };
+        let missing = unsafe { bindings::vfs_helper_first_missing(pages_of(inode), first, end) };
         if missing >= end {
             return Ok(Self { _scope: None, len });
         }
@@ -413,7 +444,7 @@ impl<'a> Asked<'a> {
         if is_row && ask(ahead).is_ok() {
             // SAFETY: As above; there is a page that is missing.
             unsafe {
-                bindings::vfs_helper_read_window(inode.mapping(), missing, ahead, missing);
+                bindings::vfs_helper_read_window(pages_of(inode), missing, ahead, missing);
             }
         } else if let Err(error) = ask(end) {
             let there = ((missing as u64) << PAGE_SHIFT).saturating_sub(pos);
@@ -430,6 +461,13 @@ impl<'a> Asked<'a> {
             len,
         })
     }
+}
+
+/// The pages of a file.
+fn pages_of<T: Backed>(inode: &Inode<T>) -> *mut bindings::address_space {
+    T::mapped(inode)
+        .range()
+        .map_or(inode.mapping(), RangeCache::mapping)
 }
 
 /// Reports a read that failed, and passes its result on.

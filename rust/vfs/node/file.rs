@@ -21,7 +21,6 @@ use crate::vfs::node::xattr;
 use crate::vfs::object::fserror;
 use crate::vfs::object::fserror::Access;
 use crate::vfs::object::inode::Inode;
-use crate::vfs::object::kernel_mount::READAHEAD_UNSET;
 use crate::vfs::object::operations;
 use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
@@ -196,7 +195,7 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
             }
             // SAFETY: The file is open; the area is being set up.
             Ok(unsafe {
-                set_readahead(file, Self::readahead_pages(inode, file, 1));
+                mapped::set_readahead(file, mapped::readahead_pages(inode, file, 1));
                 let error = bindings::generic_file_readonly_mmap(file, area);
                 if error == 0 {
                     (*area).vm_ops = Area::<Self>::TABLE;
@@ -204,28 +203,6 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
                 error
             })
         })
-    }
-
-    /// How many pages are read ahead for `file`: as was said, or `times` as many as the device's.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be an open file of `inode`.
-    unsafe fn readahead_pages(
-        inode: &Inode<E::FileSystem>,
-        file: *mut bindings::file,
-        times: usize,
-    ) -> u32 {
-        // SAFETY: The file is open. Others may set this at any time. The mapping is that of an inode in use.
-        unsafe {
-            match (&raw const (*file).__bindgen_anon_3.f_ra.ra_pages).read_volatile() {
-                READAHEAD_UNSET.. => {
-                    let pages = bindings::vfs_helper_readahead_pages(inode.mapping());
-                    pages.saturating_mul(times).try_into().unwrap_or(u32::MAX)
-                }
-                set => set,
-            }
-        }
     }
 
     /// Sets the inode's `i_version` by which the integrity modules and NFS's server see that a file changed:
@@ -347,7 +324,9 @@ impl<E: Extents<FileSystem: Backed>> Table<E> {
                         2
                     };
                     // SAFETY: The file is open.
-                    unsafe { set_readahead(file, Self::readahead_pages(inode, file, times)) };
+                    unsafe {
+                        mapped::set_readahead(file, mapped::readahead_pages(inode, file, times))
+                    };
                 }
                 _ => {}
             }
@@ -440,17 +419,4 @@ impl<E: Extents<FileSystem: Backed>> Watched for Table<E> {
             Ok(true)
         })
     }
-}
-
-/// Sets how many pages are read ahead at once for a file that is mapped, as far as a fault can wait for them.
-///
-/// # Safety
-///
-/// `file` must be an open file.
-unsafe fn set_readahead(file: *mut bindings::file, pages: u32) {
-    // SAFETY: The file is open. Others may set this at any time, too.
-    unsafe {
-        (&raw mut (*file).__bindgen_anon_3.f_ra.ra_pages)
-            .write_volatile(pages.min(mapped::READAHEAD_MAX))
-    };
 }

@@ -8,11 +8,16 @@
 //! `vm_file` stays the user's file, so security modules, IMA, advice, uprobes and /proc see what they see of
 //! any file. Any other file is mapped from pages of its own inode.
 //!
-//! A filesystem has a [`Mapped`] in the data of each inode of a regular file; [`crate::vfs::node::file`] uses it.
+//! A file whose bytes are decoded is read from pages, too, so that is decided when it is first opened: they are those of all files
+//! that are known to be equal, or its own.
+//!
+//! A filesystem has a [`Mapped`] in the data of each inode of a regular file; [`crate::vfs::node::file`] and
+//! [`crate::vfs::node::decoded`] use it.
 
 use crate::vfs::bindings;
 use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::object::inode::Inode;
+use crate::vfs::object::kernel_mount::READAHEAD_UNSET;
 use crate::vfs::pages::keeper::Keeper;
 use crate::vfs::pages::range::RangeCache;
 use crate::vfs::pages::range::RangeMount;
@@ -146,4 +151,38 @@ pub(in crate::vfs) unsafe fn lead_to<T: FileSystem>(
             }
         }
     }
+}
+
+/// How many pages are read ahead for `file`: as was said, or `times` as many as the device's.
+///
+/// # Safety
+///
+/// `file` must be an open file of `inode`.
+pub(in crate::vfs) unsafe fn readahead_pages<T: FileSystem>(
+    inode: &Inode<T>,
+    file: *mut bindings::file,
+    times: usize,
+) -> u32 {
+    // SAFETY: The file is open. Others may set this at any time. The mapping is that of an inode in use.
+    unsafe {
+        match (&raw const (*file).__bindgen_anon_3.f_ra.ra_pages).read_volatile() {
+            READAHEAD_UNSET.. => {
+                let pages = bindings::vfs_helper_readahead_pages(inode.mapping());
+                pages.saturating_mul(times).try_into().unwrap_or(u32::MAX)
+            }
+            set => set,
+        }
+    }
+}
+
+/// Has so many pages read ahead for `file`, as far as that may be.
+///
+/// # Safety
+///
+/// `file` must be open.
+pub(in crate::vfs) unsafe fn set_readahead(file: *mut bindings::file, pages: u32) {
+    // SAFETY: The file is open. Others may set this at any time, too.
+    unsafe {
+        (&raw mut (*file).__bindgen_anon_3.f_ra.ra_pages).write_volatile(pages.min(READAHEAD_MAX))
+    };
 }

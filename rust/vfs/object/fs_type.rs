@@ -31,6 +31,9 @@ pub(crate) trait FileSystem: Sized + 'static {
     /// The data of one inode.
     type Inode: Send + Sync;
 
+    /// Called when nobody uses a superblock any more, before it is taken down: waits for what still uses its inodes.
+    fn leaving(_shared: &Self::Shared, _data: &Self::Super) {}
+
     /// Whether an inode of a filesystem that only the kernel mounts stays cached without users.
     fn is_kept(_inode: &Self::Inode) -> bool {
         false

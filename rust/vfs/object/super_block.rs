@@ -216,6 +216,12 @@ pub(in crate::vfs) unsafe fn set_root(
 ///
 /// `sb` must be a superblock of `T` that is being taken down.
 pub(in crate::vfs) unsafe extern "C" fn kill_sb<T: FileSystem>(sb: *mut bindings::super_block) {
+    // SAFETY: By the safety requirements.
+    if unsafe { !(*sb).s_fs_info.is_null() } {
+        // SAFETY: As above; it has its data, and so is ready.
+        let ready = unsafe { SuperBlock::<T>::from_raw(sb) };
+        T::leaving(ready.shared(), ready.data());
+    }
     // SAFETY: By the safety requirements; both kinds of superblock here have an anonymous device.
     unsafe { bindings::kill_anon_super(sb) };
     // SAFETY: No one else uses the superblock any more.

@@ -8,6 +8,7 @@ use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::folio::FolioBytes;
 use crate::vfs::pages::tails::Tails;
+use crate::vfs::sha256::Digest;
 use crate::vfs::workers::Workers;
 use kernel::error::Result;
 use kernel::sync::aref::ARef;
@@ -93,6 +94,16 @@ pub(crate) trait Clusters: 'static {
     /// Who fills pages that nobody waits for yet. None if that must not wait for other work: others wait for these pages
     /// while they fill their own.
     fn workers(inode: &Inode<Self::FileSystem>) -> Option<&Workers>;
+
+    /// What the bytes of a file are known by, if others may have the same: all of one key and size have their pages in common,
+    /// and whoever reads fills those from his own file. Asked when the file is first opened.
+    ///
+    /// # Errors
+    ///
+    /// Those for which it is not opened.
+    fn shared_by(_inode: &Inode<Self::FileSystem>) -> Result<Option<Digest>> {
+        Ok(None)
+    }
 
     /// Where decoded bytes are kept that belong to a page which is not filled yet.
     fn tails(inode: &Inode<Self::FileSystem>) -> &Tails;

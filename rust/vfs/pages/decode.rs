@@ -6,10 +6,15 @@
 //! page. Encoded bytes that lie one behind the other are read at once, and past their file's cache, for they are not wanted
 //! again. Each cluster is decoded straight into the pages. Those that it fills in part belong to its neighbour, too: what it
 //! has of the page behind is kept ([`crate::vfs::pages::tails`]) for when that is read.
+//!
+//! Files that are known to be equal have their pages in common, in a cache of [`crate::vfs::pages::range`]. Those are filled from
+//! the file that is just being read or mapped, whichever it is: so nothing has to be known of the others, and what is wrong with one
+//! is an error for its own readers.
 
 use crate::vfs::backing::file::BackingFile;
 use crate::vfs::bindings;
 use crate::vfs::object::inode::Inode;
+use crate::vfs::object::operations;
 use crate::vfs::pages::buffer::Buffer;
 use crate::vfs::pages::cluster::Cluster;
 use crate::vfs::pages::cluster::Clusters;
@@ -20,6 +25,7 @@ use crate::vfs::pages::folio_batch::FolioBatch;
 use crate::vfs::pages::folio_batch::LockedFolio;
 use crate::vfs::pages::later::fill_later;
 use crate::vfs::pages::mapped_batch::MappedBatch;
+use crate::vfs::pages::range::RangeFs;
 use crate::vfs::vec;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -52,7 +58,7 @@ struct Job<D> {
     encoded: Range<usize>,
 }
 
-/// Fills a batch of an inode's folios.
+/// Fills a batch of folios with an inode's bytes.
 struct Filler<'a, C: Clusters> {
     inode: &'a Inode<C::FileSystem>,
     // In front of the batch, whose folios it maps.
@@ -259,7 +265,7 @@ impl<'a, C: Clusters> Filler<'a, C> {
     }
 }
 
-/// Fills a batch of an inode's folios.
+/// Fills a batch of folios with an inode's bytes.
 fn fill<C: Clusters>(inode: &Inode<C::FileSystem>, batch: &mut FolioBatch) -> Result {
     Filler::<C>::new(inode, batch).fill()
 }
@@ -410,50 +416,10 @@ impl<C: Clusters> Operations<C> {
     ) -> core::ffi::c_int {
         // SAFETY: The page cache passes a folio that is locked, not up to date, and in a mapping,
         // whose host is an inode that stays while the folio is locked.
-        let (inode, folio) = unsafe {
-            (
-                Inode::<C::FileSystem>::from_raw(bindings::vfs_helper_folio_inode(folio)),
-                LockedFolio::from_raw(NonNull::new_unchecked(folio)),
-            )
-        };
-        from_result(|| {
-            let start = folio.pos();
-            let end = start.saturating_add(folio.size() as u64);
-            let wanted = widened::<C>(inode, start..end);
-            let mut before = KVec::new();
-            let mut pos = start;
-            while pos > wanted.start {
-                pos = pos.saturating_sub(PAGE);
-                let Some(folio) = add(inode, pos) else { break };
-                // If there is no room the folio counts as failed, and is read when it is wanted.
-                if vec::push(&mut before, folio).is_err() {
-                    break;
-                }
-            }
-            let pages = wanted.end.saturating_sub(wanted.start) >> PAGE_SHIFT;
-            let mut batch = FolioBatch::with_room(pages as usize);
-            let mut folio = Some(folio);
-            let mut next = end;
-            batch.take(|| {
-                before.pop().or_else(|| folio.take()).or_else(|| {
-                    if next >= wanted.end {
-                        return None;
-                    }
-                    let folio = add(inode, next);
-                    next = next.saturating_add(PAGE);
-                    folio
-                })
-            });
-            drop(before);
-            let filled = match folio {
-                // There was no room for it.
-                Some(_) => Err(ENOMEM),
-                None => fill::<C>(inode, &mut batch),
-            };
-            batch.end_read(filled.is_ok());
-            filled?;
-            Ok(0)
-        })
+        unsafe {
+            let host = bindings::vfs_helper_folio_inode(folio);
+            read::<C>(Inode::from_raw(host), folio)
+        }
     }
 
     /// # Safety
@@ -461,59 +427,183 @@ impl<C: Clusters> Operations<C> {
     /// Called by the page cache, for a mapping of an inode of `C::FileSystem`.
     unsafe extern "C" fn readahead(control: *mut bindings::readahead_control) {
         // SAFETY: The page cache passes a mapping whose host stays for the length of the call.
-        let inode = unsafe { Inode::<C::FileSystem>::from_raw((*(*control).mapping).host) };
-        // SAFETY: As above.
-        let (start, len) = unsafe {
-            (
-                bindings::vfs_helper_readahead_pos(control).unsigned_abs(),
-                bindings::vfs_helper_readahead_length(control) as u64,
-            )
+        unsafe { read_ahead::<C>(Inode::from_raw((*(*control).mapping).host), false, control) };
+    }
+}
+
+/// The operations of caches that files whose clusters `C` knows have in common, which nobody opens: the `f_mapping` of such files
+/// alone leads there.
+pub(in crate::vfs) const fn shared<C: Clusters>() -> operations::Cache<RangeFs> {
+    operations::Cache {
+        mapping: Shared::<C>::TABLE,
+        _p: PhantomData,
+    }
+}
+
+struct Shared<C: Clusters>(PhantomData<C>);
+
+impl<C: Clusters> Shared<C> {
+    const TABLE: &'static bindings::address_space_operations =
+        &bindings::address_space_operations {
+            read_folio: Some(Self::read_folio),
+            readahead: Some(Self::readahead),
+            // SAFETY: All members are optional function pointers, for which zero means none.
+            ..unsafe { MaybeUninit::zeroed().assume_init() }
         };
-        let end = start.saturating_add(len);
-        let wanted = widened::<C>(inode, start..end);
-        if wanted != (start..end) {
-            let len = wanted.end.saturating_sub(wanted.start);
-            // SAFETY: As above. Positions are in a file.
-            unsafe { bindings::readahead_expand(control, wanted.start as i64, len as usize) };
+
+    /// # Safety
+    ///
+    /// Called by the page cache, for a mapping that files of `C::FileSystem` have in common, and one of these, if any.
+    unsafe extern "C" fn read_folio(
+        file: *mut bindings::file,
+        folio: *mut bindings::folio,
+    ) -> core::ffi::c_int {
+        if file.is_null() {
+            // Whoever reads pages that he found without a file cannot say whose bytes they are to be.
+            // SAFETY: The page cache passes a folio that is locked.
+            unsafe { bindings::folio_unlock(folio) };
+            return EIO.to_errno();
         }
-        let limit = limit::<C>(inode, &wanted);
-        // SAFETY: The control is valid for the length of the call.
-        let next = || unsafe { LockedFolio::read_ahead(control, limit) };
-        // SAFETY: As above.
-        let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
-        // SAFETY: As above.
-        let waited = unsafe { bindings::vfs_helper_readahead_waited(control) };
-        let can_wait = waited.unsigned_abs() <= start;
-        // Listeners were asked for what this task reads.
-        let workers = C::workers(inode).filter(|_| can_wait && !C::may_lack_parts(inode));
-        loop {
-            let mut batch = FolioBatch::with_room(pages as usize);
-            if !batch.take(next) {
-                return;
-            }
-            if let Some(workers) = workers {
-                // SAFETY: The folios are of the mapping that the page cache passed, whose host the inode is.
-                unsafe { fill_later(workers, inode, batch, fill::<C>) };
-                continue;
-            }
-            let filled = fill::<C>(inode, &mut batch);
-            batch.end_read(filled.is_ok());
-            if filled.is_err() {
-                // What is left is read when it is wanted, and its error reported then.
-                return;
+        // SAFETY: The page cache passes a folio that is locked, not up to date, and in a mapping, and an open file whose
+        // `f_mapping` that is, and whose inode stays while it is open.
+        unsafe { read::<C>(Inode::from_raw((*file).f_inode), folio) }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the page cache, for a mapping that files of `C::FileSystem` have in common, and one of these, if any.
+    unsafe extern "C" fn readahead(control: *mut bindings::readahead_control) {
+        // SAFETY: The page cache passes a control, whose file is as in `read_folio`. What is not read ahead is read when it is
+        // wanted.
+        unsafe {
+            let file = (*control).file;
+            if !file.is_null() {
+                read_ahead::<C>(Inode::from_raw((*file).f_inode), true, control);
             }
         }
     }
 }
 
-/// A new folio of an inode's page cache at `pos`, if there is none and there is memory for it.
-fn add<T: crate::vfs::object::fs_type::FileSystem>(
-    inode: &Inode<T>,
-    pos: u64,
-) -> Option<LockedFolio> {
-    // SAFETY: The mapping is that of an inode in use.
-    let folio =
-        unsafe { bindings::vfs_helper_add_folio(inode.mapping(), (pos >> PAGE_SHIFT) as usize) };
+/// Fills a folio with an inode's bytes, and those around it that are decoded with them.
+///
+/// # Safety
+///
+/// The folio must be locked, not up to date, and in a mapping whose pages are the inode's bytes.
+unsafe fn read<C: Clusters>(
+    inode: &Inode<C::FileSystem>,
+    folio: *mut bindings::folio,
+) -> core::ffi::c_int {
+    // SAFETY: By the safety requirements; the host of the mapping stays while the folio is locked.
+    let (mapping, folio) = unsafe {
+        (
+            &raw mut (*bindings::vfs_helper_folio_inode(folio)).i_data,
+            LockedFolio::from_raw(NonNull::new_unchecked(folio)),
+        )
+    };
+    // SAFETY: As above. A folio that was added is locked, too.
+    let add = |pos| unsafe { add(mapping, pos) };
+    from_result(|| {
+        let start = folio.pos();
+        let end = start.saturating_add(folio.size() as u64);
+        let wanted = widened::<C>(inode, start..end);
+        let mut before = KVec::new();
+        let mut pos = start;
+        while pos > wanted.start {
+            pos = pos.saturating_sub(PAGE);
+            let Some(folio) = add(pos) else { break };
+            // If there is no room the folio counts as failed, and is read when it is wanted.
+            if vec::push(&mut before, folio).is_err() {
+                break;
+            }
+        }
+        let pages = wanted.end.saturating_sub(wanted.start) >> PAGE_SHIFT;
+        let mut batch = FolioBatch::with_room(pages as usize);
+        let mut folio = Some(folio);
+        let mut next = end;
+        batch.take(|| {
+            before.pop().or_else(|| folio.take()).or_else(|| {
+                if next >= wanted.end {
+                    return None;
+                }
+                let folio = add(next);
+                next = next.saturating_add(PAGE);
+                folio
+            })
+        });
+        drop(before);
+        let filled = match folio {
+            // There was no room for it.
+            Some(_) => Err(ENOMEM),
+            None => fill::<C>(inode, &mut batch),
+        };
+        batch.end_read(filled.is_ok());
+        filled?;
+        Ok(0)
+    })
+}
+
+/// Fills what is to be read ahead with an inode's bytes. `is_elsewhere` says that the mapping is not the inode's own.
+///
+/// # Safety
+///
+/// The control must be valid, and the pages of its mapping be the inode's bytes.
+unsafe fn read_ahead<C: Clusters>(
+    inode: &Inode<C::FileSystem>,
+    is_elsewhere: bool,
+    control: *mut bindings::readahead_control,
+) {
+    // SAFETY: By the safety requirements.
+    let (start, len) = unsafe {
+        (
+            bindings::vfs_helper_readahead_pos(control).unsigned_abs(),
+            bindings::vfs_helper_readahead_length(control) as u64,
+        )
+    };
+    let end = start.saturating_add(len);
+    let wanted = widened::<C>(inode, start..end);
+    if wanted != (start..end) {
+        let len = wanted.end.saturating_sub(wanted.start);
+        // SAFETY: As above. Positions are in a file.
+        unsafe { bindings::readahead_expand(control, wanted.start as i64, len as usize) };
+    }
+    let limit = limit::<C>(inode, &wanted);
+    // SAFETY: The control is valid for the length of the call.
+    let next = || unsafe { LockedFolio::read_ahead(control, limit) };
+    // SAFETY: As above.
+    let pages = unsafe { bindings::vfs_helper_readahead_count(control) };
+    // SAFETY: As above.
+    let waited = unsafe { bindings::vfs_helper_readahead_waited(control) };
+    let can_wait = waited.unsigned_abs() <= start;
+    // Listeners were asked for what this task reads.
+    let workers = C::workers(inode).filter(|_| can_wait && !C::may_lack_parts(inode));
+    loop {
+        let mut batch = FolioBatch::with_room(pages as usize);
+        if !batch.take(next) {
+            return;
+        }
+        if let Some(workers) = workers {
+            // SAFETY: The folios are of the mapping that the page cache passed, whose host the inode is if it is not said to be
+            // elsewhere. Filesystems whose inodes have pages in common wait for the workers.
+            unsafe { fill_later(workers, inode, is_elsewhere, batch, fill::<C>) };
+            continue;
+        }
+        let filled = fill::<C>(inode, &mut batch);
+        batch.end_read(filled.is_ok());
+        if filled.is_err() {
+            // What is left is read when it is wanted, and its error reported then.
+            return;
+        }
+    }
+}
+
+/// A new folio at `pos` of a mapping, if there is none and there is memory for it.
+///
+/// # Safety
+///
+/// The mapping must be that of an inode in use.
+unsafe fn add(mapping: *mut bindings::address_space, pos: u64) -> Option<LockedFolio> {
+    // SAFETY: By the safety requirements.
+    let folio = unsafe { bindings::vfs_helper_add_folio(mapping, (pos >> PAGE_SHIFT) as usize) };
     // SAFETY: It is new, and so locked and not up to date; being locked keeps it in the cache.
     NonNull::new(folio).map(|folio| unsafe { LockedFolio::from_raw(folio) })
 }

@@ -166,7 +166,7 @@ impl<E: Extents> Operations<E> {
                 return;
             }
             // SAFETY: The folios are of the mapping that the page cache passed, whose host the inode is.
-            unsafe { fill_later(workers, inode, batch, fill::<E>) };
+            unsafe { fill_later(workers, inode, false, batch, fill::<E>) };
             batch = FolioBatch::new(pages);
         }
     }

@@ -5,8 +5,9 @@
 //! A [`RangeCache`] is found by (file, offset, length), so all who ask for the same range of the same file share one
 //! cache, whatever mount they belong to. What is mapped follows the file when that is changed
 //! ([`RangeCache::following`]); metadata is that of the file as it was ([`RangeCache::get`]). What several files have in common and is
-//! in several places has one cache, too ([`RangeCache::of_content`]). It goes when its last user does, unless it has
-//! pages and a mount keeps it ([`crate::vfs::pages::keeper`]).
+//! in several places has one cache, too ([`RangeCache::of_content`]), and so has what each of them decodes
+//! ([`RangeCache::of_decoded`]). It goes when its last user does, unless it has pages and a mount keeps it
+//! ([`crate::vfs::pages::keeper`]).
 //!
 //! Nobody ever opens its inode. Files of users have their `f_mapping` lead to its pages
 //! ([`crate::vfs::node::mapped`]), and metadata is read from them ([`RangeCache::folio`]).
@@ -20,6 +21,7 @@ use crate::vfs::object::inode::Inode;
 use crate::vfs::object::kernel_mount::KernelFs;
 use crate::vfs::object::kernel_mount::KernelMount;
 use crate::vfs::object::new_inode::Lookup;
+use crate::vfs::object::operations;
 use crate::vfs::pages::content::Content;
 use crate::vfs::pages::extent::Extent;
 use crate::vfs::pages::extent::Extents;
@@ -57,7 +59,7 @@ const ORDER_STEP: i32 = 2;
 /// The internal filesystem that the caches live in.
 pub(crate) struct RangeFs;
 
-/// Which range of which file, or which content.
+/// Which range of which file, or which content, as it lies somewhere or as it is decoded.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum RangeKey {
     Range {
@@ -74,6 +76,7 @@ pub(crate) enum RangeKey {
     },
     /// What it is known by.
     Content(Digest),
+    Decoded(Digest),
 }
 
 /// Where the bytes of a cache lie.
@@ -81,6 +84,8 @@ enum Home {
     /// In a file from here on.
     Range(BackingFile, u64),
     Content(Arc<Content>),
+    /// Wherever a file that is read has them: its mapping is not filled from here.
+    Readers,
 }
 
 impl Home {
@@ -94,6 +99,7 @@ impl Home {
         match self {
             Self::Range(file, _) => file.identity().version(),
             Self::Content(content) => content.version(),
+            Self::Readers => 0,
         }
     }
 }
@@ -144,6 +150,7 @@ impl Extents for RangeFs {
                 source: Source::File(file, start.checked_add(pos).ok_or(EIO)?),
             }),
             Home::Content(content) => content.extent(pos),
+            Home::Readers => Err(EIO),
         }
     }
 
@@ -152,6 +159,7 @@ impl Extents for RangeFs {
             Home::Range(file, _) => file.stack_depth() == 0,
             // So are all of its files.
             Home::Content(_) => true,
+            Home::Readers => false,
         };
         is_lowest.then(|| &**inode.super_block().shared())
     }
@@ -160,7 +168,7 @@ impl Extents for RangeFs {
         match &inode.data().home {
             Home::Range(file, _) => file.may_lack_parts(),
             // Its files are known to have all of it.
-            Home::Content(_) => false,
+            Home::Content(_) | Home::Readers => false,
         }
     }
 }
@@ -254,7 +262,8 @@ impl RangeCache {
         // Spread over the hash: ranges of one file differ in their start, files in their identity.
         let hash = now.hash() ^ start.rotate_left(32) ^ len;
         let home = || Home::Range(file.clone(), start);
-        Self::get_or_make(mount, (hash, start, key), len, home)
+        let ops = &const { page_cache::operations::<RangeFs>() };
+        Self::get_or_make(mount, (hash, start, key), len, ops, home)
     }
 
     /// The cache for a content that is in several places. All who want the same content share it, wherever it was found first.
@@ -263,19 +272,34 @@ impl RangeCache {
     ///
     /// As for [`Self::get`].
     pub(in crate::vfs) fn of_content(mount: &RangeMount, content: &Arc<Content>) -> Result<Self> {
-        let key = content.key();
-        let number = key
-            .first_chunk()
-            .map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let place = (number, number, RangeKey::Content(*key));
+        let number = number_of(content.key());
+        let place = (number, number, RangeKey::Content(*content.key()));
         let home = || Home::Content(content.clone());
-        Self::get_or_make(mount, place, content.size(), home)
+        let ops = &const { page_cache::operations::<RangeFs>() };
+        Self::get_or_make(mount, place, content.size(), ops, home)
+    }
+
+    /// The cache for `len` bytes that are known by `key`, which those who read them fill as `ops` says: from their own files.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::get`].
+    pub(in crate::vfs) fn of_decoded(
+        mount: &RangeMount,
+        key: Digest,
+        len: u64,
+        ops: &operations::Cache<RangeFs>,
+    ) -> Result<Self> {
+        let number = number_of(&key);
+        let place = (number, number, RangeKey::Decoded(key));
+        Self::get_or_make(mount, place, len, ops, || Home::Readers)
     }
 
     fn get_or_make(
         mount: &RangeMount,
         (hash, number, key): (u64, u64, RangeKey),
         len: u64,
+        ops: &operations::Cache<RangeFs>,
         home: impl FnOnce() -> Home,
     ) -> Result<Self> {
         let inode = match mount.home.super_block().inode(hash, number, key)? {
@@ -294,7 +318,7 @@ impl RangeCache {
                     next: Atomic::new(0),
                     place,
                 };
-                new.init_cache(&const { page_cache::operations::<RangeFs>() }, len, data)?
+                new.init_cache(ops, len, data)?
             }
         };
         Ok(Self(inode))
@@ -479,4 +503,10 @@ impl RangeCache {
             };
         }
     }
+}
+
+/// The number of an inode that is found by a key.
+fn number_of(key: &Digest) -> u64 {
+    key.first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
