@@ -6,12 +6,11 @@
 use crate::problem::Problem;
 use crate::problem::Result;
 use ferofs::digest::Digest;
+use ferofs::fsverity;
 use rustix::fs::IFlags;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
 
 fn set(path: &Path, immutable: bool) -> Result<()> {
     let file = match File::open(path) {
@@ -58,42 +57,21 @@ pub fn open(path: &Path) -> Result<()> {
 ///
 /// When the filesystem cannot do that, or there is no fsverity(1).
 pub fn enable_verity(path: &Path) -> Result<Digest> {
-    let measured = fsverity("measure", path);
-    if measured.is_err() {
-        fsverity("enable", path)?;
-    }
-    let text = measured.or_else(|_| fsverity("measure", path))?;
-    let digest = text.split_whitespace().next().and_then(Digest::parse);
-    digest.ok_or_else(|| {
+    let file = File::open(path).map_err(Problem::io("open", path))?;
+    let failed = |error: ferofs::error::Error| {
+        Problem::failed(format!("{error}; layers.verity needs fs-verity"))
+    };
+    let measured = match fsverity::measure(&file, path) {
+        Ok(measured) => measured,
+        Err(_) => {
+            fsverity::enable(path).map_err(failed)?;
+            fsverity::measure(&file, path).map_err(failed)?
+        }
+    };
+    Digest::parse(&measured).ok_or_else(|| {
         let path = path.display();
         Problem::failed(format!(
-            "{path}: fsverity says {text:?}, expected a digest by sha256"
+            "{path}: its fs-verity digest is {measured:?}, expected one by sha256"
         ))
     })
-}
-
-fn fsverity(what: &str, path: &Path) -> Result<String> {
-    let output = Command::new("fsverity")
-        .arg(what)
-        .arg(path)
-        .stdin(Stdio::null())
-        .output();
-    let output = output.map_err(|error| {
-        let help = "is the package fsverity installed? layers.verity needs it";
-        Problem::failed(format!("cannot run fsverity: {error}; {help}"))
-    })?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        let last = text
-            .trim()
-            .lines()
-            .last()
-            .unwrap_or("it said nothing")
-            .to_owned();
-        return Err(Problem::failed(format!(
-            "fsverity {what} {}: {last}",
-            path.display()
-        )));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

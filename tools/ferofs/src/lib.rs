@@ -40,6 +40,7 @@ pub mod dm_verity;
 pub mod error;
 pub mod export;
 pub mod files;
+pub mod fsverity;
 mod hashing;
 pub mod image;
 pub mod index;

@@ -7,6 +7,7 @@ use super::complain;
 use super::progress::Bar;
 use super::settings::Settings;
 use super::settings::parse_block;
+use super::sign::Signing;
 use ferofs::digest::Digest;
 use ferofs::error::Error;
 use ferofs::error::Result;
@@ -61,6 +62,8 @@ use std::thread;
       Also put the tar's sha256 into the image, to tell later which tar belongs to it.
   ferofs build --verity -o layer.erofs layer.tar
       The same with its fs-verity digest, for `ferofs mount --verity`.
+  ferofs build --verity --sign key.pem --cert cert.pem -o layer.erofs layer.tar
+      The same, and a signature of the image, layer.erofs.p7s.
   curl -s https://example.org/layer.tar | tee layer.tar | ferofs build -o layer.erofs -
       Index a tar as it comes. The sha256 is put into the image.
   ferofs build -o layer.erofs --tar-out layer.tar layer.tar.zst
@@ -95,6 +98,8 @@ pub struct Arguments {
     /// other tar. All of the tar is read for it
     #[arg(long, conflicts_with = "digest")]
     pub(super) verity: bool,
+    #[command(flatten)]
+    pub(super) signing: Signing,
     /// Where to write the plain tar, which an index needs if the tar is compressed
     #[arg(long, value_name = "FILE")]
     pub(super) tar_out: Option<PathBuf>,
@@ -406,7 +411,9 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
         &output,
     )
     .map_err(|error| error.below(&arguments.input))?;
-    output.finish()
+    // Whoever finds an image looks for its signature.
+    let outputs = arguments.signing.of(&output)?.into_iter().chain([output]);
+    Output::finish_all(outputs.collect())
 }
 
 fn from_tar(arguments: &Arguments) -> Result<()> {
@@ -423,6 +430,10 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
             "{path}: --verity is for an index (--mode=index): this image leaves nothing in the tar"
         )));
     }
+    let answers = arguments.verity || mode != Mode::Index;
+    arguments
+        .signing
+        .refuse_unless(answers, &arguments.output)?;
     refuse_fingerprints_of_nothing(arguments, mode)?;
     let tar = open_tar(&arguments.input)?;
     let path = tar.path().to_path_buf();
@@ -519,8 +530,8 @@ fn from_tar(arguments: &Arguments) -> Result<()> {
         }
         None => write(arguments, &mut tree, &options, &plain, &output)?,
     }
-    // Whoever finds an image looks for its tar.
-    let outputs = tar_out.into_iter();
+    // Whoever finds an image looks for its tar, and its signature.
+    let outputs = tar_out.into_iter().chain(arguments.signing.of(&output)?);
     #[cfg(feature = "points")]
     let outputs = outputs.chain(pointing.finish(archive.totals.digest, &path)?);
     let outputs = outputs.chain([output]);

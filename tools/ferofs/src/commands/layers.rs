@@ -36,6 +36,7 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
             "--mode",
         ),
         (arguments.verity, "--verity"),
+        (arguments.signing.is_wanted(), "--sign"),
         (arguments.expect.is_some(), "--expect"),
         (arguments.tar_out.is_some(), "--tar-out"),
         (

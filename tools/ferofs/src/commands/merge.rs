@@ -6,6 +6,7 @@ use super::build;
 use super::complain;
 use super::progress::Bar;
 use super::settings::Settings;
+use super::sign::Signing;
 use ferofs::blobs;
 use ferofs::blobs::Tag;
 use ferofs::error::Error;
@@ -53,6 +54,8 @@ pub struct Arguments {
     /// with --verity)
     #[arg(long, conflicts_with = "digest")]
     pub(super) verity: bool,
+    #[command(flatten)]
+    pub(super) signing: Signing,
     #[command(flatten)]
     pub(super) settings: Settings,
     /// The image of a layer, the lowest one first
@@ -138,8 +141,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let mut options = merged.options();
     settings.apply(&mut options)?;
+    let answers = options.devices.iter().all(|device| device.verity.is_some());
+    arguments
+        .signing
+        .refuse_unless(answers, &arguments.output)?;
     merged
         .write_file(&options, output.file())
         .map_err(Error::image(&arguments.output))?;
-    output.finish()
+    let outputs = arguments.signing.of(&output)?.into_iter().chain([output]);
+    Output::finish_all(outputs.collect())
 }

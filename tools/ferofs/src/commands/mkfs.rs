@@ -8,6 +8,7 @@ use super::merge;
 use super::parse_number;
 use super::settings::Settings;
 use super::settings::parse_block;
+use super::sign::Signing;
 use clap::Parser;
 use ferofs::error::Error;
 use ferofs::error::Result;
@@ -209,6 +210,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
                 whiteouts,
                 digest: false,
                 verity: false,
+                signing: Signing::default(),
                 layers: arguments.sources,
             });
         }
@@ -237,6 +239,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
         mode: Some(mode),
         digest: false,
         verity: false,
+        signing: Signing::default(),
         #[cfg(feature = "points")]
         points: None,
         #[cfg(feature = "points")]

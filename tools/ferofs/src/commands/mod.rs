@@ -25,6 +25,7 @@ pub mod registry;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod settings;
+mod sign;
 pub mod store;
 pub mod umount;
 

@@ -61,8 +61,9 @@ pub struct Arguments {
     #[arg(long)]
     verify: bool,
     /// Mount only files that have fs-verity, and the tars whose digests the image has (see build --verity); with HEX,
-    /// only the image that has this digest itself. The same as -o verity=
-    #[arg(long, value_name = "require|HEX")]
+    /// only the image that has this digest itself, and with "signed" one that has a signature which the kernel has checked
+    /// (see build --sign). The same as -o verity=
+    #[arg(long, value_name = "require|signed|HEX")]
     verity: Option<String>,
     /// Where what is written goes: an overlay is mounted over the image. Made if it is not there
     #[arg(long, value_name = "DIR")]

@@ -31,11 +31,13 @@ const SELF: &str = "/proc/self/exe";
 /// Mount allowed images for users who may not mount
 ///
 /// Who is in a user namespace of his own, as in a rootless container, asks this service when he calls `ferofs mount` there. It mounts
-/// images that its policy names by their fs-verity digests, and no others; the filesystem belongs to the user namespace of who asks.
+/// images that its policy names by their fs-verity digests, or that are signed, and no others; the filesystem belongs to the user namespace of who asks.
 #[derive(clap::Args)]
 #[command(after_help = "The policy has a line for each image:
   allow sha256:HEX [uid=NUMBER]... [noexec]
-HEX is what `fsverity measure` prints of the image, uid= the users who may mount it (all, if none is named).
+  allow signed [uid=NUMBER]... [noexec]
+HEX is what `fsverity measure` prints of the image; signed are those with a signature that the kernel has checked (see
+`ferofs build --sign`); uid= are the users who may mount it (all, if none is named).
 
 Examples:
   ferofs mountd --listen

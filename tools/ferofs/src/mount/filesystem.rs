@@ -15,10 +15,12 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Kind;
 use crate::error::Result;
+use crate::fsverity;
 use crate::inspect::Image;
 use crate::open;
 use crate::text::Shown;
 use rustix::mount::MountAttrFlags;
+use std::borrow::Cow;
 use std::fs;
 use std::fs::File;
 use std::io::Seek;
@@ -69,6 +71,7 @@ impl Filesystem {
         options: &Options,
         attributes: MountAttrFlags,
     ) -> Result<(OwnedFd, Vec<String>)> {
+        let options = &*self.with_digest(driver, options)?;
         if driver == Driver::Ferofs && delegated::is_needed() {
             return delegated::mount(self, options);
         }
@@ -107,6 +110,24 @@ impl Filesystem {
         }
         context.flag("ro")?;
         context.create(attributes)
+    }
+
+    /// Options in which an image that is to be signed, and is, has the digest that was signed.
+    fn with_digest<'a>(&self, driver: Driver, options: &'a Options) -> Result<Cow<'a, Options>> {
+        if driver != Driver::Ferofs || !options.wants_signature() {
+            return Ok(Cow::Borrowed(options));
+        }
+        if !fsverity::is_signed(&self.image, &self.path)? {
+            let path = Shown(&self.path);
+            return Err(Error::of(
+                Kind::Refused,
+                format!(
+                    "{path} is not signed: expected fs-verity with a signature, as `fsverity enable --signature` puts there"
+                ),
+            ));
+        }
+        let digest = fsverity::measure(&self.image, &self.path)?;
+        Ok(Cow::Owned(options.with_verity(&digest)))
     }
 
     /// What it consists of, a line each, for people.

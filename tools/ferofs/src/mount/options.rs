@@ -112,6 +112,8 @@ const ATTRIBUTES: [(&str, MountAttrFlags, MountAttrFlags); 16] = {
 
 /// By which the driver knows files by their fs-verity digests.
 const VERITY: &str = "verity";
+/// What is asked for instead of a digest: that the image has a signature that the kernel has checked.
+const SIGNED: &str = "signed";
 
 /// By which the driver gives errors for what files do not have.
 const HOLES: &str = "holes";
@@ -226,6 +228,23 @@ impl Options {
     /// Whether the driver is to know files by their fs-verity digests.
     pub(super) fn has_verity(&self) -> bool {
         self.filesystem.iter().any(|(key, _)| key == VERITY)
+    }
+
+    /// Whether the image is to have a signature.
+    pub(super) fn wants_signature(&self) -> bool {
+        let is_it = |(key, value): &(String, Option<String>)| {
+            key == VERITY && value.as_deref() == Some(SIGNED)
+        };
+        self.filesystem.iter().any(is_it)
+    }
+
+    /// The same for an image with this fs-verity digest.
+    pub(super) fn with_verity(&self, digest: &str) -> Self {
+        let mut options = self.clone();
+        options.filesystem.retain(|(key, _)| key != VERITY);
+        let known = (VERITY.to_string(), Some(digest.to_string()));
+        options.filesystem.push(known);
+        options
     }
 
     /// Has the driver take what files do not have for an error, whatever was said of that.

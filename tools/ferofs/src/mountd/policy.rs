@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Which images the service mounts for whom: lines of a file, each of which allows one image. Called by the service.
+//! Which images the service mounts for whom: lines of a file, each of which allows one image, or all that are signed. Called by the
+//! service.
 
 use crate::error::Error;
 use crate::error::Kind;
@@ -15,16 +16,25 @@ pub struct Policy {
     rules: Vec<Rule>,
 }
 
-/// An image that may be mounted.
+/// What may be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rule {
-    /// Its fs-verity digest.
-    pub digest: Digest,
-    /// The users who may mount it, as they are known outside of their user namespaces; all if there are none.
+    /// Which images.
+    pub images: Images,
+    /// The users who may mount them, as they are known outside of their user namespaces; all if there are none.
     pub users: Vec<u32>,
     /// Whether none of its programs may be run.
     pub noexec: bool,
+}
+
+/// Which images a line allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Images {
+    /// That with this fs-verity digest.
+    Digest(Digest),
+    /// Those with a signature, which the kernel has checked.
+    Signed,
 }
 
 /// An fs-verity digest as it is in options of mounts: `sha256:` and 64 hexadecimal digits, which may go without the former, or
@@ -73,11 +83,17 @@ impl Policy {
                 Some("allow") => {}
                 Some(word) => return Err(wrong(&format!("expected \"allow\", found {word:?}"))),
             }
-            let digest = words.next().and_then(Digest::parse).ok_or_else(|| {
-                wrong("expected an fs-verity digest after \"allow\": sha256: and 64 hexadecimal digits")
+            let images = match words.next() {
+                Some("signed") => Some(Images::Signed),
+                word => word.and_then(Digest::parse).map(Images::Digest),
+            };
+            let images = images.ok_or_else(|| {
+                wrong(
+                    "expected an fs-verity digest after \"allow\", sha256: and 64 hexadecimal digits, or \"signed\"",
+                )
             })?;
             let mut rule = Rule {
-                digest,
+                images,
                 users: Vec::new(),
                 noexec: false,
             };
@@ -104,12 +120,29 @@ impl Policy {
         Ok(Policy { rules })
     }
 
-    /// The first line that allows a user an image.
-    pub fn find(&self, digest: &Digest, user: u32) -> Option<&Rule> {
-        let mut rules = self.rules.iter();
-        rules.find(|rule| {
-            rule.digest == *digest && (rule.users.is_empty() || rule.users.contains(&user))
-        })
+    /// The first line that allows a user an image. `is_signed` says whether the kernel has checked a signature of it, and is asked
+    /// only if it matters.
+    ///
+    /// # Errors
+    ///
+    /// Those of `is_signed`.
+    pub fn find(
+        &self,
+        digest: &Digest,
+        user: u32,
+        is_signed: impl Fn() -> Result<bool>,
+    ) -> Result<Option<&Rule>> {
+        let is_for = |rule: &&Rule| rule.users.is_empty() || rule.users.contains(&user);
+        for rule in self.rules.iter().filter(is_for) {
+            let allows = match &rule.images {
+                Images::Digest(allowed) => allowed == digest,
+                Images::Signed => is_signed()?,
+            };
+            if allows {
+                return Ok(Some(rule));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -137,20 +170,36 @@ mod tests {
             "# of the house\n\nallow sha256:{one} uid=1000 uid=1001 noexec # for two\nallow {other}\n  allow sha512:{long}\n"
         ))
         .unwrap();
-        let one = Digest::parse(&one).unwrap();
-        assert!(policy.find(&one, 1001).unwrap().noexec);
-        assert_eq!(policy.find(&one, 1002), None);
-        let other = Digest::parse(&format!("sha256:{}", "b".repeat(64))).unwrap();
-        assert!(!policy.find(&other, 7).unwrap().noexec);
-        assert!(
-            policy
-                .find(&Digest::parse(&format!("sha512:{long}")).unwrap(), 7)
-                .is_some()
-        );
-        assert_eq!(
-            policy.find(&Digest::parse(&"d".repeat(64)).unwrap(), 1000),
-            None
-        );
+        let found = |digest: &str, user| {
+            let digest = Digest::parse(digest).unwrap();
+            let unasked = || panic!("no line is about signatures");
+            let rule = policy.find(&digest, user, unasked).unwrap();
+            rule.map(|rule| rule.noexec)
+        };
+        assert_eq!(found(&one, 1001), Some(true));
+        assert_eq!(found(&one, 1002), None);
+        assert_eq!(found(&format!("sha256:{}", "b".repeat(64)), 7), Some(false));
+        assert_eq!(found(&format!("sha512:{long}"), 7), Some(false));
+        assert_eq!(found(&"d".repeat(64), 1000), None);
+    }
+
+    #[test]
+    fn signatures_are_asked_for_where_a_line_is_about_them() {
+        let digest = Digest::parse(&"a".repeat(64)).unwrap();
+        let policy = read("allow signed uid=1000 noexec\n").unwrap();
+        let signed = |user, is_signed: Option<bool>| {
+            let is_signed = || {
+                is_signed.ok_or_else(|| Error::of(Kind::Unsupported, "no signatures".to_string()))
+            };
+            let found = policy.find(&digest, user, is_signed);
+            found
+                .map(|rule| rule.is_some())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(signed(1000, Some(true)), Ok(true));
+        assert_eq!(signed(1000, Some(false)), Ok(false));
+        assert_eq!(signed(1000, None), Err("no signatures".to_string()));
+        assert_eq!(signed(1001, None), Ok(false));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::protocol::Request;
 use crate::error::Error;
 use crate::error::Kind;
 use crate::error::Result;
+use crate::fsverity;
 use crate::mount::Driver;
 use crate::mount::kernel;
 use crate::text::Quoted;
@@ -24,6 +25,7 @@ use rustix::net::SocketFlags;
 use rustix::net::SocketType;
 use rustix::net::sockopt;
 use rustix::thread::LinkNameSpaceType;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -90,12 +92,6 @@ fn grant(
         Error::Request(format!("{digest} is no fs-verity digest"))
     })?;
     let policy = Policy::read(policy)?;
-    let rule = policy.find(&digest, user).ok_or_else(|| {
-        let digest = digest.as_str();
-        let what =
-            format!("the image with the fs-verity digest {digest} is not allowed for user {user}");
-        Error::of(Kind::Refused, what)
-    })?;
     let mut files = files.into_iter();
     let (Some(user_namespace), Some(mount_namespace), Some(image)) =
         (files.next(), files.next(), files.next())
@@ -104,6 +100,15 @@ fn grant(
         return Err(Error::Request(what.to_string()));
     };
     let source = Path::new(&request.source);
+    // Which digest a signed image really has the kernel looks at, when it is mounted: until then it cannot be changed.
+    let image = File::from(image);
+    let rule = policy.find(&digest, user, || fsverity::is_signed(&image, source))?;
+    let rule = rule.ok_or_else(|| {
+        let digest = digest.as_str();
+        let what =
+            format!("the image with the fs-verity digest {digest} is not allowed for user {user}");
+        Error::of(Kind::Refused, what)
+    })?;
     // What is missing for that is better said from here.
     drop(kernel::Context::open(Driver::Ferofs.name(), source)?);
     let file = opened_in(user_namespace, mount_namespace, open)?;
