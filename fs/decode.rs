@@ -22,8 +22,8 @@ use crate::vfs::pages::cluster::Cluster;
 use crate::vfs::pages::cluster::Clusters;
 use crate::vfs::pages::cluster::Content;
 use crate::vfs::pages::cluster::Place;
+use crate::vfs::pages::content::Key;
 use crate::vfs::pages::tails::Tails;
-use crate::vfs::sha256::Digest;
 use crate::vfs::workers::Workers;
 use crate::volume::Volume;
 use kernel::prelude::*;
@@ -141,7 +141,7 @@ impl Clusters for Decoded {
         Volume::workers(inode.super_block()).filter(|_| !is_of_others)
     }
 
-    fn shared_by(inode: &Inode<Ferofs>) -> Result<Option<Digest>> {
+    fn shared_by(inode: &Inode<Ferofs>) -> Result<Option<Key>> {
         join::decoded(inode)
     }
 

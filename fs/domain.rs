@@ -7,12 +7,16 @@ use crate::erofs;
 use crate::erofs::ondisk::NAME_MAX;
 use crate::share_table::ShareTable;
 use crate::verity::Verity;
+use crate::vfs::pages::content::Key;
 use crate::vfs::sha256::Digest;
 use crate::vfs::sha256::Sha256;
 use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::Arc;
 use kernel::sync::SetOnce;
+
+/// What the value of a fingerprint begins with that can be compared with the bytes; a sha256 follows.
+const SHA256: &[u8] = b"sha256:";
 
 /// What `inode_share` asks for.
 #[derive(Clone, Copy, PartialEq)]
@@ -117,11 +121,25 @@ impl Domain {
     }
 
     /// What a content is known by: its fingerprint and size, here.
-    pub(crate) fn key(&self, fingerprint: &[u8], size: u64) -> Digest {
-        let mut sum = Sha256::new();
-        sum.update(&self.number);
-        sum.update(&size.to_le_bytes());
-        sum.update(fingerprint);
-        sum.finish()
+    pub(crate) fn key(&self, fingerprint: &[u8], size: u64) -> Key {
+        let (what, form) = match sha256(fingerprint) {
+            Some(digest) => (*digest, 0),
+            None => {
+                let mut sum = Sha256::new();
+                sum.update(fingerprint);
+                (sum.finish(), 1)
+            }
+        };
+        Key {
+            what,
+            form,
+            size,
+            domain: self.number,
+        }
     }
+}
+
+/// The sha256 of a file's bytes, if that is what a fingerprint says.
+pub(crate) fn sha256(fingerprint: &[u8]) -> Option<&Digest> {
+    fingerprint.strip_prefix(SHA256)?.try_into().ok()
 }

@@ -6,6 +6,7 @@
 //! What is decided then stays as long as the inode is cached. A file that cannot join is read from its own image, and that it cannot is
 //! no error.
 
+use crate::domain;
 use crate::domain::Domain;
 use crate::domain::Trust;
 use crate::file;
@@ -14,15 +15,12 @@ use crate::in_use;
 use crate::share_table::Share;
 use crate::vfs::object::inode::Inode;
 use crate::vfs::pages::content::Content;
-use crate::vfs::sha256::Digest;
+use crate::vfs::pages::content::Key;
 use crate::volume::Volume;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// What the value of a fingerprint begins with that can be compared with the bytes; a sha256 follows.
-const SHA256: &[u8] = b"sha256:";
-
-/// How long such a value is.
+/// How long the value of most fingerprints is.
 const SHA256_SIZE: usize = 39;
 
 /// Has a file join those that are equal to it, if it was not opened before.
@@ -49,7 +47,7 @@ pub(crate) fn opening(inode: &Inode<Ferofs>) -> Result {
 /// # Errors
 ///
 /// As for [`opening`].
-pub(crate) fn decoded(inode: &Inode<Ferofs>) -> Result<Option<Digest>> {
+pub(crate) fn decoded(inode: &Inode<Ferofs>) -> Result<Option<Key>> {
     match inode.super_block().data().domain() {
         Some(domain) if domain.trust() == Trust::Images => found(key(inode, domain)),
         _ => Ok(None),
@@ -66,7 +64,7 @@ fn found<T>(found: Result<Option<T>>) -> Result<Option<T>> {
 
 /// The key of a compressed file's pages, if it can have them in common with others. Nobody may write to the files of its mount
 /// from then on.
-fn key(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<Digest>> {
+fn key(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<Key>> {
     let devices = inode.super_block().data().devices();
     if inode.size() == 0 || devices.listeners().is_some() {
         return Ok(None);
@@ -134,8 +132,8 @@ fn fingerprint(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<KVec<u8>
 
 /// What a file is made of in its own image.
 #[inline(never)]
-fn content(inode: &Inode<Ferofs>, key: Digest) -> Result<Arc<Content>> {
-    let mut content = Content::new(key, inode.size());
+fn content(inode: &Inode<Ferofs>, key: Key) -> Result<Arc<Content>> {
+    let mut content = Content::new(key);
     while content.known() < inode.size() {
         content.add(file::own_extent(inode, content.known(), false)?)?;
     }
@@ -145,16 +143,13 @@ fn content(inode: &Inode<Ferofs>, key: Digest) -> Result<Arc<Content>> {
 /// Whether a file's bytes have the sha256 that its fingerprint is. They cannot be changed any more.
 #[inline(never)]
 fn is_proven(volume: &Volume, fingerprint: &[u8], content: &Content) -> Result<bool> {
-    let Some(expected) = fingerprint.strip_prefix(SHA256) else {
+    let Some(expected) = domain::sha256(fingerprint) else {
         return Ok(false);
     };
-    if expected.len() != core::mem::size_of::<Digest>() {
-        return Ok(false);
-    }
     let Some(found) = content.sha256()? else {
         return Ok(false);
     };
-    if expected == found.as_slice() {
+    if *expected == found {
         return Ok(true);
     }
     if volume.is_first_error() {

@@ -644,6 +644,7 @@ mod shares {
     use crate::vfs::kunit::file;
     use crate::vfs::kunit::pattern;
     use crate::vfs::pages::content::Content;
+    use crate::vfs::pages::content::Key;
     use crate::vfs::pages::extent::Extent;
     use crate::vfs::pages::extent::Source;
     use crate::vfs::sha256::Sha256;
@@ -653,7 +654,12 @@ mod shares {
     /// A content of `size` bytes: some of a file from 512 on, a hole, and the rest in memory.
     fn content(key: u8, size: u64) -> Result<Content> {
         let backing = BackingFile::from_file(file(10_000)?)?;
-        let mut content = Content::new([key; 32], size);
+        let mut content = Content::new(Key {
+            what: [key; 32],
+            form: 0,
+            size,
+            domain: [0; 32],
+        });
         let sources = [
             (5_000, Source::File(&backing, 512)),
             (3_000, Source::Hole),

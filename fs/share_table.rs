@@ -4,7 +4,7 @@
 //! [`crate::join`] looks here, and an inode keeps its [`Share`].
 
 use crate::vfs::pages::content::Content;
-use crate::vfs::sha256::Digest;
+use crate::vfs::pages::content::Key;
 use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
@@ -16,7 +16,7 @@ use kernel::sync::SpinLock;
 #[pin_data]
 pub(crate) struct ShareTable {
     #[pin]
-    entries: SpinLock<RBTree<Digest, Entry>>,
+    entries: SpinLock<RBTree<Key, Entry>>,
 }
 
 /// A content, and how many shares there are in it. Not zero.
@@ -47,7 +47,7 @@ impl ShareTable {
     }
 
     /// A share in the content that is known by `key`, if there is one.
-    pub(crate) fn find(self: &Arc<Self>, key: &Digest) -> Option<Share> {
+    pub(crate) fn find(self: &Arc<Self>, key: &Key) -> Option<Share> {
         let mut entries = self.entries.lock();
         let entry = entries.get_mut(key)?;
         entry.shares = entry.shares.saturating_add(1);

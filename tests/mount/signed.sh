@@ -7,7 +7,7 @@
 # --verity=signed` and `ferofs mountd` mount what the kernel has checked, over the tars that it answers for, and nothing else. The judge of
 # signatures is the kernel, keys are made by openssl.
 
-# shellcheck disable=SC2016 # the inner shells' words
+# shellcheck disable=SC2015,SC2016,SC2317 # any of a row may fail; the inner shells' words; `check` calls the functions
 . "$FEROFS_TESTS/lib.sh"
 [ "$FS" = ferofs ] || { pass "the C driver knows no signatures"; finish; }
 verity_disk ext4.disk 100M ext4 >output 2>&1 || fail "ext4 with verity" output

@@ -123,7 +123,7 @@ impl<C: Clusters<FileSystem: Backed>> Table<C> {
         <C::FileSystem>::mapped(inode).choose(mount, || {
             let ops = &const { decode::shared::<C>() };
             C::shared_by(inode)?
-                .map(|key| RangeCache::of_decoded(mount, key, inode.size(), ops))
+                .map(|key| RangeCache::of_decoded(mount, key, ops))
                 .transpose()
         })
     }

@@ -6,9 +6,9 @@
 use crate::vfs::backing::file::BackingFile;
 use crate::vfs::object::fs_type::FileSystem;
 use crate::vfs::object::inode::Inode;
+use crate::vfs::pages::content::Key;
 use crate::vfs::pages::folio::FolioBytes;
 use crate::vfs::pages::tails::Tails;
-use crate::vfs::sha256::Digest;
 use crate::vfs::workers::Workers;
 use kernel::error::Result;
 use kernel::sync::aref::ARef;
@@ -95,13 +95,13 @@ pub(crate) trait Clusters: 'static {
     /// while they fill their own.
     fn workers(inode: &Inode<Self::FileSystem>) -> Option<&Workers>;
 
-    /// What the bytes of a file are known by, if others may have the same: all of one key and size have their pages in common,
-    /// and whoever reads fills those from his own file. Asked when the file is first opened.
+    /// What the bytes of a file are known by, if others may have the same: all of one key have their pages in common, and whoever
+    /// reads fills those from his own file. Asked when the file is first opened.
     ///
     /// # Errors
     ///
     /// Those for which it is not opened.
-    fn shared_by(_inode: &Inode<Self::FileSystem>) -> Result<Option<Digest>> {
+    fn shared_by(_inode: &Inode<Self::FileSystem>) -> Result<Option<Key>> {
         Ok(None)
     }
 

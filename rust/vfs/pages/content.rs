@@ -37,14 +37,35 @@ const SMALL: u64 = 64 << 10;
 /// Zeros to be hashed.
 static ZEROS: [u8; 4096] = [0; 4096];
 
+/// What a content is known by: all of the same key have the same bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    /// Something that equal bytes have in common, and others have not.
+    pub(crate) what: Digest,
+    /// How that came about: what came about in another way is not to be compared with it.
+    pub(crate) form: u8,
+    /// How many bytes there are.
+    pub(crate) size: u64,
+    /// Who says so: what others say is not to be compared with it.
+    pub(crate) domain: Digest,
+}
+
+impl Key {
+    /// A number that is another one for most keys.
+    pub(in crate::vfs) fn number(&self) -> u64 {
+        self.what
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
 /// The bytes of a file, and where they lie.
 ///
 /// # Invariants
 ///
 /// The pieces are in their order, without a gap, from the first byte on.
 pub(crate) struct Content {
-    key: Digest,
-    size: u64,
+    key: Key,
     pieces: KVec<Piece>,
     files: KVec<Seal>,
 }
@@ -65,12 +86,11 @@ enum Place {
 }
 
 impl Content {
-    /// `size` bytes, of which none is known yet, that are known by `key`.
-    pub(crate) fn new(key: Digest, size: u64) -> Self {
+    /// That which is known by `key`, of which no byte is known yet.
+    pub(crate) fn new(key: Key) -> Self {
         // INVARIANT: There are none.
         Self {
             key,
-            size,
             pieces: KVec::new(),
             files: KVec::new(),
         }
@@ -84,7 +104,7 @@ impl Content {
     /// and `ENOMEM`.
     pub(crate) fn add<B: Deref<Target = [u8]>>(&mut self, extent: Extent<'_, B>) -> Result {
         let start = self.known();
-        let len = extent.len.min(self.size.saturating_sub(start));
+        let len = extent.len.min(self.size().saturating_sub(start));
         if len == 0 {
             return Err(EINVAL);
         }
@@ -128,13 +148,13 @@ impl Content {
     }
 
     /// What it is known by.
-    pub(crate) fn key(&self) -> &Digest {
+    pub(crate) fn key(&self) -> &Key {
         &self.key
     }
 
     /// How many bytes there are.
     pub(crate) fn size(&self) -> u64 {
-        self.size
+        self.key.size
     }
 
     /// The extent of the byte at `pos`.
@@ -163,7 +183,10 @@ impl Content {
     /// Where it begins in a file, if that has all of it in one extent.
     #[inline]
     pub(crate) fn whole(&self) -> Option<(&BackingFile, u64)> {
-        let piece = self.pieces.first().filter(|piece| piece.len >= self.size)?;
+        let piece = self
+            .pieces
+            .first()
+            .filter(|piece| piece.len >= self.size())?;
         match &piece.place {
             Place::File(number, from) => Some((self.files.get(*number)?.file(), *from)),
             _ => None,
@@ -172,7 +195,7 @@ impl Content {
 
     /// A number that changes when any of the files does. Not zero.
     pub(crate) fn version(&self) -> u64 {
-        self.files.iter().fold(self.size, |sum, seal| {
+        self.files.iter().fold(self.size(), |sum, seal| {
             sum.rotate_left(7) ^ seal.file().identity().version()
         }) | 1
     }
@@ -196,7 +219,7 @@ impl Content {
         }
         let mut sum = Sha256::new();
         let mut pos = 0;
-        while pos < self.size {
+        while pos < self.size() {
             rest()?;
             let extent = self.extent(pos)?;
             let len = extent.len.min(STEP);
@@ -212,7 +235,7 @@ impl Content {
                 Source::Memory(bytes, _) => sum.update(bytes.get(..len as usize).ok_or(EIO)?),
                 Source::File(file, from) => {
                     file.ask(from, len, Wait::Any)?;
-                    let is_small = pos == 0 && self.size <= SMALL;
+                    let is_small = pos == 0 && self.size() <= SMALL;
                     sum.update(Buffer::read(file, from, len as usize, is_small)?.bytes());
                 }
             }

@@ -23,6 +23,7 @@ use crate::vfs::object::kernel_mount::KernelMount;
 use crate::vfs::object::new_inode::Lookup;
 use crate::vfs::object::operations;
 use crate::vfs::pages::content::Content;
+use crate::vfs::pages::content::Key;
 use crate::vfs::pages::extent::Extent;
 use crate::vfs::pages::extent::Extents;
 use crate::vfs::pages::extent::Source;
@@ -32,7 +33,6 @@ use crate::vfs::pages::folio::ReadFolio;
 use crate::vfs::pages::keeper::Keeper;
 use crate::vfs::pages::keeper::Place;
 use crate::vfs::pages::page_cache;
-use crate::vfs::sha256::Digest;
 use crate::vfs::workers::Workers;
 use kernel::page::PAGE_SHIFT;
 use kernel::page::PAGE_SIZE;
@@ -75,8 +75,8 @@ pub(crate) enum RangeKey {
         len: u64,
     },
     /// What it is known by.
-    Content(Digest),
-    Decoded(Digest),
+    Content(Key),
+    Decoded(Key),
 }
 
 /// Where the bytes of a cache lie.
@@ -272,27 +272,26 @@ impl RangeCache {
     ///
     /// As for [`Self::get`].
     pub(in crate::vfs) fn of_content(mount: &RangeMount, content: &Arc<Content>) -> Result<Self> {
-        let number = number_of(content.key());
+        let number = content.key().number();
         let place = (number, number, RangeKey::Content(*content.key()));
         let home = || Home::Content(content.clone());
         let ops = &const { page_cache::operations::<RangeFs>() };
         Self::get_or_make(mount, place, content.size(), ops, home)
     }
 
-    /// The cache for `len` bytes that are known by `key`, which those who read them fill as `ops` says: from their own files.
+    /// The cache for what is known by `key`, which those who read it fill as `ops` says: from their own files.
     ///
     /// # Errors
     ///
     /// As for [`Self::get`].
     pub(in crate::vfs) fn of_decoded(
         mount: &RangeMount,
-        key: Digest,
-        len: u64,
+        key: Key,
         ops: &operations::Cache<RangeFs>,
     ) -> Result<Self> {
-        let number = number_of(&key);
+        let number = key.number();
         let place = (number, number, RangeKey::Decoded(key));
-        Self::get_or_make(mount, place, len, ops, || Home::Readers)
+        Self::get_or_make(mount, place, key.size, ops, || Home::Readers)
     }
 
     fn get_or_make(
@@ -503,10 +502,4 @@ impl RangeCache {
             };
         }
     }
-}
-
-/// The number of an inode that is found by a key.
-fn number_of(key: &Digest) -> u64 {
-    key.first_chunk()
-        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
