@@ -49,7 +49,10 @@ fn content(len: usize) -> Vec<u8> {
 }
 
 fn make(stored: &[u8], plain: &[u8], span: u64) -> ferofs::error::Result<Points> {
-    let mut maker = Maker::new(span);
+    make_with(Maker::new(span), stored, plain)
+}
+
+fn make_with(mut maker: Maker, stored: &[u8], plain: &[u8]) -> ferofs::error::Result<Points> {
     let (compression, reader) = look(stored).unwrap();
     let mut found = Vec::new();
     let mut reader = maker.reader(compression, reader).unwrap();
@@ -367,7 +370,8 @@ fn zinfo_is_what_mkfs_erofs_writes() {
     let plain = output.stdout;
     let stored = filtered(&["gzip", "-6"], &plain).unwrap();
     std::fs::write(scratch.join("layer.tar.gz"), &stored).unwrap();
-    let points = make(&stored, &plain, zinfo::SPAN).unwrap();
+    let maker = Maker::new(zinfo::SPAN).with_whole_windows(true);
+    let points = make_with(maker, &stored, &plain).unwrap();
     let mut ours = Vec::new();
     points.write_zinfo(zinfo::SPAN, &mut ours).unwrap();
     let about = zinfo::About {

@@ -581,7 +581,7 @@ impl Pointing {
         };
         let span = arguments.span.unwrap_or(usual);
         Ok(Pointing {
-            maker: wanted.then(|| Maker::new(span)),
+            maker: wanted.then(|| Maker::new(span).with_whole_windows(arguments.zinfo.is_some())),
             points: create(&arguments.points)?,
             zinfo: create(&arguments.zinfo)?,
             span,

@@ -15,7 +15,7 @@
 //! | 100 | 4 | size of all windows |
 //! | 104 | 72 *n* | points |
 //! | | 32 | BLAKE3 of all that is before |
-//! | | | windows, each a frame of Zstandard, or nothing |
+//! | | | windows, each a frame of Zstandard, or nothing; bytes that the unit does not refer to may be zeros in them |
 //!
 //! and a point:
 //!
@@ -49,7 +49,7 @@ const MAGIC: &[u8; 8] = b"ferofsPT";
 const VERSION: u32 = 1;
 const HEADER: usize = 104;
 const POINT: usize = 72;
-/// More points than these are not taken: of the smallest span they are of a tar of 64 GiB.
+/// More points than these are not taken: of the smallest span they are of a tar of 256 GiB.
 const POINTS_MAX: u32 = 1 << 22;
 /// A file is not larger than this: it is kept in memory.
 pub const FILE_MAX: u64 = 1 << 28;

@@ -8,9 +8,11 @@ use super::Checksum;
 use super::Form;
 use super::Point;
 use super::Points;
+use super::SPAN_MIN;
 use super::UNIT_MAX;
 use super::frames::Frames;
-use super::unit;
+use super::window;
+use super::window::Referred;
 use crate::compression::Compression;
 use crate::compression::named;
 use crate::digest::Digest;
@@ -31,8 +33,13 @@ pub struct Maker {
     form: Option<Form>,
     points: Vec<Point>,
     windows: Vec<u8>,
-    /// How much was read of what is stored, and of the tar.
+    /// The window of the last point, which is not among them yet.
+    referred: Option<Referred>,
+    /// Whether windows are kept as a whole.
+    whole: bool,
+    /// How much was read of what is stored, and of the tar, and the last byte of the former.
     input: u64,
+    last_byte: u8,
     output: u64,
     /// The first without zeros behind it.
     used: u64,
@@ -52,12 +59,14 @@ impl Maker {
     /// With a point after each `span` bytes of the tar, or a little more.
     pub fn new(span: u64) -> Self {
         Maker {
-            // Less than this would make units without anything in them.
-            span: span.clamp(ALIGN * 4, UNIT_MAX / 4),
+            span: span.clamp(SPAN_MIN, UNIT_MAX / 4),
             form: None,
             points: Vec::new(),
             windows: Vec::new(),
+            referred: None,
+            whole: false,
             input: 0,
+            last_byte: 0,
             output: 0,
             used: 0,
             pending: None,
@@ -73,6 +82,13 @@ impl Maker {
     #[must_use]
     pub fn with_digest(mut self, digest: Option<Digest>) -> Self {
         self.digest = digest;
+        self
+    }
+
+    /// Says whether windows are kept as a whole, with what units do not refer to, too: that is of use in a zinfo only.
+    #[must_use]
+    pub fn with_whole_windows(mut self, whole: bool) -> Self {
+        self.whole = whole;
         self
     }
 
@@ -147,22 +163,55 @@ impl Maker {
     /// A point here. If the unit before it ends here, too, it has ended then.
     fn point(&mut self, bits: u8, window: Vec<u8>) {
         let first = self.points.is_empty();
+        // It is over: units are larger than what can be referred to.
+        self.keep_referred();
         let from = self.windows.len();
-        match unit::pack(&window) {
-            Ok(packed) => self.windows.extend(packed),
-            Err(error) => self.give_up(error.to_string()),
-        }
         self.points.push(Point {
             input: self.input,
             bits,
             output: self.output,
             end: self.input,
             checksum: Checksum::default(),
-            window: from..self.windows.len(),
+            window: from..from,
         });
+        match self.whole || window.is_empty() {
+            true => self.keep(&window),
+            false => self.referred = Some(Referred::new(window, bits, self.last_byte)),
+        }
         if !first {
             self.pending = Some(super::align(self.output, u64::MAX));
             self.end_unit_here();
+        }
+    }
+
+    /// Keeps a window, which is that of the last point.
+    fn keep(&mut self, window: &[u8]) {
+        match window::pack(window) {
+            Ok(packed) => self.windows.extend(packed),
+            Err(error) => self.give_up(error.to_string()),
+        }
+        if let Some(point) = self.points.last_mut() {
+            point.window.end = self.windows.len();
+        }
+    }
+
+    /// Keeps the window of the last point, if that is not done yet.
+    fn keep_referred(&mut self) {
+        match self.referred.take().map(Referred::sparse) {
+            None => {}
+            Some(Ok(window)) => self.keep(&window),
+            Some(Err(error)) => self.give_up(error.to_string()),
+        }
+    }
+
+    /// Takes what is stored for what can refer to the window of the last point: it comes to so much of the tar.
+    fn refer(&mut self, stored: &[u8], plain: usize) {
+        self.last_byte = stored.last().copied().unwrap_or(self.last_byte);
+        if let Some(referred) = &mut self.referred {
+            referred.add(stored, plain);
+            if referred.is_over() {
+                self.keep_referred();
+            }
         }
     }
 
@@ -183,13 +232,18 @@ impl Maker {
         let until = match (self.pending, self.form) {
             (Some(pending), _) => pending,
             // Points of a plain tar can be anywhere.
-            (None, Some(Form::Plain)) => {
-                let last = self.points.last().map_or(0, |last| last.output);
-                last.saturating_add(self.span)
-            }
+            (None, Some(Form::Plain)) => self.next(),
+            // Those of a gzip stream are looked for from there on.
+            (None, Some(Form::Gzip)) if self.output < self.next() => self.next(),
             (None, _) => u64::MAX,
         };
         usize::try_from(until.saturating_sub(self.output)).unwrap_or(usize::MAX)
+    }
+
+    /// Where the next point may be, or behind it.
+    fn next(&self) -> u64 {
+        let last = self.points.last();
+        last.map_or(0, |last| last.output.saturating_add(self.span))
     }
 
     /// Notes what was read: so many bytes of what is stored became these of the tar, and so many more had to be looked at.
@@ -240,6 +294,7 @@ impl Maker {
     fn end_all(&mut self, digest: Option<Digest>) {
         self.ended = true;
         self.digest = digest;
+        self.keep_referred();
         let starts = |point: &Point| super::align(point.output, self.output);
         let starts_behind = |point: &Point| starts(point) == self.output;
         // What is to begin at the end or behind it would have nothing.
@@ -361,7 +416,14 @@ impl<R: BufRead> Through<'_, R> {
             self.between = false;
             let room = buf.len().min(self.maker.room());
             let output = buf.get_mut(..room).unwrap_or_default();
-            let step = inflater.step(self.stored.left()?, output)?;
+            let left = self.stored.left()?;
+            // Where blocks end is of no interest before that.
+            let step = match self.maker.output < self.maker.next() {
+                true => inflater.stride(left, output)?,
+                false => inflater.step(left, output)?,
+            };
+            let taken = left.get(..step.read).unwrap_or_default();
+            self.maker.refer(taken, step.written);
             self.stored.consume(step.read);
             let plain = output.get(..step.written).unwrap_or_default();
             self.maker.advance(step.read, 0, plain);

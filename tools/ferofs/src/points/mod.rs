@@ -14,6 +14,7 @@ pub mod file;
 mod frames;
 mod maker;
 mod unit;
+mod window;
 pub mod zinfo;
 
 pub use maker::Maker;
@@ -26,7 +27,9 @@ use std::ops::Range;
 pub const ALIGN: u64 = 4096;
 /// How much of the plain tar is between two points, unless something else is wanted: the next block that begins after so
 /// much is the next point.
-pub const SPAN: u64 = 2 << 20;
+pub const SPAN: u64 = 1 << 20;
+/// It is at least this: twice as much as a unit can refer to of what is before it.
+pub const SPAN_MIN: u64 = 64 << 10;
 /// A unit is not larger than this, in the tar and as it is stored: it is in memory when it is compared with its checksum.
 pub const UNIT_MAX: u64 = 32 << 20;
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! From what is stored to a unit of the tar, compared with its checksum; and windows as they are kept. The former is what
-//! [`crate::serve`] calls, the latter [`super::Maker`], too.
+//! From what is stored to a unit of the tar, compared with its checksum: what [`crate::serve`] calls.
 
 use super::ALIGN;
 use super::Checksum;
@@ -14,17 +13,6 @@ use ferofs_inflate::State;
 use ferofs_inflate::TRAILER;
 use ferofs_inflate::WINDOW;
 use std::io;
-
-/// How hard windows are compressed.
-const LEVEL: i32 = 7;
-
-/// Compresses a window.
-pub(super) fn pack(window: &[u8]) -> io::Result<Vec<u8>> {
-    match window.is_empty() {
-        true => Ok(Vec::new()),
-        false => zstd::bulk::compress(window, LEVEL),
-    }
-}
 
 fn wrong(problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
@@ -101,7 +89,7 @@ impl Points {
         let mut done = 0;
         while done < wanted {
             let room = plain.get_mut(done..).unwrap_or_default();
-            let step = inflater.step(stored, room)?;
+            let step = inflater.stride(stored, room)?;
             stored = stored.get(step.read..).unwrap_or_default();
             done = done.saturating_add(step.written);
             if step.state == State::End && done < wanted {

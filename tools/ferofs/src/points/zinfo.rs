@@ -18,7 +18,7 @@ use super::Checksum;
 use super::Form;
 use super::Point;
 use super::Points;
-use super::unit;
+use super::window;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Kind;
@@ -51,7 +51,8 @@ pub struct About {
 }
 
 impl Points {
-    /// Writes them as a zinfo.
+    /// Writes them as a zinfo. Its windows are what they are here: whole ones if [`super::Maker::with_whole_windows`] made
+    /// them.
     ///
     /// # Errors
     ///
@@ -105,7 +106,7 @@ fn parse(bytes: &[u8], about: About) -> std::result::Result<Points, String> {
     let mut windows = Vec::new();
     let mut add = |input: u64, output: u64, bits: u8, window: &[u8]| {
         let from = windows.len();
-        let packed = unit::pack(window).map_err(|error| error.to_string())?;
+        let packed = window::pack(window).map_err(|error| error.to_string())?;
         windows.extend(packed);
         // Where a member is empty several points are at one place.
         if points
