@@ -12,26 +12,7 @@
 . "$FEROFS_TESTS/peers/lib/peers.sh"
 versions docker-registry skopeo
 READS=${READS:-1000}
-ip link set lo up
-image=127.0.0.1:5000/some/wide:1
-
-# A layer of 48 MiB, half of which can be compressed.
-python3 - "$FEROFS_TESTS/peers/lib" <<'PYTHON' || { fail "an image"; finish; }
-import os, random, sys
-sys.path.insert(0, sys.argv[1])
-import images
-random.seed(20)
-os.mkdir("tree")
-layer = images.Layer()
-for number in range(48):
-    content = b"".join(random.randbytes(2048).ljust(4096, bytes([number])) for _ in range(256))
-    with open(f"tree/{number}", "wb") as file:
-        file.write(content)
-    layer.add(str(number), content=content)
-images.Layout("layout").image("wide:1", [(layer.finish(), "gzip")])
-PYTHON
-check "a registry starts" registry 5000 "$WORK/registry"
-check "skopeo brings an image there" skopeo --insecure-policy copy --preserve-digests --dest-tls-verify=false oci:layout:wide:1 "docker://$image"
+wide
 cat >flight.py <<'PYTHON'
 """Reads as many pages of the files at once as it is told, each in a thread and by a file of its own, while the registry is stopped."""
 import collections, os, resource, signal, sys, threading, time
@@ -89,7 +70,7 @@ flight() {
     shift
     rm -rf store served.erofs
     check "$name: an index and access points" ferofs build -q -o store --no-tar --merge served.erofs oci:layout:wide:1
-    "$@" ferofs serve --deadline 600 store "$image" >serve.out 2>serve.err &
+    "$@" ferofs serve --deadline 600 store "$WIDE" >serve.out 2>serve.err &
     daemon=$!
     check "$name: the daemon starts" within 60 grep -qx ready serve.out
     mkdir -p mnt

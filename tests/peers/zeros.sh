@@ -13,26 +13,7 @@
 versions docker-registry skopeo
 ROUNDS=${ROUNDS:-2}
 READS=${READS:-20000}
-ip link set lo up
-image=127.0.0.1:5000/some/wide:1
-
-# A layer of 48 MiB without a page of zeros.
-python3 - "$FEROFS_TESTS/peers/lib" <<'PYTHON' || { fail "an image"; finish; }
-import os, random, sys
-sys.path.insert(0, sys.argv[1])
-import images
-random.seed(21)
-os.mkdir("tree")
-layer = images.Layer()
-for number in range(48):
-    content = b"".join(random.randbytes(2048).ljust(4096, bytes([1 + number])) for _ in range(256))
-    with open(f"tree/{number}", "wb") as file:
-        file.write(content)
-    layer.add(str(number), content=content)
-images.Layout("layout").image("wide:1", [(layer.finish(), "gzip")])
-PYTHON
-check "a registry starts" registry 5000 "$WORK/registry"
-check "skopeo brings an image there" skopeo --insecure-policy copy --preserve-digests --dest-tls-verify=false oci:layout:wide:1 "docker://$image"
+wide
 # Small units, so that much is missing for long.
 check "an index and access points" ferofs build -q -o made --no-tar --span 100000 --merge served.erofs oci:layout:wide:1
 
@@ -95,7 +76,7 @@ PYTHON
 
 # serve: starts the daemon, which need not be ready when this returns.
 serve() {
-    ferofs serve --deadline 20 store "$image" >serve.out 2>>serve.err &
+    ferofs serve --deadline 20 store "$WIDE" >serve.out 2>>serve.err &
     DAEMON=$!
 }
 

@@ -6,11 +6,14 @@
                                deep.tar and so on, an archive of each as containerd imports it
     images.py --add LAYOUT IMAGE LAYER NEW ARCHIVE
                                an archive of the image NEW: the image with one layer more, of which the file is given
+    images.py --wide LAYOUT DIRECTORY
+                               a layout with the image wide:1, and the files of its layer in the directory
 
 app:1 has two layers: python3 and busybox; and what changes them in every way that a layer can: whiteouts, opaque
 directories, kinds that are exchanged, attributes, devices. deep:1 has the first layer, which is in the archive of app:1
 only, and 99 small ones, each of which changes, adds and removes a file. tall:1 has it and 499 of the smallest. kinds:1 has a layer in each form that a layer can
 have, two of them the same; its first layers are those of app:1 in other forms, so their diff IDs are known.
+wide:1 has one layer: 48 files of 1 MiB, called 0 to 47, half of which can be compressed, and no page of which is zeros.
 short:1, wrong:1 and text:1 each have a last layer that is no good: a gzip that ends in the middle, one with the diff ID of
 another, one that is no archive. Called by tests/peers/*.sh.
 """
@@ -20,6 +23,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -307,9 +311,24 @@ def add(top, name, layer, new, archive):
     layout.archive(archive, blobs)
 
 
+def wide(top, tree):
+    """The image wide:1, and its files."""
+    choose = random.Random(20)
+    os.makedirs(tree)
+    layer = Layer()
+    for number in range(48):
+        content = b"".join(choose.randbytes(2048).ljust(4096, bytes([1 + number])) for _ in range(256))
+        with open(os.path.join(tree, str(number)), "wb") as file:
+            file.write(content)
+        layer.add(str(number), content=content)
+    Layout(top).image("wide:1", [(layer.finish(), "gzip")])
+
+
 def main():
     if sys.argv[1] == "--add":
         return add(*sys.argv[2:])
+    if sys.argv[1] == "--wide":
+        return wide(*sys.argv[2:])
     out = sys.argv[1]
     os.makedirs(out, exist_ok=True)
     layout = Layout(os.path.join(out, "layout"))

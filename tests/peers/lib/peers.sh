@@ -68,3 +68,13 @@ registry() {
     REGISTRIES="$REGISTRIES $REGISTRY"
     within 120 python3 -c "import socket; socket.create_connection(('127.0.0.1', $registry_port))"
 }
+
+# wide: a registry on port 5000 that has the image WIDE, whose layer has the files of tree, and which is in layout, too.
+WIDE=127.0.0.1:5000/some/wide:1
+wide() {
+    ip link set lo up
+    check "an image of 48 MiB" python3 "$FEROFS_TESTS/peers/lib/images.py" --wide layout tree
+    check "a registry starts" registry 5000 "$WORK/registry"
+    check "skopeo brings the image there" skopeo --insecure-policy copy --preserve-digests --dest-tls-verify=false \
+        oci:layout:wide:1 "docker://$WIDE"
+}

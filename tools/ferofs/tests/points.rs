@@ -166,6 +166,26 @@ fn units_of_all_encoders() {
     }
 }
 
+/// Of windows that is kept which units refer to. The same units come of them.
+#[test]
+fn windows_have_what_units_refer_to() {
+    let plain = content(3_000_000);
+    for level in ["-1", "-6", "-9"] {
+        let stored = filtered(&["gzip", "-n", level], &plain).unwrap();
+        let sparse = make(&stored, &plain, 100_000).unwrap();
+        let maker = Maker::new(100_000).with_whole_windows(true);
+        let whole = make_with(maker, &stored, &plain).unwrap();
+        expect_all(&whole, &stored, &plain, level);
+        expect_all(&sparse, &stored, &plain, level);
+        let (few, all) = (sparse.windows_len(), whole.windows_len());
+        assert!(few > 0 && few < all * 3 / 4, "{level}: {few} of {all}");
+        for number in 0..whole.units() {
+            assert_eq!(sparse.unit(number), whole.unit(number));
+            assert_eq!(sparse.stored(number), whole.stored(number));
+        }
+    }
+}
+
 /// A frame of Zstandard that everybody skips.
 fn skipped(content: &[u8]) -> Vec<u8> {
     let mut frame = 0x184d_2a50_u32.to_le_bytes().to_vec();

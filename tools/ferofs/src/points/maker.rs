@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::hashing::Hashing;
 use ferofs_inflate::Inflater;
 use ferofs_inflate::State;
+use ferofs_inflate::WINDOW;
 use std::io;
 use std::io::BufRead;
 use std::io::Read;
@@ -233,6 +234,11 @@ impl Maker {
             (Some(pending), _) => pending,
             // Points of a plain tar can be anywhere.
             (None, Some(Form::Plain)) => self.next(),
+            // What is copied for the window is not to be much more than what can refer to it.
+            (None, _) if self.referred.is_some() => {
+                let last = self.points.last().map_or(0, |last| last.output);
+                last.saturating_add(WINDOW as u64)
+            }
             // Those of a gzip stream are looked for from there on.
             (None, Some(Form::Gzip)) if self.output < self.next() => self.next(),
             (None, _) => u64::MAX,

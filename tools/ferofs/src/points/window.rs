@@ -59,27 +59,36 @@ impl Referred {
     /// # Errors
     ///
     /// When there is no memory.
-    pub fn sparse(mut self) -> io::Result<Vec<u8>> {
-        let (low, high) = (self.inflate(low)?, self.inflate(high)?);
-        let mut kept = vec![false; self.window.len()];
+    pub fn sparse(self) -> io::Result<Vec<u8>> {
+        let (low, high) = (self.inflate(&LOW)?, self.inflate(&HIGH)?);
+        // Whether there is a copy of a position, by what that is marked with: nothing is to be decided for each byte.
+        let mut kept = vec![0_u8; 1 << 16];
         for (low, high) in low.into_iter().zip(high) {
-            if let Some(kept) = position(low, high).and_then(|at| kept.get_mut(at)) {
-                *kept = true;
+            if let Some(kept) = kept.get_mut(usize::from(u16::from_le_bytes([low, high]))) {
+                *kept = u8::MAX;
             }
         }
-        for (byte, _) in self.window.iter_mut().zip(kept).filter(|(_, kept)| !kept) {
-            *byte = 0;
+        // Positions with both halves the same are marked with something else, and what is marked so is no copy.
+        for same in (0..WINDOW).step_by(0x101) {
+            let copied = kept.get(same | SAME).copied().unwrap_or_default();
+            if let Some(kept) = kept.get_mut(same) {
+                *kept = copied;
+            }
         }
-        Ok(self.window)
+        let mut sparse = self.window;
+        for (byte, kept) in sparse.iter_mut().zip(kept) {
+            *byte &= kept;
+        }
+        Ok(sparse)
     }
 
-    /// What the unit begins with, if each byte of the window is what `mark` says of its position.
+    /// What the unit begins with, if the window is what `marks` begins with.
     ///
     /// Which byte of the window one of the unit is a copy of, if it is one, is up to the stream alone, and not to what
     /// the bytes are. So from two such inflations the position can be put together.
-    fn inflate(&self, mark: fn(usize) -> u8) -> io::Result<Vec<u8>> {
-        let window: Vec<u8> = (0..self.window.len()).map(mark).collect();
-        let mut inflater = Inflater::at(self.bits, self.before, &window)?;
+    fn inflate(&self, marks: &[u8; WINDOW]) -> io::Result<Vec<u8>> {
+        let window = marks.get(..self.window.len()).unwrap_or_default();
+        let mut inflater = Inflater::at(self.bits, self.before, window)?;
         let (mut plain, mut done) = (vec![0; WINDOW], 0);
         let mut stored = self.stored.as_slice();
         loop {
@@ -96,23 +105,25 @@ impl Referred {
     }
 }
 
-/// The lower half of a position, which has 15 bits.
-fn low(position: usize) -> u8 {
-    position as u8
-}
+/// For each position its lower half.
+static LOW: [u8; WINDOW] = marks(0);
+/// The upper half, which is 7 bits; and [`SAME`], if both halves are the same: a byte that is the same in both is no copy.
+static HIGH: [u8; WINDOW] = marks(1);
+const SAME: usize = 0x8000;
 
-/// The upper half, with a bit more where both halves would be the same: a byte that is the same in both is no copy.
-fn high(position: usize) -> u8 {
-    let high = (position >> 8) as u8;
-    match high == low(position) {
-        true => high | 0x80,
-        false => high,
+const fn marks(half: usize) -> [u8; WINDOW] {
+    let mut marks = [0; WINDOW];
+    let mut at = 0;
+    while at < WINDOW {
+        let [low, high] = (at as u16).to_le_bytes();
+        let mark = match low == high {
+            true => at | SAME,
+            false => at,
+        };
+        marks[at] = (mark as u16).to_le_bytes()[half];
+        at += 1;
     }
-}
-
-/// The position that two bytes stand for, unless they are no copies.
-fn position(low: u8, high: u8) -> Option<usize> {
-    (low != high).then_some(usize::from(low) | (usize::from(high & 0x7f) << 8))
+    marks
 }
 
 #[cfg(test)]
@@ -120,12 +131,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_are_put_together_again() {
+    fn no_two_positions_are_marked_the_same() {
+        let mut seen = std::collections::HashSet::new();
         for at in 0..WINDOW {
-            assert_eq!(position(low(at), high(at)), Some(at));
-        }
-        for literal in 0..=u8::MAX {
-            assert_eq!(position(literal, literal), None);
+            // Nor as a byte that is no copy.
+            assert!(
+                LOW[at] != HIGH[at] && seen.insert((LOW[at], HIGH[at])),
+                "{at}"
+            );
         }
     }
 
