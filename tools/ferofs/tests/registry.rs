@@ -42,8 +42,10 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Condvar;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 /// What is stored, by its path without the repository.
 type Stored = Arc<Mutex<HashMap<String, Vec<u8>>>>;
@@ -52,6 +54,36 @@ type Stored = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 struct Registry {
     address: String,
     stored: Stored,
+    meeting: Arc<Meeting>,
+}
+
+/// Where those who ask for blobs wait for each other.
+#[derive(Default)]
+struct Meeting {
+    state: Mutex<Met>,
+    came: Condvar,
+}
+
+#[derive(Default)]
+struct Met {
+    wanted: usize,
+    there: usize,
+    /// Whether somebody has waited for nobody.
+    alone: bool,
+}
+
+impl Meeting {
+    fn wait(&self) {
+        let mut met = self.state.lock().unwrap();
+        met.there += 1;
+        self.came.notify_all();
+        let waiting = |met: &mut Met| met.there < met.wanted;
+        let waited = self
+            .came
+            .wait_timeout_while(met, Duration::from_secs(20), waiting);
+        let (mut met, result) = waited.unwrap();
+        met.alone |= result.timed_out();
+    }
 }
 
 impl Registry {
@@ -59,13 +91,19 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stored = Stored::default();
-        let served = Arc::clone(&stored);
+        let meeting = Arc::new(Meeting::default());
+        let served = (Arc::clone(&stored), Arc::clone(&meeting));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                answer(&stream.unwrap(), &served);
+                let (stored, meeting) = served.clone();
+                thread::spawn(move || answer(&stream.unwrap(), &stored, &meeting));
             }
         });
-        Registry { address, stored }
+        Registry {
+            address,
+            stored,
+            meeting,
+        }
     }
 
     /// Takes all that a layout has, and one of its manifests by the tag 1.
@@ -126,7 +164,7 @@ impl Registry {
     }
 }
 
-fn answer(stream: &TcpStream, stored: &Stored) {
+fn answer(stream: &TcpStream, stored: &Stored, meeting: &Meeting) {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     if reader.read_line(&mut line).is_err() {
@@ -150,8 +188,11 @@ fn answer(stream: &TcpStream, stored: &Stored) {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    let mut stored = stored.lock().unwrap();
     let path = path.trim_start_matches("/v2/some/app/");
+    if method == "GET" && path.starts_with("blobs/") {
+        meeting.wait();
+    }
+    let mut stored = stored.lock().unwrap();
     let (status, header, sent) = match (method, path.split_once('?')) {
         ("POST", _) => (202, "Location: /upload?x=y".to_string(), Vec::new()),
         ("PUT", Some(("/upload", query))) => {
@@ -318,6 +359,21 @@ fn what_is_pushed_comes_back() {
             assert!(layer.notes.is_empty());
         }
     }
+}
+
+#[test]
+fn indexes_of_several_layers_are_got_at_once() {
+    let made = Made::pushed();
+    let image = made.registry.find(None).unwrap();
+    let meeting = &made.registry.meeting;
+    *meeting.state.lock().unwrap() = Met {
+        wanted: 2,
+        ..Met::default()
+    };
+    let pulled = made.scratch.join("pulled");
+    image.pull(Pull::new(&pulled), &|_| {}).unwrap();
+    let met = meeting.state.lock().unwrap();
+    assert!(met.there == 2 && !met.alone);
 }
 
 /// The files of a directory, by their names.

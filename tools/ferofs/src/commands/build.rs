@@ -112,7 +112,7 @@ pub struct Arguments {
     #[cfg(feature = "points")]
     #[arg(long, value_name = "FILE")]
     pub(super) zinfo: Option<PathBuf>,
-    /// How much of the plain tar is between two access points [default: 2097152; with --zinfo alone 4194304]
+    /// How much of the plain tar is between two access points [default: 1048576; with --zinfo alone 4194304]
     #[cfg(feature = "points")]
     #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>)]
     pub(super) span: Option<u64>,

@@ -87,7 +87,7 @@ pub struct PushArguments {
     #[cfg(feature = "points")]
     #[arg(long)]
     make: bool,
-    /// With --make, how much of a plain tar is between two access points [default: 2097152]
+    /// With --make, how much of a plain tar is between two access points [default: 1048576]
     #[cfg(feature = "points")]
     #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>, requires = "make")]
     span: Option<u64>,

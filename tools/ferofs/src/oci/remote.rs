@@ -60,9 +60,13 @@ use std::io::Read;
 use std::io::Write;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
 
 pub use ferofs_registry::Options;
 pub use ferofs_registry::Reference;
@@ -88,6 +92,8 @@ const LEVEL: i32 = 12;
 const WINDOW_BITS: u32 = 27;
 /// So many artifacts of one image are looked at: anybody who may push can make any number of them.
 const ARTIFACTS: usize = 32;
+/// Indexes and access points of so many layers are got at once.
+const REQUESTS: usize = 4;
 /// So much of two files is compared at once.
 const PIECE: usize = 64 << 10;
 
@@ -417,41 +423,28 @@ impl Remote {
             pull,
             watch,
         };
-        let mut offers = None;
+        let mut wanted = Vec::new();
+        for layer in self.distinct() {
+            wanted.push(puller.look(layer));
+        }
+        let offers = match wanted.iter().any(Wanted::is_missing) {
+            true => self.offers()?,
+            false => Vec::new(),
+        };
+        let got = puller.get_all(&wanted, &offers);
         let mut outputs = Vec::new();
         let mut pulled: HashMap<Digest, Pulled> = HashMap::new();
-        for layer in self.distinct() {
-            let mut result = Pulled {
-                diff_id: layer.diff_id,
-                index: puller.path(layer.diff_id),
-                reused: true,
-                notes: Vec::new(),
+        for (wanted, got) in wanted.into_iter().zip(got) {
+            let (new, notes) = got?;
+            outputs.extend(new);
+            let diff_id = wanted.layer.diff_id;
+            let result = Pulled {
+                diff_id,
+                index: puller.path(diff_id),
+                reused: !wanted.index,
+                notes: wanted.notes.into_iter().chain(notes).collect(),
             };
-            match puller.old(layer) {
-                Ok(true) => {}
-                old => {
-                    result
-                        .notes
-                        .extend(old.err().map(|error| error.to_string()));
-                    result.reused = false;
-                    let offers: &Vec<Descriptor> = match &mut offers {
-                        Some(offers) => offers,
-                        none => none.insert(self.offers()?),
-                    };
-                    outputs.push(puller.get(layer, offers, &mut result.notes)?);
-                }
-            }
-            #[cfg(feature = "points")]
-            if pull.points && !points::are_there(pull.directory, layer) {
-                let offers = match &mut offers {
-                    Some(offers) => offers,
-                    none => none.insert(self.offers()?),
-                };
-                let place = (&puller.directory, pull.directory);
-                let notes = &mut result.notes;
-                outputs.push(points::get(self, layer, offers, place, notes)?);
-            }
-            pulled.insert(layer.diff_id, result);
+            pulled.insert(diff_id, result);
         }
         Output::finish_all(outputs)?;
         made.stay();
@@ -613,6 +606,26 @@ fn examine(path: &Path, layer: &Layer, file: &File) -> Result<()> {
         .map_or(Ok(()), |problem| Err(damaged(problem)))
 }
 
+/// What is missing of a layer.
+struct Wanted<'a> {
+    layer: &'a Layer,
+    /// Whether its index is.
+    index: bool,
+    /// Whether access points are to be there and are not.
+    points: bool,
+    /// What was wrong with the index that is there.
+    notes: Vec<String>,
+}
+
+impl Wanted<'_> {
+    fn is_missing(&self) -> bool {
+        self.index || self.points
+    }
+}
+
+/// What was got of a layer, and what was wrong with others.
+type Got = Result<(Vec<Output>, Vec<String>)>;
+
 /// Gets indexes into a directory.
 struct Puller<'a> {
     remote: &'a Remote,
@@ -648,6 +661,69 @@ impl Puller<'_> {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Looks what is missing of a layer.
+    fn look<'l>(&self, layer: &'l Layer) -> Wanted<'l> {
+        let old = self.old(layer);
+        #[cfg(feature = "points")]
+        let points = self.pull.points && !points::are_there(self.pull.directory, layer);
+        #[cfg(not(feature = "points"))]
+        let points = false;
+        Wanted {
+            layer,
+            index: !matches!(old, Ok(true)),
+            points,
+            notes: old.err().iter().map(Error::to_string).collect(),
+        }
+    }
+
+    /// Gets what is missing, of several layers at once: to wait for each answer takes longer than what it has. When one fails
+    /// no others are begun.
+    fn get_all(&self, wanted: &[Wanted<'_>], offers: &[Descriptor]) -> Vec<Got> {
+        let threads = match self.pull.verify {
+            // Each index is made anew then.
+            true => 1,
+            false => REQUESTS.min(wanted.len()),
+        };
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(layer) = wanted.get(number) else {
+                    return done;
+                };
+                let got = self.get_missing(layer, offers);
+                if got.is_err() {
+                    next.store(wanted.len(), Ordering::Relaxed);
+                }
+                done.push((number, got));
+            }
+        };
+        let mut done: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let threads = threads.into_iter().map(thread::ScopedJoinHandle::join);
+            let done = threads.map(|done| done.unwrap_or_else(|panic| resume_unwind(panic)));
+            done.flatten().collect()
+        });
+        // Those that were not begun are behind the one that failed.
+        done.sort_by_key(|(number, _)| *number);
+        done.into_iter().map(|(_, got)| got).collect()
+    }
+
+    fn get_missing(&self, wanted: &Wanted<'_>, offers: &[Descriptor]) -> Got {
+        let (mut outputs, mut notes) = (Vec::new(), Vec::new());
+        if wanted.index {
+            outputs.push(self.get(wanted.layer, offers, &mut notes)?);
+        }
+        #[cfg(feature = "points")]
+        if wanted.points {
+            let place = (&self.directory, self.pull.directory);
+            let output = points::get(self.remote, wanted.layer, offers, place, &mut notes)?;
+            outputs.push(output);
+        }
+        Ok((outputs, notes))
     }
 
     /// Gets the first index of a layer that is right.
