@@ -376,6 +376,37 @@ fn a_block_may_be_too_large() {
     assert!(error.contains("cannot be read in parts"), "{error}");
 }
 
+/// What is stored without coming to anything is looked at no longer than a unit may be.
+#[test]
+fn blocks_may_be_empty() {
+    let plain = content(300_000);
+    let empty = [0, 0, 0, 0xff, 0xff];
+    // Stored blocks, so that others can be put between.
+    let mut stored = b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec();
+    let zipped = filtered(&["gzip", "-1"], &plain).unwrap();
+    let block = |last: u8, part: &[u8]| {
+        let len = part.len() as u16;
+        [&[last][..], &len.to_le_bytes(), &(!len).to_le_bytes(), part].concat()
+    };
+    let mut layer = |count: usize| {
+        stored.truncate(10);
+        let mut parts = plain.chunks(50_000).peekable();
+        while let Some(part) = parts.next() {
+            stored.extend(block(parts.peek().is_none().into(), part));
+            if parts.len() == 2 {
+                stored.extend(empty.repeat(count));
+            }
+        }
+        stored.extend(&zipped[zipped.len() - 8..]);
+        stored.clone()
+    };
+    let few = layer(100_000);
+    let points = make(&few, &plain, 1).unwrap();
+    expect_all(&points, &few, &plain, "empty blocks");
+    let error = make(&layer(7_000_000), &plain, 1).unwrap_err().to_string();
+    assert!(error.contains("cannot be read in parts"), "{error}");
+}
+
 #[test]
 fn zinfo_is_what_mkfs_erofs_writes() {
     let scratch = common::Scratch::new();

@@ -208,6 +208,10 @@ impl Maker {
     /// Takes what is stored for what can refer to the window of the last point: it comes to so much of the tar.
     fn refer(&mut self, stored: &[u8], plain: usize) {
         self.last_byte = stored.last().copied().unwrap_or(self.last_byte);
+        if self.problem.is_some() {
+            // There may be no end of what comes to nothing.
+            self.referred = None;
+        }
         if let Some(referred) = &mut self.referred {
             referred.add(stored, plain);
             if referred.is_over() {
