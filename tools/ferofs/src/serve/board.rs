@@ -58,7 +58,7 @@ pub struct Board<W> {
     wanted_by: HashMap<Key, Vec<u64>>,
     /// When to look whether somebody has waited for too long.
     deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
-    /// What somebody waits for.
+    /// What somebody waits for, or is expected to.
     queue: VecDeque<Key>,
     /// What is to be tried again, and when.
     later: BinaryHeap<Reverse<(Instant, Key)>>,
@@ -150,6 +150,17 @@ impl<W> Board<W> {
         };
         self.waiting.insert(id, waiting);
         None
+    }
+
+    /// Somebody may want units of a layer before long.
+    pub fn expect(&mut self, layer: usize, units: Range<usize>) {
+        for unit in units {
+            let key = (layer, unit);
+            if let Some(state @ State::Missing) = self.state(key) {
+                *state = State::Queued;
+                self.queue.push_back(key);
+            }
+        }
     }
 
     /// What is to be got now. It is the caller's until [`Self::done`] or [`Self::failed`].
@@ -462,6 +473,28 @@ mod tests {
         other.done((0, 0), now);
         other.done((0, 1), now);
         assert_eq!(other.take(now), Some((0, 2)));
+    }
+
+    #[test]
+    fn what_is_expected_is_got_with_what_is_wanted() {
+        let (mut board, now) = board();
+        board.ask(0, 1..2, "somebody", now);
+        board.expect(0, 0..9);
+        assert_eq!(board.take(now), Some((0, 1)));
+        assert_eq!(board.take_next((0, 1)), Some((0, 2)));
+        assert_eq!(board.done((0, 1), now), (vec!["somebody"], false));
+        // Nobody waits for it, so it is not tried again until somebody does.
+        assert!(board.failed((0, 2), Failure::Passing, now).is_empty());
+        assert_eq!(board.next_take(), None);
+        assert_eq!(board.take(now), Some((0, 3)));
+        assert_eq!(board.take(now + DEADLINE), None);
+        assert_eq!(board.ask(0, 2..4, "later", now), None);
+        assert_eq!(board.take(now), Some((0, 2)));
+        assert_eq!(board.done((0, 3), now), (vec![], false));
+        assert_eq!(board.done((0, 2), now), (vec!["later"], true));
+        // What is there is not got again.
+        board.expect(0, 0..4);
+        assert_eq!(board.take(now), None);
     }
 
     #[test]

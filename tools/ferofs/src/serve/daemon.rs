@@ -9,6 +9,7 @@ use super::board::Failure;
 use super::board::Key;
 use super::list::List;
 use super::lock::StoreLock;
+use super::reads::Reads;
 use super::source::Source;
 use super::tar::Found;
 use super::tar::SparseTar;
@@ -106,8 +107,7 @@ struct State {
     near: HashSet<usize>,
     /// How many layers are not complete.
     left: usize,
-    recorded: Vec<Key>,
-    seen: HashSet<Key>,
+    reads: Reads,
 }
 
 /// How much was done.
@@ -232,8 +232,7 @@ impl Server {
             broken: HashSet::new(),
             near: HashSet::new(),
             left: 0,
-            recorded: Vec::new(),
-            seen: HashSet::new(),
+            reads: Reads::default(),
         };
         Ok(Server {
             shared: Arc::new(Shared {
@@ -337,7 +336,7 @@ impl Server {
             let points = &self.layers.get(key.0)?.points;
             Some((points.diff_id, points.unit(key.1).start))
         };
-        List(state.recorded.iter().filter_map(entry).collect())
+        List(state.reads.order().iter().filter_map(entry).collect())
     }
 
     /// Serves until it is stopped, or until all is there if that is wanted.
@@ -499,12 +498,9 @@ impl Server {
                 }
                 let range = event.range().unwrap_or(0..u64::MAX);
                 let units = layer.points.units_of(range);
-                for unit in units.clone() {
-                    if state.seen.insert((number, unit)) {
-                        state.recorded.push((number, unit));
-                    }
-                }
+                let ahead = state.reads.note(number, units.clone());
                 ready.extend(state.board.ask(number, units, event, now));
+                state.board.expect(number, ahead);
             }
             drop(state);
             self.shared.work.notify_all();

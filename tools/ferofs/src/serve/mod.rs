@@ -37,6 +37,7 @@ mod board;
 mod daemon;
 mod list;
 mod lock;
+mod reads;
 mod source;
 mod stored;
 mod tar;
