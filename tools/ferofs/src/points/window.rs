@@ -8,6 +8,7 @@ use ferofs_inflate::Inflater;
 use ferofs_inflate::State;
 use ferofs_inflate::WINDOW;
 use std::io;
+use std::sync::LazyLock;
 
 /// How hard windows are compressed. Of those with zeros higher levels make little less.
 const LEVEL: i32 = 3;
@@ -60,7 +61,7 @@ impl Referred {
     ///
     /// When there is no memory.
     pub fn sparse(self) -> io::Result<Vec<u8>> {
-        let (low, high) = (self.inflate(&LOW)?, self.inflate(&HIGH)?);
+        let (low, high) = (self.inflate(&MARKS.0)?, self.inflate(&MARKS.1)?);
         // Whether there is a copy of a position, by what that is marked with: nothing is to be decided for each byte.
         let mut kept = vec![0_u8; 1 << 16];
         for (low, high) in low.into_iter().zip(high) {
@@ -86,7 +87,7 @@ impl Referred {
     ///
     /// Which byte of the window one of the unit is a copy of, if it is one, is up to the stream alone, and not to what
     /// the bytes are. So from two such inflations the position can be put together.
-    fn inflate(&self, marks: &[u8; WINDOW]) -> io::Result<Vec<u8>> {
+    fn inflate(&self, marks: &[u8]) -> io::Result<Vec<u8>> {
         let window = marks.get(..self.window.len()).unwrap_or_default();
         let mut inflater = Inflater::at(self.bits, self.before, window)?;
         let (mut plain, mut done) = (vec![0; WINDOW], 0);
@@ -105,25 +106,18 @@ impl Referred {
     }
 }
 
-/// For each position its lower half.
-static LOW: [u8; WINDOW] = marks(0);
-/// The upper half, which is 7 bits; and [`SAME`], if both halves are the same: a byte that is the same in both is no copy.
-static HIGH: [u8; WINDOW] = marks(1);
+/// For each position in a window its lower half and its upper half, which is 7 bits; and [`SAME`] in the latter, if both halves
+/// are the same: a byte that is the same in both is no copy.
+static MARKS: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(|| (0..WINDOW).map(mark).unzip());
 const SAME: usize = 0x8000;
 
-const fn marks(half: usize) -> [u8; WINDOW] {
-    let mut marks = [0; WINDOW];
-    let mut at = 0;
-    while at < WINDOW {
-        let [low, high] = (at as u16).to_le_bytes();
-        let mark = match low == high {
-            true => at | SAME,
-            false => at,
-        };
-        marks[at] = (mark as u16).to_le_bytes()[half];
-        at += 1;
+fn mark(at: usize) -> (u8, u8) {
+    let [low, high] = (at as u16).to_le_bytes();
+    let [_, same] = ((at | SAME) as u16).to_le_bytes();
+    match low == high {
+        true => (low, same),
+        false => (low, high),
     }
-    marks
 }
 
 #[cfg(test)]
@@ -133,12 +127,9 @@ mod tests {
     #[test]
     fn no_two_positions_are_marked_the_same() {
         let mut seen = std::collections::HashSet::new();
-        for at in 0..WINDOW {
+        for (low, high) in (0..WINDOW).map(mark) {
             // Nor as a byte that is no copy.
-            assert!(
-                LOW[at] != HIGH[at] && seen.insert((LOW[at], HIGH[at])),
-                "{at}"
-            );
+            assert!(low != high && seen.insert((low, high)), "{low} {high}");
         }
     }
 
