@@ -455,3 +455,60 @@ fn zinfo_is_what_mkfs_erofs_writes() {
         _ => eprintln!("skipped: no mkfs.erofs with --gzinfo"),
     }
 }
+
+#[test]
+fn points_are_where_a_zinfo_has_them() {
+    let plain = content(9_000_000);
+    // A zinfo of two members, which a point is in each of.
+    let (first, second) = plain.split_at(5_000_000);
+    let stored = [first, second]
+        .map(|part| filtered(&["gzip", "-6"], part).unwrap())
+        .concat();
+    let maker = Maker::new(1_500_000).with_whole_windows(true);
+    let made = make_with(maker, &stored, &plain).unwrap();
+    let mut theirs = Vec::new();
+    made.write_zinfo(1_500_000, &mut theirs).unwrap();
+    let places = |bytes: &[u8]| zinfo::Places::parse(bytes.to_vec(), Path::new("zinfo"));
+    let at = |bytes: &[u8]| {
+        let maker = Maker::new(1 << 20).with_places(places(bytes).unwrap());
+        make_with(maker, &stored, &plain)
+    };
+    let where_of = |points: &Points| {
+        let mut zinfo = Vec::new();
+        points.write_zinfo(0, &mut zinfo).unwrap();
+        let points = zinfo[12..].chunks(32785);
+        points.map(|point| point[..17].to_vec()).collect::<Vec<_>>()
+    };
+    let count = where_of(&made).len();
+    assert!(count > 5);
+    let found = at(&theirs).unwrap();
+    assert_eq!(where_of(&found), where_of(&made));
+    assert!(found.has_checksums());
+    expect_all(&found, &stored, &plain, "where a zinfo has them");
+    // The older form, and points that are closer than units can be.
+    let old = [&theirs[..12], &theirs[12 + 32785..]].concat();
+    assert_eq!(where_of(&at(&old).unwrap()), where_of(&made));
+    let close = make_with(Maker::new(1).with_whole_windows(true), &stored, &plain).unwrap();
+    let mut many = Vec::new();
+    close.write_zinfo(1, &mut many).unwrap();
+    let some = at(&many).unwrap();
+    expect_all(&some, &stored, &plain, "close ones");
+    // What it says wrong: a byte of a window, where a point is in what is stored, in the tar, in the byte before, and one behind the end.
+    let entry = |number: usize| 12 + number * 32785;
+    for (byte, expected) in [
+        (entry(2) + 17 + 32767, "another window of the point at byte"),
+        (entry(2), "where none is possible"),
+        (entry(2) + 9, "where none is possible"),
+        (entry(2) + 16, "where none is possible"),
+        (entry(count - 1) + 13, "where none is possible"),
+    ] {
+        let mut wrong = theirs.clone();
+        wrong[byte] ^= 1;
+        let error = at(&wrong).unwrap_err().to_string();
+        assert!(error.contains(expected), "{byte}: {error}");
+    }
+    assert!(places(&theirs[..theirs.len() - 1]).is_err());
+    let maker = Maker::new(1 << 20).with_places(places(&theirs).unwrap());
+    let error = make_with(maker, &plain, &plain).unwrap_err().to_string();
+    assert!(error.contains("a zinfo is for gzip"), "{error}");
+}

@@ -112,6 +112,10 @@ pub struct Arguments {
     #[cfg(feature = "points")]
     #[arg(long, value_name = "FILE")]
     pub(super) zinfo: Option<PathBuf>,
+    /// Have access points where this zinfo of another program has them, and fail if what it says is not right
+    #[cfg(feature = "points")]
+    #[arg(long, value_name = "ZINFO", conflicts_with = "span")]
+    pub(super) points_at: Option<PathBuf>,
     /// How much of the plain tar is between two access points [default: 1048576; with --zinfo alone 4194304]
     #[cfg(feature = "points")]
     #[arg(long, value_name = "BYTES", value_parser = super::parse_number::<u64>)]
@@ -362,6 +366,8 @@ fn from_directory(arguments: &Arguments) -> Result<()> {
         (arguments.no_tar, "--no-tar"),
         #[cfg(feature = "points")]
         (arguments.span.is_some(), "--span"),
+        #[cfg(feature = "points")]
+        (arguments.points_at.is_some(), "--points-at"),
     ];
     if let Some((_, option)) = only_tars.into_iter().find(|(given, _)| *given) {
         return Err(Error::Request(format!(
@@ -571,6 +577,10 @@ impl Pointing {
                 arguments.span.is_some() && !wanted,
                 "--span is for access points",
             ),
+            (
+                arguments.points_at.is_some() && !wanted,
+                "--points-at is for access points",
+            ),
         ];
         if let Some((_, problem)) = without_effect.into_iter().find(|(given, _)| *given) {
             return Err(Error::Request(format!("{path}: {problem}")));
@@ -580,8 +590,12 @@ impl Pointing {
             None => points::zinfo::SPAN,
         };
         let span = arguments.span.unwrap_or(usual);
+        let mut maker = Maker::new(span).with_whole_windows(arguments.zinfo.is_some());
+        if let Some(path) = &arguments.points_at {
+            maker = maker.with_places(points::zinfo::Places::open(path)?);
+        }
         Ok(Pointing {
-            maker: wanted.then(|| Maker::new(span).with_whole_windows(arguments.zinfo.is_some())),
+            maker: wanted.then_some(maker),
             points: create(&arguments.points)?,
             zinfo: create(&arguments.zinfo)?,
             span,

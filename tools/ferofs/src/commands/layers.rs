@@ -61,6 +61,7 @@ pub fn build(arguments: &Arguments, reference: &Reference) -> Result<()> {
     let no_layers = no_layers.into_iter().chain([
         (arguments.points.is_some(), "--points"),
         (arguments.zinfo.is_some(), "--zinfo"),
+        (arguments.points_at.is_some(), "--points-at"),
         (
             arguments.span.is_some() && !arguments.no_tar,
             "--span without --no-tar",

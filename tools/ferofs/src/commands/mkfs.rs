@@ -247,6 +247,8 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
         #[cfg(feature = "points")]
         span: None,
         #[cfg(feature = "points")]
+        points_at: None,
+        #[cfg(feature = "points")]
         no_tar: false,
         tar_out: arguments.ungzip.flatten().or(arguments.unxz.flatten()),
         expect: None,

@@ -13,6 +13,7 @@ use super::UNIT_MAX;
 use super::frames::Frames;
 use super::window;
 use super::window::Referred;
+use super::zinfo::Places;
 use crate::compression::Compression;
 use crate::compression::named;
 use crate::digest::Digest;
@@ -38,6 +39,8 @@ pub struct Maker {
     referred: Option<Referred>,
     /// Whether windows are kept as a whole.
     whole: bool,
+    /// Where points are to be, if another program has said that.
+    places: Option<Places>,
     /// How much was read of what is stored, and of the tar, and the last byte of the former.
     input: u64,
     last_byte: u8,
@@ -66,6 +69,7 @@ impl Maker {
             windows: Vec::new(),
             referred: None,
             whole: false,
+            places: None,
             input: 0,
             last_byte: 0,
             output: 0,
@@ -90,6 +94,14 @@ impl Maker {
     #[must_use]
     pub fn with_whole_windows(mut self, whole: bool) -> Self {
         self.whole = whole;
+        self
+    }
+
+    /// With points where another program has them, instead: those that are less than [`SPAN_MIN`] apart are left out. What it
+    /// says is compared with the layer.
+    #[must_use]
+    pub fn with_places(mut self, places: Places) -> Self {
+        self.places = Some(places);
         self
     }
 
@@ -164,6 +176,16 @@ impl Maker {
     /// A point here. If the unit before it ends here, too, it has ended then.
     fn point(&mut self, bits: u8, window: Vec<u8>) {
         let first = self.points.is_empty();
+        if let Some(places) = &mut self.places {
+            let theirs = places.next().filter(|_| !first);
+            if theirs.is_some_and(|theirs| !theirs.window.ends_with(&window)) {
+                let at = self.output;
+                self.problem.get_or_insert(format!(
+                    "the zinfo has another window of the point at byte {at} of the tar"
+                ));
+            }
+            places.skip_until(self.output.saturating_add(SPAN_MIN));
+        }
         // It is over: units are larger than what can be referred to.
         self.keep_referred();
         let from = self.windows.len();
@@ -224,11 +246,14 @@ impl Maker {
         self.problem.get_or_insert(problem);
     }
 
-    /// Whether the next place where a point is possible is to be one.
-    fn wanted(&self) -> bool {
-        match self.points.last() {
-            None => true,
-            Some(last) => self.output.saturating_sub(last.output) > self.span,
+    /// Whether there is to be a point here, where one is possible, with so many bits of the byte before.
+    fn wanted(&self, bits: u8) -> bool {
+        match (self.points.last(), &self.places) {
+            (None, _) => true,
+            (Some(_), Some(places)) => places.next().is_some_and(|theirs| {
+                (theirs.input, theirs.output, theirs.bits) == (self.input, self.output, bits)
+            }),
+            (Some(last), None) => self.output.saturating_sub(last.output) > self.span,
         }
     }
 
@@ -252,8 +277,27 @@ impl Maker {
 
     /// Where the next point may be, or behind it.
     fn next(&self) -> u64 {
-        let last = self.points.last();
-        last.map_or(0, |last| last.output.saturating_add(self.span))
+        match (self.points.last(), &self.places) {
+            (None, _) => 0,
+            // Whoever has got so far may have passed what follows without having made anything of it.
+            (Some(_), Some(places)) => places
+                .next()
+                .map_or(u64::MAX, |theirs| theirs.output.saturating_sub(1)),
+            (Some(last), None) => last.output.saturating_add(self.span),
+        }
+    }
+
+    /// Looks whether a place has been passed where no point was possible.
+    fn expect_places(&mut self, until: u64) {
+        let passed = self.places.as_ref().and_then(Places::next);
+        let passed = passed.filter(|theirs| theirs.output < until);
+        if let Some(theirs) = passed.filter(|_| !self.points.is_empty()) {
+            let (input, output) = (theirs.input, theirs.output);
+            self.give_up(format!(
+                "the zinfo has a point at byte {input}, and {output} of the tar, where none is possible"
+            ));
+            self.places = None;
+        }
     }
 
     /// Notes what was read: so many bytes of what is stored became these of the tar, and so many more had to be looked at.
@@ -262,6 +306,7 @@ impl Maker {
         self.used = self.input.saturating_add(ahead);
         self.output = self.output.saturating_add(plain.len() as u64);
         self.checksum.update(plain);
+        self.expect_places(self.output);
         if let Some(last) = self.points.last() {
             let output = self.output.saturating_sub(last.output);
             let input = self.input.saturating_sub(last.input);
@@ -305,6 +350,14 @@ impl Maker {
         self.ended = true;
         self.digest = digest;
         self.keep_referred();
+        match self.form {
+            Some(Form::Gzip) => self.expect_places(u64::MAX),
+            form if self.places.is_some() => {
+                let form = form.map_or("empty".to_string(), |form| form.to_string());
+                self.give_up(format!("a zinfo is for gzip, and this is {form}"));
+            }
+            _ => {}
+        }
         let starts = |point: &Point| super::align(point.output, self.output);
         let starts_behind = |point: &Point| starts(point) == self.output;
         // What is to begin at the end or behind it would have nothing.
@@ -438,7 +491,9 @@ impl<R: BufRead> Through<'_, R> {
             let plain = output.get(..step.written).unwrap_or_default();
             self.maker.advance(step.read, 0, plain);
             match step.state {
-                State::BlockEnd { bits } if self.maker.pending.is_none() && self.maker.wanted() => {
+                State::BlockEnd { bits }
+                    if self.maker.pending.is_none() && self.maker.wanted(bits) =>
+                {
                     self.maker.point(bits, inflater.window());
                 }
                 State::End => self.between = true,
@@ -460,7 +515,7 @@ impl<R: BufRead> Through<'_, R> {
                 self.end()?;
                 return Ok(0);
             }
-            if self.between && self.maker.pending.is_none() && self.maker.wanted() {
+            if self.between && self.maker.pending.is_none() && self.maker.wanted(0) {
                 self.maker.point(0, Vec::new());
             }
             // At the end, too: what is left of the tar may still be in the decoder.

@@ -12,12 +12,14 @@
 //! | + 16 | 1 | number of bits of the byte before that belong to what follows |
 //! | + 17 | 32768 | window, zeros in front |
 //!
-//! It has no checksums. So points that were read from it have none, until a pass over the layer compares what they lead to.
+//! It has no checksums. So points that were read from it have none, and [`super::Maker`] takes the places of points from it, which a pass over
+//! the layer compares.
 
 use super::Checksum;
 use super::Form;
 use super::Point;
 use super::Points;
+use super::file::FILE_MAX;
 use super::window;
 use crate::digest::Digest;
 use crate::error::Error;
@@ -26,6 +28,7 @@ use crate::error::Result;
 use crate::text::Shown;
 use ferofs_inflate::WINDOW;
 use std::io;
+use std::io::Read;
 use std::io::Write;
 use std::path::Path;
 
@@ -36,6 +39,106 @@ const HEADER: usize = 12;
 const ENTRY: usize = 17 + WINDOW;
 /// So much more of what is stored may be needed for the last bytes of a unit, which are behind the next point.
 const SLACK: u64 = 16 << 10;
+
+/// What a zinfo says of a point.
+pub(super) struct Entry<'a> {
+    pub(super) input: u64,
+    pub(super) output: u64,
+    pub(super) bits: u8,
+    /// As much of it as is not in front of the start.
+    pub(super) window: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    fn new(entry: &'a [u8]) -> Self {
+        let (mut input, mut output) = ([0; 8], [0; 8]);
+        input.copy_from_slice(entry.get(..8).unwrap_or_default());
+        output.copy_from_slice(entry.get(8..16).unwrap_or_default());
+        let output = u64::from_le_bytes(output);
+        let window = entry.get(17..).unwrap_or_default();
+        // What is in front of the start is zeros of nothing.
+        let before = usize::try_from(output).unwrap_or(WINDOW).min(WINDOW);
+        Entry {
+            input: u64::from_le_bytes(input),
+            output,
+            bits: entry.get(16).copied().unwrap_or_default(),
+            window: window.get(WINDOW - before..).unwrap_or_default(),
+        }
+    }
+}
+
+/// The points of a zinfo, and whether the first one, which is behind the shortest header, is left out: the older form.
+fn entries(bytes: &[u8]) -> std::result::Result<(bool, &[u8]), String> {
+    let (header, entries) = bytes.split_at_checked(HEADER).ok_or("it ends early")?;
+    let mut count = [0; 4];
+    count.copy_from_slice(header.get(..4).unwrap_or_default());
+    let count = u32::from_le_bytes(count) as usize;
+    match entries.len() {
+        len if len == count.saturating_mul(ENTRY) => Ok((false, entries)),
+        len if len == count.saturating_sub(1).saturating_mul(ENTRY) => Ok((true, entries)),
+        len => Err(format!(
+            "it has {len} bytes of points, and says that there are {count}"
+        )),
+    }
+}
+
+/// Where another program has points, and behind which windows.
+pub struct Places {
+    bytes: Vec<u8>,
+    next: usize,
+}
+
+impl Places {
+    /// Those of a file that is a zinfo.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, has more than [`FILE_MAX`], or is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        let (mut file, metadata) = crate::open::regular(path)?;
+        if metadata.len() > FILE_MAX {
+            let found = metadata.len();
+            let problem = format!("it has {found} bytes, expected at most {FILE_MAX}");
+            return Err(wrong(path)(problem));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .map_err(Error::io("read", path))?;
+        Places::parse(bytes, path)
+    }
+
+    /// Those of a zinfo, which is called `path` in messages.
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self> {
+        entries(&bytes).map_err(wrong(path))?;
+        let next = HEADER;
+        Ok(Places { bytes, next })
+    }
+
+    /// The next one.
+    pub(super) fn next(&self) -> Option<Entry<'_>> {
+        let rest = self.bytes.get(self.next..)?;
+        rest.get(..ENTRY).map(Entry::new)
+    }
+
+    /// Leaves out those that are before a position in the tar.
+    pub(super) fn skip_until(&mut self, output: u64) {
+        while self.next().is_some_and(|next| next.output < output) {
+            self.next += ENTRY;
+        }
+    }
+}
+
+fn wrong(path: &Path) -> impl Fn(String) -> Error {
+    move |problem| {
+        let shown = Shown(path);
+        let problem = format!("{shown}: no sound zinfo of the layer: {problem}");
+        Error::of(Kind::Container, problem)
+    }
+}
 
 /// Of what a zinfo does not say itself.
 #[derive(Clone, Copy, Debug)]
@@ -81,13 +184,7 @@ impl Points {
     ///
     /// When it is none, or its points cannot be those of such a layer, or do not reach its end.
     pub fn parse_zinfo(bytes: &[u8], about: About, path: &Path) -> Result<Self> {
-        parse(bytes, about).map_err(|problem| {
-            let shown = Shown(path);
-            Error::of(
-                Kind::Container,
-                format!("{shown}: no sound zinfo of the layer: {problem}"),
-            )
-        })
+        parse(bytes, about).map_err(wrong(path))
     }
 
     /// Whether each unit has a checksum.
@@ -98,10 +195,7 @@ impl Points {
 }
 
 fn parse(bytes: &[u8], about: About) -> std::result::Result<Points, String> {
-    let (header, entries) = bytes.split_at_checked(HEADER).ok_or("it ends early")?;
-    let mut count = [0; 4];
-    count.copy_from_slice(header.get(..4).unwrap_or_default());
-    let count = u32::from_le_bytes(count) as usize;
+    let (first, entries) = entries(bytes)?;
     let mut points: Vec<Point> = Vec::new();
     let mut windows = Vec::new();
     let mut add = |input: u64, output: u64, bits: u8, window: &[u8]| {
@@ -127,30 +221,11 @@ fn parse(bytes: &[u8], about: About) -> std::result::Result<Points, String> {
         }
         Ok::<(), String>(())
     };
-    // The older form leaves out the first point, which is behind the shortest header.
-    let first = match entries.len() {
-        len if len == count.saturating_mul(ENTRY) => false,
-        len if len == count.saturating_sub(1).saturating_mul(ENTRY) => true,
-        len => {
-            return Err(format!(
-                "it has {len} bytes of points, and says that there are {count}"
-            ));
-        }
-    };
     if first {
         add(10, 0, 0, &[])?;
     }
-    for entry in entries.chunks_exact(ENTRY) {
-        let (mut input, mut output) = ([0; 8], [0; 8]);
-        input.copy_from_slice(entry.get(..8).unwrap_or_default());
-        output.copy_from_slice(entry.get(8..16).unwrap_or_default());
-        let bits = entry.get(16).copied().unwrap_or_default();
-        let output = u64::from_le_bytes(output);
-        let window = entry.get(17..).unwrap_or_default();
-        // What is in front of the start is zeros of nothing.
-        let before = usize::try_from(output).unwrap_or(WINDOW).min(WINDOW);
-        let window = window.get(WINDOW - before..).unwrap_or_default();
-        add(u64::from_le_bytes(input), output, bits, window)?;
+    for entry in entries.chunks_exact(ENTRY).map(Entry::new) {
+        add(entry.input, entry.output, entry.bits, entry.window)?;
     }
     for number in 0..points.len() {
         let next = points.get(number + 1).map(|next| next.input);
