@@ -16,6 +16,7 @@ mod maker;
 mod unit;
 mod window;
 pub mod zinfo;
+mod ztoc;
 
 pub use maker::Maker;
 

@@ -21,6 +21,7 @@ use super::Point;
 use super::Points;
 use super::file::FILE_MAX;
 use super::window;
+use super::ztoc;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::error::Kind;
@@ -107,12 +108,16 @@ impl Places {
         Places::parse(bytes, path)
     }
 
-    /// Those of a zinfo, which is called `path` in messages.
+    /// Those of a zinfo, alone or in a ztoc, which is called `path` in messages.
     ///
     /// # Errors
     ///
     /// When it is none.
-    pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self> {
+    pub fn parse(mut bytes: Vec<u8>, path: &Path) -> Result<Self> {
+        if let Some(zinfo) = ztoc::zinfo(&bytes).filter(|_| entries(&bytes).is_err()) {
+            bytes.truncate(zinfo.end);
+            bytes.drain(..zinfo.start);
+        }
         entries(&bytes).map_err(wrong(path))?;
         let next = HEADER;
         Ok(Places { bytes, next })
