@@ -112,7 +112,7 @@ pub struct Arguments {
     #[cfg(feature = "points")]
     #[arg(long, value_name = "FILE")]
     pub(super) zinfo: Option<PathBuf>,
-    /// Have access points where this zinfo of another program has them, and fail if what it says is not right
+    /// Have access points where this zinfo of another program has them, or a ztoc, and fail if what it says is not right
     #[cfg(feature = "points")]
     #[arg(long, value_name = "ZINFO", conflicts_with = "span")]
     pub(super) points_at: Option<PathBuf>,
