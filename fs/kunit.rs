@@ -651,15 +651,20 @@ mod shares {
     use kernel::prelude::*;
     use kernel::sync::Arc;
 
-    /// A content of `size` bytes: some of a file from 512 on, a hole, and the rest in memory.
-    fn content(key: u8, size: u64) -> Result<Content> {
-        let backing = BackingFile::from_file(file(10_000)?)?;
-        let mut content = Content::new(Key {
-            what: [key; 32],
+    /// What `size` bytes are known by.
+    fn known(what: u8, size: u64) -> Key {
+        Key {
+            what: [what; 32],
             form: 0,
             size,
             domain: [0; 32],
-        });
+        }
+    }
+
+    /// A content of `size` bytes: some of a file from 512 on, a hole, and the rest in memory.
+    fn content(key: u8, size: u64) -> Result<Content> {
+        let backing = BackingFile::from_file(file(10_000)?)?;
+        let mut content = Content::new(known(key, size));
         let sources = [
             (5_000, Source::File(&backing, 512)),
             (3_000, Source::Hole),
@@ -723,7 +728,7 @@ mod shares {
 
     #[test]
     fn are_bounded() -> Result {
-        let mut content = Content::new([0; 32], u64::MAX);
+        let mut content = Content::new(known(0, u64::MAX));
         let hole = || Extent::<&[u8]> {
             len: 1,
             source: Source::Hole,
@@ -732,7 +737,7 @@ mod shares {
             content.add(hole())?;
         }
         assert_eq!(content.add(hole()).err(), Some(E2BIG));
-        let mut content = Content::new([0; 32], u64::MAX);
+        let mut content = Content::new(known(0, u64::MAX));
         let memory = KVec::from_elem(0u8, 100 << 10, GFP_KERNEL)?;
         let extent = || Extent {
             len: 100 << 10,
@@ -741,7 +746,7 @@ mod shares {
         content.add(extent())?;
         assert_eq!(content.add(extent()).err(), Some(E2BIG));
         // Of holes without an end no sha256 is made.
-        let mut content = Content::new([0; 32], u64::MAX);
+        let mut content = Content::new(known(0, u64::MAX));
         content.add(Extent::<&[u8]> {
             len: u64::MAX,
             source: Source::Hole,
