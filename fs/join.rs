@@ -65,24 +65,16 @@ fn found<T>(found: Result<Option<T>>) -> Result<Option<T>> {
 /// The key of a compressed file's pages, if it can have them in common with others. Nobody may write to the files of its mount
 /// from then on.
 fn key(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<Key>> {
-    let devices = inode.super_block().data().devices();
-    if inode.size() == 0 || devices.listeners().is_some() {
-        return Ok(None);
-    }
     let Some(fingerprint) = fingerprint(inode, domain)? else {
         return Ok(None);
     };
-    devices.seal()?;
+    inode.super_block().data().devices().seal()?;
     Ok(Some(domain.key(&fingerprint, inode.size())))
 }
 
 /// The share that a file can have, if it can.
 fn find(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<Share>> {
     let volume = inode.super_block().data();
-    // Whoever is to allow reads of a blob has to see them all.
-    if inode.size() == 0 || volume.devices().listeners().is_some() {
-        return Ok(None);
-    }
     let Some(fingerprint) = fingerprint(inode, domain)? else {
         return Ok(None);
     };
@@ -100,10 +92,15 @@ fn find(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<Share>> {
     table.find_or_add(content).map(Some)
 }
 
-/// A file's fingerprint, if it has one. As with the C driver, one larger than a block is none.
+/// A file's fingerprint, if it has one and can have something in common with others. As with the C driver, one larger than a block
+/// is none.
 #[inline(never)]
 fn fingerprint(inode: &Inode<Ferofs>, domain: &Domain) -> Result<Option<KVec<u8>>> {
     let volume = inode.super_block().data();
+    // Whoever is to allow reads of a blob has to see them all.
+    if inode.size() == 0 || volume.devices().listeners().is_some() {
+        return Ok(None);
+    }
     let reader = Volume::reader(inode.super_block(), false);
     let failed = |error| in_use::report(inode.super_block(), Some(inode), error);
     let Some(attribute) = domain.attribute(volume.format(), &reader).map_err(failed)? else {

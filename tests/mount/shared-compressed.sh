@@ -10,6 +10,7 @@
 
 # shellcheck disable=SC2015,SC2086,SC2317 # any of a row may fail; options are words; `check` calls the functions
 . "$FEROFS_TESTS/lib.sh"
+. "$FEROFS_TESTS/mount/lib/sharing.sh"
 
 # Two trees with equal files of each kind, and one of its own; a third with a file that only looks equal.
 python3 - <<'END' || fail "trees"
@@ -69,11 +70,8 @@ put() {
     if [ "$put_kind" = merged ]; then set -- --option "device=$WORK/$put_tree.lz4" "$@"; fi
     mounted "$put_tree.$put_kind" "at-$put_tree" "$@"
 }
-share="--option domain_id=test --option inode_share"
 verify="--option domain_id=test --option inode_share=verify"
 
-open_for_writing() { python3 -c 'import sys; open(sys.argv[1], "r+b")' "$1"; }
-denied() { refuses "$1" 'Text file busy' open_for_writing "$2"; }
 
 # grows NAME LEAST MOST COMMAND...: how many KiB of the cache a command takes.
 grows() {
@@ -170,32 +168,6 @@ umount at-b
 # A mapping holds what it shows: the mount it is of, and the module.
 { put a deflate $share && put b deflate $share; } || fail "mapped: mounts"
 cat at-a/holes at-a/one >/dev/null
-python3 - <<'END' >/dev/null 2>output &
-import mmap, os, time
-maps = []
-for name in ("one", "holes", "tail"):
-    with open(f"at-b/{name}", "rb") as file:
-        maps.append((name, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)))
-open("mapped", "w").close()
-while not os.path.exists("look"):
-    time.sleep(0.05)
-for name, found in maps:
-    with open(f"b/{name}", "rb") as file:
-        assert file.read() == found[:], name
-open("looked", "w").close()
-END
-mapper=$!
-while [ ! -e mapped ] && kill -0 $mapper 2>/dev/null; do sleep 0.1; done
-check "mapped: the first is unmounted" umount at-a
-check "mapped: the second lazily" umount -l at-b
-refuses "mapped: the module is in use" 'in use' rmmod ferofs
-drop
-touch look
-wait $mapper
-check "mapped: the bytes are there when caches and the first mount are gone" test -e looked
-if [ -e output ]; then sed 's/^/# /' output; fi
-sleep 0.3
-check "then the module goes" rmmod ferofs
-modprobe ferofs || insmod "$FEROFS_KO"
+outlives "caches and the first mount"
 
 finish

@@ -11,6 +11,7 @@
 
 # shellcheck disable=SC2015,SC2086,SC2317 # any of a row may fail; options are words; `check` calls the functions
 . "$FEROFS_TESTS/lib.sh"
+. "$FEROFS_TESTS/mount/lib/sharing.sh"
 
 # Two trees with equal files of each kind, and one of its own; a third with a file that only looks equal.
 python3 - <<'END' || fail "trees"
@@ -61,11 +62,7 @@ put() {
     mounted "$put_tree.$put_kind" "at-$put_tree" "$@"
 }
 
-# open_for_writing FILE: whether someone may.
-open_for_writing() { python3 -c 'import sys; open(sys.argv[1], "r+b")' "$1"; }
-denied() { refuses "$1" 'Text file busy' open_for_writing "$2"; }
 
-share="--option domain_id=test --option inode_share"
 # shellcheck disable=SC2086 # options are words.
 options() {
     refuses "inode_share wants a domain" 'domain_id is needed' put a index --option inode_share
@@ -197,33 +194,6 @@ done
 # A mapping holds what it shows: the mount it is of, its first image, and the module.
 put a index $share && put b index $share || fail "mapped: mounts"
 cat at-a/holes at-a/one >/dev/null
-python3 - <<'END' >/dev/null 2>output &
-import mmap, os, signal, time
-maps = []
-for name in ("one", "holes", "tail"):
-    with open(f"at-b/{name}", "rb") as file:
-        maps.append((name, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)))
-open("mapped", "w").close()
-while not os.path.exists("look"):
-    time.sleep(0.05)
-for name, found in maps:
-    with open(f"b/{name}", "rb") as file:
-        assert file.read() == found[:], name
-open("looked", "w").close()
-END
-mapper=$!
-while [ ! -e mapped ] && kill -0 $mapper 2>/dev/null; do sleep 0.1; done
-check "mapped: the first is unmounted" umount at-a
-check "mapped: the second lazily" umount -l at-b
-refuses "mapped: the module is in use" 'in use' rmmod ferofs
-rm a.tar
-drop
-touch look
-wait $mapper
-check "mapped: the bytes are there when caches, the first mount and its tar are gone" test -e looked
-if [ -e output ]; then sed 's/^/# /' output; fi
-sleep 0.3
-check "then the module goes" rmmod ferofs
-modprobe ferofs || insmod "$FEROFS_KO"
+outlives "caches, the first mount and its tar" a.tar
 
 finish
